@@ -1,0 +1,1 @@
+"""Callbacks: files, pictures and scores."""

@@ -1,0 +1,32 @@
+"""Write the predicted mask of every image, and the mask laid over the image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+from fmawsss.storage import write_palette_png, write_png
+from fmawsss.viz import make_palette, overlay_mask
+from lightning_modules.network import MaskPrediction
+
+
+class MaskWriter(L.Callback):
+    """`<folder>/<name>.png` with the class of each pixel as a palette index, and `<overlays>/<name>.png` to look at."""
+
+    def __init__(self, folder: str | Path, overlays: str | Path) -> None:
+        self.folder = Path(folder)
+        self.overlays = Path(overlays)
+        self.palette = make_palette(256)
+
+    def on_predict_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:  # fmt: skip
+        """Write the batch."""
+        predictions: list[MaskPrediction] = outputs
+        for prediction, image in zip(predictions, batch.originals, strict=True):
+            mask = prediction.mask.cpu().numpy()
+            write_palette_png(self.folder / f"{prediction.name}.png", mask, self.palette)
+            write_png(self.overlays / f"{prediction.name}.png", overlay_mask(image, mask, self.palette, alpha=0.5))

@@ -1,0 +1,43 @@
+"""Write the seed of every image as a palette PNG, and count what fell back."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+from fmawsss.storage import write_palette_png
+from fmawsss.viz import make_palette
+from lightning_modules.prompts import SeedPrediction
+
+logger = logging.getLogger(__name__)
+
+
+class SeedWriter(L.Callback):
+    """One PNG per image, `<folder>/<name>.png`: the seed called `kind` (`sams`, `caa` or `cam`)."""
+
+    def __init__(self, folder: str | Path, kind: str) -> None:
+        self.folder = Path(folder)
+        self.kind = kind
+        self.palette = make_palette(256)
+        self.fallbacks: list[str] = []
+
+    def on_predict_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:  # fmt: skip
+        """Write the batch."""
+        predictions: list[SeedPrediction] = outputs
+        for prediction in predictions:
+            seed = prediction.seeds[self.kind]
+            write_palette_png(self.folder / f"{prediction.name}.png", seed.labels.cpu().numpy(), self.palette)
+            if seed.fell_back:
+                self.fallbacks.append(prediction.name)
+
+    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Say which images had no superpixels and were seeded from their CAMs alone."""
+        if self.fallbacks:
+            names = ", ".join(self.fallbacks[:5])
+            logger.warning("%d images without superpixels were seeded from their CAMs, e.g. %s", len(self.fallbacks), names)

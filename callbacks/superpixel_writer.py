@@ -1,0 +1,48 @@
+"""Write the superpixels of every image, and say at the end what was made."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+from fmawsss.storage import write_superpixels
+from lightning_modules.superpixels import SuperpixelPrediction
+
+logger = logging.getLogger(__name__)
+
+
+class SuperpixelWriter(L.Callback):
+    """One file per image, `<folder>/<name>.npz`, written atomically as soon as it is known."""
+
+    def __init__(self, folder: str | Path, fingerprint: str) -> None:
+        self.folder = Path(folder)
+        self.fingerprint = fingerprint
+        self.levels: Counter[int] = Counter()
+        self.images = 0
+        self.empty: list[str] = []
+
+    def on_predict_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:  # fmt: skip
+        """Write the batch."""
+        predictions: list[SuperpixelPrediction] = outputs
+        for prediction in predictions:
+            write_superpixels(self.folder / f"{prediction.name}.npz", prediction.superpixels, self.fingerprint)
+            self.levels.update(int(level) for level in prediction.superpixels.level)
+            self.images += 1
+            if not len(prediction.superpixels):
+                self.empty.append(prediction.name)
+
+    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Sum up: masks per level, images without masks."""
+        if not self.images:
+            return
+        per_level = ", ".join(f"level {level}: {self.levels[level]}" for level in sorted(self.levels, reverse=True))
+        logger.info("%d images cut into %d masks (%s)", self.images, sum(self.levels.values()), per_level or "none")
+        if self.empty:
+            logger.warning("%d images without any mask, e.g. %s", len(self.empty), ", ".join(self.empty[:5]))

@@ -1,0 +1,62 @@
+"""The segmentation networks: images in, class logits per pixel out."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from open_clip.model import CLIP
+from torch import Tensor, nn
+
+
+def _convolve(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    """Build a 3x3 convolution, group normalisation (batches are small) and GELU."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False), nn.GroupNorm(8, outputs), nn.GELU()
+    )
+
+
+class TowerNetwork(nn.Module):
+    """A CLIP image tower, fine-tuned, below a convolutional decoder that restores the detail its patches lose.
+
+    The tower says *what*, a convolutional stem at half and quarter resolution says *where*. Logits come at the size of
+    the images, whose sides must be multiples of the patch size.
+    """
+
+    def __init__(self, clip: CLIP, classes: int, width: int) -> None:
+        super().__init__()
+        self.tower = clip.visual.requires_grad_(True)
+        self.stem = nn.ModuleList([_convolve(3, width // 2, 2), _convolve(width // 2, width, 2)])
+        self.reduce = nn.Conv2d(self.tower.conv1.out_channels, width, 1)
+        self.merge = nn.ModuleList([_convolve(2 * width, width), _convolve(width + width // 2, width)])
+        self.classify = nn.Conv2d(width, classes, 1)
+
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B R H W"]:
+        """Compute the logits of R classes, background first."""
+        details = []
+        features = images
+        for layer in self.stem:
+            features = layer(features)
+            details.append(features)
+
+        # From the patch grid up, each step beside the stem's features of that resolution
+        features = self.reduce(self._embed_patches(images))
+        for layer, detail in zip(self.merge, reversed(details), strict=True):
+            features = F.interpolate(features, size=detail.shape[-2:], mode="bilinear", align_corners=False)
+            features = layer(torch.cat([features, detail], dim=1))
+        return F.interpolate(self.classify(features), size=images.shape[-2:], mode="bilinear", align_corners=False)
+
+    def _embed_patches(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D h w"]:
+        """Run the tower on images of any size, its position embedding resized to their grid."""
+        tower = self.tower
+        patches = tower.conv1(images)
+        height, width = patches.shape[-2:]
+        class_position, positions = tower.positional_embedding[:1], tower.positional_embedding[1:]
+        grid = positions.T.unflatten(1, tower.grid_size)[None]
+        resized = F.interpolate(grid, size=(height, width), mode="bilinear", align_corners=False)
+        patches = (patches + resized).flatten(2).transpose(1, 2)
+        first = (tower.class_embedding + class_position).expand(len(images), 1, -1)
+        tokens = tower.ln_pre(torch.cat([first.to(patches.dtype), patches], dim=1))
+        for block in tower.transformer.resblocks:
+            tokens = block(tokens)
+        return tower.ln_post(tokens)[:, 1:].transpose(1, 2).unflatten(2, (height, width))

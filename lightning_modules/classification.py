@@ -1,0 +1,22 @@
+"""Classification prompts: which classes does an image show? (METHOD 2 and 4, contrastive loss; no CAM is computed)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from datamodules.sample import Batch
+from fmawsss.cam import compute_logits
+from lightning_modules.prompts import PromptModule
+
+
+class ClassificationModule(PromptModule):
+    """Learn contexts from image labels by the multi-label contrastive loss."""
+
+    def training_loss(self, batch: Batch) -> Mapping[str, Tensor]:
+        """Compare images with prompts; background prompts take no part."""
+        tokens = self.clip.encode_images(batch.images, batch.padding, attention_blocks=0)
+        features = self.clip.pool_images(tokens)
+        logits = compute_logits(features, self.prompts(), self.clip.logit_scale.exp())
+        return {"loss": self.loss(logits[:, : len(self.classes)], batch.labels)}

@@ -1,0 +1,92 @@
+"""The segmentation network: learns from seeds, predicts masks for any image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from datamodules.sample import Batch
+from fmawsss.metrics import SegmentationMetric
+
+
+@dataclass(frozen=True)
+class MaskPrediction:
+    """The mask of one image at its own size (0 background, class index + 1) and the probability of each pixel's class."""
+
+    name: str
+    mask: UInt8[Tensor, "H W"]
+    confidence: Float[Tensor, "H W"]
+
+
+class NetworkModule(L.LightningModule):
+    """Train a segmentation network on seeds of any origin; pixels of value 255 take no part."""
+
+    def __init__(
+        self,
+        network: Callable[..., nn.Module],
+        classes: Sequence[str],
+        loss: Callable[[Tensor, Tensor], Tensor],
+        optimizer: Callable[..., torch.optim.Optimizer],
+        scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler],
+    ) -> None:
+        super().__init__()
+        self.network = network(classes=len(classes) + 1)
+        self.classes = tuple(classes)
+        self.loss = loss
+        self.optimizer = optimizer
+        self.scheduler = scheduler
+        self.metric = SegmentationMetric(("background", *classes))
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """Compare the network's logits with the seeds."""
+        assert batch.seeds is not None
+        loss = self.loss(self.network(batch.images), batch.seeds)
+        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch.names))
+        return loss
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        """Count the confusion of every image at its own size."""
+        assert batch.truths is not None
+        for prediction, truth in zip(self.predict_step(batch), batch.truths, strict=True):
+            self.metric.update(prediction.mask, truth)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log mIoU and the IoU of each class over the whole split."""
+        scores = self.metric.compute()
+        self.log("val/miou", scores.miou, prog_bar=True)
+        self.log_dict({f"val/iou/{name}": value for name, value in scores.iou.items()})
+        self.scores = scores
+        self.metric.reset()
+
+    def predict_step(self, batch: Batch, batch_index: int = 0) -> list[MaskPrediction]:
+        """Predict masks at the images' own sizes, padding cut away first."""
+        logits = self.network(batch.images)
+        predictions = []
+        for index, (name, size) in enumerate(zip(batch.names, batch.sizes, strict=True)):
+            valid = logits[index : index + 1]
+            if batch.padding is not None:
+                inside = ~batch.padding[index]
+                valid = valid[:, :, : int(inside.any(dim=1).sum()), : int(inside.any(dim=0).sum())]
+            resized = F.interpolate(valid.float(), size=size, mode="bilinear", align_corners=False)
+            confidence, mask = resized.softmax(dim=1).max(dim=1)
+            predictions.append(MaskPrediction(name, mask[0].to(torch.uint8), confidence[0]))
+        return predictions
+
+    def configure_optimizers(self) -> Any:
+        """Optimise the whole network, one scheduler step per optimiser step."""
+        optimizer = self.optimizer([p for p in self.parameters() if p.requires_grad])
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": self.scheduler(optimizer), "interval": "step"},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Name the classes, so that the checkpoint alone says what its masks mean."""
+        checkpoint["classes"] = list(self.classes)

@@ -1,0 +1,165 @@
+"""Shared base of the two prompt tasks: learn contexts on a frozen CLIP, turn images into seeds with them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import lightning as L
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from datamodules.sample import Batch
+from fmawsss.affinity import AffinityRefiner, NoRefinement
+from fmawsss.cam import compute_cams
+from fmawsss.clip import FrozenClip, ImageTokens
+from fmawsss.seeding import Seed
+from fmawsss.superpixels import Superpixels
+
+Softmax = Callable[[Tensor, Tensor], Tensor]
+Seeder = Callable[[Tensor, Tensor, Superpixels | None, tuple[int, int]], Seed]
+
+
+@dataclass(frozen=True)
+class SeedPrediction:
+    """What one image gives: CAMs, refined CAMs, and seeds by the step that made them (`cam`, `caa`, `sams`)."""
+
+    name: str
+    classes: Int[Tensor, "P"]
+    cams: Float[Tensor, "P h w"]
+    refined: Float[Tensor, "P h w"]
+    seeds: dict[str, Seed]
+
+
+@dataclass(frozen=True)
+class SeedMaker:
+    """CAM → CAA → seeds (METHOD 5-7). The seed called `sams` is the product; `cam` and `caa` show what each step adds."""
+
+    refine: AffinityRefiner | NoRefinement
+    cam: Seeder
+    caa: Seeder
+    sams: Seeder
+
+    def make(
+        self,
+        cams: Float[Tensor, "P h w"],
+        attention: Float[Tensor, "N N"] | None,
+        classes: Int[Tensor, "P"],
+        superpixels: Superpixels | None,
+        size: tuple[int, int],
+    ) -> tuple[Float[Tensor, "P h w"], dict[str, Seed]]:
+        """Refine the CAMs of one image and seed from them at `size` (H, W); without superpixels there is no `sams`."""
+        refined = self.refine(cams, attention)
+        seeds = {"cam": self.cam(cams, classes, None, size), "caa": self.caa(refined, classes, None, size)}
+        if superpixels is not None:
+            seeds["sams"] = self.sams(refined, classes, superpixels, size)
+        return refined, seeds
+
+
+class PromptModule(L.LightningModule, ABC):
+    """Prompts on a frozen CLIP: a subclass says what they learn from (`training_loss`); all of them predict seeds."""
+
+    strict_loading = False  # checkpoints hold the contexts only
+
+    def __init__(
+        self,
+        clip: FrozenClip,
+        prompts: Callable[..., nn.Module],
+        classes: Sequence[str],
+        background: Sequence[str],
+        softmax: Softmax,
+        loss: Callable[..., Any],
+        seeding: SeedMaker,
+        optimizer: Callable[..., torch.optim.Optimizer],
+        scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler],
+    ) -> None:
+        super().__init__()
+        self.clip = clip
+        self.prompts = prompts(clip=clip, names=classes, background=background)
+        self.classes = tuple(classes)
+        self.softmax = softmax
+        self.loss = loss
+        self.seeding = seeding
+        self.optimizer = optimizer
+        self.scheduler = scheduler
+        self._text_features: Tensor | None = None
+
+    @property
+    def learns(self) -> bool:
+        """Whether there is anything to train (hand-written prompts have nothing)."""
+        return any(parameter.requires_grad for parameter in self.parameters())
+
+    @abstractmethod
+    def training_loss(self, batch: Batch) -> Mapping[str, Tensor]:
+        """Return the losses of a batch by name; `loss` is the one to minimise."""
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """Compute and log the losses."""
+        losses = self.training_loss(batch)
+        for name, value in losses.items():
+            self.log(f"train/{name}", value.detach(), prog_bar=name == "loss", batch_size=len(batch.names))
+        return losses["loss"]
+
+    def configure_optimizers(self) -> Any:
+        """Optimise the contexts, one scheduler step per optimiser step."""
+        optimizer = self.optimizer([p for p in self.parameters() if p.requires_grad])
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": self.scheduler(optimizer), "interval": "step"},
+        }
+
+    def on_predict_start(self) -> None:
+        """Encode the prompts once for the whole run."""
+        with torch.no_grad():
+            self._text_features = self.prompts()
+
+    @torch.inference_mode(False)
+    def predict_step(self, batch: Batch, batch_index: int = 0) -> list[SeedPrediction]:
+        """Turn images into seeds, in one pass: tokens → CAM → CAA → seeds."""
+        assert self._text_features is not None
+        tokens = self.clip.encode_images(batch.images, batch.padding, self.seeding.refine.attention_blocks)
+        _, cams = compute_cams(self.clip, tokens, self._text_features, batch.labels, self.softmax)
+        parts = cams.detach().split(batch.labels.sum(dim=1).tolist())
+        return [self._predict_image(batch, index, tokens, part) for index, part in enumerate(parts)]
+
+    def _predict_image(
+        self, batch: Batch, index: int, tokens: ImageTokens, cams: Float[Tensor, "P h w"]
+    ) -> SeedPrediction:
+        """Make the seeds of one image of the batch, its padding cut away."""
+        height, width = tokens.grid
+        valid = tokens.valid[index].view(height, width)
+        rows, columns = int(valid.any(dim=1).sum()), int(valid.any(dim=0).sum())
+        attention = tokens.attention
+        if attention is not None:
+            keep = tokens.valid[index]
+            attention = attention[index][keep][:, keep]
+        classes = batch.labels[index].nonzero().flatten()
+        superpixels = batch.superpixels[index] if batch.superpixels is not None else None
+        cams = cams[:, :rows, :columns]
+        refined, seeds = self.seeding.make(cams, attention, classes, superpixels, batch.sizes[index])
+        return SeedPrediction(batch.names[index], classes, cams, refined, seeds)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what was learned: the contexts, never a copy of CLIP."""
+        learned = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in learned}
+        checkpoint["classes"] = list(self.classes)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of other classes or without the contexts.
+
+        Raises:
+            ValueError: naming what differs.
+        """
+        if list(checkpoint.get("classes", self.classes)) != list(self.classes):
+            raise ValueError(
+                f"the checkpoint was trained for classes {checkpoint['classes']}, this run has {list(self.classes)}; "
+                "use the data set that it was trained on, or train again"
+            )
+        learned = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        missing = learned - set(checkpoint["state_dict"])
+        if missing:
+            raise ValueError(f"the checkpoint lacks {sorted(missing)}: it was made by another task or other prompts")

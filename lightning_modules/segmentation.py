@@ -1,0 +1,23 @@
+"""Segmentation prompts: where is each class? (METHOD 3 and 4, CAM activation loss on coarse seeds)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from datamodules.sample import Batch
+from fmawsss.cam import compute_cams, present_pairs
+from lightning_modules.prompts import PromptModule
+
+
+class SegmentationModule(PromptModule):
+    """Learn contexts from coarse seeds: the CAM of a class should be high on its seed and low elsewhere."""
+
+    def training_loss(self, batch: Batch) -> Mapping[str, Tensor]:
+        """Compare the CAMs of the present classes with the seeds of their images."""
+        tokens = self.clip.encode_images(batch.images, batch.padding, attention_blocks=0)
+        _, cams = compute_cams(self.clip, tokens, self.prompts(), batch.labels, self.softmax)
+        images, classes = present_pairs(batch.labels)
+        losses = self.loss(cams, batch.seeds, images, classes)
+        return {"loss": losses.total, "loss_foreground": losses.foreground, "loss_background": losses.background}
