@@ -7,7 +7,8 @@ from typing import Any
 
 import lightning as L
 
-from fmawsss.storage import write_cams
+from fmawsss.products import read_fingerprint
+from fmawsss.storage import Cams, write_cams
 from lightning_modules.prompts import SeedPrediction
 
 
@@ -16,6 +17,11 @@ class CamWriter(L.Callback):
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
+        self.fingerprint = read_fingerprint(self.folder)
+
+    def has(self, name: str) -> bool:
+        """Say whether the image is done."""
+        return (self.folder / f"{name}.npz").is_file()
 
     def on_predict_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int,
@@ -25,4 +31,5 @@ class CamWriter(L.Callback):
         predictions: list[SeedPrediction] = outputs
         for prediction in predictions:
             path = self.folder / f"{prediction.name}.npz"
-            write_cams(path, prediction.cams.cpu().numpy(), prediction.classes.cpu().numpy())
+            cams = Cams(prediction.cams.cpu(), prediction.classes.cpu(), attention=None)
+            write_cams(path, cams, self.fingerprint)

@@ -1,35 +1,108 @@
-"""Score seeds against ground truth where there is any; nothing is ever chosen by it."""
+"""Score masks against ground truth where there is any: counted image by image, so that a killed run loses nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
+from rich.console import Console
+from rich.table import Table
 
-from fmawsss.metrics import SegmentationMetric, SegmentationScores
+from fmawsss.metrics import SegmentationScores, count_confusion, summarise_confusion
+from fmawsss.storage import write_json
+
+logger = logging.getLogger(__name__)
 
 
-class SeedScores(L.Callback):
-    """One confusion matrix per kind of seed (`cam`, `caa`, `sams`) over the whole split; `scores` after prediction."""
+class ScoreJournal(L.Callback):
+    """Append a line per image: its confusion by kind of mask (`cam`, `caa`, `sams`, `network`).
 
-    def __init__(self, classes: Sequence[str]) -> None:
-        self.names = ("background", *classes)
-        self.metrics: dict[str, SegmentationMetric] = {}
-        self.scores: dict[str, SegmentationScores] = {}
+    The journal lies beside the product, one file per process; a broken last line (a killed run) is not counted, and its
+    image is done again. Nothing is ever chosen by these numbers.
+    """
+
+    def __init__(self, product: str | Path) -> None:
+        self.product = Path(product)
+        self.known = {line["name"] for line in read_journal(self.product)}
+
+    def has(self, name: str) -> bool:
+        """Say whether the image was counted before."""
+        return name in self.known
 
     def on_predict_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
         """Count the batch."""
-        if batch.truths is None:
-            return
-        for prediction, truth in zip(outputs, batch.truths, strict=True):
-            for kind, seed in prediction.seeds.items():
-                metric = self.metrics.setdefault(kind, SegmentationMetric(self.names).to(pl_module.device))
-                metric.update(seed.labels, truth)
+        classes = len(pl_module.classes) + 1
+        truths = batch.truths if batch.truths is not None else [None] * len(outputs)
+        path = self.product.with_name(f"{self.product.name}.scores.{trainer.global_rank}.jsonl")
+        with path.open("a", encoding="utf-8") as journal:
+            for prediction, truth in zip(outputs, truths, strict=True):
+                masks = prediction.masks() if truth is not None else {}
+                counts = {kind: list_counts(count_confusion(mask, truth, classes)) for kind, mask in masks.items()}
+                journal.write(json.dumps({"name": prediction.name, "confusion": counts}) + "\n")
 
-    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Compute the scores, over all processes."""
-        self.scores = {kind: metric.compute() for kind, metric in self.metrics.items()}
+
+def list_counts(confusion: torch.Tensor) -> list[list[int]]:
+    """List the entries of a sparse confusion matrix as (truth, prediction, pixels)."""
+    return [[*index, int(confusion[tuple(index)])] for index in confusion.nonzero().tolist()]
+
+
+def read_journal(product: Path) -> list[dict[str, Any]]:
+    """Read every complete line of the journals beside a product."""
+    lines = []
+    for path in sorted(product.parent.glob(f"{product.name}.scores.*.jsonl")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                lines.append(json.loads(line))
+            except json.JSONDecodeError:
+                logger.warning("%s: a line was cut off; its image counts as not done", path)
+    return lines
+
+
+def remove_journal(product: Path) -> None:
+    """Forget what was counted."""
+    for path in product.parent.glob(f"{product.name}.scores.*.jsonl"):
+        path.unlink()
+
+
+def read_scores(product: Path, names: Iterable[str], classes: Sequence[str]) -> dict[str, SegmentationScores]:
+    """Sum the journal over the images of a split: one confusion matrix, and its scores, per kind of mask."""
+    entries = {line["name"]: line["confusion"] for line in read_journal(product)}
+    rows = ("background", *classes)
+    totals: dict[str, torch.Tensor] = {}
+    for name in names:
+        for kind, counts in entries.get(name, {}).items():
+            total = totals.setdefault(kind, torch.zeros(len(rows), len(rows) + 1, dtype=torch.int64))
+            for truth, prediction, pixels in counts:
+                total[truth, prediction] += pixels
+    return {kind: summarise_confusion(total, rows) for kind, total in totals.items()}
+
+
+def write_scores(path: Path, stage: str, split: str, scores: Mapping[str, SegmentationScores]) -> None:
+    """Enter the scores of a stage on a split in `scores.json`, beside those of the other stages."""
+    table = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    table.setdefault(stage, {})[split] = {kind: asdict(score) for kind, score in scores.items()}
+    write_json(path, table)
+
+
+def show_scores(path: Path) -> None:
+    """Print `scores.json` as a table (stage, split, kind of mask, mIoU)."""
+    if not path.is_file():
+        return
+    table = Table(title=f"mIoU, {path}")
+    for column in ("stage", "split", "masks"):
+        table.add_column(column)
+    table.add_column("mIoU", justify="right")
+    for stage, splits in json.loads(path.read_text(encoding="utf-8")).items():
+        for split, kinds in splits.items():
+            for kind, score in kinds.items():
+                table.add_row(stage, split, kind, f"{100 * score['miou']:.1f}")
+    Console().print(table)

@@ -24,6 +24,10 @@ class SeedWriter(L.Callback):
         self.palette = make_palette(256)
         self.fallbacks: list[str] = []
 
+    def has(self, name: str) -> bool:
+        """Say whether the image is done."""
+        return (self.folder / f"{name}.png").is_file()
+
     def on_predict_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int,
         dataloader_idx: int = 0,

@@ -9,7 +9,8 @@ from typing import Any
 
 import lightning as L
 
-from fmawsss.storage import write_superpixels
+from fmawsss.products import read_fingerprint
+from fmawsss.storage import read_superpixels, write_superpixels
 from lightning_modules.superpixels import SuperpixelPrediction
 
 logger = logging.getLogger(__name__)
@@ -18,12 +19,20 @@ logger = logging.getLogger(__name__)
 class SuperpixelWriter(L.Callback):
     """One file per image, `<folder>/<name>.npz`, written atomically as soon as it is known."""
 
-    def __init__(self, folder: str | Path, fingerprint: str) -> None:
+    def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        self.fingerprint = fingerprint
+        self.fingerprint = read_fingerprint(self.folder)
         self.levels: Counter[int] = Counter()
         self.images = 0
         self.empty: list[str] = []
+
+    def has(self, name: str) -> bool:
+        """Say whether the image is done: its file is there, whole, and made with these settings."""
+        try:
+            read_superpixels(self.folder / f"{name}.npz", self.fingerprint)
+        except (FileNotFoundError, ValueError):
+            return False
+        return True
 
     def on_predict_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int,

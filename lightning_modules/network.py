@@ -24,6 +24,10 @@ class MaskPrediction:
     mask: UInt8[Tensor, "H W"]
     confidence: Float[Tensor, "H W"]
 
+    def masks(self) -> dict[str, UInt8[Tensor, "H W"]]:
+        """Return the mask to score."""
+        return {"network": self.mask}
+
 
 class NetworkModule(L.LightningModule):
     """Train a segmentation network on seeds of any origin; pixels of value 255 take no part."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from datamodules.sample import Batch
@@ -32,6 +32,10 @@ class SeedPrediction:
     cams: Float[Tensor, "P h w"]
     refined: Float[Tensor, "P h w"]
     seeds: dict[str, Seed]
+
+    def masks(self) -> dict[str, UInt8[Tensor, "H W"]]:
+        """Return the label maps to score, by the step that made them."""
+        return {kind: seed.labels for kind, seed in self.seeds.items()}
 
 
 @dataclass(frozen=True)
@@ -86,11 +90,6 @@ class PromptModule(L.LightningModule, ABC):
         self.optimizer = optimizer
         self.scheduler = scheduler
         self._text_features: Tensor | None = None
-
-    @property
-    def learns(self) -> bool:
-        """Whether there is anything to train (hand-written prompts have nothing)."""
-        return any(parameter.requires_grad for parameter in self.parameters())
 
     @abstractmethod
     def training_loss(self, batch: Batch) -> Mapping[str, Tensor]:

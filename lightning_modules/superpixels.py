@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import lightning as L
+from torch import Tensor
 
 from datamodules.sample import Batch
 from fmawsss.sam import SuperpixelGenerator
@@ -18,12 +20,17 @@ class SuperpixelPrediction:
     name: str
     superpixels: Superpixels
 
+    def masks(self) -> dict[str, Tensor]:
+        """Superpixels carry no classes: there is nothing to score."""
+        return {}
+
 
 class SuperpixelModule(L.LightningModule):
     """Predict the quasi-superpixels of whole images at their own size."""
 
-    def __init__(self, generator: SuperpixelGenerator) -> None:
+    def __init__(self, generator: SuperpixelGenerator, classes: Sequence[str]) -> None:
         super().__init__()
+        self.classes = tuple(classes)
         self.generator = generator
 
     def predict_step(self, batch: Batch, batch_index: int = 0) -> list[SuperpixelPrediction]:

@@ -1,0 +1,133 @@
+"""What the stages made: a record beside each product says from what, so that it is reused, resumed or refused.
+
+A product is a file (`cls.ckpt`) or a folder with one file per image (`superpixels/`). Its record (`cls.ckpt.json`,
+`superpixels.json`) holds the resolved settings, the fingerprints of the products it was made from, and the parts
+(splits) that are complete. Equal fingerprint: reuse, or go on where it stopped. Different: refuse, unless told to
+overwrite.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fmawsss.fingerprint import differing_keys, fingerprint, flatten
+from fmawsss.storage import write_json
+
+logger = logging.getLogger(__name__)
+VERSION = 1
+
+
+class ProductMismatch(RuntimeError):
+    """A product on disk was made with other settings."""
+
+
+@dataclass(frozen=True)
+class Product:
+    """A file or folder, the settings it is made with, and the products it is made from (path → fingerprint)."""
+
+    path: Path
+    settings: Mapping[str, Any]
+    upstream: Mapping[str, str]
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the settings and of everything upstream."""
+        return fingerprint({"settings": self.settings, "upstream": self.upstream})
+
+    @property
+    def record_path(self) -> Path:
+        """Where the record lies."""
+        return self.path.with_name(self.path.name + ".json")
+
+    def open(self, overwrite: bool) -> bool:
+        """Start the product (true), or go on with it (false).
+
+        Raises:
+            ProductMismatch: when the product on disk was made otherwise and `overwrite` is false.
+        """
+        record = read_record(self.path)
+        if record is not None and record["fingerprint"] == self.fingerprint and not overwrite:
+            return False
+        if record is None and self._holds_files():
+            raise ProductMismatch(
+                f"{self.path} holds files without a record ({self.record_path.name}): they were not made here; "
+                "move them away or choose another paths.work"
+            )
+        if record is not None and not overwrite:
+            raise ProductMismatch(self._explain(record))
+        if record is not None:
+            logger.warning("overwriting %s", self.path)
+            self._remove()
+        self._write({})
+        return True
+
+    def is_complete(self, part: str, inputs: str) -> bool:
+        """Say whether a part (a split) was finished from these inputs with these settings."""
+        record = read_record(self.path)
+        return bool(record and record["fingerprint"] == self.fingerprint and record["parts"].get(part) == inputs)
+
+    def finish(self, part: str, inputs: str) -> None:
+        """Record a part as complete."""
+        record = read_record(self.path)
+        assert record is not None, "a product is opened before it is finished"
+        self._write({**record["parts"], part: inputs})
+
+    def _write(self, parts: Mapping[str, str]) -> None:
+        record = {
+            "version": VERSION,
+            "fingerprint": self.fingerprint,
+            "parts": dict(parts),
+            "upstream": dict(self.upstream),
+            "settings": flatten(self.settings),
+        }
+        write_json(self.record_path, record)
+
+    def _holds_files(self) -> bool:
+        return self.path.is_file() or (self.path.is_dir() and any(self.path.iterdir()))
+
+    def _remove(self) -> None:
+        if self.path.is_dir():
+            shutil.rmtree(self.path)
+        self.path.unlink(missing_ok=True)
+        self.record_path.unlink()
+
+    def _explain(self, record: Mapping[str, Any]) -> str:
+        old = {**record["settings"], **{f"made from {k}": v for k, v in record["upstream"].items()}}
+        new = {**flatten(self.settings), **{f"made from {k}": v for k, v in self.upstream.items()}}
+        keys = differing_keys(old, new)
+        lines = [f"  {key}: {old.get(key)!r} on disk, {new.get(key)!r} now" for key in keys[:10]]
+        more = [f"  … and {len(keys) - 10} more"] if len(keys) > 10 else []
+        return "\n".join(
+            [f"{self.path} was made with other settings:", *lines, *more, "Add overwrite=true to make it anew,"]
+            + ["or paths.work=… to keep both."]
+        )
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """Read the record beside a product, None when there is none.
+
+    Raises:
+        ValueError: when the record is unreadable or of another version.
+    """
+    record_path = path.with_name(path.name + ".json")
+    if not record_path.is_file():
+        return None
+    try:
+        record = json.loads(record_path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{record_path} is broken: {error}; delete it together with {path}") from error
+    if record.get("version") != VERSION:
+        raise ValueError(f"{record_path} has version {record.get('version')}, expected {VERSION}: delete both and rerun")
+    return record
+
+
+def read_fingerprint(path: Path) -> str:
+    """Return the fingerprint of a product, `unknown origin` when it carries no record (files made elsewhere)."""
+    record = read_record(path)
+    return "unknown origin" if record is None else record["fingerprint"]

@@ -1,0 +1,169 @@
+"""Apply a stage to images: python infer.py task=network dataset=folder dataset.root=photos."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import hydra
+import lightning as L
+import torch
+from hydra.utils import instantiate
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import DictConfig, OmegaConf
+
+from callbacks.progress import StageProgress
+from callbacks.scores import ScoreJournal, read_scores, remove_journal, show_scores, write_scores
+from datamodules.base import SegmentationDataModule
+from fmawsss.metrics import SegmentationScores
+from fmawsss.products import Product, read_fingerprint
+
+logger = logging.getLogger("fmawsss")
+
+# Settings that say where things lie or how fast they are made, but not what they are
+INCIDENTAL = {"root", "folder", "workers", "predict_batch_size", "points_per_batch", "superpixels", "seeds"}
+
+
+@hydra.main(version_base=None, config_path="conf", config_name="infer")
+def main(cfg: DictConfig) -> float | None:
+    """Apply the chosen stage; return the mIoU of its product, so that sweeps can maximise it."""
+    if "emits" not in cfg:
+        raise ValueError(f"task={cfg.stage} cannot be applied on its own; use `python train.py task={cfg.stage}`")
+    scores = apply_stage(cfg, cfg, build_module(cfg, cfg, open_data(cfg, cfg, "predict")))
+    show_scores(Path(cfg.paths.work) / "scores.json")
+    return scores[cfg.scored].miou if cfg.scored in scores else None
+
+
+def open_data(cfg: DictConfig, stage: DictConfig, purpose: str, **more: Any) -> SegmentationDataModule:
+    """Open the stage's images and check them, for `fit` or `predict`."""
+    data = instantiate(stage.data, _convert_="all")
+    data["predict_split"] = cfg.split or data["predict_split"]
+    datamodule: SegmentationDataModule = instantiate(cfg.dataset, _convert_="all")(**data, seed=cfg.seed, **more)
+    datamodule.prepare_data()
+    datamodule.setup(purpose)
+    return datamodule
+
+
+def build_module(cfg: DictConfig, stage: DictConfig, datamodule: SegmentationDataModule) -> L.LightningModule:
+    """Instantiate what learns and predicts; missing weights show here, before any work starts."""
+    L.seed_everything(cfg.seed, verbose=False)
+    return instantiate(stage.module, classes=list(datamodule.classes), _convert_="all")
+
+
+def build_trainer(
+    cfg: DictConfig, stage: DictConfig, callbacks: list[L.Callback], settings: Mapping[str, Any]
+) -> L.Trainer:
+    """Instantiate the trainer of the `trainer` group, with a stage's own settings on top."""
+    progress = StageProgress(stage.stage, refresh_rate=1)
+    return instantiate(
+        cfg.trainer, **settings, callbacks=[*callbacks, progress], default_root_dir=cfg.paths.work, _convert_="all"
+    )
+
+
+def apply_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -> dict[str, SegmentationScores]:
+    """Make the stage's product for each image of the split that lacks it; score it where ground truth is known."""
+    product = describe_product(cfg, stage, module)
+    start_product(product, cfg.overwrite)
+    journal = ScoreJournal(product.path)
+    writers = [*instantiate(stage.writers, _convert_="all").values(), journal]
+    datamodule = open_data(cfg, stage, "predict", done=lambda name: all(writer.has(name) for writer in writers))
+    split, inputs = join_splits(datamodule.predict_split), datamodule.describe_inputs("predict")
+
+    left = datamodule.list_remaining()
+    if product.is_complete(split, inputs) and not left:
+        logger.info("%s: %s is complete for %s, skipped", stage.stage, product.path, split)
+    else:
+        load_learned(cfg, stage, module)
+        trainer = build_trainer(cfg, stage, writers, {"inference_mode": False, "logger": False})
+        trainer.predict(module, datamodule, return_predictions=False)
+        trainer.strategy.barrier()
+        finish_product(product, split, inputs)
+
+    names = [record.name for record in datamodule.read_records(datamodule.predict_split)]
+    scores = read_scores(product.path, names, datamodule.class_names)
+    if scores:
+        write_scores(Path(cfg.paths.work) / "scores.json", stage.stage, split, scores)
+    return scores
+
+
+def load_learned(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -> None:
+    """Load what the stage learned, if there is anything to learn.
+
+    Raises:
+        FileNotFoundError: naming the command that trains it.
+    """
+    if not learns(module):
+        return
+    path = find_checkpoint(cfg, stage)
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    module.on_load_checkpoint(checkpoint)
+    module.load_state_dict(checkpoint["state_dict"], strict=module.strict_loading)
+
+
+def learns(module: L.LightningModule) -> bool:
+    """Say whether a module has anything to train; hand-written prompts and superpixels have not."""
+    return any(parameter.requires_grad for parameter in module.parameters())
+
+
+def find_checkpoint(cfg: DictConfig, stage: DictConfig) -> Path:
+    """Return the checkpoint to apply: `ckpt`, or what the stage learned.
+
+    Raises:
+        FileNotFoundError: naming the command that makes it.
+    """
+    path = Path(cfg.ckpt or stage.learns)
+    if path.is_file():
+        return path
+    raise FileNotFoundError(
+        f"{path}: no checkpoint of stage {stage.stage}; make it with "
+        f"`python train.py task={stage.stage} dataset={cfg.paths.dataset}`, or name one with ckpt=PATH"
+    )
+
+
+def describe_product(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -> Product:
+    """Describe what applying the stage makes: from which settings, checkpoint and superpixels."""
+    data, node = plain(stage.data), plain(stage.module)
+    upstream = {}
+    if learns(module):  # the checkpoint stands for all that was chosen to train it
+        upstream["checkpoint"] = read_fingerprint(find_checkpoint(cfg, stage))
+        node = {key: node[key] for key in ("seeding", "softmax") if key in node}
+    if data.get("superpixels"):
+        upstream["superpixels"] = read_fingerprint(Path(data["superpixels"]))
+    settings = {"dataset": plain(cfg.dataset), "module": node, "resize": data.get("resize")}
+    return Product(Path(stage.emits), strip_incidental(settings), upstream)
+
+
+def plain(node: Any) -> Any:
+    """Resolve a config node to plain lists and dictionaries."""
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+
+def strip_incidental(settings: Any) -> Any:
+    """Drop the settings that say where things lie or how fast they are made, at any depth."""
+    if isinstance(settings, dict):
+        return {key: strip_incidental(value) for key, value in settings.items() if key not in INCIDENTAL}
+    return [strip_incidental(value) for value in settings] if isinstance(settings, list) else settings
+
+
+def join_splits(splits: str | list[str]) -> str:
+    """Name one or several splits in one word."""
+    return splits if isinstance(splits, str) else ",".join(splits)
+
+
+@rank_zero_only
+def start_product(product: Product, overwrite: bool) -> None:
+    """Open a product, once for all processes."""
+    if product.open(overwrite):
+        remove_journal(product.path)
+
+
+@rank_zero_only
+def finish_product(product: Product, split: str, inputs: str) -> None:
+    """Mark a split of a product complete, once for all processes."""
+    product.finish(split, inputs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""Learn one stage, or all of them in turn: python train.py task=cls dataset=voc."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import hydra
+import lightning as L
+from hydra.utils import instantiate
+from lightning.pytorch.callbacks import ModelCheckpoint
+from omegaconf import DictConfig
+
+from callbacks.scores import show_scores
+from fmawsss.metrics import SegmentationScores
+from fmawsss.products import Product, read_fingerprint
+from infer import (
+    apply_stage,
+    build_module,
+    build_trainer,
+    finish_product,
+    join_splits,
+    learns,
+    open_data,
+    plain,
+    start_product,
+    strip_incidental,
+)
+
+logger = logging.getLogger("fmawsss")
+
+
+@hydra.main(version_base=None, config_path="conf", config_name="train")
+def main(cfg: DictConfig) -> float | None:
+    """Run the chosen stage, or every stage of the pipeline; return the last score, so that sweeps can maximise it."""
+    stages = list(cfg.stages.values()) if "stages" in cfg else [cfg]
+    scores = {}
+    for stage, module in zip(stages, build_modules(cfg, stages), strict=True):
+        scores = run_stage(cfg, stage, module)
+    show_scores(Path(cfg.paths.work) / "scores.json")
+    return scores[cfg.scored].miou if cfg.scored in scores else None
+
+
+def build_modules(cfg: DictConfig, stages: list[DictConfig]) -> list[L.LightningModule]:
+    """Build every stage before the first one runs: missing images and weights show now, not after hours."""
+    datamodule = open_data(cfg, stages[0], "fit" if "learns" in stages[0] else "predict")
+    return [build_module(cfg, stage, datamodule) for stage in stages]
+
+
+def run_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -> dict[str, SegmentationScores]:
+    """Learn what there is to learn, then emit and score the stage's product."""
+    logger.info("stage %s", stage.stage)
+    if learns(module):
+        learn_stage(cfg, stage, module)
+    return apply_stage(cfg, stage, module)
+
+
+def learn_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -> None:
+    """Train, or go on training, until the stage's checkpoint is complete."""
+    datamodule = open_data(cfg, stage, "fit")
+    product = describe_learning(cfg, stage)
+    split, inputs = join_splits(datamodule.train_split), datamodule.describe_inputs("fit")
+    start_product(product, cfg.overwrite)
+    if product.is_complete(split, inputs) and product.path.is_file():
+        logger.info("%s: %s is complete, skipped", stage.stage, product.path)
+        return
+
+    steps = Path(cfg.paths.work) / "checkpoints" / stage.stage / product.fingerprint
+    saver = ModelCheckpoint(
+        steps, "step_{step:06d}", auto_insert_metric_name=False, every_n_train_steps=stage.save_every, save_top_k=-1
+    )
+    loggers = list(instantiate(cfg.logger).values())
+    trainer = build_trainer(cfg, stage, [saver], {**plain(stage.loop), "logger": loggers or False})
+    trainer.fit(module, datamodule, ckpt_path=find_last_step(steps))
+    trainer.save_checkpoint(product.path, weights_only=True)
+    finish_product(product, split, inputs)
+
+
+def describe_learning(cfg: DictConfig, stage: DictConfig) -> Product:
+    """Describe what training makes: from which settings and seeds. What only prediction uses does not count."""
+    module, data = plain(stage.module), plain(stage.data)
+    module.pop("seeding", None)
+    upstream = {"seeds": read_fingerprint(Path(data["seeds"]))} if data.get("seeds") else {}
+    for key in [key for key in data if key.startswith(("predict", "val", "superpixels", "resize", "truths", "originals"))]:
+        data.pop(key)
+    settings = {"dataset": plain(cfg.dataset), "module": module, "data": data, "seed": cfg.seed}
+    settings["loop"] = {"precision": cfg.trainer.get("precision"), **plain(stage.loop)}
+    return Product(Path(stage.learns), strip_incidental(settings), upstream)
+
+
+def find_last_step(folder: Path) -> str | None:
+    """Return the newest checkpoint of an unfinished training, if there is one."""
+    steps = sorted(folder.glob("step_*.ckpt"))
+    if not steps:
+        return None
+    logger.info("going on from %s", os.path.relpath(steps[-1]))
+    return str(steps[-1])
+
+
+if __name__ == "__main__":
+    main()
