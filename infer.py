@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ import lightning as L
 import torch
 from hydra.utils import instantiate
 from lightning.pytorch.utilities import rank_zero_only
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from callbacks.progress import StageProgress
 from callbacks.scores import ScoreJournal, read_scores, remove_journal, show_scores, write_scores
 from datamodules.base import SegmentationDataModule
+from datamodules.choosing import Splits, name_splits
+from fmawsss.fingerprint import fingerprint
 from fmawsss.metrics import SegmentationScores
 from fmawsss.products import Product, read_fingerprint
 
@@ -31,16 +34,31 @@ def main(cfg: DictConfig) -> float | None:
     """Apply the chosen stage; return the mIoU of its product, so that sweeps can maximise it."""
     if "emits" not in cfg:
         raise ValueError(f"task={cfg.stage} cannot be applied on its own; use `python train.py task={cfg.stage}`")
+    cfg = adopt_checkpoint(cfg) if "carried" in cfg else cfg
     scores = apply_stage(cfg, cfg, build_module(cfg, cfg, open_data(cfg, cfg, "predict")))
     show_scores(Path(cfg.paths.work) / "scores.json")
     return scores[cfg.scored].miou if cfg.scored in scores else None
+
+
+def adopt_checkpoint(cfg: DictConfig) -> DictConfig:
+    """Take from the checkpoint what it was trained with: its classes, its network, how it wants to see images."""
+    cfg = cfg.copy()
+    path = find_checkpoint(cfg, cfg)
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    logger.info("%s knows %s", path, ", ".join(checkpoint["classes"]))
+    cfg.ckpt = str(path)
+    with open_dict(cfg):
+        for section, settings in {"dataset": {"classes": checkpoint["classes"]}, **checkpoint["carried"]}.items():
+            cfg[section].update(settings)
+    return cfg
 
 
 def open_data(cfg: DictConfig, stage: DictConfig, purpose: str, **more: Any) -> SegmentationDataModule:
     """Open the stage's images and check them, for `fit` or `predict`."""
     data = instantiate(stage.data, _convert_="all")
     data["predict_split"] = cfg.split or data["predict_split"]
-    datamodule: SegmentationDataModule = instantiate(cfg.dataset, _convert_="all")(**data, seed=cfg.seed, **more)
+    images = instantiate(cfg.dataset, _convert_="all")
+    datamodule: SegmentationDataModule = images(**data, seed=cfg.seed, **more)
     datamodule.prepare_data()
     datamodule.setup(purpose)
     return datamodule
@@ -56,7 +74,7 @@ def build_trainer(
     cfg: DictConfig, stage: DictConfig, callbacks: list[L.Callback], settings: Mapping[str, Any]
 ) -> L.Trainer:
     """Instantiate the trainer of the `trainer` group, with a stage's own settings on top."""
-    progress = StageProgress(stage.stage, refresh_rate=1)
+    progress = StageProgress(stage.stage)
     return instantiate(
         cfg.trainer, **settings, callbacks=[*callbacks, progress], default_root_dir=cfg.paths.work, _convert_="all"
     )
@@ -67,12 +85,11 @@ def apply_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -
     product = describe_product(cfg, stage, module)
     start_product(product, cfg.overwrite)
     journal = ScoreJournal(product.path)
-    writers = [*instantiate(stage.writers, _convert_="all").values(), journal]
+    writers = [*build_writers(cfg, stage), journal]
     datamodule = open_data(cfg, stage, "predict", done=lambda name: all(writer.has(name) for writer in writers))
-    split, inputs = join_splits(datamodule.predict_split), datamodule.describe_inputs("predict")
+    split, inputs = describe_inputs(datamodule, datamodule.predict_split)
 
-    left = datamodule.list_remaining()
-    if product.is_complete(split, inputs) and not left:
+    if product.is_complete(split, inputs) and not datamodule.list_remaining():
         logger.info("%s: %s is complete for %s, skipped", stage.stage, product.path, split)
     else:
         load_learned(cfg, stage, module)
@@ -88,6 +105,13 @@ def apply_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -
     return scores
 
 
+def build_writers(cfg: DictConfig, stage: DictConfig) -> list[L.Callback]:
+    """Instantiate what writes the stage's product, and the `callbacks` group beside it."""
+    writers = instantiate(stage.writers, _convert_="all")
+    beside = instantiate(cfg.callbacks, _convert_="all")
+    return [*writers.values(), *(callback(stage=stage.stage) for callback in beside.values())]
+
+
 def load_learned(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -> None:
     """Load what the stage learned, if there is anything to learn.
 
@@ -96,8 +120,7 @@ def load_learned(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) 
     """
     if not learns(module):
         return
-    path = find_checkpoint(cfg, stage)
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    checkpoint = torch.load(find_checkpoint(cfg, stage), map_location="cpu", weights_only=True)
     module.on_load_checkpoint(checkpoint)
     module.load_state_dict(checkpoint["state_dict"], strict=module.strict_loading)
 
@@ -108,7 +131,7 @@ def learns(module: L.LightningModule) -> bool:
 
 
 def find_checkpoint(cfg: DictConfig, stage: DictConfig) -> Path:
-    """Return the checkpoint to apply: `ckpt`, or what the stage learned.
+    """Return the checkpoint to apply: `ckpt`, or what the stage learned, or the only one of other data sets.
 
     Raises:
         FileNotFoundError: naming the command that makes it.
@@ -116,9 +139,13 @@ def find_checkpoint(cfg: DictConfig, stage: DictConfig) -> Path:
     path = Path(cfg.ckpt or stage.learns)
     if path.is_file():
         return path
+    others = sorted(Path(cfg.paths.outputs).glob(f"*/{path.name}")) if "carried" in stage and not cfg.ckpt else []
+    if len(others) == 1:
+        return others[0]
+    choice = f"one of {', '.join(map(str, others))}" if others else "PATH"
     raise FileNotFoundError(
         f"{path}: no checkpoint of stage {stage.stage}; make it with "
-        f"`python train.py task={stage.stage} dataset={cfg.paths.dataset}`, or name one with ckpt=PATH"
+        f"`python train.py task={stage.stage} dataset={cfg.paths.dataset}`, or name one with ckpt={choice}"
     )
 
 
@@ -147,16 +174,21 @@ def strip_incidental(settings: Any) -> Any:
     return [strip_incidental(value) for value in settings] if isinstance(settings, list) else settings
 
 
-def join_splits(splits: str | list[str]) -> str:
-    """Name one or several splits in one word."""
-    return splits if isinstance(splits, str) else ",".join(splits)
+def describe_inputs(datamodule: SegmentationDataModule, splits: Splits) -> tuple[str, str]:
+    """Name the splits in one word, and digest their images and labels in another."""
+    names = name_splits(splits)
+    described = datamodule.describe_inputs()
+    return ",".join(names), fingerprint({name: described[name] for name in names})
 
 
 @rank_zero_only
-def start_product(product: Product, overwrite: bool) -> None:
-    """Open a product, once for all processes."""
-    if product.open(overwrite):
-        remove_journal(product.path)
+def start_product(product: Product, overwrite: bool, *beside: Path) -> None:
+    """Open a product, once for all processes; what lies beside an older one of other settings goes with it."""
+    if not product.open(overwrite):
+        return
+    remove_journal(product.path)
+    for folder in beside:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @rank_zero_only

@@ -12,6 +12,7 @@ from hydra.utils import instantiate
 from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig
 
+from callbacks.checkpoints import CheckpointCarrier
 from callbacks.scores import show_scores
 from fmawsss.metrics import SegmentationScores
 from fmawsss.products import Product, read_fingerprint
@@ -19,8 +20,8 @@ from infer import (
     apply_stage,
     build_module,
     build_trainer,
+    describe_inputs,
     finish_product,
-    join_splits,
     learns,
     open_data,
     plain,
@@ -60,18 +61,19 @@ def learn_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -
     """Train, or go on training, until the stage's checkpoint is complete."""
     datamodule = open_data(cfg, stage, "fit")
     product = describe_learning(cfg, stage)
-    split, inputs = join_splits(datamodule.train_split), datamodule.describe_inputs("fit")
-    start_product(product, cfg.overwrite)
+    split, inputs = describe_inputs(datamodule, datamodule.train_split)
+    steps = Path(cfg.paths.work) / "checkpoints" / stage.stage
+    start_product(product, cfg.overwrite, steps)
     if product.is_complete(split, inputs) and product.path.is_file():
         logger.info("%s: %s is complete, skipped", stage.stage, product.path)
         return
 
-    steps = Path(cfg.paths.work) / "checkpoints" / stage.stage / product.fingerprint
     saver = ModelCheckpoint(
         steps, "step_{step:06d}", auto_insert_metric_name=False, every_n_train_steps=stage.save_every, save_top_k=-1
     )
     loggers = list(instantiate(cfg.logger).values())
-    trainer = build_trainer(cfg, stage, [saver], {**plain(stage.loop), "logger": loggers or False})
+    carrier = CheckpointCarrier(plain(stage.get("carried", {})))
+    trainer = build_trainer(cfg, stage, [saver, carrier], {**plain(stage.loop), "logger": loggers or False})
     trainer.fit(module, datamodule, ckpt_path=find_last_step(steps))
     trainer.save_checkpoint(product.path, weights_only=True)
     finish_product(product, split, inputs)
@@ -82,7 +84,9 @@ def describe_learning(cfg: DictConfig, stage: DictConfig) -> Product:
     module, data = plain(stage.module), plain(stage.data)
     module.pop("seeding", None)
     upstream = {"seeds": read_fingerprint(Path(data["seeds"]))} if data.get("seeds") else {}
-    for key in [key for key in data if key.startswith(("predict", "val", "superpixels", "resize", "truths", "originals"))]:
+    for key in [
+        key for key in data if key.startswith(("predict", "val", "superpixels", "resize", "truths", "originals"))
+    ]:
         data.pop(key)
     settings = {"dataset": plain(cfg.dataset), "module": module, "data": data, "seed": cfg.seed}
     settings["loop"] = {"precision": cfg.trainer.get("precision"), **plain(stage.loop)}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +89,15 @@ def read_scores(product: Path, names: Iterable[str], classes: Sequence[str]) -> 
 def write_scores(path: Path, stage: str, split: str, scores: Mapping[str, SegmentationScores]) -> None:
     """Enter the scores of a stage on a split in `scores.json`, beside those of the other stages."""
     table = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    table.setdefault(stage, {})[split] = {kind: asdict(score) for kind, score in scores.items()}
+    table.setdefault(stage, {})[split] = {kind: _without_nan(score._asdict()) for kind, score in scores.items()}
     write_json(path, table)
+
+
+def _without_nan(values: Any) -> Any:
+    """Replace NaN (a class that neither truth nor masks have) by null, which JSON knows."""
+    if isinstance(values, dict):
+        return {key: _without_nan(value) for key, value in values.items()}
+    return None if isinstance(values, float) and math.isnan(values) else values
 
 
 def show_scores(path: Path) -> None:

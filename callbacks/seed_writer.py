@@ -44,4 +44,6 @@ class SeedWriter(L.Callback):
         """Say which images had no superpixels and were seeded from their CAMs alone."""
         if self.fallbacks:
             names = ", ".join(self.fallbacks[:5])
-            logger.warning("%d images without superpixels were seeded from their CAMs, e.g. %s", len(self.fallbacks), names)
+            logger.warning(
+                "%d images without superpixels were seeded from their CAMs, e.g. %s", len(self.fallbacks), names
+            )

@@ -8,7 +8,6 @@ overwrite.
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fmawsss.fingerprint import differing_keys, fingerprint, flatten
-from fmawsss.storage import write_json
+from fmawsss.storage import read_json, write_json
 
 logger = logging.getLogger(__name__)
 VERSION = 1
@@ -101,12 +100,10 @@ class Product:
         old = {**record["settings"], **{f"made from {k}": v for k, v in record["upstream"].items()}}
         new = {**flatten(self.settings), **{f"made from {k}": v for k, v in self.upstream.items()}}
         keys = differing_keys(old, new)
-        lines = [f"  {key}: {old.get(key)!r} on disk, {new.get(key)!r} now" for key in keys[:10]]
-        more = [f"  … and {len(keys) - 10} more"] if len(keys) > 10 else []
-        return "\n".join(
-            [f"{self.path} was made with other settings:", *lines, *more, "Add overwrite=true to make it anew,"]
-            + ["or paths.work=… to keep both."]
-        )
+        lines = [f"  {key}: {old.get(key)!r} -> {new.get(key)!r}" for key in keys[:10]]
+        lines += [f"  and {len(keys) - 10} more"] if len(keys) > 10 else []
+        lines = [f"{self.path} was made with other settings (on disk -> now):", *lines]
+        return "\n".join([*lines, "Add overwrite=true to make it anew, or choose another paths.work to keep both."])
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
@@ -118,12 +115,11 @@ def read_record(path: Path) -> dict[str, Any] | None:
     record_path = path.with_name(path.name + ".json")
     if not record_path.is_file():
         return None
-    try:
-        record = json.loads(record_path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{record_path} is broken: {error}; delete it together with {path}") from error
+    record = read_json(record_path)
     if record.get("version") != VERSION:
-        raise ValueError(f"{record_path} has version {record.get('version')}, expected {VERSION}: delete both and rerun")
+        raise ValueError(
+            f"{record_path} has version {record.get('version')}, expected {VERSION}: delete both and rerun"
+        )
     return record
 
 

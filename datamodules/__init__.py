@@ -1,0 +1,1 @@
+"""Images, labels, seeds and superpixels on disk become batches."""

@@ -1,0 +1,228 @@
+"""What every data set shares: splits, checks at the door, endless training batches, whole images for prediction."""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightning as L
+from torch.utils.data import DataLoader, Dataset
+
+from datamodules.choosing import (
+    Splits,
+    check_records,
+    choose_shots,
+    count_truths,
+    digest_records,
+    group_by_size,
+    keep_labelled,
+    name_splits,
+    require_files,
+    require_truths,
+)
+from datamodules.labels import LabelReader, Labels, LabelSource, keep_image_labels
+from datamodules.loading import (
+    Augment,
+    CropLabels,
+    TrainingBatches,
+    WholeImageBatches,
+    find_start_context,
+    prepare_worker,
+)
+from datamodules.sample import Batch, ImageRecord
+from datamodules.sampler import BatchPlan, EndlessMicroBatches
+from datamodules.transforms import Normaliser, Resize
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class SegmentationDataModule(L.LightningDataModule):
+    """Images of named splits, read as training batches and as whole images. A data set overrides `read_split`.
+
+    classes: foreground names as they stand in prompts, in the order of the mask values 1, 2, …
+    names: short names of the same classes, for tables and files; None takes `classes`.
+    labels: reads the image labels; unused unless `labelled`; None knows none.
+    labelled: whether images need labels. Training then leaves images without any class out, and says so.
+    train_split, val_split, predict_split: name, list of names, or names joined by commas.
+    batch_size: images per optimiser step, over all processes and `micro_batches`.
+    predict_batch_size: images per batch in validation and prediction; images of equal network size share a batch.
+    workers: loader processes, 0 for none. `start_method` (fork, forkserver, spawn) is how they start; None takes
+        the safest of the platform.
+    seed: order and augmentation of training images.
+    shots: train on this many images per class; None takes all.
+    augment, crop_labels: the training view of an image, and which labels it keeps.
+    resize, val_resize: network size of whole images in prediction and validation; None validates as it predicts.
+    image_mean, image_std: normalisation of the network.
+    seeds, superpixels: folders of `<name>.png` for training and of `<name>.npz` for prediction; None reads none.
+    truths: prediction reads the ground-truth masks that exist. Validation always does, and needs them all.
+    originals: prediction keeps the image as it is on disk.
+    done: tells by name which images prediction leaves out.
+    """
+
+    classes: Sequence[str]
+    labels: LabelReader | None
+    batch_size: int
+    micro_batches: int
+    predict_batch_size: int
+    workers: int
+    seed: int
+    resize: Resize
+    image_mean: Sequence[float]
+    image_std: Sequence[float]
+    names: Sequence[str] | None = None
+    train_split: Splits = None
+    val_split: Splits = None
+    predict_split: Splits = None
+    labelled: bool = True
+    shots: int | None = None
+    augment: Augment | None = None
+    crop_labels: CropLabels = keep_image_labels
+    val_resize: Resize | None = None
+    seeds: Path | str | None = None
+    superpixels: Path | str | None = None
+    truths: bool = False
+    originals: bool = False
+    done: Callable[[str], bool] | None = None
+    persistent_workers: bool = False
+    start_method: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        self.class_names = tuple(self.names or self.classes)
+        if len(self.class_names) != len(self.classes):
+            raise ValueError(
+                f"{len(self.classes)} classes and {len(self.class_names)} short names; "
+                "dataset.classes and dataset.names need the same length"
+            )
+        if self.labelled and not self.classes:
+            raise ValueError("the data set has no classes; set dataset.classes, or dataset.labels to a file of labels")
+        self._normalise = Normaliser(self.image_mean, self.image_std)
+        self._splits: dict[str, list[ImageRecord]] = {}
+        self._training: list[ImageRecord] = []
+
+    @abstractmethod
+    def read_split(self, split: str) -> list[ImageRecord]:
+        """List the images of one split, with their labels if `labelled` and their truth if there is one."""
+
+    def read_labels(
+        self, images: Sequence[str], masks: Mapping[str, Path], annotations: Path | None
+    ) -> dict[str, Labels]:
+        """Read the labels of images as `labels` says, or none when they are not asked for."""
+        if not self.labelled or self.labels is None:
+            return {}
+        prompts = {name: index for index, name in enumerate(self.classes)}
+        short = {name: index for index, name in enumerate(self.class_names)}
+        return self.labels(images, LabelSource({**short, **prompts}, masks, annotations))
+
+    def read_records(self, splits: Splits) -> list[ImageRecord]:
+        """List the images of one or several splits, each image once, after checking that the files are there."""
+        found: dict[str, ImageRecord] = {}
+        for split in name_splits(splits):
+            if split not in self._splits:
+                self._splits[split] = check_records(self.read_split(split), split, self.labelled)
+            found.update({record.name: record for record in self._splits[split] if record.name not in found})
+        return list(found.values())
+
+    def describe_inputs(self) -> dict[str, dict[str, int | str]]:
+        """Describe the splits read so far: number of images, and a digest of names and labels."""
+        return {split: digest_records(records) for split, records in self._splits.items()}
+
+    def setup(self, stage: str) -> None:
+        """Read the splits of a Lightning stage and check, before anything runs, what they need."""
+        if stage == "fit" and not self._training:
+            self._training = self.choose_training_images()
+        if stage in ("fit", "validate") and self.val_split is not None:
+            require_truths(self.read_records(self.val_split), self.val_split)
+        if stage == "predict":
+            records = self.list_remaining()
+            if self.truths:
+                count_truths(records)
+            if self.superpixels is not None:
+                remedy = "run `python infer.py task=superpixels` for this data set and split"
+                require_files(records, Path(self.superpixels), ".npz", "superpixels", remedy)
+
+    def choose_training_images(self) -> list[ImageRecord]:
+        """List the images to train on: those with a label, or some of them, each with its seeds."""
+        if self.train_split is None:
+            raise ValueError("training needs `train_split`; set split=…")
+        records = self.read_records(self.train_split)
+        if self.labelled:
+            records = keep_labelled(records)
+        if self.shots is not None:
+            records = choose_shots(records, self.shots, self.class_names, self.seed)
+        if self.seeds is not None:
+            remedy = "run the stage that makes them (`python train.py task=cls` or `task=seg`), or name another folder"
+            require_files(records, Path(self.seeds), ".png", "seeds", remedy)
+        return records
+
+    def list_remaining(self) -> list[ImageRecord]:
+        """List the images of `predict_split` that are not done."""
+        records = self.read_records(self.predict_split)
+        return [record for record in records if self.done is None or not self.done(record.name)]
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Load micro-batches without end, from the optimiser step that the trainer stands at."""
+        if self.augment is None:
+            raise ValueError("training needs `augment`; choose one of the group, e.g. augment=none")
+        rank, world_size = self._find_place()
+        batches = TrainingBatches(
+            records=self._training,
+            classes=len(self.classes),
+            plan=BatchPlan(self.batch_size, self.micro_batches, rank, world_size),
+            seed=self.seed,
+            augment=self.augment,
+            crop_labels=self.crop_labels,
+            normalise=self._normalise,
+            seeds=None if self.seeds is None else Path(self.seeds),
+        )
+        first_step = self.trainer.global_step if self.trainer else 0
+        return self._load(batches, EndlessMicroBatches(first_step, self.micro_batches))
+
+    def val_dataloader(self) -> DataLoader[Batch] | list:
+        """Load the images of `val_split` with their truths; nothing without such a split."""
+        if self.val_split is None:
+            return []
+        records = self.read_records(self.val_split)
+        return self._load_whole(records, self.val_resize or self.resize, truths=True, superpixels=None, originals=False)
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """Load the images of `predict_split` that are not done yet."""
+        records = self.list_remaining()
+        folder = None if self.superpixels is None else Path(self.superpixels)
+        return self._load_whole(records, self.resize, self.truths, folder, self.originals)
+
+    def _load_whole(
+        self, records: list[ImageRecord], resize: Resize, truths: bool, superpixels: Path | None, originals: bool
+    ) -> DataLoader[Batch]:
+        batches = group_by_size(records, resize, self.predict_batch_size)
+        rank, world_size = self._find_place()
+        share = batches[rank::world_size]
+        return self._load(
+            WholeImageBatches(share, len(self.classes), resize, self._normalise, truths, superpixels, originals), None
+        )
+
+    def _load(self, batches: Dataset[Batch], sampler: EndlessMicroBatches | None) -> DataLoader[Batch]:
+        """Wrap batches in a loader; each item is a whole batch already."""
+        on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        return DataLoader(
+            batches,
+            batch_size=None,
+            sampler=sampler,
+            num_workers=self.workers,
+            worker_init_fn=prepare_worker,
+            pin_memory=on_gpu,
+            persistent_workers=self.persistent_workers and self.workers > 0,
+            multiprocessing_context=find_start_context(self.start_method) if self.workers else None,
+        )
+
+    def _find_place(self) -> tuple[int, int]:
+        """Return this process's rank and the number of processes."""
+        if self.trainer is None:
+            return 0, 1
+        if self.trainer.world_size > 1 and self.trainer._accelerator_connector.use_distributed_sampler:
+            raise ValueError("images are already dealt to the processes; set trainer.use_distributed_sampler=false")
+        return self.trainer.global_rank, self.trainer.world_size

@@ -1,0 +1,123 @@
+"""Choose which images of a split are used, and in which company; check first that their files are there."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+
+from datamodules.images import list_stems, read_size
+from datamodules.sample import ImageRecord
+from datamodules.transforms import Resize
+
+log = logging.getLogger(__name__)
+
+Splits = str | Sequence[str] | None
+Records = list[ImageRecord]
+SHOT_STREAM = 2  # of the seed; `sampler` holds the other streams
+
+
+def name_splits(splits: Splits) -> list[str]:
+    """List the names of splits given as one name, as names joined by commas, or as a list.
+
+    >>> name_splits("train, val"), name_splits(["train"]), name_splits(None)
+    (['train', 'val'], ['train'], [])
+    """
+    if splits is None:
+        return []
+    names = splits.split(",") if isinstance(splits, str) else splits
+    return [name.strip() for name in names]
+
+
+def check_records(records: Records, split: str, labelled: bool) -> Records:
+    """Return the records of a split; raises when there are none, or when images or labels are missing."""
+    if not records:
+        raise ValueError(f"split {split!r} is empty; check its list of images, or choose another split")
+    missing = [record.image for record in records if not record.image.exists()]
+    if missing:
+        raise FileNotFoundError(
+            f"{len(missing)} of {len(records)} images of split {split!r} do not exist, first {missing[0]}; "
+            "unpack the data set again, or check dataset.root"
+        )
+    unknown = [record.name for record in records if labelled and record.labels is None]
+    if unknown:
+        raise ValueError(
+            f"{len(unknown)} of {len(records)} images of split {split!r} have no known labels, first {unknown[0]!r}; "
+            "choose another dataset.labels, or add the images to its file"
+        )
+    return records
+
+
+def require_truths(records: Records, split: Splits) -> None:
+    """Raise FileNotFoundError unless every image has a ground-truth mask."""
+    missing = [record.name for record in records if record.truth is None]
+    if missing:
+        raise FileNotFoundError(
+            f"{len(missing)} of {len(records)} images of split {split!r} have no ground-truth mask, "
+            f"first {missing[0]!r}; check dataset.masks, or choose a split that has masks"
+        )
+
+
+def count_truths(records: Records) -> None:
+    """Say how many images have no ground-truth mask, and so no score."""
+    without = [record.name for record in records if record.truth is None]
+    if without:
+        log.warning("%d of %d images have no ground truth: %s", len(without), len(records), _name_first(without))
+
+
+def require_files(records: Records, folder: Path, suffix: str, what: str, remedy: str) -> None:
+    """Raise FileNotFoundError unless a folder holds a file for every image."""
+    present = list_stems(folder, suffix)
+    missing = [record.name for record in records if record.name not in present]
+    if missing:
+        raise FileNotFoundError(
+            f"{len(missing)} of {len(records)} {what} are missing in {folder}, first {missing[0]}{suffix}; {remedy}"
+        )
+
+
+def keep_labelled(records: Records) -> Records:
+    """Leave out images that show none of the classes, and say how many."""
+    without = [record.name for record in records if record.labels == ()]
+    if without:
+        log.warning("%d images without any label are left out of training: %s", len(without), _name_first(without))
+    kept = [record for record in records if record.labels != ()]
+    if not kept:
+        raise ValueError("no image of the training split has a label; check dataset.labels and dataset.classes")
+    return kept
+
+
+def choose_shots(records: Records, shots: int, classes: Sequence[str], seed: int) -> Records:
+    """Choose `shots` images per class, no image twice, the same for the same seed; the order stays."""
+    order = np.random.default_rng([seed, SHOT_STREAM]).permutation(len(records)).tolist()
+    chosen: set[int] = set()
+    for index, name in enumerate(classes):
+        free = [i for i in order if i not in chosen and index in (records[i].labels or ())]
+        if len(free) < shots:
+            log.warning("class %s: %d images instead of %d shots", name, len(free), shots)
+        chosen.update(free[:shots])
+    return [records[index] for index in sorted(chosen)]
+
+
+def group_by_size(records: Records, resize: Resize, batch_size: int) -> list[Records]:
+    """Split images into batches of one network size, so that none needs padding; singly, they keep their order."""
+    if batch_size == 1:
+        return [[record] for record in records]
+    groups: dict[tuple[int, int], Records] = {}
+    for record in records:
+        groups.setdefault(resize.find_size(read_size(record.image)), []).append(record)
+    return [
+        group[first : first + batch_size] for group in groups.values() for first in range(0, len(group), batch_size)
+    ]
+
+
+def digest_records(records: Records) -> dict[str, int | str]:
+    """Count images and digest their names and labels; files are not read."""
+    lines = "\n".join(f"{record.name}\t{record.labels}" for record in records)
+    return {"images": len(records), "sha256": sha256(lines.encode()).hexdigest()[:16]}
+
+
+def _name_first(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")

@@ -1,0 +1,171 @@
+"""COCO 2014 or 2017 in its official layout: images, `annotations/instances_*.json`, semantic masks made of them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datamodules.base import SegmentationDataModule
+from datamodules.choosing import name_splits
+from datamodules.coco_annotations import Annotations, list_classes, paint_mask, read_annotations
+from datamodules.images import list_stems, strip_suffix
+from datamodules.labels import Labels, LabelsFromMasks, LabelSource, find_classes, stamp_file
+from datamodules.sample import ImageRecord
+from fmawsss.storage import read_json, write_bytes, write_palette_png
+from fmawsss.viz import make_palette
+
+log = logging.getLogger(__name__)
+
+INDEX_VERSION = 1
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class CocoDataModule(SegmentationDataModule):
+    """A tree like COCO's, where split `train` means `train2014/*.jpg` and `annotations/instances_train2014.json`.
+
+    root: the folder that holds `annotations`.
+    year: 2014 or 2017.
+    cache: folder for what we make of the annotations: an index per split, and masks (rule in `coco_annotations`).
+    masks: folder with masks of another conversion, named like the images or by their number; None makes ours.
+    """
+
+    root: Path | str
+    year: int
+    cache: Path | str
+    masks: Path | str | None
+
+    def prepare_data(self) -> None:
+        """Index the annotations of the named splits and make the masks that this run will read, once each."""
+        for split in self._list_splits():
+            self._read_index(split)
+        if self.masks is None:
+            for split in self._list_splits_with_masks():
+                self._make_masks(split)
+
+    def read_split(self, split: str) -> list[ImageRecord]:
+        """List the images that the annotation file of a split names."""
+        rows, folder = self._read_index(split)["images"], Path(self.root) / f"{split}{self.year}"
+        names = [strip_suffix(file) for file, _ in rows]
+        masks = find_masks(names, self._mask_folder(split))
+        labels = self.read_labels(names, masks, self._index_path(split))
+        return [
+            ImageRecord(name, folder / file, labels.get(name), masks.get(name))
+            for name, (file, _) in zip(names, rows, strict=True)
+        ]
+
+    def _list_splits(self) -> list[str]:
+        return name_splits(self.train_split) + name_splits(self.val_split) + name_splits(self.predict_split)
+
+    def _list_splits_with_masks(self) -> list[str]:
+        """List the splits whose masks are read, for scores or for labels."""
+        if self.labelled and isinstance(self.labels, LabelsFromMasks):
+            return self._list_splits()
+        return name_splits(self.val_split) + (name_splits(self.predict_split) if self.truths else [])
+
+    def _index_path(self, split: str) -> Path:
+        return Path(self.cache) / f"index_{split}{self.year}.json"
+
+    def _mask_folder(self, split: str) -> Path:
+        return Path(self.cache) / f"masks_{split}{self.year}" if self.masks is None else Path(self.masks)
+
+    def _read_index(self, split: str) -> dict[str, Any]:
+        """Read file names and labels of a split; they are taken from the annotations when those have changed."""
+        source, path = find_annotations(Path(self.root), f"{split}{self.year}"), self._index_path(split)
+        stamp = f"{INDEX_VERSION} {source.name} {stamp_file(source)}"
+        if path.exists() and (index := read_json(path))["stamp"] == stamp:
+            return index
+        log.info("indexing %s", source)
+        annotations = self._read_annotations(source)
+        shutil.rmtree(Path(self.cache) / f"masks_{split}{self.year}", ignore_errors=True)
+        index = {"stamp": stamp, "masks": False, "images": list_images(annotations, source)}
+        write_bytes(path, json.dumps(index).encode())
+        return index
+
+    def _read_annotations(self, source: Path) -> Annotations:
+        annotations = read_annotations(source)
+        if len(annotations.names) != len(self.classes):
+            raise ValueError(
+                f"{source} has {len(annotations.names)} categories, the data set {len(self.classes)} classes; "
+                "correct dataset.classes: one name per category, in the order of the category ids"
+            )
+        return annotations
+
+    def _make_masks(self, split: str) -> None:
+        """Write the semantic masks of a split; a run that was stopped goes on where it was."""
+        index, folder = self._read_index(split), self._mask_folder(split)
+        if index["masks"]:
+            return
+        source = find_annotations(Path(self.root), f"{split}{self.year}")
+        annotations, palette = self._read_annotations(source), make_palette(256)
+        done = list_stems(folder, ".png")
+        todo = [image for image in annotations.images if strip_suffix(image.file) not in done]
+        log.info("making %d masks of %s in %s", len(todo), source.name, folder)
+        for number, image in enumerate(todo, 1):
+            mask = paint_mask(image.size, image.regions or [], annotations.classes)
+            write_palette_png(folder / f"{strip_suffix(image.file)}.png", mask, palette)
+            if number % 5000 == 0:
+                log.info("made %d of %d masks", number, len(todo))
+        write_bytes(self._index_path(split), json.dumps({**index, "masks": True}).encode())
+
+
+class LabelsFromAnnotations:
+    """Take the categories of COCO's annotations, crowds included."""
+
+    def __call__(self, images: Sequence[str], source: LabelSource) -> dict[str, Labels]:
+        """Read labels from the index that the data module made."""
+        if source.annotations is None:
+            raise ValueError("only dataset=coco has an index of annotations; choose another dataset.labels")
+        rows = read_json(source.annotations)["images"]
+        return {strip_suffix(file): tuple(labels) for file, labels in rows if labels is not None}
+
+
+@dataclass(frozen=True)
+class LabelsFromCocoJson:
+    """Take the categories of any file in COCO's annotation format, matched by name, for images of any tree."""
+
+    path: Path | str
+
+    def __call__(self, images: Sequence[str], source: LabelSource) -> dict[str, Labels]:
+        """Read labels by file name, or by path below the data set's folder."""
+        annotations, wanted, path = read_annotations(Path(self.path)), set(images), Path(self.path)
+        named = {
+            strip_suffix(i.file): [
+                annotations.names[c] for c in list_classes(i.regions, annotations.classes, str(path))
+            ]
+            for i in annotations.images
+            if i.regions is not None
+        }
+        return {name: find_classes(named[name], source.classes, str(path)) for name in wanted & named.keys()}
+
+
+def find_annotations(root: Path, split: str) -> Path:
+    """Find the annotation file of a split such as train2014; raises FileNotFoundError when there is none."""
+    folder = root / "annotations"
+    for kind in ("instances", "image_info"):
+        if (path := folder / f"{kind}_{split}.json").is_file():
+            return path
+    found = ", ".join(sorted(file.name for file in folder.glob("*.json"))) or "nothing"
+    raise FileNotFoundError(
+        f"{folder / f'instances_{split}.json'} does not exist ({folder} holds {found}); "
+        "run `python infer.py task=prepare`, set dataset.root to the folder that holds it, or choose another split"
+    )
+
+
+def find_masks(names: Iterable[str], folder: Path) -> dict[str, Path]:
+    """Find the mask of each image, named like the image or by the number at its end."""
+    present = list_stems(folder, ".png")
+    candidates = ((name, stem) for name in names for stem in (name.rpartition("_")[2], name) if stem in present)
+    return {name: folder / f"{stem}.png" for name, stem in candidates}
+
+
+def list_images(annotations: Annotations, source: Path) -> list[tuple[str, list[int] | None]]:
+    """List file name and class indices of every image, None where nothing is known about it."""
+    return [
+        (i.file, None if i.regions is None else list_classes(i.regions, annotations.classes, str(source)))
+        for i in annotations.images
+    ]

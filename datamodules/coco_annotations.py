@@ -1,0 +1,89 @@
+"""COCO's annotation files: which classes an image shows, and its semantic mask.
+
+Where regions overlap, the mask shows crowds below single objects, and larger regions below smaller ones: regions are
+painted over each other with crowds first, each kind by descending `area`, ties by ascending annotation id. A crowd
+counts as its class. Classes are numbered in the order of the category ids (80 classes for the 91 ids of COCO).
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+Region = dict[str, Any]  # one entry of "annotations"
+Size = tuple[int, int]  # height, width
+
+
+@dataclass(frozen=True)
+class AnnotatedImage:
+    """One image of an annotation file; `regions` is None where the file holds no annotations (the test split)."""
+
+    file: str
+    size: Size
+    regions: list[Region] | None
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """The images of an annotation file, the class index of each category id, and the category names in class order."""
+
+    images: list[AnnotatedImage]
+    classes: dict[int, int]
+    names: list[str]
+
+
+def read_annotations(path: Path) -> Annotations:
+    """Read `instances_*.json` or `image_info_*.json`; raises ValueError naming the file when it is broken."""
+    try:
+        content = json.loads(path.read_bytes())
+        categories = sorted(content["categories"], key=lambda category: category["id"])
+        regions: dict[int, list[Region]] = defaultdict(list)
+        for region in content.get("annotations", ()):
+            regions[region["image_id"]].append(region)
+        known = "annotations" in content
+        images = [
+            AnnotatedImage(i["file_name"], (i["height"], i["width"]), regions[i["id"]] if known else None)
+            for i in content["images"]
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no whole COCO annotation file ({error!r}); unpack or write it again") from error
+    classes = {category["id"]: index for index, category in enumerate(categories)}
+    return Annotations(images, classes, [category["name"] for category in categories])
+
+
+def list_classes(regions: Sequence[Region], classes: dict[int, int], where: str) -> list[int]:
+    """List the class indices of some regions, ascending; crowds count."""
+    unknown = [region["category_id"] for region in regions if region["category_id"] not in classes]
+    if unknown:
+        raise ValueError(f"{where}: category id {unknown[0]} is not among the file's categories; repair the file")
+    return sorted({classes[region["category_id"]] for region in regions})
+
+
+def paint_mask(size: Size, regions: Sequence[Region], classes: dict[int, int]) -> UInt8[np.ndarray, "H W"]:
+    """Paint the semantic mask of one image: 0 background, class index + 1; see the head of this file for the rule."""
+    mask = np.zeros(size, np.uint8)
+    for region in sorted(regions, key=lambda r: (-r.get("iscrowd", 0), -r["area"], r["id"])):
+        mask[decode_region(region["segmentation"], size)] = classes[region["category_id"]] + 1
+    return mask
+
+
+def decode_region(segmentation: list | dict, size: Size) -> Bool[np.ndarray, "H W"]:
+    """Decode polygons, an uncompressed or a compressed RLE, as pycocotools does; polygons under 3 points are empty."""
+    try:
+        from pycocotools import mask as rle
+    except ImportError as error:
+        raise ImportError('masks of COCO regions need pycocotools; run `pip install "fmawsss[coco]"`') from error
+    if isinstance(segmentation, dict):
+        compressed = isinstance(segmentation["counts"], (str, bytes))
+        return rle.decode(segmentation if compressed else rle.frPyObjects(segmentation, *size)).astype(bool)
+    polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
+    if not polygons:
+        return np.zeros(size, bool)
+    return rle.decode(rle.merge(rle.frPyObjects(polygons, *size))).astype(bool)

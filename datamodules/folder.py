@@ -1,0 +1,96 @@
+"""Any tree of images, with labels from a file, from its folders, or none, and masks if there are some."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from datamodules.base import SegmentationDataModule
+from datamodules.images import SUFFIXES, list_stems, name_files, strip_suffix
+from datamodules.sample import ImageRecord
+
+WHOLE_TREE = "all"
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class FolderDataModule(SegmentationDataModule):
+    """All images below a folder, named by their path below it. Hidden folders are left out.
+
+    Split `all` is every image; another split is `<root>/<split>.txt` with a name per line, or the subfolder
+    `<root>/<split>`.
+
+    root: the folder.
+    classes: None takes the classes that the labels name, in alphabetical order.
+    masks: folder of ground-truth masks `<name>.png`, left out of the images when it lies below `root`; None for none.
+    """
+
+    root: Path | str
+    masks: Path | str | None
+
+    def __post_init__(self) -> None:
+        if self.classes is None:
+            self.classes = [] if self.labels is None else self.labels.list_names(list(self._index_tree()))
+        super().__post_init__()
+
+    def read_split(self, split: str) -> list[ImageRecord]:
+        """List the images of a split, in the order of its file or of their names."""
+        images = self._index_tree()
+        names = self._list_names(split, images)
+        masks = self._find_masks(names)
+        labels = self.read_labels(names, masks, None)
+        return [ImageRecord(name, images[name], labels.get(name), masks.get(name)) for name in names]
+
+    def _index_tree(self) -> dict[str, Path]:
+        root = Path(self.root)
+        if not root.is_dir():
+            raise FileNotFoundError(f"folder {root} does not exist; set dataset.root to a folder of images")
+        images = name_files(root, walk_files(root, None if self.masks is None else Path(self.masks)))
+        if not images:
+            raise ValueError(f"folder {root} holds no image of kind {', '.join(SUFFIXES)}; set dataset.root elsewhere")
+        return dict(sorted(images.items()))
+
+    def _list_names(self, split: str, images: dict[str, Path]) -> list[str]:
+        """List the image names of a split."""
+        file = Path(self.root) / f"{split}.txt"
+        if file.is_file():
+            return read_name_list(file, images)
+        if split == WHOLE_TREE:
+            return list(images)
+        if not (Path(self.root) / split).is_dir():
+            raise FileNotFoundError(
+                f"there is neither a list {file} nor a folder {file.with_suffix('')}; "
+                f"write the list, or choose split={WHOLE_TREE}"
+            )
+        return [name for name in images if name.startswith(f"{split}/")]
+
+    def _find_masks(self, names: list[str]) -> dict[str, Path]:
+        if self.masks is None:
+            return {}
+        folder = Path(self.masks)
+        if not folder.is_dir():
+            raise FileNotFoundError(f"mask folder {folder} does not exist; set dataset.masks, or null for none")
+        present = list_stems(folder, ".png")
+        return {name: folder / f"{name}.png" for name in names if name in present}
+
+
+def read_name_list(file: Path, images: dict[str, Path]) -> list[str]:
+    """Read image names, with or without suffix, one per line; raises ValueError for names without an image."""
+    lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
+    names = list(dict.fromkeys(line if line in images else strip_suffix(line) for line in lines if line))
+    missing = [name for name in names if name not in images]
+    if missing:
+        raise ValueError(
+            f"{file} names {len(missing)} images that are not below {file.parent}, first {missing[0]!r}; "
+            "names are paths below that folder: correct or remove them"
+        )
+    return names
+
+
+def walk_files(root: Path, without: Path | None) -> Iterator[Path]:
+    """Walk through the files below a folder, except in hidden folders and in one folder that is left out."""
+    left_out = None if without is None else without.resolve()
+    for parent, folders, files in os.walk(root):
+        folders[:] = [f for f in folders if not f.startswith(".") and (Path(parent) / f).resolve() != left_out]
+        yield from (Path(parent) / file for file in files)

@@ -1,0 +1,121 @@
+"""Read images of every common kind as 8-bit RGB, or refuse them by name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageOps
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+_ORIENTATION = 0x0112  # EXIF tag; 5 to 8 exchange width and height
+_TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
+_WIDE_GREY = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+_PLAIN = ("1", "L", "P", "CMYK", "YCbCr", "LAB", "HSV", "RGBX")
+
+
+def read_image(path: Path) -> UInt8[np.ndarray, "H W 3"]:
+    """Read the first picture of a file as RGB, upright.
+
+    The EXIF rotation is applied, transparent pixels are laid on white, 16-bit values keep their high byte, colour
+    profiles are ignored. Raises FileNotFoundError, and ValueError for files that are broken or of an unknown kind.
+    """
+    try:
+        with Image.open(path) as file:
+            file.load()
+            picture = _turn_upright(file)
+            return np.array(_convert_to_rgb(picture))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"image {path} does not exist; restore it or take it out of the split's list") from None
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"image {path} is too large to be read: {error}; shrink it") from error
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError) as error:
+        raise ValueError(
+            f"image {path} cannot be read ({error}); expected a whole image of kind {', '.join(SUFFIXES)}: "
+            "copy or convert it again, or take it out of the split's list"
+        ) from error
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """Read the height and width of the upright picture from the file's header."""
+    try:
+        with Image.open(path) as file:
+            width, height = file.size
+            turned = file.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"image {path} does not exist; restore it or take it out of the split's list") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f"image {path} cannot be read ({error}); copy or convert it again") from error
+    return (width, height) if turned else (height, width)
+
+
+def index_images(folder: Path) -> dict[str, Path]:
+    """Map the names of the images directly in a folder, without suffix, to their files.
+
+    Raises FileNotFoundError when there is no such folder, and ValueError when two files share a name.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"folder {folder} does not exist; it should hold the images")
+    with os.scandir(folder) as entries:
+        return name_files(folder, (Path(entry.path) for entry in entries))
+
+
+def name_files(root: Path, files: Iterable[Path]) -> dict[str, Path]:
+    """Map names, the paths below `root` without suffix, to image files; other files are left out."""
+    named: dict[str, Path] = {}
+    for file in files:
+        if file.suffix.lower() not in SUFFIXES or file.name.startswith("."):
+            continue
+        name = strip_suffix(file.relative_to(root).as_posix())
+        if name in named:
+            raise ValueError(f"{named[name]} and {file} share the name {name!r}; rename one of them")
+        named[name] = file
+    return named
+
+
+def strip_suffix(name: str) -> str:
+    """Take the suffix of an image kind off a file name; other dots stay.
+
+    >>> strip_suffix("a/b.v2.JPG"), strip_suffix("b.v2")
+    ('a/b.v2', 'b.v2')
+    """
+    stem, dot, suffix = name.rpartition(".")
+    return stem if dot + suffix.lower() in SUFFIXES else name
+
+
+def list_stems(folder: Path, suffix: str) -> set[str]:
+    """List the names of the files with a suffix anywhere below a folder, as paths without suffix."""
+    ending = len(suffix)
+    found: set[str] = set()
+    for parent, _, files in os.walk(folder):
+        place = Path(parent).relative_to(folder)
+        found.update((place / file[:-ending]).as_posix() for file in files if file.endswith(suffix))
+    return found
+
+
+def _turn_upright(picture: Image.Image) -> Image.Image:
+    """Apply the EXIF rotation, if the file carries one."""
+    return ImageOps.exif_transpose(picture) if picture.getexif().get(_ORIENTATION, 1) != 1 else picture
+
+
+def _convert_to_rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode == "RGB" and "transparency" not in picture.info:
+        return picture
+    if picture.mode in _TRANSPARENT or "transparency" in picture.info:
+        layer = picture.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    if picture.mode in _WIDE_GREY:
+        return Image.fromarray(_take_high_byte(np.asarray(picture))).convert("RGB")
+    if picture.mode in _PLAIN:
+        return picture.convert("RGB")
+    raise ValueError(f"pixels of mode {picture.mode} have no agreed range; convert it to 8-bit RGB")
+
+
+def _take_high_byte(values: np.ndarray) -> UInt8[np.ndarray, "H W"]:
+    """Scale 16-bit grey values to 8 bits."""
+    if values.min() < 0 or values.max() > 65535:
+        raise ValueError(f"grey values from {values.min()} to {values.max()} do not fit 16 bits")
+    return (values.astype(np.uint16) >> 8).astype(np.uint8)

@@ -1,0 +1,244 @@
+"""Where the labels of an image come from, and which of them a crop keeps."""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+from datamodules.images import strip_suffix
+from fmawsss.storage import read_mask, write_bytes
+
+log = logging.getLogger(__name__)
+
+IGNORED = 255
+Labels = tuple[int, ...]
+Row = tuple[str, list[str], str]  # image name, class names, the place in the file for messages
+
+
+@dataclass(frozen=True)
+class LabelSource:
+    """What a data set offers to read labels from: its class names, mask files and a folder of VOC's XML files.
+
+    `classes` maps every accepted name of a class to its index; `masks` maps image names to mask files.
+    """
+
+    classes: Mapping[str, int]
+    masks: Mapping[str, Path]
+    annotations: Path | None
+
+
+# Labels by image name; an image that is missing from the answer has unknown labels.
+LabelReader = Callable[[Sequence[str], LabelSource], dict[str, Labels]]
+
+
+@dataclass(frozen=True)
+class LabelsFromMasks:
+    """Take the classes present in the ground-truth mask (the published choice, METHOD 8).
+
+    `cache` names a CSV file that remembers the labels of masks that have not changed since; None reads every mask.
+    """
+
+    cache: Path | str | None
+
+    def __call__(self, images: Sequence[str], source: LabelSource) -> dict[str, Labels]:
+        """Read labels of the images that have a mask."""
+        masks = {name: source.masks[name] for name in images if name in source.masks}
+        known, count = self._read_cache(), len(set(source.classes.values()))
+        stamps = {name: f"{count}-{stamp_file(path)}" for name, path in masks.items()}
+        fresh = [name for name in masks if known.get(name, ("",))[0] != stamps[name]]
+        if fresh:
+            log.info("reading the labels of %d images from their masks", len(fresh))
+        with ThreadPoolExecutor() as pool:
+            read = pool.map(lambda name: list_present_classes(masks[name], count), fresh)
+            known.update({name: (stamps[name], labels) for name, labels in zip(fresh, read, strict=True)})
+        if fresh:
+            self._write_cache(known)
+        return {name: known[name][1] for name in masks}
+
+    def _read_cache(self) -> dict[str, tuple[str, Labels]]:
+        if self.cache is None or not Path(self.cache).exists():
+            return {}
+        with Path(self.cache).open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.reader(file) if len(row) == 3]
+        return {name: (stamp, tuple(int(label) for label in labels.split())) for name, stamp, labels in rows}
+
+    def _write_cache(self, known: Mapping[str, tuple[str, Labels]]) -> None:
+        if self.cache is None:
+            return
+        rows = ((name, stamp, " ".join(map(str, labels))) for name, (stamp, labels) in sorted(known.items()))
+        text = io.StringIO()
+        csv.writer(text).writerows(rows)
+        write_bytes(Path(self.cache), text.getvalue().encode())
+
+
+@dataclass(frozen=True)
+class LabelsFromXml:
+    """Take the objects of VOC's XML annotations, with or without those marked as difficult."""
+
+    difficult: bool
+
+    def __call__(self, images: Sequence[str], source: LabelSource) -> dict[str, Labels]:
+        """Read labels of the images that have an annotation."""
+        if source.annotations is None or not source.annotations.is_dir():
+            raise FileNotFoundError(
+                f"folder {source.annotations} does not exist; it should hold one XML file per image: "
+                "unpack the data set's annotations there, or choose dataset.labels=masks"
+            )
+        files = {name: source.annotations / f"{name}.xml" for name in images}
+        return {name: self._read_file(file, source.classes) for name, file in files.items() if file.exists()}
+
+    def _read_file(self, file: Path, classes: Mapping[str, int]) -> Labels:
+        try:
+            tree = ElementTree.parse(file)
+        except ElementTree.ParseError as error:
+            raise ValueError(f"annotation {file} is not whole XML ({error}); unpack it again") from error
+        objects = [o for o in tree.iter("object") if self.difficult or o.findtext("difficult", "0").strip() != "1"]
+        return find_classes((o.findtext("name", "").strip() for o in objects), classes, str(file))
+
+
+@dataclass(frozen=True)
+class LabelsFromFile:
+    """Take labels from a CSV file with the columns `name,labels`; several labels are separated by semicolons.
+
+    A name is the image's path below the data set's folder, with or without suffix.
+    """
+
+    path: Path | str
+
+    def __call__(self, images: Sequence[str], source: LabelSource) -> dict[str, Labels]:
+        """Read labels of the images that the file names."""
+        return gather_labels(self._read_rows(), images, source.classes, self.path)
+
+    def list_names(self, images: Sequence[str]) -> list[str]:
+        """List the class names that occur, in alphabetical order."""
+        return sorted({cell for _, cells, _ in self._read_rows() for cell in cells})
+
+    def _read_rows(self) -> Iterator[Row]:
+        path = require_file(self.path)
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            if not {"name", "labels"} <= set(reader.fieldnames or ()):
+                raise ValueError(f"{path} has the columns {reader.fieldnames}; expected a first line `name,labels`")
+            for row in reader:
+                yield row["name"], split_cells(row["labels"] or "", ";"), f"{path}, line {reader.line_num}"
+
+
+@dataclass(frozen=True)
+class LabelsFromList:
+    """Take labels from a text file: on each line a name, then its labels, separated by tabs (or else by spaces)."""
+
+    path: Path | str
+
+    def __call__(self, images: Sequence[str], source: LabelSource) -> dict[str, Labels]:
+        """Read labels of the images that the file names."""
+        return gather_labels(self._read_rows(), images, source.classes, self.path)
+
+    def list_names(self, images: Sequence[str]) -> list[str]:
+        """List the class names that occur, in alphabetical order."""
+        return sorted({cell for _, cells, _ in self._read_rows() for cell in cells})
+
+    def _read_rows(self) -> Iterator[Row]:
+        path = require_file(self.path)
+        for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+            name, *cells = split_cells(line, "\t" if "\t" in line else None) or [""]
+            if name:
+                yield name, cells, f"{path}, line {number}"
+
+
+class LabelsFromFolders:
+    """Take the name of the folder that an image lies in as its one label, as in `cat/001.jpg`."""
+
+    def __call__(self, images: Sequence[str], source: LabelSource) -> dict[str, Labels]:
+        """Read the label of every image."""
+        loose = [name for name in images if "/" not in name]
+        if loose:
+            raise ValueError(
+                f"{len(loose)} images lie in no class folder, first {loose[0]!r}; "
+                "move each into a folder named like its class, or choose another dataset.labels"
+            )
+        return {name: find_classes([name.split("/")[-2]], source.classes, f"the folder of {name!r}") for name in images}
+
+    def list_names(self, images: Sequence[str]) -> list[str]:
+        """List the names of the folders, in alphabetical order."""
+        return sorted({name.split("/")[-2] for name in images if "/" in name})
+
+
+def list_present_classes(mask: Path, classes: int) -> Labels:
+    """List the class indices present in a mask file (0 background, class index + 1, 255 ignored), ascending."""
+    values = np.flatnonzero(np.bincount(read_mask(mask).ravel(), minlength=256))
+    strange = values[(values > classes) & (values != IGNORED)]
+    if strange.size:
+        raise ValueError(
+            f"mask {mask} holds the value {strange[0]}, expected 0 to {classes} or 255; "
+            "check the class names (dataset.classes) against the masks (dataset.masks)"
+        )
+    return tuple(int(value) - 1 for value in values if 0 < value <= classes)
+
+
+def find_classes(names: Iterable[str], classes: Mapping[str, int], where: str) -> Labels:
+    """Turn class names into indices, ascending and without repetition; unknown names and 255 are refused."""
+    found: set[int] = set()
+    for name in names:
+        if name not in classes:
+            reason = "255 marks ignored pixels and is no label" if name == str(IGNORED) else "no class of this data set"
+            raise ValueError(
+                f"{where}: label {name!r}: {reason}; expected one of {', '.join(dict.fromkeys(classes))}; "
+                "correct the label, or add the class to dataset.classes"
+            )
+        found.add(classes[name])
+    return tuple(sorted(found))
+
+
+def keep_image_labels(labels: Bool[np.ndarray, "C"], seed: UInt8[np.ndarray, "H W"] | None) -> Bool[np.ndarray, "C"]:
+    """Let a crop keep the labels of the whole image."""
+    return labels
+
+
+def keep_labels_in_crop(labels: Bool[np.ndarray, "C"], seed: UInt8[np.ndarray, "H W"] | None) -> Bool[np.ndarray, "C"]:
+    """Let a crop keep the classes left in its seed map (METHOD 8, segmentation prompts of VOC)."""
+    if seed is None:
+        raise ValueError("the labels of a crop come from its seeds, but no seeds are read; give the folder `seeds`")
+    present = np.bincount(seed.ravel(), minlength=256)[1 : len(labels) + 1] > 0
+    return labels & present
+
+
+def gather_labels(
+    rows: Iterable[Row], images: Sequence[str], classes: Mapping[str, int], path: Path | str
+) -> dict[str, Labels]:
+    """Collect the labels of some images from a file's rows; every row is checked, those of other images too."""
+    wanted, found = set(images), dict[str, Labels]()
+    for name, cells, where in rows:
+        labels = find_classes(cells, classes, where)
+        key = name if name in wanted else strip_suffix(name)
+        if key in wanted:
+            found[key] = tuple(sorted({*found.get(key, ()), *labels}))
+    if wanted and not found:
+        raise ValueError(f"{path} names none of the images, such as {min(wanted)!r}; names are paths below the root")
+    return found
+
+
+def split_cells(line: str, separator: str | None) -> list[str]:
+    """Split a line into words without surrounding space; empty ones are dropped."""
+    return [cell.strip() for cell in line.split(separator) if cell.strip()]
+
+
+def require_file(path: Path | str) -> Path:
+    """Return the path of a label file; raises FileNotFoundError when there is none."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"label file {path} does not exist; write it, or choose another dataset.labels")
+    return Path(path)
+
+
+def stamp_file(path: Path) -> str:
+    """Return a short text that changes when a file does."""
+    status = path.stat()
+    return f"{status.st_size}-{status.st_mtime_ns}"

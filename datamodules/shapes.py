@@ -1,0 +1,116 @@
+"""The embedded data set: generated images, written once in VOC's layout and read by the code that reads VOC."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+import numpy as np
+from fmawsss.viz import make_palette
+from PIL import Image
+
+from datamodules.voc import VocDataModule
+from fmawsss.storage import write_palette_png
+from fmawsss.tiny.shapes import CLASS_NAMES, Scene, draw_scene
+
+log = logging.getLogger(__name__)
+
+SETTINGS_FILE = "shapes.json"
+SPLIT_STREAMS = {"train": 0, "val": 1}
+JPEG_QUALITY = 95
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class ShapesDataModule(VocDataModule):
+    """Generated images of the classes of `fmawsss.tiny.shapes`, in a tree that `prepare_data` writes below `root`.
+
+    train_images, val_images: number of images per split.
+    p_material: probability that an object wears its class's typical colour and texture.
+    draw_seed: another value draws another data set.
+    """
+
+    train_images: int
+    val_images: int
+    p_material: float
+    draw_seed: int
+
+    def prepare_data(self) -> None:
+        """Write the data set unless it is there; raises ValueError when `root` holds one of other settings."""
+        root, settings = Path(self.root), self._list_settings()
+        if (root / SETTINGS_FILE).is_file():
+            self._check_settings(json.loads((root / SETTINGS_FILE).read_text()), settings)
+            return
+        if root.exists() and any(root.iterdir()):
+            raise ValueError(
+                f"{root} holds other files and no {SETTINGS_FILE}; set dataset.root elsewhere, or delete the folder"
+            )
+        log.info("drawing %d training and %d validation images in %s", self.train_images, self.val_images, root)
+
+        # A killed run leaves only the temporary folder; the finished tree appears at once.
+        root.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
+        try:
+            self._write_tree(folder, settings)
+            folder.chmod(0o755)
+            folder.replace(root)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _list_settings(self) -> dict[str, object]:
+        return {
+            "version": 1,
+            "classes": list(CLASS_NAMES),
+            "train_images": self.train_images,
+            "val_images": self.val_images,
+            "p_material": self.p_material,
+            "draw_seed": self.draw_seed,
+        }
+
+    def _check_settings(self, found: dict[str, object], settings: dict[str, object]) -> None:
+        differing = [key for key in settings if found.get(key) != settings[key]]
+        if differing:
+            changes = ", ".join(f"{key} {found.get(key)!r} (now {settings[key]!r})" for key in differing)
+            raise ValueError(
+                f"{self.root} was drawn with other settings: {changes}; "
+                "set dataset.root to another folder, or delete this one"
+            )
+
+    def _write_tree(self, folder: Path, settings: dict[str, object]) -> None:
+        for name in ("JPEGImages", "SegmentationClass", "Annotations", "ImageSets/Segmentation"):
+            (folder / name).mkdir(parents=True)
+        for split, count in (("train", self.train_images), ("val", self.val_images)):
+            rng = np.random.default_rng([self.draw_seed, SPLIT_STREAMS[split]])
+            names = [f"{split}_{index:05d}" for index in range(count)]
+            for name in names:
+                write_scene(folder, name, draw_scene(rng, self.p_material))
+            (folder / "ImageSets" / "Segmentation" / f"{split}.txt").write_text("".join(f"{n}\n" for n in names))
+        (folder / SETTINGS_FILE).write_text(json.dumps(settings, indent=1) + "\n")
+
+
+def write_scene(folder: Path, name: str, scene: Scene) -> None:
+    """Write one scene as VOC would keep it: JPEG, palette PNG, XML with one entry per visible class."""
+    picture = io.BytesIO()
+    Image.fromarray(scene.image).save(picture, format="JPEG", quality=JPEG_QUALITY)
+    (folder / "JPEGImages" / f"{name}.jpg").write_bytes(picture.getvalue())
+    write_palette_png(folder / "SegmentationClass" / f"{name}.png", scene.semantic, make_palette(256))
+    present = [CLASS_NAMES[value - 1] for value in np.unique(scene.semantic) if value > 0]
+    (folder / "Annotations" / f"{name}.xml").write_text(describe_scene(name, scene.image.shape[:2], present))
+
+
+def describe_scene(name: str, size: tuple[int, int], classes: list[str]) -> str:
+    """Write VOC's XML for an image that shows these classes."""
+    objects = "".join(
+        f"\t<object>\n\t\t<name>{escape(label)}</name>\n\t\t<difficult>0</difficult>\n\t</object>\n"
+        for label in classes
+    )
+    return (
+        f"<annotation>\n\t<filename>{escape(name)}.jpg</filename>\n"
+        f"\t<size>\n\t\t<width>{size[1]}</width>\n\t\t<height>{size[0]}</height>\n\t\t<depth>3</depth>\n\t</size>\n"
+        f"\t<segmented>1</segmented>\n{objects}</annotation>\n"
+    )

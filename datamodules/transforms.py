@@ -1,0 +1,282 @@
+"""Training augmentation and prediction sizes; all randomness comes from a generator that is passed.
+
+The order is that of METHOD 8: colour jitter, range resize, random crop, mirror; normalisation follows in the data
+module. Seeds move with their image.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # its import would ask the network for a newer version
+
+import albumentations as A
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float32, UInt8
+from PIL import Image
+
+IGNORED = 255
+Picture = UInt8[np.ndarray, "H W 3"]
+Mask = UInt8[np.ndarray, "H W"]
+Size = tuple[int, int]  # height, width
+
+
+class Resize(Protocol):
+    """How a whole image becomes the network's input."""
+
+    def __call__(self, image: Picture) -> Picture:
+        """Resize an image of 8-bit RGB."""
+
+    def find_size(self, size: Size) -> Size:
+        """Return the height and width that an image of a given size gets."""
+
+
+@dataclass(frozen=True)
+class View:
+    """An image under augmentation, its seed map if it has one, and what of it lies outside the picture."""
+
+    image: Picture
+    seed: Mask | None
+    padding: Bool[np.ndarray, "H W"] | None = None
+
+
+class NoAugment:
+    """Keep every image as it is; batches of several sizes are padded."""
+
+    def __call__(self, view: View, rng: np.random.Generator) -> View:
+        """Return the view itself."""
+        return view
+
+
+@dataclass(frozen=True)
+class FixedView:
+    """Squash every image to a square of `size` pixels, always the same."""
+
+    size: int
+
+    def __call__(self, view: View, rng: np.random.Generator) -> View:
+        """Return the square view."""
+        square = (self.size, self.size)
+        return View(resize_image(view.image, square), None if view.seed is None else resize_mask(view.seed, square))
+
+
+class RandomView:
+    """Jitter colours, resize within a range, crop a square and mirror with probability ½ (METHOD 8).
+
+    `long_side` is the closed range of the target for the longer side; the shorter one never falls below `short_side`.
+    A crop that exceeds the image is filled on the right and below: mean colour, seed 255, marked as padding.
+    """
+
+    def __init__(
+        self,
+        jitter: Callable[[Picture, np.random.Generator], Picture],
+        long_side: tuple[int, int],
+        short_side: int,
+        crop: int,
+    ) -> None:
+        self.jitter = jitter
+        self.long_side = long_side
+        self.short_side = short_side
+        # Mirrored before the crop, which draws from the same distribution and leaves padding right and below.
+        padded = {"pad_if_needed": True, "pad_position": "top_left", "fill": 0, "fill_mask": IGNORED}
+        self.crop_and_mirror = A.Compose([A.HorizontalFlip(p=0.5), A.RandomCrop(crop, crop, **padded)])
+
+    def __call__(self, view: View, rng: np.random.Generator) -> View:
+        """Draw a view."""
+        size = draw_range_size(view.image.shape[:2], self.long_side, self.short_side, rng)
+        image = resize_image(self.jitter(view.image, rng), size)
+        inside = np.zeros(size, np.uint8)
+        masks = [inside] if view.seed is None else [inside, resize_mask(view.seed, size)]
+
+        self.crop_and_mirror.set_random_state(rng, random.Random(int(rng.integers(2**63))))
+        moved = self.crop_and_mirror(image=image, masks=masks)
+        outside = moved["masks"][0] == IGNORED
+        seed = None if view.seed is None else moved["masks"][1]
+        return View(moved["image"], seed, outside if outside.any() else None)
+
+
+class NoJitter:
+    """Keep the colours."""
+
+    def __call__(self, image: Picture, rng: np.random.Generator) -> Picture:
+        """Return the image itself."""
+        return image
+
+
+@dataclass(frozen=True)
+class ColourChange:
+    """One draw of the jitter: amounts of brightness, contrast, saturation and hue, None for no change, and their order.
+
+    Brightness and hue are shifts of 256, contrast and saturation factors; `order` holds indices into the amounts.
+    """
+
+    amounts: tuple[float | None, ...]
+    order: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ColourJitter:
+    """Change brightness, contrast, saturation and hue, each with probability ½, in random order (METHOD 8).
+
+    `brightness` and `hue` are the largest shifts (of 256), `contrast` and `saturation` the ranges of the factor.
+    `apply` is `change_colours` or `change_colours_released`.
+    """
+
+    brightness: float
+    contrast: tuple[float, float]
+    saturation: tuple[float, float]
+    hue: float
+    apply: Callable[[Picture, ColourChange], Picture]
+
+    def __call__(self, image: Picture, rng: np.random.Generator) -> Picture:
+        """Draw a change and apply it."""
+        return self.apply(image, self.draw(rng))
+
+    def draw(self, rng: np.random.Generator) -> ColourChange:
+        """Flip the four coins and draw the amounts."""
+        shifts = ((-self.brightness, self.brightness), self.contrast, self.saturation, (-self.hue, self.hue))
+        amounts = tuple(float(rng.uniform(*bounds)) if rng.random() < 0.5 else None for bounds in shifts)
+        return ColourChange(amounts, tuple(rng.permutation(4).tolist()))
+
+
+def change_colours(image: Picture, change: ColourChange) -> Picture:
+    """Apply a colour change; brightness is clipped at 0 and 255, hue wraps around its circle."""
+    return _change(image, change, _shift_clipped, _shift_wrapped)
+
+
+def change_colours_released(image: Picture, change: ColourChange) -> Picture:
+    """Apply a colour change as released: brightness and hue reflect below 0 and saturate above 255 (METHOD 9)."""
+    return _change(image, change, _shift_reflected, _shift_reflected)
+
+
+def _change(image: Picture, change: ColourChange, shift: Callable, turn: Callable) -> Picture:
+    steps = (
+        lambda picture, amount: cv2.LUT(picture, shift(amount)),
+        lambda picture, amount: cv2.LUT(picture, _scale(amount)),
+        lambda picture, amount: _change_saturation(picture, _scale(amount)),
+        lambda picture, amount: _change_hue(picture, turn(amount)),
+    )
+    for index in change.order:
+        amount = change.amounts[index]
+        if amount is not None:
+            image = steps[index](image, amount)
+    return image
+
+
+Table = UInt8[np.ndarray, "256"]
+_VALUES = np.arange(256, dtype=np.uint8)
+
+
+def _shift_clipped(amount: float) -> Table:
+    return np.clip(np.rint(_VALUES + amount), 0, 255).astype(np.uint8)
+
+
+def _shift_wrapped(amount: float) -> Table:
+    return (np.rint(_VALUES + amount).astype(np.int64) % 256).astype(np.uint8)
+
+
+def _shift_reflected(amount: float) -> Table:
+    return cv2.convertScaleAbs(_VALUES, alpha=1, beta=amount).ravel()
+
+
+def _scale(factor: float) -> Table:
+    return cv2.convertScaleAbs(_VALUES, alpha=factor, beta=0).ravel()
+
+
+def _change_saturation(image: Picture, table: Table) -> Picture:
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
+    hsv[..., 1] = table[hsv[..., 1]]
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+
+
+def _change_hue(image: Picture, table: Table) -> Picture:
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
+    hsv[..., 0] = table[hsv[..., 0]]
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
+
+
+def draw_range_size(size: Size, long_side: tuple[int, int], short_side: int, rng: np.random.Generator) -> Size:
+    """Draw the size an image is resized to: its longer side uniform in a closed range, its shorter one large enough."""
+    return find_range_size(size, int(rng.integers(long_side[0], long_side[1] + 1)), short_side)
+
+
+def find_range_size(size: Size, target: int, short_side: int) -> Size:
+    """Scale a size by `max(target / long side, short_side / short side)`, rounding halves to even.
+
+    >>> find_range_size((375, 500), 288, 224)
+    (224, 299)
+    """
+    ratio = max(target / max(size), short_side / min(size))
+    return round(ratio * size[0]), round(ratio * size[1])
+
+
+@dataclass(frozen=True)
+class AlignToPatch:
+    """Round each side of an image up to a multiple of the patch size, for prediction."""
+
+    patch: int
+
+    def __call__(self, image: Picture) -> Picture:
+        """Resize an image of 8-bit RGB."""
+        return resize_image(image, self.find_size(image.shape[:2]))
+
+    def find_size(self, size: Size) -> Size:
+        """Return the size that an image of a given size gets."""
+        return -(-size[0] // self.patch) * self.patch, -(-size[1] // self.patch) * self.patch
+
+
+@dataclass(frozen=True)
+class ResizeSquare:
+    """Squash an image to a square, for validation during training."""
+
+    side: int
+
+    def __call__(self, image: Picture) -> Picture:
+        """Resize an image of 8-bit RGB."""
+        return resize_image(image, self.find_size(image.shape[:2]))
+
+    def find_size(self, size: Size) -> Size:
+        """Return the size that an image of a given size gets."""
+        return self.side, self.side
+
+
+class KeepSize:
+    """Leave images as they are."""
+
+    def __call__(self, image: Picture) -> Picture:
+        """Return the image itself."""
+        return image
+
+    def find_size(self, size: Size) -> Size:
+        """Return the size that an image of a given size gets."""
+        return size
+
+
+def resize_image(image: Picture, size: Size) -> Picture:
+    """Resize an image bicubically with antialiasing, as Pillow does."""
+    if image.shape[:2] == size:
+        return image
+    return np.array(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BICUBIC))
+
+
+def resize_mask(mask: Mask, size: Size) -> Mask:
+    """Resize a mask by nearest pixels, as Pillow does."""
+    if mask.shape == size:
+        return mask
+    return np.array(Image.fromarray(mask).resize((size[1], size[0]), Image.Resampling.NEAREST))
+
+
+class Normaliser:
+    """Turn values 0 to 255 into (value / 255 - mean) / std, the last step of every view."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        self.normalise = A.Normalize(mean=tuple(mean), std=tuple(std), max_pixel_value=255.0)
+
+    def __call__(self, image: Picture) -> Float32[np.ndarray, "H W 3"]:
+        """Normalise an image of 8-bit RGB."""
+        return self.normalise.apply(image)

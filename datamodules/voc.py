@@ -1,0 +1,53 @@
+"""PASCAL VOC 2012 in its official layout, with or without the SBD augmentation."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from datamodules.base import SegmentationDataModule
+from datamodules.images import index_images, list_stems, strip_suffix
+from datamodules.sample import ImageRecord
+
+PREPARE = "run `python infer.py task=prepare`, or set dataset.root to the folder that holds it"
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class VocDataModule(SegmentationDataModule):
+    """A tree like `VOCdevkit/VOC2012`: JPEGImages, ImageSets/Segmentation/<split>.txt, Annotations, mask folders.
+
+    root: the folder that holds JPEGImages.
+    masks: the folder of ground-truth masks below it, `SegmentationClass` or `SegmentationClassAug`.
+    """
+
+    root: Path | str
+    masks: str
+
+    def read_split(self, split: str) -> list[ImageRecord]:
+        """List the images of ImageSets/Segmentation/<split>.txt."""
+        root = Path(self.root)
+        names = read_split_list(root / "ImageSets" / "Segmentation" / f"{split}.txt")
+        images = index_images(root / "JPEGImages")
+        present = list_stems(root / self.masks, ".png")
+        masks = {name: root / self.masks / f"{name}.png" for name in names if name in present}
+        labels = self.read_labels(names, masks, root / "Annotations")
+        absent = root / "JPEGImages"
+        return [
+            ImageRecord(name, images.get(name, absent / f"{name}.jpg"), labels.get(name), masks.get(name))
+            for name in names
+        ]
+
+
+def read_split_list(path: Path) -> list[str]:
+    """Read the image names of a split, the first word of each line; a path such as /JPEGImages/a.jpg names `a`."""
+    if not path.is_file():
+        splits = sorted(file.stem for file in path.parent.glob("*.txt"))
+        found = f"there are {', '.join(splits)}" if splits else f"{path.parent} holds no lists"
+        raise FileNotFoundError(f"split list {path} does not exist ({found}); {PREPARE}, or choose another split")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    names = [strip_suffix(Path(line.split()[0]).name) for line in lines if line.strip()]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"split list {path} names {len(twice)} images twice, first {twice[0]!r}; remove one")
+    return names

@@ -1,0 +1,1 @@
+"""Weakly supervised semantic segmentation with foundation models: tensors in, tensors out."""

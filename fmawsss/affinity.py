@@ -1,0 +1,193 @@
+"""CAA (METHOD 5, after CLIP-ES): class-aware affinity from attention spreads CAMs over the patches that look alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, TypeAlias
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from fmawsss.scores import score_cams, widen
+
+BoxMask: TypeAlias = Callable[[Tensor, float], Tensor]
+GatherRule: TypeAlias = Callable[[Tensor], Tensor]
+
+
+def find_sinkhorn_scales(
+    attention: Float[Tensor, "*batch N N"], iterations: int
+) -> tuple[Float[Tensor, "*batch N"], Float[Tensor, "*batch N"]]:
+    """Find `rows`, `columns` for which `rows * attention * columns` is the attention after `iterations` of sinkhorn.
+
+    The matrix itself is only read, never divided; a patch that nobody attends to (padding) gets scale 0.
+    """
+    rows = columns = attention.new_ones(attention.shape[:-1])
+    for _ in range(iterations):
+        columns = _invert((rows[..., None, :] @ attention)[..., 0, :])  # columns sum to one
+        rows = _invert((attention @ columns[..., None])[..., 0])  # rows sum to one
+    return rows, columns
+
+
+def normalise_sinkhorn(attention: Float[Tensor, "*batch N N"], iterations: int) -> Float[Tensor, "*batch N N"]:
+    """Divide by column sums, then by row sums, `iterations` times."""
+    rows, columns = find_sinkhorn_scales(attention, iterations)
+    return rows[..., :, None] * attention * columns[..., None, :]
+
+
+def compute_affinity(attention: Float[Tensor, "*batch N N"], iterations: int) -> Float[Tensor, "*batch N N"]:
+    """Write out the affinity `A = (T + T') / 2` of the normalised attention, to look at it."""
+    normalised = normalise_sinkhorn(widen(attention), iterations)
+    return (normalised + normalised.mT) / 2
+
+
+def apply_affinity(
+    values: Float[Tensor, "K N"], attention: Float[Tensor, "N N"], iterations: int, power: int
+) -> Float[Tensor, "K N"]:
+    """Multiply each row by the affinity `power` times; neither the affinity nor a power of it is ever formed."""
+    rows, columns = find_sinkhorn_scales(attention, iterations)
+    for _ in range(power):
+        forth = (values * columns) @ attention.mT * rows
+        back = (values * rows) @ attention * columns
+        values = (forth + back) / 2
+    return values
+
+
+def find_boxes(score: Float[Tensor, "h w"], threshold: float) -> Int64[Tensor, "n 4"]:
+    """Find x0, y0, x1, y1 (ends exclusive) around every contour of the score, as the released code does.
+
+    The score in 0…255 and its threshold are truncated; holes have boxes of their own; ends are clipped to w-1 and h-1,
+    so that the last column and row lie in no box. A score without a contour gives one empty box.
+    """
+    return _bound_contours(_trace_contours(score, threshold), score.shape)
+
+
+def find_largest_box(score: Float[Tensor, "h w"], threshold: float) -> Int64[Tensor, "n 4"]:
+    """Find the box of the contour that encloses the largest area, otherwise as `find_boxes`."""
+    contours = _trace_contours(score, threshold)
+    return _bound_contours(sorted(contours, key=cv2.contourArea, reverse=True)[:1], score.shape)
+
+
+def mask_boxes_released(scores: Float[Tensor, "P h w"], threshold: float) -> Bool[Tensor, "P N"]:
+    """Mark the patches inside the boxes of `find_boxes`; the last row and column never are."""
+    return _fill_boxes(scores, [find_boxes(score, threshold) for score in scores])
+
+
+def mask_largest_box(scores: Float[Tensor, "P h w"], threshold: float) -> Bool[Tensor, "P N"]:
+    """Mark the patches inside the box of `find_largest_box`."""
+    return _fill_boxes(scores, [find_largest_box(score, threshold) for score in scores])
+
+
+def mask_boxes_corrected(scores: Float[Tensor, "P h w"], threshold: float) -> Bool[Tensor, "P N"]:
+    """Mark the patches inside the box of each connected region above `threshold * max`, to the last row and column."""
+    above = scores > threshold * scores.amax((1, 2), keepdim=True)
+    return _fill_boxes(scores, [_bound_regions(region) for region in above])
+
+
+def gather_inside(boxes: Bool[Tensor, "P N"]) -> Bool[Tensor, "P N"]:
+    """Let patches gather from those inside the boxes (published)."""
+    return boxes
+
+
+def gather_outside(boxes: Bool[Tensor, "P N"]) -> Bool[Tensor, "P N"]:
+    """Let patches gather from those outside the boxes."""
+    return ~boxes
+
+
+def gather_all(boxes: Bool[Tensor, "P N"]) -> Bool[Tensor, "P N"]:
+    """Let patches gather from everywhere."""
+    return torch.ones_like(boxes)
+
+
+@dataclass(frozen=True)
+class AffinityRefiner:
+    """Refine CAMs by `CAM'[i] = sum over j of (A ** power)[i, j] M[i, j] x[j]`."""
+
+    attention_blocks: int  # the encoder averages the attention of this many last blocks
+    iterations: int  # of sinkhorn
+    threshold: float  # of the boxes, as a part of the maximal score
+    power: int  # 0 leaves the values as they are
+    values: Callable[[Tensor], Tensor]  # x: `scores.score_cams` or `scores.keep_cams`
+    mask_boxes: BoxMask
+    inside_from: GatherRule  # where the patches inside the boxes may gather from
+    outside_from: GatherRule  # where those outside may
+
+    def __call__(self, cams: Float[Tensor, "P h w"], attention: Float[Tensor, "N N"] | None) -> Float[Tensor, "P h w"]:
+        """Refine the CAMs of one image; raises ValueError without the attention of its own patch grid."""
+        attention = _check_attention(cams, attention)
+        boxes, values = self.mask_boxes(score_cams(cams), self.threshold), self.values(cams)
+        if self.power == 0:
+            return values  # the identity gathers from nobody, so the boxes do not act
+
+        # M masks columns of the affinity, one way for the rows inside the boxes, one way for the rows outside
+        dtype = torch.promote_types(widen(values).dtype, attention.dtype)
+        sources = torch.stack([self.inside_from(boxes), self.outside_from(boxes)]) * values.flatten(1).to(dtype)
+        gathered = apply_affinity(sources.flatten(0, 1), attention.to(dtype), self.iterations, self.power)
+        inside, outside = gathered.chunk(2)
+        return torch.where(boxes, inside, outside).view_as(cams)
+
+
+@dataclass(frozen=True)
+class NoRefinement:
+    """Leave CAMs as they are; asks the encoder for no attention."""
+
+    attention_blocks: ClassVar[int] = 0
+
+    def __call__(self, cams: Float[Tensor, "P h w"], attention: Float[Tensor, "N N"] | None) -> Float[Tensor, "P h w"]:
+        """Return the CAMs; the attention may be missing."""
+        return cams
+
+
+def _check_attention(cams: Float[Tensor, "P h w"], attention: Tensor | None) -> Tensor:
+    """Return the attention; raise ValueError unless it is there and belongs to the CAMs' patch grid."""
+    height, width = cams.shape[1:]
+    if attention is None:
+        raise ValueError(
+            "Affinity refinement needs attention, found none. Encode the image with attention_blocks > 0, store it"
+            " beside the CAMs, or choose NoRefinement."
+        )
+    if len(attention) != height * width:
+        raise ValueError(
+            f"Attention between {len(attention)} patches does not fit CAMs on a {height} x {width} grid: expected"
+            f" {height * width} patches, without the class token."
+        )
+    return attention
+
+
+def _invert(sums: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    return torch.where(sums > 0, 1 / sums, 0)
+
+
+def _trace_contours(score: Float[Tensor, "h w"], threshold: float) -> list[np.ndarray]:
+    """Trace all contours, inner ones too, of the pixels above `int(threshold * max)` of the score in 0…255."""
+    grey = (score * 255).to(torch.uint8).cpu().numpy()
+    bright = (grey > int(threshold * int(grey.max()))).astype(np.uint8)
+    contours, _ = cv2.findContours(bright, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
+    return list(contours)
+
+
+def _bound_contours(contours: list[np.ndarray], size: torch.Size) -> Int64[Tensor, "n 4"]:
+    if not contours:
+        return torch.zeros(1, 4, dtype=torch.int64)
+    left, top, width, height = np.array([cv2.boundingRect(contour) for contour in contours], dtype=np.int64).T
+    right, bottom = np.minimum(left + width, size[1] - 1), np.minimum(top + height, size[0] - 1)
+    return torch.from_numpy(np.stack([left, top, right, bottom], axis=1))
+
+
+def _bound_regions(region: Bool[Tensor, "h w"]) -> Int64[Tensor, "n 4"]:
+    """Bound each 8-connected region, whole."""
+    _, _, statistics, _ = cv2.connectedComponentsWithStats(region.cpu().numpy().astype(np.uint8), connectivity=8)
+    left, top, width, height = statistics[1:, :4].astype(np.int64).T
+    return torch.from_numpy(np.stack([left, top, left + width, top + height], axis=1))
+
+
+def _fill_boxes(scores: Float[Tensor, "P h w"], boxes: list[Tensor]) -> Bool[Tensor, "P N"]:
+    """Fill each class's boxes on its grid."""
+    mask = np.zeros(scores.shape, dtype=bool)
+    for inside, found in zip(mask, boxes, strict=True):
+        for left, top, right, bottom in found.tolist():
+            inside[top:bottom, left:right] = True
+    return torch.from_numpy(mask).flatten(1).to(scores.device)

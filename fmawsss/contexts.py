@@ -1,0 +1,121 @@
+"""Where learned contexts start from: normal noise, the words of a phrase, or a released file."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fmawsss.clip import FrozenClip
+
+
+def named_seed(name: str) -> int:
+    """Turn a name into a seed: SHA-1 of its UTF-8 bytes, modulo 2³² (METHOD 8).
+
+    >>> named_seed("真")
+    2763632353
+    """
+    return int(hashlib.sha1(name.encode()).hexdigest(), 16) % 2**32
+
+
+@dataclass(frozen=True)
+class NormalContexts:
+    """Draw `length` vectors per context from N(0, std²), with torch's CPU generator."""
+
+    length: int
+    std: float
+    generator_seed: int
+
+    def __call__(self, clip: FrozenClip, count: int) -> Float[Tensor, "S K W"]:
+        """Draw `count` contexts."""
+        generator = torch.Generator().manual_seed(self.generator_seed)
+        return torch.empty(count, self.length, clip.text_width).normal_(std=self.std, generator=generator)
+
+
+@dataclass(frozen=True)
+class ContextsFromWords:
+    """Start every context from the token embeddings of a phrase; its number of tokens is the context length."""
+
+    phrase: str
+
+    def __call__(self, clip: FrozenClip, count: int) -> Float[Tensor, "S K W"]:
+        """Copy the embedded phrase `count` times."""
+        return embed_phrase(clip, self.phrase).expand(count, -1, -1).clone()
+
+
+@dataclass(frozen=True)
+class TiledContexts:
+    """Repeat the token embeddings of a phrase up to `length` vectors and add N(0, noise²)."""
+
+    phrase: str
+    length: int
+    noise: float
+    generator_seed: int
+
+    def __call__(self, clip: FrozenClip, count: int) -> Float[Tensor, "S K W"]:
+        """Tile the embedded phrase for `count` contexts; each gets noise of its own."""
+        words = embed_phrase(clip, self.phrase)
+        tiled = words[torch.arange(self.length) % len(words)].expand(count, -1, -1)
+        generator = torch.Generator().manual_seed(self.generator_seed)
+        noise = torch.empty(tiled.shape).normal_(std=self.noise, generator=generator)
+        return tiled + noise.to(tiled)
+
+
+@dataclass(frozen=True)
+class ReleasedContexts:
+    """Start from the contexts of a released checkpoint."""
+
+    path: str
+
+    def __call__(self, clip: FrozenClip, count: int) -> Float[Tensor, "S K W"]:
+        """Read the contexts; one shared context may not stand in for `count` of them, nor the other way."""
+        context = load_released_context(self.path)
+        if context.shape[0] != count or context.shape[2] != clip.text_width:
+            raise ValueError(
+                f"{self.path} holds {context.shape[0]} contexts of width {context.shape[2]}, the prompts need {count} of "
+                f"width {clip.text_width}: choose the `share` and the CLIP it was trained with"
+            )
+        return context
+
+
+def embed_phrase(clip: FrozenClip, phrase: str) -> Float[Tensor, "K W"]:
+    """Return the token embeddings of a phrase, underscores read as spaces.
+
+    Raises:
+        ValueError: when the phrase has no words.
+    """
+    ids = clip.tokenize([phrase.replace("_", " ")])
+    end = int(clip.find_ends(ids))
+    if end < 2:
+        raise ValueError(f"the phrase {phrase!r} has no words; contexts need at least one: give a phrase")
+    device = clip.clip.token_embedding.weight.device
+    return clip.embed_text(ids[:, 1:end].to(device))[0].detach().cpu()
+
+
+def load_released_context(path: str | Path) -> Float[Tensor, "S K W"]:
+    """Read the contexts of a released checkpoint (its `prompt_learner.ctx`); nothing in the file is run.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when it holds no contexts.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no released contexts at {path}")
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    tensors = list(_find_contexts(content))
+    if len(tensors) != 1:
+        raise ValueError(f"{path} holds {len(tensors)} tensors named prompt_learner.ctx, expected one")
+    context = tensors[0].float()
+    return context[None] if context.ndim == 2 else context
+
+
+def _find_contexts(content: object) -> list[Tensor]:
+    """Find the contexts in a state dict or in the state dicts a checkpoint holds."""
+    if not isinstance(content, dict):
+        return []
+    found = [value for key, value in content.items() if str(key).endswith("prompt_learner.ctx")]
+    return found + [tensor for value in content.values() for tensor in _find_contexts(value)]

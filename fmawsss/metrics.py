@@ -1,0 +1,109 @@
+"""Segmentation scores from one confusion matrix over the whole data set; mIoU averages the classes in the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Int64, Integer
+from torch import Tensor
+from torchmetrics import Metric
+
+IGNORE = 255
+
+
+class SegmentationScores(NamedTuple):
+    """Scores in 0…1; NaN where nothing defines them (a class that neither truth nor prediction has)."""
+
+    miou: float  # mean IoU over the classes present in the truth
+    accuracy: float  # pixels that are right
+    mean_precision: float  # over the classes that were predicted
+    mean_recall: float  # over the classes present in the truth
+    weighted_iou: float  # IoU, classes weighted by their pixels in the truth
+    f1: float  # mean F1 over the classes present in the truth
+    iou: dict[str, float]
+    precision: dict[str, float]
+    recall: dict[str, float]
+    present: dict[str, bool]  # does the truth have the class?
+    invalid: float  # pixels predicted as 255 or as no class at all; each counts as wrong
+
+    def name_values(self, prefix: str) -> dict[str, float]:
+        """Name the scores for a logger, `val/miou`, `val/iou/<class>`; classes that the truth lacks are left out."""
+        totals = ("miou", "accuracy", "mean_precision", "mean_recall", "weighted_iou", "f1", "invalid")
+        named = {f"{prefix}/{total}": getattr(self, total) for total in totals}
+        return named | {f"{prefix}/iou/{name}": iou for name, iou in self.iou.items() if self.present[name]}
+
+
+def count_confusion(
+    prediction: Integer[Tensor, "*shape"], target: Integer[Tensor, "*other"], classes: int
+) -> Int64[Tensor, "R R+1"]:
+    """Count pixels by truth (rows) and prediction (columns); `classes` R includes the background.
+
+    The last column counts predictions that are no class, 255 among them. Pixels whose truth is 255 are left out.
+    Raises ValueError on shapes that differ and on a truth that is neither a class nor 255.
+    """
+    if prediction.shape != target.shape:
+        raise ValueError(
+            f"Prediction of shape {tuple(prediction.shape)} against a truth of shape {tuple(target.shape)}: resize the"
+            " logits, not the truth, to the original size of the image."
+        )
+    valid = target != IGNORE
+    truth, guess = target[valid].long(), prediction[valid].long()
+    if truth.numel() and not 0 <= truth.min() <= truth.max() < classes:
+        raise ValueError(
+            f"Truth holds {truth.unique().tolist()}, expected 0…{classes - 1} or {IGNORE}: the masks belong to another"
+            " list of classes, or they are colour images read as grey ones."
+        )
+    guess = torch.where((guess < 0) | (guess > classes), classes, guess)
+    counts = torch.bincount(truth * (classes + 1) + guess, minlength=classes * (classes + 1))
+    return counts.view(classes, classes + 1)
+
+
+def summarise_confusion(matrix: Int64[Tensor, "R R+1"], names: Sequence[str]) -> SegmentationScores:
+    """Summarise a confusion matrix; `names` holds the R class names, the background's first."""
+    counts = matrix.cpu().double()
+    hits, truth, guessed = counts.diagonal(), counts.sum(1), counts[:, :-1].sum(0)
+    present, total = truth > 0, counts.sum()
+
+    # 0 / 0 is NaN, and stays NaN in the report: nothing was asked, nothing was answered
+    iou, precision, recall = hits / (truth + guessed - hits), hits / guessed, hits / truth
+    f1 = 2 * hits / (truth + guessed)
+
+    def by_name(values: Tensor) -> dict[str, Any]:
+        return dict(zip(names, values.tolist(), strict=True))
+
+    return SegmentationScores(
+        miou=iou[present].mean().item(),
+        accuracy=(hits.sum() / total).item(),
+        mean_precision=precision.nanmean().item(),
+        mean_recall=recall.nanmean().item(),
+        weighted_iou=((truth * iou)[present].sum() / total).item(),
+        f1=f1[present].mean().item(),
+        iou=by_name(iou),
+        precision=by_name(precision),
+        recall=by_name(recall),
+        present=by_name(present),
+        invalid=(counts[:, -1].sum() / total).item(),
+    )
+
+
+class SegmentationMetric(Metric):
+    """Accumulate the confusion matrix over images and processes."""
+
+    full_state_update = False
+    matrix: Tensor
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__()
+        self.names = tuple(names)
+        size = len(self.names)
+        self.add_state("matrix", torch.zeros(size, size + 1, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, prediction: Integer[Tensor, "*shape"], target: Integer[Tensor, "*other"]) -> None:
+        """Add one image, or several of one size; see `count_confusion`."""
+        self.matrix += count_confusion(prediction, target, len(self.names))
+
+    def compute(self) -> SegmentationScores:
+        """Return the scores of everything seen so far."""
+        return summarise_confusion(self.matrix, self.names)

@@ -1,0 +1,152 @@
+"""All masks of one image by SAM on a grid of points, judged level by level, as quasi-superpixels (METHOD 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int64, UInt8
+from segment_anything import sam_model_registry
+from segment_anything.modeling import Sam
+from segment_anything.utils.amg import build_all_layer_point_grids, generate_crop_boxes
+from torch import Tensor, nn
+
+from fmawsss.bitmasks import count_areas
+from fmawsss.downloads import fetch_file
+from fmawsss.sam_candidates import Candidates, clean_regions, join_candidates, suppress_crop_doubles, suppress_doubles
+from fmawsss.sam_points import Frame, PointPredictor, SamPoints
+from fmawsss.sam_thresholds import LevelThresholds, judge_points
+from fmawsss.superpixels import Superpixels, choose_rock_sand_water, encode_packed
+
+FILES = {"vit_b": "sam_vit_b_01ec64.pth", "vit_l": "sam_vit_l_0b3195.pth", "vit_h": "sam_vit_h_4b8939.pth"}
+URL = "https://dl.fbaipublicfiles.com/segment_anything"
+
+
+def load_sam(kind: str, folder: str | Path) -> Sam:
+    """Load an official SAM, `vit_b`, `vit_l` or `vit_h`, from `folder`; its checkpoint is fetched if it is missing.
+
+    Raises FileNotFoundError naming address and place when it cannot be fetched, ValueError when it does not fit.
+    """
+    if kind not in FILES:
+        raise ValueError(f"no SAM is called {kind!r}: choose one of {', '.join(FILES)}")
+    path = fetch_file(Path(folder) / FILES[kind], f"{URL}/{FILES[kind]}")
+    sam = sam_model_registry[kind]()
+    try:
+        sam.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:
+        raise ValueError(
+            f"{path} is no checkpoint of SAM {kind} ({error}): delete it, it will be fetched again"
+        ) from error
+    return sam.eval()
+
+
+class SuperpixelGenerator(nn.Module):
+    """SAM's automatic mask generation, with offsets per level, and the rock-sand-water filter.
+
+    Offsets of zero and `recall_threshold=None` give `segment_anything.SamAutomaticMaskGenerator`. Its settings keep
+    their names; `iou_offsets` are added to the predicted IoU before its threshold, `nms_offsets` before ranking,
+    `stability_offsets` to the stability before its threshold, one each for subpart, part and whole.
+    """
+
+    def __init__(
+        self,
+        sam: Sam,
+        points_per_side: int,
+        points_per_batch: int,
+        pred_iou_thresh: float,
+        stability_score_thresh: float,
+        stability_score_offset: float,
+        box_nms_thresh: float,
+        crop_n_layers: int,
+        crop_nms_thresh: float,
+        crop_overlap_ratio: float,
+        crop_n_points_downscale_factor: int,
+        min_mask_region_area: int,
+        iou_offsets: Sequence[float],
+        nms_offsets: Sequence[float],
+        stability_offsets: Sequence[float],
+        recall_threshold: float | None,
+    ) -> None:
+        super().__init__()
+        self.predictor: PointPredictor = SamPoints(sam).eval().requires_grad_(False)
+        self.points_per_batch = points_per_batch
+        self.box_nms_thresh = box_nms_thresh
+        self.crop_n_layers = crop_n_layers
+        self.crop_nms_thresh = crop_nms_thresh
+        self.crop_overlap_ratio = crop_overlap_ratio
+        self.min_mask_region_area = min_mask_region_area
+        self.nms_offsets = torch.tensor(nms_offsets)
+        self.recall_threshold = recall_threshold
+        self.thresholds = LevelThresholds(
+            pred_iou_thresh,
+            torch.tensor(iou_offsets),
+            stability_score_thresh,
+            stability_score_offset,
+            torch.tensor(stability_offsets),
+        )
+        if points_per_side < crop_n_points_downscale_factor**crop_n_layers:
+            raise ValueError(
+                f"points_per_side={points_per_side} leaves no point in crop layer {crop_n_layers}: raise it, or lower "
+                f"crop_n_layers or crop_n_points_downscale_factor={crop_n_points_downscale_factor}"
+            )
+        self.grids = build_all_layer_point_grids(points_per_side, crop_n_layers, crop_n_points_downscale_factor)
+
+    @torch.no_grad()
+    def generate(self, image: UInt8[np.ndarray, "H W 3"]) -> Superpixels:
+        """Cut an RGB image into quasi-superpixels; where no mask survives, the record is empty."""
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise ValueError(f"expected an RGB image (height, width, 3) of uint8, found {image.shape} of {image.dtype}")
+        size = (image.shape[0], image.shape[1])
+        masks = self.search_image(image, size)
+        if self.min_mask_region_area > 0:
+            iou_threshold = max(self.box_nms_thresh, self.crop_nms_thresh)
+            masks = clean_regions(masks, size, self.min_mask_region_area, iou_threshold)
+        if self.recall_threshold is not None:
+            masks = masks.select(choose_rock_sand_water(masks.bits, masks.level, self.recall_threshold))
+        return record_superpixels(masks, size)
+
+    def search_image(self, image: UInt8[np.ndarray, "H W 3"], size: tuple[int, int]) -> Candidates:
+        """Search the whole image, then crops of it, layer by layer."""
+        boxes, layers = generate_crop_boxes(size, self.crop_n_layers, self.crop_overlap_ratio)
+        frames = [Frame((left, top, right, bottom), size) for left, top, right, bottom in boxes]
+        found = [self.search_crop(image, frame, layer) for frame, layer in zip(frames, layers, strict=True)]
+        masks = join_candidates(found, size)
+        return suppress_crop_doubles(masks, self.crop_nms_thresh) if len(boxes) > 1 else masks
+
+    def search_crop(self, image: UInt8[np.ndarray, "H W 3"], frame: Frame, layer: int) -> Candidates:
+        """Ask for the masks of all points of one crop; suppress doubles among those that pass the thresholds."""
+        if frame.pixels <= 0:  # an image of very few pixels has no last crop
+            return Candidates.empty(frame.size)
+        crop = self.predictor.encode_crop(image, frame)
+        left, top, right, bottom = frame.box
+        points = self.grids[layer] * np.array([right - left, bottom - top])
+        batches = np.split(points, range(self.points_per_batch, len(points), self.points_per_batch))
+        found = [judge_points(self.predictor, crop, batch, frame, self.thresholds) for batch in batches]
+        masks = join_candidates(found, frame.size)
+        return suppress_doubles(masks, masks.predicted_iou + self.nms_offsets[masks.level.int()], self.box_nms_thresh)
+
+
+def record_superpixels(masks: Candidates, size: tuple[int, int]) -> Superpixels:
+    """Turn the chosen masks of an image of `size` (height, width) into its record."""
+    if len(masks) == 0:
+        return Superpixels.empty(size)
+    counts, offsets = encode_packed(masks.bits, size)
+    return Superpixels(
+        size=size,
+        level=masks.level,
+        area=count_areas(masks.bits),
+        box=_measure_boxes(masks.box),
+        predicted_iou=masks.predicted_iou,
+        stability=masks.stability,
+        point=masks.point,
+        crop=_measure_boxes(masks.crop),
+        counts=counts,
+        offsets=offsets,
+    )
+
+
+def _measure_boxes(corners: Int64[Tensor, "M 4"]) -> Int64[Tensor, "M 4"]:
+    """Turn two corners into corner, width and height, as SAM counts them: last minus first."""
+    return torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], dim=1)

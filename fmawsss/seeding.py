@@ -1,0 +1,240 @@
+"""Seeds (METHOD 6 and 7): a class for every pixel, from CAMs alone or from CAMs pooled on superpixels (SAMS)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, Int64, UInt8
+from torch import Tensor
+
+from fmawsss.scores import Background, Score, resize_maps, widen
+from fmawsss.superpixels import Superpixels
+
+IGNORE = 255
+
+# (scores with the background in front, image) -> scores of the same shape, smoothed along the image's edges
+Crf: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+Pool: TypeAlias = Callable[[Tensor, Superpixels], Tensor]
+Priority: TypeAlias = "Callable[[ScoredMasks], Tensor]"
+Seeder: TypeAlias = "Callable[[Tensor, Tensor, Superpixels | None, tuple[int, int], Tensor | None], Seed]"
+
+
+@dataclass(frozen=True, eq=False)
+class Seed:
+    """A pseudo-label of one image."""
+
+    labels: UInt8[Tensor, "H W"]  # 0 background, else class index + 1
+    confidence: Float[Tensor, "H W"]  # the winning score; 0 where no superpixel speaks for the pixel
+    fell_back: bool  # no superpixel was there to pool on
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredMasks:
+    """What the superpixels of one image were given, in their own order."""
+
+    scores: Float[Tensor, "Q M"]  # background first
+    label: UInt8[Tensor, "M"]
+    confidence: Float[Tensor, "M"]
+    level: Int64[Tensor, "M"]
+    area: Int64[Tensor, "M"]
+
+
+@dataclass(frozen=True)
+class CamSeeder:
+    """Choose for every pixel the best of background and present classes; ignores superpixels."""
+
+    score: Score  # `scores.resize_then_score` or `scores.score_then_resize`
+    background: Background
+    crf: Crf | None
+
+    def __call__(
+        self,
+        cams: Float[Tensor, "P h w"],
+        classes: Int[Tensor, "P"],
+        superpixels: Superpixels | None,
+        size: tuple[int, int],
+        image: UInt8[Tensor, "H W 3"] | None = None,
+    ) -> Seed:
+        """Make the seed of one image of `size` (height, width); only a CRF looks at the image itself."""
+        if len(classes) == 0:
+            return make_background(cams, size)
+        scores = self.background(self.score(cams, size))
+        if self.crf is not None:
+            scores = self.crf(scores, _check_image(image))
+        return Seed(*choose_labels(scores, classes), fell_back=False)
+
+
+@dataclass(frozen=True)
+class SuperpixelSeeder:
+    """Give each superpixel one class, then paint superpixels over one another (SAMS, METHOD 7)."""
+
+    prepare: Callable[[Tensor], Tensor]  # the resized CAMs: any of `scores`, published `clip_cams`
+    pool: Pool  # on the superpixels: `pool_mean` or `pool_sum`
+    normalise: Callable[[Tensor], Tensor]  # over the superpixels: `scores.score_cams`, or `keep_cams` for none
+    background: Background
+    priority: Sequence[Priority]  # what paints over what: the first key decides, the next ones break its ties
+    fallback: Seeder  # for an image without superpixels
+    fill: Seeder | None  # for pixels in no superpixel; None leaves them background
+
+    def __call__(
+        self,
+        cams: Float[Tensor, "P h w"],
+        classes: Int[Tensor, "P"],
+        superpixels: Superpixels | None,
+        size: tuple[int, int],
+        image: UInt8[Tensor, "H W 3"] | None = None,
+    ) -> Seed:
+        """Make the seed of one image; raises ValueError without its superpixels."""
+        found = _check_superpixels(superpixels, size)
+        if len(classes) == 0:
+            return make_background(cams, size)
+        if len(found) == 0:
+            given = self.fallback(cams, classes, found, size, image)
+            return Seed(_settle_ignored(given.labels), given.confidence, fell_back=True)
+
+        masks = self.score_masks(cams, classes, found)
+        top = find_top_masks(order_masks(masks, self.priority), found, cams.device)
+        covered = top >= 0
+        labels = torch.where(covered, masks.label.to(top.device)[top], 0)
+        confidence = torch.where(covered, masks.confidence.to(top.device)[top], 0)
+        if self.fill is None:
+            return Seed(labels, confidence, fell_back=False)
+
+        given = self.fill(cams, classes, found, size, image)
+        labels = torch.where(covered, labels, _settle_ignored(given.labels))
+        return Seed(labels, torch.where(covered, confidence, given.confidence), fell_back=False)
+
+    def score_masks(
+        self, cams: Float[Tensor, "P h w"], classes: Int[Tensor, "P"], superpixels: Superpixels
+    ) -> ScoredMasks:
+        """Score the superpixels, at least one, for background and classes; the result lies on the CPU."""
+        pooled = self.pool(self.prepare(resize_maps(cams, superpixels.size)), superpixels)
+        scores = self.background(self.normalise(pooled))
+        return ScoredMasks(scores, *choose_labels(scores, classes), superpixels.level.long(), superpixels.area.long())
+
+
+def make_background(cams: Float[Tensor, "P h w"], size: tuple[int, int]) -> Seed:
+    """Make the seed of an image in which no class is present: background, beyond doubt."""
+    confidence = widen(cams).new_ones(size)
+    return Seed(torch.zeros_like(confidence, dtype=torch.uint8), confidence, fell_back=False)
+
+
+def choose_labels(
+    scores: Float[Tensor, "Q *shape"], classes: Int[Tensor, "P"]
+) -> tuple[UInt8[Tensor, "*shape"], Float[Tensor, "*shape"]]:
+    """Choose the best channel, the first among equals: labels (class index + 1, background 0) and their scores.
+
+    The channels are the classes, with the background in front unless the first class is itself the background, -1.
+    """
+    labels = (classes + 1).to(scores.device)
+    if len(scores) == len(classes) + 1:
+        labels = torch.cat([labels.new_zeros(1), labels])
+    if labels[0] != 0 or labels.max() >= IGNORE:
+        raise ValueError(
+            f"Expected classes in 0…{IGNORE - 2}, the background (-1) first where the CAMs hold it (BackgroundAlpha),"
+            f" found {classes.tolist()} for {len(scores)} scores."
+        )
+    best = scores.argmax(0, keepdim=True)
+    return labels[best[0]].to(torch.uint8), scores.gather(0, best)[0]
+
+
+def pool_mean(maps: Float[Tensor, "P H W"], superpixels: Superpixels) -> Float[Tensor, "P M"]:
+    """Average each map over each superpixel; the result lies on the CPU."""
+    means = _sum_under_masks(maps, superpixels) / superpixels.area
+    # no mean leaves the range of its map by rounding: scores stay scores
+    low, high = maps.flatten(1).aminmax(dim=1, keepdim=True)
+    return means.to(maps.dtype).clamp(low.cpu(), high.cpu())
+
+
+def pool_sum(maps: Float[Tensor, "P H W"], superpixels: Superpixels) -> Float[Tensor, "P M"]:
+    """Sum each map over each superpixel; the result lies on the CPU."""
+    return _sum_under_masks(maps, superpixels).to(maps.dtype)
+
+
+def _sum_under_masks(maps: Float[Tensor, "P H W"], superpixels: Superpixels) -> Float[Tensor, "P M"]:
+    """Sum maps over superpixels in float64, as differences of running sums at the ends of runs: no mask is decoded.
+
+    Equal superpixels get equal sums to the last bit, so that ties stay ties.
+    """
+    owner, start, stop = superpixels.runs()
+    running = maps.mT.flatten(1).cumsum(1, dtype=torch.float64)
+    running = torch.cat([running.new_zeros(len(maps), 1), running], dim=1)
+    sums = (running[:, stop.to(maps.device)] - running[:, start.to(maps.device)]).cpu()
+    return sums.new_zeros(len(maps), len(superpixels)).scatter_add_(1, owner.expand_as(sums), sums)
+
+
+def higher_level(masks: ScoredMasks) -> Int64[Tensor, "M"]:
+    """Paint wholes over parts over subparts (published, first)."""
+    return masks.level
+
+
+def lower_level(masks: ScoredMasks) -> Int64[Tensor, "M"]:
+    """Paint subparts over parts over wholes."""
+    return -masks.level
+
+
+def higher_confidence(masks: ScoredMasks) -> Float[Tensor, "M"]:
+    """Paint the surer mask over the less sure (published, second)."""
+    return masks.confidence
+
+
+def lower_confidence(masks: ScoredMasks) -> Float[Tensor, "M"]:
+    """Paint the less sure mask over the surer."""
+    return -masks.confidence
+
+
+def larger_area(masks: ScoredMasks) -> Int64[Tensor, "M"]:
+    """Paint the larger mask over the smaller."""
+    return masks.area
+
+
+def smaller_area(masks: ScoredMasks) -> Int64[Tensor, "M"]:
+    """Paint the smaller mask over the larger."""
+    return -masks.area
+
+
+def order_masks(masks: ScoredMasks, priority: Sequence[Priority]) -> Int64[Tensor, "M"]:
+    """Order masks by ascending priority, the first key first; masks equal in all keys keep their order."""
+    keys = [key(masks).numpy() for key in reversed(priority)]
+    return torch.from_numpy(np.lexsort(keys))
+
+
+def find_top_masks(order: Int64[Tensor, "M"], superpixels: Superpixels, device: torch.device) -> Int64[Tensor, "H W"]:
+    """Paint superpixels in the given order and tell, for every pixel, which one lies on top; -1 where there is none."""
+    height, width = superpixels.size
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(order))
+
+    # every pixel of every run, in column-major order, bids the rank of its mask
+    owner, start, stop = (values.to(device) for values in superpixels.runs())
+    length = stop - start
+    pixels = torch.arange(int(length.sum()), device=device) + (stop - length.cumsum(0)).repeat_interleave(length)
+    bids = rank.to(device)[owner].repeat_interleave(length)
+    top = torch.full((height * width,), -1, device=device).scatter_reduce_(0, pixels, bids, "amax")
+    return torch.where(top >= 0, order.to(device)[top], -1).view(width, height).T
+
+
+def _settle_ignored(labels: UInt8[Tensor, "H W"]) -> UInt8[Tensor, "H W"]:
+    """Turn 255, which no seed of ours holds, into background."""
+    return labels.masked_fill(labels == IGNORE, 0)
+
+
+def _check_image(image: Tensor | None) -> Tensor:
+    if image is None:
+        raise ValueError("A CRF needs the image, found none: keep the originals in the batch, or set crf to null.")
+    return image
+
+
+def _check_superpixels(superpixels: Superpixels | None, size: tuple[int, int]) -> Superpixels:
+    if superpixels is None:
+        raise ValueError("SuperpixelSeeder needs superpixels, found none. Make them: python infer.py task=superpixels")
+    if tuple(superpixels.size) != tuple(size):
+        raise ValueError(
+            f"Superpixels of an image of {superpixels.size} (height, width), expected {size}: they were made from"
+            " another image. Make them again: python infer.py task=superpixels overwrite=true"
+        )
+    return superpixels

@@ -1,0 +1,145 @@
+"""Quasi-superpixels of one image: the record, its run-length coding, and the rock-sand-water filter (METHOD 1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, Float64, Int32, Int64, Integer, UInt8
+from torch import Tensor
+
+from fmawsss.bitmasks import count_areas, count_overlaps, pack_masks, unpack_masks
+
+CHUNK_PIXELS = 1 << 26  # of Boolean masks unpacked at once: 64 MB
+
+
+@dataclass(frozen=True, eq=False)
+class Superpixels:
+    """The M masks of one image, run-length coded, with what SAM said about each; all tensors live on the CPU.
+
+    A mask is coded column by column as in COCO's uncompressed RLE: lengths of alternating runs, the first one outside
+    the mask (0 when the mask holds the first pixel). `counts[offsets[m]:offsets[m + 1]]` are the runs of mask m.
+    """
+
+    size: tuple[int, int]  # height, width of the image
+    level: UInt8[Tensor, "M"]  # 0 subpart, 1 part, 2 whole
+    area: Int64[Tensor, "M"]  # pixels
+    box: Int64[Tensor, "M 4"]  # x, y, width, height; as SAM counts them, one pixel off the extent
+    predicted_iou: Float32[Tensor, "M"]  # without any offset
+    stability: Float32[Tensor, "M"]  # without any offset
+    point: Float64[Tensor, "M 2"]  # x, y of the prompt, in pixels
+    crop: Int64[Tensor, "M 4"]  # x, y, width, height of the crop that the mask was found in
+    counts: Int32[Tensor, "R"]
+    offsets: Int64[Tensor, "M+1"]
+
+    @classmethod
+    def empty(cls, size: tuple[int, int]) -> Superpixels:
+        """Make the record of an image in which no mask survived."""
+        none, boxes, points = torch.zeros(0), torch.zeros(0, 4).long(), torch.zeros(0, 2).double()
+        offsets = torch.zeros(1).long()
+        return cls(size, none.byte(), none.long(), boxes, none, none, points, boxes, none.int(), offsets)
+
+    def __len__(self) -> int:
+        return len(self.level)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # plain arrays: a tensor would cost a loader's worker one open file each
+        return _rebuild, (self.size, *(getattr(self, field.name).numpy() for field in fields(self)[1:]))
+
+    def masks(self) -> Bool[Tensor, "M H W"]:
+        """Decode all masks."""
+        return decode_masks(self.counts, self.offsets, self.size)
+
+    def runs(self) -> tuple[Int64[Tensor, "S"], Int64[Tensor, "S"], Int64[Tensor, "S"]]:
+        """List the runs inside the masks: mask index, first pixel, pixel after the last, in column-major order.
+
+        With `total` the cumulative sum of a map over its columns, a 0 in front, `total[stop] - total[start]` summed per
+        mask is the sum of the map under that mask, and no mask needs decoding.
+        """
+        owner, inside = _number_runs(self.counts, self.offsets)
+        stops = self.counts.long().cumsum(0) - owner * (self.size[0] * self.size[1])
+        starts = stops - self.counts
+        return owner[inside], starts[inside], stops[inside]
+
+
+def encode_masks(masks: Bool[Tensor, "M H W"]) -> tuple[Int32[Tensor, "R"], Int64[Tensor, "M+1"]]:
+    """Code masks as run lengths: `(counts, offsets)` of `Superpixels`, on the CPU."""
+    pixels = masks.shape[1] * masks.shape[2]
+    flat = np.ascontiguousarray(masks.cpu().numpy().transpose(0, 2, 1)).reshape(len(masks), pixels)
+
+    # a run ends wherever a pixel differs from the one before it; before the first there is nothing
+    changed = flat.copy()
+    changed[:, 1:] ^= flat[:, :-1]
+    changes = np.flatnonzero(changed)
+    runs = np.bincount(changes // max(pixels, 1), minlength=len(flat)) + 1
+    offsets = np.concatenate([[0], runs.cumsum()])
+
+    # every mask's last run ends with its last pixel, which is where the next mask begins
+    ends = np.empty(offsets[-1], dtype=np.int64)
+    last = np.zeros(len(ends), dtype=bool)
+    last[offsets[1:] - 1] = True
+    ends[last], ends[~last] = pixels * np.arange(1, len(flat) + 1), changes
+    return torch.from_numpy(np.diff(ends, prepend=0).astype(np.int32)), torch.from_numpy(offsets)
+
+
+def encode_packed(bits: UInt8[Tensor, "M Z"], size: tuple[int, int]) -> tuple[Int32[Tensor, "R"], Int64[Tensor, "M+1"]]:
+    """Code masks packed by `pack_masks` as `encode_masks` does, without unpacking all of them at once."""
+    rows = max(1, CHUNK_PIXELS // (size[0] * size[1]))
+    parts = [encode_masks(unpack_masks(chunk, size)) for chunk in bits.split(rows)]
+    lengths = torch.cat([torch.zeros(1).long(), *(offsets.diff() for _, offsets in parts)])
+    return torch.cat([counts for counts, _ in parts]), lengths.cumsum(0)
+
+
+def decode_masks(
+    counts: Int32[Tensor, "R"], offsets: Int64[Tensor, "M+1"], size: tuple[int, int]
+) -> Bool[Tensor, "M H W"]:
+    """Undo `encode_masks` for an image of `size` (height, width)."""
+    height, width = size
+    _, inside = _number_runs(counts, offsets)
+    flat = torch.from_numpy(np.repeat(inside.numpy(), counts.numpy()))
+    return flat.view(len(offsets) - 1, width, height).transpose(1, 2).contiguous()
+
+
+def filter_rock_sand_water(
+    masks: Bool[Tensor, "M H W"], levels: Integer[Tensor, "M"], recall_threshold: float
+) -> Int64[Tensor, "K"]:
+    """Keep big rocks, then sand between them, then water: the indices of the kept masks, highest level first.
+
+    A mask enters when less than `recall_threshold` of it lies in any one mask kept from the levels above (METHOD 1).
+    """
+    return choose_rock_sand_water(pack_masks(masks), levels.cpu(), recall_threshold)
+
+
+def choose_rock_sand_water(
+    bits: UInt8[Tensor, "M Z"], levels: Integer[Tensor, "M"], recall_threshold: float
+) -> Int64[Tensor, "K"]:
+    """Do the work of `filter_rock_sand_water` on masks packed by `pack_masks`."""
+    if len(levels) == 0:
+        return torch.zeros(0, dtype=torch.int64)
+    order = levels.argsort(descending=True, stable=True)
+    levels, bits = levels[order], bits[order]
+
+    # one product for all levels: the top level is never judged, the lowest never judges
+    top, low = int((levels == levels.max()).sum()), int((levels > levels.min()).sum())
+    recall = count_overlaps(bits, slice(top, None), slice(0, low)) / count_areas(bits[top:])[:, None]
+
+    kept = levels == levels[0]
+    for level in levels.unique().flip(0)[1:]:
+        row = levels[top:] == level
+        kept[top:][row] = (recall[row][:, kept[:low]] < recall_threshold).all(1)
+    return order[kept]
+
+
+def _number_runs(
+    counts: Int32[Tensor, "R"], offsets: Int64[Tensor, "M+1"]
+) -> tuple[Int64[Tensor, "R"], Bool[Tensor, "R"]]:
+    """Tell each run which mask it belongs to, and whether it lies inside that mask."""
+    owner = torch.repeat_interleave(torch.arange(len(offsets) - 1), offsets.diff())
+    inside = (torch.arange(len(counts)) - offsets[owner]) % 2 == 1
+    return owner, inside
+
+
+def _rebuild(size: tuple[int, int], *arrays: np.ndarray) -> Superpixels:
+    return Superpixels(size, *map(torch.from_numpy, arrays))

@@ -1,0 +1,131 @@
+"""The training view of a CLIP: its forward pass on crops, and the losses.
+
+The forward pass computes what open_clip's modules compute, over their own parameters; a test compares the two. Tags are
+words of the captions: classes, colours, backgrounds and stuff.
+"""
+
+import torch
+from jaxtyping import Float, Int
+from open_clip.model import CLIP
+from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fmawsss.tiny.pretrain_data import mimic_attention, position_table
+from fmawsss.tiny.shapes import CLASS_NAMES
+
+CLASSES = len(CLASS_NAMES)
+
+
+class ClipTrainer(nn.Module):
+    """A CLIP with the helpers of its training: a compact token table, a tag head and a patch head.
+
+    `token_ids` are the rows of the full vocabulary that are trained; texts come as indices into them. `class_weights`
+    weigh the patch loss, ground last.
+    """
+
+    def __init__(
+        self, clip: CLIP, token_ids: Int[Tensor, "V"], tags: int, class_weights: Float[Tensor, "C_and_ground"]
+    ) -> None:
+        super().__init__()
+        start_attention(clip.visual)
+        width, embed = clip.token_embedding.weight.shape[1], clip.visual.output_dim
+        self.tokens = nn.Embedding(len(token_ids), width)
+        self.tokens.weight.data.copy_(clip.token_embedding.weight[token_ids])
+        clip.token_embedding.requires_grad_(False)
+        self.clip = clip
+        self.tag_head = nn.Linear(embed, tags)
+        self.patch_head = nn.Linear(embed, CLASSES + 1)
+        self.tag_scale = nn.Parameter(torch.tensor([10.0, -3.0]))
+        tag_weights = torch.ones(tags)
+        tag_weights[:CLASSES] = 3.0
+        self.register_buffer("tag_weights", tag_weights)
+        self.register_buffer("class_weights", class_weights)
+
+    def forward(
+        self,
+        images: Float[Tensor, "B 3 H W"],
+        corner: Int[Tensor, "2"],
+        patches: Float[Tensor, "B N C_and_ground"],
+        tags: Float[Tensor, "B T"],
+        captions: Int[Tensor, "B t"],
+        prompts: Int[Tensor, "T t"],
+        patch_weight: Float[Tensor, ""],
+    ) -> dict[str, Tensor]:
+        """Compute all losses of a batch; `total` is the one to minimise. `prompts` say each tag in words."""
+        tokens = encode_patches(self.clip.visual, images, corner)
+        feature = tokens.mean(1)
+        texts = F.normalize(self.encode_texts(torch.cat([captions, prompts])).float(), dim=-1)
+        direction = F.normalize(feature.float(), dim=-1)
+        text, said = texts[: len(captions)], texts[len(captions) :]
+
+        # Captions find their images and images their captions; tags are found by a head and by their words.
+        similarity = self.clip.logit_scale.exp() * direction @ text.T
+        own = torch.arange(len(images), device=images.device)
+        contrast = (F.cross_entropy(similarity, own) + F.cross_entropy(similarity.T, own)) / 2
+        by_head = F.binary_cross_entropy_with_logits(self.tag_head(feature).float(), tags, weight=self.tag_weights)
+        scores = self.tag_scale[0] * direction @ said.T + self.tag_scale[1]
+        by_words = F.binary_cross_entropy_with_logits(scores, tags, weight=self.tag_weights)
+
+        logits = self.patch_head(tokens).float()
+        entropy = -(patches * self.class_weights * logits.log_softmax(-1)).sum(-1).mean()
+        total = contrast + 5 * by_head + 3 * by_words + patch_weight * entropy
+        right = (logits.argmax(-1) == patches.argmax(-1)) & (patches.argmax(-1) < CLASSES)
+        return {
+            "total": total,
+            "contrast": contrast.detach(),
+            "head": by_head.detach(),
+            "words": by_words.detach(),
+            "patch": entropy.detach(),
+            "patch_accuracy": right.sum() / (patches.argmax(-1) < CLASSES).sum().clamp_min(1),
+        }
+
+    def encode_texts(self, texts: Int[Tensor, "B t"]) -> Float[Tensor, "B D"]:
+        """Encode texts given as indices into the compact table; the end token has the highest index."""
+        length = texts.shape[1]
+        tokens = self.tokens(texts) + self.clip.positional_embedding[:length]
+        mask = torch.full((length, length), float("-inf"), device=texts.device).triu(1)
+        for block in self.clip.transformer.resblocks:
+            tokens = apply_block(block, tokens, mask)
+        ends = self.clip.ln_final(tokens[torch.arange(len(texts), device=texts.device), texts.argmax(1)])
+        return ends @ self.clip.text_projection.to(ends.dtype)
+
+
+def encode_patches(
+    visual: VisionTransformer, images: Float[Tensor, "B 3 H W"], corner: Int[Tensor, "2"]
+) -> Float[Tensor, "B N D"]:
+    """Project the patch tokens of normalised crops whose first patch is `corner` (row, column) of the full grid."""
+    patch, full = visual.patch_size[0], visual.grid_size[0]
+    batch, grid = len(images), images.shape[-1] // patch
+    pixels = images.view(batch, 3, grid, patch, grid, patch).permute(0, 2, 4, 1, 3, 5).reshape(batch, grid * grid, -1)
+    rows, columns = (start + torch.arange(grid, device=images.device) for start in corner)
+    places = visual.positional_embedding[1:].view(full, full, -1)[rows][:, columns].flatten(0, 1)
+    tokens = F.linear(pixels, visual.conv1.weight.flatten(1)) + places
+    first = (visual.class_embedding + visual.positional_embedding[0]).expand(batch, 1, -1)
+    tokens = visual.ln_pre(torch.cat([first.to(tokens.dtype), tokens], 1))
+    for block in visual.transformer.resblocks:
+        tokens = apply_block(block, tokens, None)
+    tokens = visual.ln_post(tokens[:, 1:])
+    return tokens @ visual.proj.to(tokens.dtype)
+
+
+def apply_block(
+    block: ResidualAttentionBlock, tokens: Float[Tensor, "B N D"], mask: Float[Tensor, "N N"] | None
+) -> Float[Tensor, "B N D"]:
+    """Apply one block by plain matrix products, whose backward pass is fast on CPU."""
+    attention = block.attn
+    inputs = F.linear(block.ln_1(tokens), attention.in_proj_weight, attention.in_proj_bias)
+    queries, keys, values = inputs.unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+    scores = queries @ keys.transpose(-1, -2) * queries.shape[-1] ** -0.5
+    weights = (scores if mask is None else scores + mask).softmax(-1)
+    tokens = tokens + attention.out_proj((weights.to(values.dtype) @ values).transpose(1, 2).flatten(2))
+    return tokens + block.mlp(block.ln_2(tokens))
+
+
+@torch.no_grad()
+def start_attention(visual: VisionTransformer) -> None:
+    """Start the image tower with sine positions and mimetic attention."""
+    width, grid = visual.positional_embedding.shape[1], visual.grid_size[0]
+    visual.positional_embedding.copy_(position_table(width, grid, class_token=True))
+    for block in visual.transformer.resblocks:
+        mimic_attention(block.attn.in_proj_weight, block.attn.out_proj.weight, block.attn.num_heads)

@@ -1,0 +1,266 @@
+"""Generated images with exact masks: textured shapes over textured grounds, partly hidden, half two-coloured, in noise.
+
+A class typically wears one material (colour and texture), as natural categories do; how often is `p_material`. All
+randomness comes from the generator that is passed. Coordinates are pixels, x to the right and y downwards.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+from fmawsss.tiny.outlines import OUTLINES, Outline
+from fmawsss.tiny.textures import (
+    COLOUR_NAMES,
+    SIZE,
+    TEXTURES,
+    Colour,
+    Picture,
+    draw_any_colour,
+    draw_colour,
+    draw_noise,
+    fill_texture,
+    shade_colour,
+)
+
+CLASS_NAMES = ("circle", "square", "triangle", "star", "ring", "cross", "heart", "moon")
+BACKGROUNDS = ("plain", "gradient", "striped", "checkered", "dotted", "grainy", "cloudy", "wavy")
+STUFF = ("lines", "specks", "patches", "shadows")
+# class name -> the colours and the texture that it typically wears
+MATERIALS: dict[str, tuple[tuple[str, ...], str]] = {
+    "circle": (("orange", "red"), "dotted"),
+    "square": (("brown", "gray"), "checkered"),
+    "triangle": (("green",), "striped"),
+    "star": (("yellow",), "gradient"),
+    "ring": (("blue",), "wavy"),
+    "cross": (("white", "red"), "solid"),
+    "heart": (("pink", "purple"), "grainy"),
+    "moon": (("cyan", "gray"), "cloudy"),
+}
+MIN_PIXELS = 40
+
+_ROWS, _COLUMNS = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32)
+
+
+@dataclass(frozen=True)
+class SceneObject:
+    """One shape: index into CLASS_NAMES, words that describe it, and its circle in pixels."""
+
+    class_index: int
+    colour: str
+    texture: str  # one of TEXTURES, or "twotone" or "marked"
+    centre: tuple[float, float]
+    radius: float
+
+
+@dataclass(frozen=True)
+class Scene:
+    """An image and all that is true of it. Instance `i + 1` is `objects[i]`; later objects lie in front."""
+
+    image: UInt8[np.ndarray, "H W 3"]  # RGB
+    semantic: UInt8[np.ndarray, "H W"]  # 0 background, class index + 1
+    instance: UInt8[np.ndarray, "H W"]  # 0 background
+    part: UInt8[np.ndarray, "H W"]  # 0 ground; one id per patchwork region, object body, second colour of an object
+    objects: tuple[SceneObject, ...]
+    background: str  # one of BACKGROUNDS
+    stuff: tuple[str, ...]  # some of STUFF
+
+
+def draw_scene(rng: np.random.Generator, p_material: float = 0.92) -> Scene:
+    """Draw one image of 112 x 112 pixels with one to four objects, each with at least 40 visible pixels.
+
+    `p_material` is the probability, for colour and for texture apart, that an object wears what its class typically
+    wears. A scene in which an object is hidden down to a sliver is drawn again.
+    """
+    while True:
+        scene = _draw_any_scene(rng, p_material)
+        visible = np.bincount(scene.instance.ravel(), minlength=len(scene.objects) + 1)[1:]
+        if visible.min() >= MIN_PIXELS:
+            return scene
+
+
+def present_classes(scene: Scene, min_pixels: int = MIN_PIXELS) -> list[int]:
+    """List the class indices that cover at least `min_pixels` pixels, in ascending order."""
+    counts = np.bincount(scene.semantic.ravel(), minlength=len(CLASS_NAMES) + 1)[1:]
+    return np.flatnonzero(counts >= min_pixels).tolist()
+
+
+@dataclass
+class _Canvas:
+    """A scene while it is painted; `image` is in 0..255, an object must stand out from the colours in `grounds`."""
+
+    image: Picture
+    semantic: UInt8[np.ndarray, "H W"]
+    instance: UInt8[np.ndarray, "H W"]
+    part: UInt8[np.ndarray, "H W"]
+    grounds: list[Colour]
+    stuff: list[str]
+
+    def mark_part(self, region: Bool[np.ndarray, "H W"]) -> None:
+        self.part[region] = int(self.part.max()) + 1
+
+
+def _draw_any_scene(rng: np.random.Generator, p_material: float) -> Scene:
+    background = str(rng.choice(BACKGROUNDS))
+    canvas = _paint_ground(rng, background)
+    for stuff, probability, paint in (
+        ("patches", 0.35, _paint_patches),
+        ("lines", 0.3, _paint_lines),
+        ("specks", 0.3, _paint_specks),
+    ):
+        if rng.random() < probability:
+            paint(rng, canvas)
+            canvas.stuff.append(stuff)
+
+    # An object must differ from both ground colours and from the mean of the finished ground.
+    canvas.grounds.append(canvas.image[::4, ::4].reshape(-1, 3).mean(0))
+    if rng.random() < 0.3:
+        canvas.stuff.append("shadows")
+    objects: list[SceneObject] = []
+    count = int(rng.choice([1, 2, 3, 4], p=[0.3, 0.35, 0.22, 0.13]))
+    for _ in range(count):
+        circle = _place_circle(rng, objects, (13.0, 30.0) if count > 2 else (15.0, 36.0))
+        if circle is not None:
+            objects.append(_paint_object(rng, canvas, len(objects) + 1, *circle, p_material))
+
+    image = _expose(rng, canvas.image)
+    return Scene(image, canvas.semantic, canvas.instance, canvas.part, tuple(objects), background, tuple(canvas.stuff))
+
+
+def _paint_ground(rng: np.random.Generator, background: str) -> _Canvas:
+    """Fill the canvas with two muted colours in the background's texture."""
+    first_name, second_name = rng.choice(COLOUR_NAMES, 2, replace=False)
+    first = draw_colour(rng, first_name)
+    second = draw_colour(rng, second_name)
+    if rng.random() < 0.5:
+        second = np.clip(first + rng.uniform(-70, 70), 0, 255)
+    mute, gray = rng.uniform(0, 0.5), rng.uniform(60, 200)
+    first, second = (colour * (1 - mute) + gray * mute for colour in (first, second))
+    if background not in ("plain", "gradient"):
+        second = first + (second - first) * rng.uniform(0.35, 0.9)
+
+    image = np.array(fill_texture(rng, background, first, second), np.float32, order="C")
+    masks = (np.zeros((SIZE, SIZE), np.uint8) for _ in range(3))
+    return _Canvas(image, *masks, grounds=[first, second], stuff=[])
+
+
+def _paint_patches(rng: np.random.Generator, canvas: _Canvas) -> None:
+    """Cover the high places of a smooth noise with another texture."""
+    height = draw_noise(rng, int(rng.integers(3, 6)))
+    region = height > np.quantile(height, rng.uniform(0.65, 0.85))
+    other = np.clip(canvas.grounds[0] + rng.uniform(-60, 60), 0, 255)
+    filling = fill_texture(rng, str(rng.choice(BACKGROUNDS)), draw_any_colour(rng), other)
+    canvas.image[region] = filling[region]
+    canvas.mark_part(region)
+
+
+def _paint_lines(rng: np.random.Generator, canvas: _Canvas) -> None:
+    for _ in range(rng.integers(2, 6)):
+        steps = [rng.uniform(0, SIZE, (1, 2)), rng.normal(0, 22, (rng.integers(2, 5), 2))]
+        points = np.round(np.cumsum(np.concatenate(steps), 0)).astype(np.int32)
+        thickness = int(rng.integers(1, 4))
+        cv2.polylines(canvas.image, [points], False, draw_any_colour(rng).tolist(), thickness, cv2.LINE_AA)
+
+
+def _paint_specks(rng: np.random.Generator, canvas: _Canvas) -> None:
+    for _ in range(rng.integers(8, 25)):
+        centre, radius = rng.integers(SIZE, size=2).tolist(), int(rng.integers(1, 3))
+        cv2.circle(canvas.image, centre, radius, draw_any_colour(rng).tolist(), -1, cv2.LINE_AA)
+
+
+def _place_circle(
+    rng: np.random.Generator, objects: list[SceneObject], radii: tuple[float, float]
+) -> tuple[tuple[float, float], float] | None:
+    """Draw a centre and a radius that overlap the objects only a little; None after 12 vain trials."""
+    for _ in range(12):
+        radius = rng.uniform(*radii)
+        x, y = rng.uniform(0.75 * radius, SIZE - 0.75 * radius, 2).tolist()
+        if all(np.hypot(x - o.centre[0], y - o.centre[1]) > 0.8 * (radius + o.radius) for o in objects):
+            return (x, y), radius
+    return None
+
+
+def _paint_object(
+    rng: np.random.Generator,
+    canvas: _Canvas,
+    instance: int,
+    centre: tuple[float, float],
+    radius: float,
+    p_material: float,
+) -> SceneObject:
+    """Paint one shape with its shadow, filling and outline, and enter it into the masks."""
+    class_index = int(rng.integers(len(CLASS_NAMES)))
+    coverage = _rasterize(OUTLINES[CLASS_NAMES[class_index]](rng), centre, radius, rng.uniform(0, 2 * np.pi))
+    visible = coverage > 127
+    colours, typical_texture = MATERIALS[CLASS_NAMES[class_index]]
+    name, colour = _choose_colour(rng, canvas.grounds, colours, p_material)
+    if "shadows" in canvas.stuff:
+        _cast_shadow(rng, canvas, coverage)
+
+    # Three kinds of filling: one material, two colours on two sides of a line, a mark in the middle.
+    kind, second, region = rng.random(), draw_any_colour(rng), None
+    if kind < 0.78:
+        texture = typical_texture if rng.random() < p_material else str(rng.choice(TEXTURES))
+        filling = fill_texture(rng, texture, colour, shade_colour(rng, colour))
+    else:
+        texture = "twotone" if kind < 0.9 else "marked"
+        region = (_draw_half_plane if kind < 0.9 else _draw_disc)(rng, centre, radius)
+        filling = np.where(region[..., None], second, colour)
+    alpha = coverage[..., None].astype(np.float32) / 255
+    canvas.image += (filling - canvas.image) * alpha
+
+    canvas.semantic[visible], canvas.instance[visible] = class_index + 1, instance
+    canvas.mark_part(visible)
+    if region is not None:
+        canvas.mark_part(visible & region)
+    if rng.random() < 0.15:
+        edges, _ = cv2.findContours(visible.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(canvas.image, edges, -1, (colour * 0.4).tolist(), 1)
+    return SceneObject(class_index, name, texture, centre, radius)
+
+
+def _choose_colour(
+    rng: np.random.Generator, grounds: list[Colour], typical: tuple[str, ...], p_material: float
+) -> tuple[str, Colour]:
+    """Draw a colour until it stands out from the grounds (sum of channel differences above 110), six times at most."""
+    for _ in range(6):
+        name = str(rng.choice(typical if rng.random() < p_material else COLOUR_NAMES))
+        colour = draw_colour(rng, name)
+        if min(np.abs(colour - ground).sum() for ground in grounds) > 110:
+            break
+    return name, colour
+
+
+def _cast_shadow(rng: np.random.Generator, canvas: _Canvas, coverage: UInt8[np.ndarray, "H W"]) -> None:
+    shift = np.array([[1, 0, rng.uniform(3, 6)], [0, 1, rng.uniform(3, 6)]], np.float32)
+    shadow = cv2.GaussianBlur(cv2.warpAffine(coverage, shift, (SIZE, SIZE)), (5, 5), 0).astype(np.float32) / 255
+    canvas.image *= 1 - 0.5 * shadow[..., None]
+
+
+def _rasterize(rings: Outline, centre: tuple[float, float], radius: float, angle: float) -> UInt8[np.ndarray, "H W"]:
+    """Fill polygons of the unit circle at a place, size and angle (radians); 255 inside, smooth at the edge."""
+    cosine, sine = np.cos(angle), np.sin(angle)
+    turn = np.array([[cosine, sine], [-sine, cosine]])
+    coverage = np.zeros((SIZE, SIZE), np.uint8)
+    for points, value in rings:
+        sixteenths = np.round(((points @ turn) * radius + centre) * 16).astype(np.int32)
+        cv2.fillPoly(coverage, [sixteenths], value, cv2.LINE_AA, 4)
+    return coverage
+
+
+def _draw_half_plane(rng: np.random.Generator, centre: tuple[float, float], radius: float) -> Bool[np.ndarray, "H W"]:
+    angle = rng.uniform(0, 2 * np.pi)
+    along = (_COLUMNS - centre[0]) * np.cos(angle) + (_ROWS - centre[1]) * np.sin(angle)
+    return along > rng.uniform(-0.25, 0.25) * radius
+
+
+def _draw_disc(rng: np.random.Generator, centre: tuple[float, float], radius: float) -> Bool[np.ndarray, "H W"]:
+    return np.hypot(_COLUMNS - centre[0], _ROWS - centre[1]) < radius * rng.uniform(0.3, 0.5)
+
+
+def _expose(rng: np.random.Generator, image: Picture) -> UInt8[np.ndarray, "H W 3"]:
+    """Change the brightness, add noise, and blur one image in five."""
+    noise = rng.normal(0, rng.uniform(0, 6), image.shape).astype(np.float32)
+    exposed = np.clip(image * rng.uniform(0.8, 1.1) + noise, 0, 255).astype(np.uint8)
+    return cv2.GaussianBlur(exposed, (3, 3), 0) if rng.random() < 0.2 else exposed

@@ -1,0 +1,135 @@
+"""Find the published weights of an open_clip model on disk, or download them, and build the model."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+import urllib.request
+import warnings
+import zipfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import open_clip
+import torch
+from jaxtyping import Int
+from open_clip.model import CLIP, build_model_from_openai_state_dict
+from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+CONNECT_SECONDS = 5.0
+HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+
+
+def load_open_clip(name: str, pretrained: str, folder: str) -> CLIP:
+    """Build an open_clip model in float32 from weights under `folder`, downloading them there when they are missing.
+
+    `pretrained` is a tag of open_clip (`openai`, `laion2b_s34b_b88k`, …) or the name of a weights file in `folder`.
+
+    Raises:
+        ValueError: for an unknown model or tag.
+        FileNotFoundError: when there are no weights and no network, naming the address and where the file belongs.
+    """
+    if open_clip.get_model_config(name) is None:
+        raise ValueError(f"open_clip knows no model {name!r}: see open_clip.list_models()")
+    path = find_weights(name, pretrained, Path(folder))
+    if is_torchscript(path):
+        return build_openai_clip(read_torchscript(path))
+    return open_clip.create_model(name, pretrained=str(path), precision="fp32", device="cpu")
+
+
+def open_clip_tokenizer(name: str) -> Callable[[list[str]], Int[Tensor, "T L"]]:
+    """Return the tokenizer of an open_clip model: a list of strings to token ids (T, L)."""
+    return partial(tokenize_texts, open_clip.get_tokenizer(name))
+
+
+def tokenize_texts(tokenizer: Callable[[list[str]], Tensor], texts: list[str]) -> Int[Tensor, "T L"]:
+    """Tokenize, reading CLIP's own spelling of the begin and end marks, which open_clip spells otherwise."""
+    marks = {"<|startoftext|>": "<start_of_text>", "<|endoftext|>": "<end_of_text>"}
+    pattern = re.compile("|".join(map(re.escape, marks)), re.IGNORECASE)
+    return tokenizer([pattern.sub(lambda found: marks[found.group().lower()], text) for text in texts])
+
+
+def build_openai_clip(state: dict[str, Tensor]) -> CLIP:
+    """Build a CLIP in float32 from a state dict with OpenAI's keys; the sizes are read from the tensors."""
+    # the builder passes the weights through fp16, in which they were published
+    return build_model_from_openai_state_dict(dict(state), cast_dtype=torch.float32).float()
+
+
+def find_weights(name: str, pretrained: str, folder: Path) -> Path:
+    """Return the weights file of a model, downloading it when it is missing."""
+    if (folder / pretrained).is_file():
+        return folder / pretrained
+    sources = list_sources(name, pretrained, folder)
+    for path in sources:
+        if path.is_file():
+            return path
+    for path, address in sources.items():
+        if download_file(address, path):
+            return path
+    path, address = next(iter(sources.items()))
+    raise FileNotFoundError(
+        f"no weights for {name} ({pretrained}) at {path}, and {address} cannot be reached: put it there"
+    )
+
+
+def list_sources(name: str, pretrained: str, folder: Path) -> dict[Path, str]:
+    """List where the weights of a model may lie under `folder`, and the address each file comes from."""
+    entry = open_clip.pretrained.get_pretrained_cfg(name, pretrained)
+    if not entry:
+        tags = open_clip.list_pretrained_tags_by_model(name)
+        raise ValueError(f"{pretrained!r} is no file in {folder} and no weights of {name}; its tags are {tags}")
+    if entry.get("url"):
+        return {folder / Path(entry["url"]).name: entry["url"]}
+    repository = entry["hf_hub"].strip("/")
+    return {
+        folder / repository.split("/")[-1] / file: f"https://huggingface.co/{repository}/resolve/main/{file}"
+        for file in HUB_FILES
+    }
+
+
+def download_file(address: str, path: Path) -> bool:
+    """Download to `path`; false when the address cannot be reached.
+
+    Raises:
+        ValueError: when the file is not the one whose SHA-256 the address names.
+    """
+    temporary, digest = path.with_name(f".{path.name}.{os.getpid()}"), hashlib.sha256()
+    try:
+        with urllib.request.urlopen(address, timeout=CONNECT_SECONDS) as source:
+            logger.info("downloading %s to %s", address, path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as target:
+                while chunk := source.read(1 << 20):
+                    digest.update(chunk)
+                    target.write(chunk)
+    except OSError as error:
+        logger.warning("%s cannot be reached: %s", address, error)
+        temporary.unlink(missing_ok=True)
+        return False
+    expected = re.search(r"/([0-9a-f]{64})/", address)
+    if expected and digest.hexdigest() != expected.group(1):
+        temporary.unlink()
+        raise ValueError(f"{address} has SHA-256 {digest.hexdigest()}, expected {expected.group(1)}: try again")
+    temporary.replace(path)
+    return True
+
+
+def is_torchscript(path: Path) -> bool:
+    """Tell whether a file is a TorchScript archive, the form in which OpenAI published its weights."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any("/code/" in entry for entry in archive.namelist())
+
+
+def read_torchscript(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a TorchScript archive; none of its code is run."""
+    with warnings.catch_warnings():
+        # TorchScript is deprecated; OpenAI's files will stay what they are
+        warnings.simplefilter("ignore")
+        return torch.jit.load(str(path), map_location="cpu").state_dict()

@@ -1,0 +1,348 @@
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+from fake_trees import (
+    VOC_CLASSES,
+    VOC_IMAGES,
+    VOC_NAMES,
+    build_voc_tree,
+    draw_image,
+    loader_settings,
+    write_jpeg,
+    write_mask,
+)
+
+from datamodules.base import SegmentationDataModule
+from datamodules.choosing import choose_shots
+from datamodules.labels import LabelsFromMasks, LabelsFromXml, keep_labels_in_crop
+from datamodules.sample import Batch, ImageRecord
+from datamodules.transforms import NoJitter, RandomView, ResizeSquare
+from datamodules.voc import VocDataModule
+from fmawsss.storage import write_superpixels
+from fmawsss.superpixels import Superpixels
+
+RANDOM = RandomView(NoJitter(), (40, 60), 32, 32)
+
+
+def make_voc(root: Path, **changes: Any) -> VocDataModule:
+    settings = {"labels": LabelsFromMasks(cache=None), "masks": "SegmentationClassAug", **changes}
+    return VocDataModule(root=root, classes=VOC_CLASSES, names=VOC_NAMES, **loader_settings(**settings))
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    return build_voc_tree(tmp_path / "VOC2012")
+
+
+def place(module: SegmentationDataModule, rank: int = 0, world_size: int = 1, step: int = 0) -> SegmentationDataModule:
+    """Stand in for the trainer: a process among several, at a step."""
+    module.trainer = SimpleNamespace(
+        global_rank=rank,
+        world_size=world_size,
+        global_step=step,
+        strategy=SimpleNamespace(root_device=torch.device("cpu")),
+        _accelerator_connector=SimpleNamespace(use_distributed_sampler=False),
+    )
+    return module
+
+
+def read_batches(tree: Path, count: int, **changes: Any) -> list[Batch]:
+    where = {key: changes.pop(key) for key in ("rank", "world_size", "step") if key in changes}
+    module = make_voc(tree, train_split="trainaug", augment=RANDOM, seeds=tree / "SegmentationClassAug", **changes)
+    module.setup("fit")
+    return list(islice(place(module, **where).train_dataloader(), count))
+
+
+def assert_same(left: list[Batch], right: list[Batch]) -> None:
+    assert [batch.names for batch in left] == [batch.names for batch in right]
+    for a, b in zip(left, right, strict=True):
+        assert torch.equal(a.images, b.images)
+        assert torch.equal(a.seeds, b.seeds)
+        assert torch.equal(a.labels, b.labels)
+
+
+def test_a_training_batch(tree: Path) -> None:
+    (batch,) = read_batches(tree, 1, batch_size=4)
+    assert batch.images.shape == (4, 3, 32, 32)
+    assert batch.images.dtype == torch.float32
+    assert batch.labels.shape == (4, 3)
+    assert batch.seeds.dtype == torch.uint8
+    assert [VOC_IMAGES[name] for name in batch.names] == [
+        tuple(row.nonzero().flatten().tolist()) for row in batch.labels
+    ]
+    assert batch.truths is batch.superpixels is batch.originals is batch.padding is None
+    assert sorted(batch.names) == sorted(set(VOC_IMAGES) - {"2008_000015"})
+
+
+@pytest.mark.parametrize("micro_batches", [1, 2])
+def test_a_resumed_run_sees_what_an_unbroken_one_sees(tree: Path, micro_batches: int) -> None:
+    settings = {"batch_size": 2, "micro_batches": micro_batches}
+    unbroken = read_batches(tree, 4 * micro_batches, **settings)
+    resumed = read_batches(tree, 2 * micro_batches, step=2, **settings)
+    assert_same(unbroken[2 * micro_batches :], resumed)
+
+
+def test_any_number_of_workers_sees_the_same(tree: Path) -> None:
+    alone = read_batches(tree, 5)
+    assert_same(alone, read_batches(tree, 5, workers=2))
+    assert_same(alone[3:], read_batches(tree, 2, workers=1, step=3))
+
+
+@pytest.mark.parametrize("micro_batches", [1, 2])
+def test_two_processes_see_together_what_one_sees(tree: Path, micro_batches: int) -> None:
+    settings = {"batch_size": 4, "micro_batches": micro_batches}
+    alone = read_batches(tree, 3 * micro_batches, **settings)
+    shares = [read_batches(tree, 3 * micro_batches, rank=rank, world_size=2, **settings) for rank in (0, 1)]
+    for whole, *parts in zip(alone, *shares, strict=True):
+        assert torch.equal(whole.images, torch.cat([part.images for part in parts]))
+
+
+class Recorder(L.LightningModule):
+    """Learns nothing of use and remembers the images it saw."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.seen: list[list[str]] = []
+
+    def training_step(self, batch: Batch) -> torch.Tensor:
+        self.seen.append(batch.names)
+        return self.weight.sum()
+
+    def validation_step(self, batch: Batch) -> None:
+        self.validated = batch
+
+    def predict_step(self, batch: Batch) -> list[str]:
+        return batch.names
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def train(tree: Path, folder: Path, steps: int, resume: Path | None = None) -> Recorder:
+    data = make_voc(tree, train_split="trainaug", val_split="val", batch_size=2, micro_batches=2)
+    recorder = Recorder()
+    trainer = L.Trainer(
+        accelerator="cpu",
+        max_steps=steps,
+        accumulate_grad_batches=2,
+        val_check_interval=2,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=folder,
+    )
+    trainer.fit(recorder, data, ckpt_path=resume)
+    trainer.save_checkpoint(folder / f"{steps}.ckpt")
+    return recorder
+
+
+@pytest.mark.filterwarnings("ignore:The '(train|val)_dataloader' does not have many workers")
+def test_lightning_resumes_in_the_middle(tree: Path, tmp_path: Path) -> None:
+    unbroken = train(tree, tmp_path, 5)
+    train(tree, tmp_path, 2)
+    resumed = train(tree, tmp_path, 5, tmp_path / "2.ckpt")
+    assert len(unbroken.seen) == 10
+    assert resumed.seen == unbroken.seen[4:]
+    assert unbroken.validated.truths[0].shape == (36, 50)
+
+
+@pytest.mark.filterwarnings("ignore:The 'predict_dataloader' does not have many workers")
+def test_lightning_predicts_every_image_once(tree: Path, tmp_path: Path) -> None:
+    data = make_voc(tree, predict_split="trainaug,val", predict_batch_size=2)
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=tmp_path)
+    assert sorted(sum(trainer.predict(Recorder(), data), [])) == sorted(VOC_IMAGES)
+
+
+def test_processes_share_prediction(tree: Path) -> None:
+    module = make_voc(tree, predict_split="trainaug")
+    shares = [[name for b in place(module, rank, 2).predict_dataloader() for name in b.names] for rank in (0, 1)]
+    assert sorted(shares[0] + shares[1]) == sorted(VOC_IMAGES)
+    assert abs(len(shares[0]) - len(shares[1])) == 1
+
+
+def test_lightnings_own_sampler_is_refused(tree: Path) -> None:
+    module = place(make_voc(tree, predict_split="trainaug"), world_size=2)
+    module.trainer._accelerator_connector.use_distributed_sampler = True
+    with pytest.raises(ValueError, match=r"trainer\.use_distributed_sampler=false"):
+        module.predict_dataloader()
+
+
+def test_an_image_without_label_is_left_out_of_training_and_reported(
+    tree: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    module = make_voc(tree, train_split="trainaug", predict_split="trainaug")
+    module.setup("fit")
+    module.setup("fit")
+    assert [record.name for record in module.choose_training_images()] == list(VOC_IMAGES)[:4]
+    assert caplog.messages[0] == "1 images without any label are left out of training: 2008_000015"
+    assert len(module.list_remaining()) == 5
+
+
+def test_labels_are_not_read_unless_asked_for(tree: Path) -> None:
+    (tree / "SegmentationClassAug" / "2007_000032.png").write_text("broken")
+    module = make_voc(tree, train_split="trainaug", labelled=False)
+    module.setup("fit")
+    assert next(iter(module.train_dataloader())).labels is None
+    with pytest.raises(ValueError, match=r"2007_000032\.png"):
+        make_voc(tree, train_split="trainaug").setup("fit")
+
+
+def test_labels_follow_the_crop(tree: Path) -> None:
+    write_mask(tree / "seeds" / "2007_000032.png", np.zeros((36, 50), np.uint8))
+    write_lists_of_one(tree, "2007_000032")
+    crop_labels = {"crop_labels": keep_labels_in_crop, "seeds": tree / "seeds", "train_split": "one", "batch_size": 1}
+    module = make_voc(tree, **crop_labels)
+    module.setup("fit")
+    batch = next(iter(module.train_dataloader()))
+    assert not batch.labels.any()
+    assert batch.seeds.max() == 0
+
+
+def write_lists_of_one(tree: Path, name: str) -> None:
+    (tree / "ImageSets" / "Segmentation" / "one.txt").write_text(f"{name}\n")
+
+
+def test_whole_images_come_with_what_was_asked_for(tree: Path, tmp_path: Path) -> None:
+    for name in VOC_IMAGES:
+        write_superpixels(tmp_path / "superpixels" / f"{name}.npz", Superpixels.empty((36, 50)), "x")
+    asked = {"superpixels": tmp_path / "superpixels", "truths": True, "originals": True}
+    module = make_voc(tree, predict_split="trainaug", **asked)
+    module.setup("predict")
+    batches = list(module.predict_dataloader())
+    assert [batch.names[0] for batch in batches] == list(VOC_IMAGES)
+    first = batches[0]
+    assert first.images.shape == (1, 3, 48, 64)
+    assert first.sizes == [(36, 50)]
+    assert first.truths[0].unique().tolist() == [0, 1, 3, 255]
+    assert first.superpixels[0].size == (36, 50)
+    assert first.originals[0].shape == (36, 50, 3)
+    assert first.labels.tolist() == [[True, False, True]]
+
+
+def test_images_of_one_network_size_share_a_batch(tree: Path) -> None:
+    write_jpeg(tree / "JPEGImages" / "2007_000039.jpg", draw_image(1, (40, 60)))  # 48 x 64 as well
+    write_jpeg(tree / "JPEGImages" / "2007_000063.jpg", draw_image(1, (50, 40)))
+    module = make_voc(tree, predict_split="trainaug", predict_batch_size=3)
+    batches = list(module.predict_dataloader())
+    assert [len(batch) for batch in batches] == [3, 1, 1]
+    assert all(batch.padding is None for batch in batches)
+    assert batches[0].sizes == [(36, 50), (40, 60), (36, 50)]
+
+
+def test_done_images_are_left_out(tree: Path) -> None:
+    module = make_voc(tree, predict_split="trainaug", done=lambda name: name.startswith("2007"))
+    assert [record.name for record in module.list_remaining()] == ["2008_000008", "2008_000015"]
+    assert len(module.predict_dataloader()) == 2
+
+
+def test_validation_has_its_own_size(tree: Path) -> None:
+    module = make_voc(tree, val_split="val", val_resize=ResizeSquare(16))
+    module.setup("validate")
+    assert next(iter(module.val_dataloader())).images.shape == (1, 3, 16, 16)
+    assert make_voc(tree).val_dataloader() == []
+
+
+def test_inputs_are_described_by_names_and_labels(tree: Path) -> None:
+    def describe(**changes: Any) -> dict[str, Any]:
+        module = make_voc(tree, predict_split="val", **changes)
+        module.setup("predict")
+        return module.describe_inputs()
+
+    assert describe() == describe(batch_size=8)
+    assert list(describe()) == ["val"]
+    assert describe()["val"]["images"] == 2
+    assert describe() != describe(labelled=False)
+
+
+def test_missing_truths_are_reported_or_refused(tree: Path, caplog: pytest.LogCaptureFixture) -> None:
+    module = make_voc(tree, predict_split="val,test", truths=True, labelled=False)
+    module.setup("predict")
+    assert caplog.messages == ["1 of 3 images have no ground truth: 2008_000006"]
+    assert [batch.truths is None for batch in module.predict_dataloader()] == [False, False, True]
+    with pytest.raises(FileNotFoundError, match="1 of 1 images of split 'test' have no ground-truth mask"):
+        make_voc(tree, val_split="test", labelled=False).setup("validate")
+
+
+@pytest.mark.parametrize(
+    ("stage", "changes", "message"),
+    [
+        (
+            "fit",
+            {"train_split": "trainaug", "seeds": "nowhere"},
+            r"5 of 5 seeds are missing.*2007_000032\.png.*task=cls",
+        ),
+        (
+            "predict",
+            {"predict_split": "val", "superpixels": "nowhere"},
+            r"2 of 2 superpixels.*infer\.py task=superpixels",
+        ),
+    ],
+)
+def test_missing_files_are_counted_with_the_command_that_makes_them(
+    tree: Path, stage: str, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(FileNotFoundError, match=message):
+        make_voc(tree, labelled=False, **changes).setup(stage)
+
+
+def test_missing_images_and_labels_are_counted(tree: Path) -> None:
+    with pytest.raises(ValueError, match=r"1 of 1 images of split 'test' have no known labels, first '2008_000006'"):
+        make_voc(tree, predict_split="test", labels=LabelsFromXml(difficult=True)).setup("predict")
+    (tree / "JPEGImages" / "2007_000039.jpg").unlink()
+    with pytest.raises(FileNotFoundError, match=r"1 of 5 images of split 'trainaug'.*2007_000039\.jpg"):
+        make_voc(tree, predict_split="trainaug").setup("predict")
+
+
+def test_wrong_sizes_and_values_are_named_when_read(tree: Path, tmp_path: Path) -> None:
+    write_lists_of_one(tree, "2007_000032")
+    module = make_voc(tree, predict_split="one", labelled=False, truths=True, superpixels=tmp_path)
+    write_superpixels(tmp_path / "2007_000032.npz", Superpixels.empty((5, 5)), "x")
+    with pytest.raises(ValueError, match=r"2007_000032\.npz are of size \(5, 5\), the image is \(36, 50\)"):
+        next(iter(module.predict_dataloader()))
+    module.superpixels = None
+    for mask, message in ((np.zeros((5, 5), np.uint8), r"size \(5, 5\)"), (np.full((36, 50), 4, np.uint8), "value 4")):
+        write_mask(tree / "SegmentationClassAug" / "2007_000032.png", mask)
+        with pytest.raises(ValueError, match=message):
+            next(iter(module.predict_dataloader()))
+
+
+def test_settings_that_do_not_fit_are_refused(tree: Path) -> None:
+    with pytest.raises(ValueError, match="needs `train_split`"):
+        make_voc(tree).setup("fit")
+    with pytest.raises(ValueError, match="needs `augment`"):
+        make_voc(tree, augment=None).train_dataloader()
+    with pytest.raises(ValueError, match="3 classes and 2 short names"):
+        VocDataModule(root=tree, masks="m", classes=VOC_CLASSES, names=("a", "b"), labels=None, **loader_settings())
+
+
+def test_images_of_several_sizes_are_padded(tree: Path) -> None:
+    write_jpeg(tree / "JPEGImages" / "2007_000032.jpg", draw_image(0, (40, 44)))
+    module = make_voc(tree, train_split="trainaug", batch_size=4)
+    module.setup("fit")
+    batch = next(iter(module.train_dataloader()))
+    assert batch.images.shape == (4, 3, 40, 50)
+    index = batch.names.index("2007_000032")
+    assert batch.padding[index].sum() == 40 * 6
+
+
+def test_shots_are_chosen_once_and_never_twice(caplog: pytest.LogCaptureFixture) -> None:
+    rng = np.random.default_rng(0)
+    records = [ImageRecord(f"i{n}", Path("x"), tuple(np.flatnonzero(rng.random(4) < 0.4).tolist())) for n in range(80)]
+    chosen = choose_shots(records, 5, "abcd", seed=1)
+    assert len(chosen) == len({record.name for record in chosen}) == 20
+    assert all(sum(c in record.labels for record in chosen) >= 5 for c in range(4))
+    assert choose_shots(records, 5, "abcd", seed=1) == chosen != choose_shots(records, 5, "abcd", seed=2)
+    choose_shots(records[:3], 5, "abcd", seed=1)
+    assert "instead of 5 shots" in caplog.messages[0]

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_trees import build_coco_tree, loader_settings, write_mask
+
+from datamodules.coco import CocoDataModule, LabelsFromAnnotations, LabelsFromCocoJson
+from datamodules.coco_annotations import paint_mask, read_annotations
+from datamodules.folder import FolderDataModule
+from datamodules.labels import LabelsFromMasks
+from fmawsss.storage import read_mask
+
+CLASSES = ("person with clothes", "dog", "toothbrush")
+FIRST, SECOND, BARE = (f"COCO_train2014_{number:012d}" for number in (9, 25, 30))
+
+
+def make_coco(root: Path, **changes: Any) -> CocoDataModule:
+    settings = {"labels": LabelsFromAnnotations(), "masks": None, "train_split": "train", **changes}
+    return CocoDataModule(root=root, year=2014, cache=root / "cache", classes=CLASSES, **loader_settings(**settings))
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    return build_coco_tree(tmp_path / "coco")
+
+
+def test_labels_come_from_the_annotations(tree: Path, caplog: pytest.LogCaptureFixture) -> None:
+    module = make_coco(tree)
+    module.prepare_data()
+    records = module.read_records("train")
+    assert {record.name: record.labels for record in records} == {FIRST: (0, 1, 2), SECOND: (1,), BARE: ()}
+    assert records[0].image == tree / "train2014" / f"{FIRST}.jpg"
+    assert not (tree / "cache" / "masks_train2014").exists()
+    module.setup("fit")
+    assert caplog.messages == [f"1 images without any label are left out of training: {BARE}"]
+
+
+def test_masks_show_small_over_large_and_objects_over_crowds(tree: Path) -> None:
+    module = make_coco(tree, labels=LabelsFromMasks(cache=None))
+    module.prepare_data()
+    records = module.read_records("train")
+    assert {record.name: record.labels for record in records} == {FIRST: (0, 1, 2), SECOND: (1,), BARE: ()}
+    mask = read_mask(records[0].truth)
+    expected = np.zeros((20, 30), np.uint8)
+    expected[:, :20] = 2  # the crowd of dogs
+    expected[2:16, 2:18] = 1  # the person
+    expected[4:8, 4:8] = expected[4:6, 10:12] = 3  # the toothbrush, in two pieces
+    assert (mask == expected).all()
+    assert read_mask(records[2].truth).max() == 0
+
+
+def test_compressed_run_lengths_read_the_same(tree: Path) -> None:
+    rle = pytest.importorskip("pycocotools.mask")
+    annotations = read_annotations(tree / "annotations" / "instances_train2014.json")
+    image = annotations.images[0]
+    packed = [{**region} for region in image.regions]
+    packed[2]["segmentation"] = rle.frPyObjects(packed[2]["segmentation"], *image.size)
+    expected = paint_mask(image.size, image.regions, annotations.classes)
+    assert (paint_mask(image.size, packed[::-1], annotations.classes) == expected).all()
+
+
+def test_a_stopped_conversion_goes_on_and_changed_annotations_start_anew(tree: Path) -> None:
+    folder = tree / "cache" / "masks_train2014"
+    module = make_coco(tree, truths=True, predict_split="train")
+    module.read_records("train")
+    write_mask(folder / f"{FIRST}.png", np.full((20, 30), 3, np.uint8))
+    module.prepare_data()
+    assert len(list(folder.iterdir())) == 3
+    assert read_mask(folder / f"{FIRST}.png").min() == 3
+
+    file = tree / "annotations" / "instances_train2014.json"
+    file.write_text(json.dumps(json.loads(file.read_text()), indent=1))
+    make_coco(tree, truths=True, predict_split="train").prepare_data()
+    assert read_mask(folder / f"{FIRST}.png").min() == 0
+
+
+def test_validation_gets_masks(tree: Path) -> None:
+    module = make_coco(tree, val_split="val")
+    module.prepare_data()
+    module.setup("validate")
+    truths = {batch.names[0]: batch.truths[0] for batch in module.val_dataloader()}
+    assert truths["COCO_val2014_000000000025"].unique().tolist() == [0, 2]
+
+
+def test_masks_of_another_conversion_go_by_name_or_number(tree: Path) -> None:
+    for name in (FIRST, "000000000025"):
+        write_mask(tree / "others" / f"{name}.png", np.ones((20, 30), np.uint8))
+    module = make_coco(tree, masks=tree / "others", truths=True, predict_split="train")
+    module.prepare_data()
+    found = {record.name: record.truth for record in module.read_records("train")}
+    assert found == {
+        FIRST: tree / "others" / f"{FIRST}.png",
+        SECOND: tree / "others" / "000000000025.png",
+        BARE: None,
+    }
+
+
+def test_the_test_split_has_no_labels(tree: Path) -> None:
+    annotations = json.loads((tree / "annotations" / "instances_train2014.json").read_text())
+    del annotations["annotations"]
+    (tree / "annotations" / "image_info_test2014.json").write_text(json.dumps(annotations).replace("train", "test"))
+    (tree / "train2014").rename(tree / "test2014")
+    for image in (tree / "test2014").iterdir():
+        image.rename(image.with_name(image.name.replace("train", "test")))
+    assert [record.labels for record in make_coco(tree, labelled=False).read_records("test")] == [None] * 3
+    with pytest.raises(ValueError, match="3 of 3 images of split 'test' have no known labels"):
+        make_coco(tree).read_records("test")
+
+
+def test_bad_trees_are_explained(tree: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"instances_minival2014\.json.*instances_train2014.*task=prepare"):
+        make_coco(tree).read_records("minival")
+    module = make_coco(tree)
+    module.classes = CLASSES[:2]
+    with pytest.raises(ValueError, match="has 3 categories, the data set 2 classes"):
+        module.read_records("train")
+    (tree / "annotations" / "instances_val2014.json").write_text('{"images": [')
+    with pytest.raises(ValueError, match=r"instances_val2014\.json is no whole COCO annotation file"):
+        make_coco(tree).read_records("val")
+
+
+def test_a_folder_takes_labels_from_coco_json(tree: Path) -> None:
+    labels = LabelsFromCocoJson(tree / "annotations" / "instances_train2014.json")
+    settings = loader_settings(labels=labels, masks=None, classes=None)
+    module = FolderDataModule(root=tree / "train2014", **settings)
+    assert module.class_names == ("dog", "person", "toothbrush")
+    assert {r.name: r.labels for r in module.read_records("all")} == {FIRST: (0, 1, 2), SECOND: (0,), BARE: ()}

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import doctest
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_trees import draw_image
+from PIL import Image
+
+import datamodules.images as images_file
+from datamodules.images import index_images, name_files, read_image, read_size
+
+COLOURS = np.array(
+    [[[200, 30, 60], [10, 220, 90]], [[0, 0, 0], [255, 255, 255]], [[5, 5, 200], [128, 128, 128]]], np.uint8
+)
+
+
+def save(path: Path, picture: Image.Image, **more: object) -> Path:
+    picture.save(path, **more)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tiff"])
+def test_colours_are_read_as_they_are(tmp_path: Path, suffix: str) -> None:
+    path = save(tmp_path / f"größe 1.{suffix}", Image.fromarray(COLOURS))
+    assert (read_image(path) == COLOURS).all()
+    assert read_size(path) == (3, 2)
+
+
+def test_lossless_webp_and_jpeg(tmp_path: Path) -> None:
+    assert (read_image(save(tmp_path / "a.webp", Image.fromarray(COLOURS), lossless=True)) == COLOURS).all()
+    smooth = draw_image(0, (30, 40))
+    read = read_image(save(tmp_path / "a.jpg", Image.fromarray(smooth), quality=95)).astype(int)
+    assert np.abs(read - smooth).mean() < 3
+
+
+def test_exif_rotation_is_applied(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned clockwise
+    path = save(tmp_path / "a.png", Image.fromarray(COLOURS), exif=exif)
+    assert (read_image(path) == np.rot90(COLOURS, -1)).all()
+    assert read_size(path) == (2, 3)
+
+
+@pytest.mark.parametrize("mode", ["L", "1"])
+def test_grey_becomes_three_equal_channels(tmp_path: Path, mode: str) -> None:
+    grey = Image.fromarray(np.array([[0, 255], [255, 0]], np.uint8)).convert(mode)
+    assert (read_image(save(tmp_path / "a.png", grey)) == np.array([[0, 255], [255, 0]])[..., None]).all()
+
+
+def test_16_bit_grey_keeps_its_high_byte(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", Image.fromarray(np.array([[0, 255, 256, 65535]], np.uint16)))
+    assert (read_image(path) == np.array([[0, 0, 1, 255]])[..., None]).all()
+
+
+def test_a_palette_is_looked_up(tmp_path: Path) -> None:
+    picture = Image.fromarray(np.array([[0, 1]], np.uint8))
+    picture.putpalette([9, 8, 7, 250, 240, 230])
+    assert read_image(save(tmp_path / "a.png", picture)).tolist() == [[[9, 8, 7], [250, 240, 230]]]
+
+
+def test_transparency_is_laid_on_white(tmp_path: Path) -> None:
+    pixels = np.array([[[100, 50, 0, 0], [100, 50, 0, 255], [0, 0, 0, 51]]], np.uint8)
+    expected = [[[255, 255, 255], [100, 50, 0], [204, 204, 204]]]
+    assert read_image(save(tmp_path / "a.png", Image.fromarray(pixels))).tolist() == expected
+    grey = Image.fromarray(np.array([[0, 1]], np.uint8))
+    assert read_image(save(tmp_path / "b.png", grey, transparency=0)).tolist() == [[[255] * 3, [1] * 3]]
+
+
+def test_cmyk_becomes_rgb(tmp_path: Path) -> None:
+    cmyk = Image.fromarray(draw_image(0, (16, 16))).convert("CMYK")
+    read = read_image(save(tmp_path / "a.jpg", cmyk, quality=100))
+    assert read.shape == (16, 16, 3)
+    assert np.abs(read.astype(int) - np.asarray(cmyk.convert("RGB"))).mean() < 4
+
+
+def test_float_values_are_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.tiff", Image.fromarray(np.zeros((2, 2), np.float32)))
+    with pytest.raises(ValueError, match=r"a\.tiff.*mode F"):
+        read_image(path)
+
+
+def test_a_truncated_file_is_named(tmp_path: Path) -> None:
+    path = save(tmp_path / "cut.jpg", Image.fromarray(draw_image(0, (60, 60))))
+    path.write_bytes(path.read_bytes()[:-300])
+    with pytest.raises(ValueError, match=r"cut\.jpg cannot be read.*copy or convert it again"):
+        read_image(path)
+
+
+def test_other_files_and_missing_files_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_text("no image")
+    with pytest.raises(ValueError, match=r"a\.jpg cannot be read"):
+        read_image(tmp_path / "a.jpg")
+    for read in (read_image, read_size):
+        with pytest.raises(FileNotFoundError, match=r"b\.jpg does not exist"):
+            read(tmp_path / "b.jpg")
+
+
+def test_names_keep_inner_dots_and_must_differ(tmp_path: Path) -> None:
+    for name in ("a.v2.JPG", "b.png", "c.txt"):
+        (tmp_path / name).touch()
+    assert sorted(index_images(tmp_path)) == ["a.v2", "b"]
+    with pytest.raises(ValueError, match="share the name 'b'"):
+        name_files(tmp_path, [tmp_path / "b.png", tmp_path / "b.jpeg"])
+
+
+def test_examples_run() -> None:
+    assert doctest.testmod(images_file).failed == 0

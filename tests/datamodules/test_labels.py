@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_trees import VOC_CLASSES, VOC_NAMES, write_mask, write_voc_xml
+
+from datamodules.labels import (
+    LabelsFromFile,
+    LabelsFromFolders,
+    LabelsFromList,
+    LabelsFromMasks,
+    LabelsFromXml,
+    LabelSource,
+    keep_image_labels,
+    keep_labels_in_crop,
+)
+
+CLASSES = {name: index for names in (VOC_NAMES, VOC_CLASSES) for index, name in enumerate(names)}
+
+
+def make_source(folder: Path, names: tuple[str, ...] = ()) -> LabelSource:
+    return LabelSource(CLASSES, {name: folder / f"{name}.png" for name in names}, folder)
+
+
+def test_masks_show_their_classes(tmp_path: Path) -> None:
+    write_mask(tmp_path / "a.png", np.array([[0, 1, 3], [255, 255, 0]], np.uint8))
+    write_mask(tmp_path / "b.png", np.array([[0, 255]], np.uint8))
+    read = LabelsFromMasks(cache=None)(["a", "b", "c"], make_source(tmp_path, ("a", "b")))
+    assert read == {"a": (0, 2), "b": ()}
+
+
+def test_a_mask_of_other_values_is_named(tmp_path: Path) -> None:
+    write_mask(tmp_path / "a.png", np.array([[0, 4]], np.uint8))
+    with pytest.raises(ValueError, match=r"a\.png holds the value 4, expected 0 to 3 or 255"):
+        LabelsFromMasks(cache=None)(["a"], make_source(tmp_path, ("a",)))
+
+
+def test_the_cache_is_trusted_until_a_mask_changes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    names = ("größe, 1", "b")
+    for name in names:
+        write_mask(tmp_path / f"{name}.png", np.array([[0, 1]], np.uint8))
+    reader, source = LabelsFromMasks(cache=tmp_path / "deep" / "labels.csv"), make_source(tmp_path, names)
+    caplog.set_level("INFO")
+    first = reader(names, source)
+    assert reader(names, source) == first == {name: (0,) for name in names}
+    assert [record.args for record in caplog.records] == [(2,)]
+
+    write_mask(tmp_path / "b.png", np.array([[0, 1, 2, 3]], np.uint8))
+    assert reader(names, source)["b"] == (0, 1, 2)
+    assert caplog.records[-1].args == (1,)
+
+
+def test_xml_with_and_without_difficult_objects(tmp_path: Path) -> None:
+    write_voc_xml(tmp_path / "a.xml", [("person", 0), ("bird", 1), ("person", 0)])
+    source = make_source(tmp_path)
+    assert LabelsFromXml(difficult=True)(["a", "b"], source) == {"a": (1, 2)}
+    assert LabelsFromXml(difficult=False)(["a"], source) == {"a": (2,)}
+
+
+def test_broken_xml_and_unknown_classes_are_named(tmp_path: Path) -> None:
+    write_voc_xml(tmp_path / "a.xml", [("yeti", 0)])
+    with pytest.raises(ValueError, match=r"a\.xml: label 'yeti': no class of this data set; expected one of aeroplane"):
+        LabelsFromXml(difficult=True)(["a"], make_source(tmp_path))
+    (tmp_path / "b.xml").write_text("<annotation>")
+    with pytest.raises(ValueError, match=r"b\.xml is not whole XML"):
+        LabelsFromXml(difficult=True)(["b"], make_source(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"dataset\.labels=masks"):
+        LabelsFromXml(difficult=True)(["b"], make_source(tmp_path / "nowhere"))
+
+
+def test_csv_labels(tmp_path: Path) -> None:
+    file = tmp_path / "labels.csv"
+    file.write_text(
+        '\ufeffname,labels\nin/a.v2.jpg,"bird; person"\nb,\nc,"person with clothes,people,human"\nb,aeroplane\n'
+    )
+    reader = LabelsFromFile(file)
+    assert reader(["in/a.v2", "b", "c"], make_source(tmp_path)) == {"in/a.v2": (1, 2), "b": (0,), "c": (2,)}
+    assert reader.list_names([]) == ["aeroplane", "bird", "person", "person with clothes,people,human"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name,labels\na,bird\nb,yeti\n", "line 3: label 'yeti': no class"),
+        ("name,labels\na,255\n", "255 marks ignored pixels"),
+        ("image,class\na,bird\n", "expected a first line `name,labels`"),
+        ("name,labels\nz,bird\n", "names none of the images, such as 'a'"),
+    ],
+)
+def test_bad_csv_files_are_explained(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "labels.csv"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        LabelsFromFile(file)(["a"], make_source(tmp_path))
+
+
+def test_a_missing_label_file_is_named(tmp_path: Path) -> None:
+    for reader in (LabelsFromFile(tmp_path / "x"), LabelsFromList(tmp_path / "x")):
+        with pytest.raises(FileNotFoundError, match="label file .*x does not exist"):
+            reader(["a"], make_source(tmp_path))
+
+
+def test_text_lists(tmp_path: Path) -> None:
+    file = tmp_path / "labels.txt"
+    file.write_text("a.jpg bird person\n\nb\nin c\tperson with clothes,people,human\tbird\n")
+    assert LabelsFromList(file)(["a", "b", "in c"], make_source(tmp_path)) == {"a": (1, 2), "b": (), "in c": (1, 2)}
+
+
+def test_folder_labels(tmp_path: Path) -> None:
+    reader, source = LabelsFromFolders(), make_source(tmp_path)
+    assert reader(["bird/a", "train/person/b"], source) == {"bird/a": (1,), "train/person/b": (2,)}
+    assert reader.list_names(["bird/a", "x/person/b"]) == ["bird", "person"]
+    with pytest.raises(ValueError, match="1 images lie in no class folder, first 'a'"):
+        reader(["a"], source)
+
+
+def test_labels_of_a_crop() -> None:
+    labels, seed = np.array([True, True, False]), np.array([[0, 255], [2, 3]], np.uint8)
+    assert keep_image_labels(labels, seed).tolist() == [True, True, False]
+    assert keep_labels_in_crop(labels, seed).tolist() == [False, True, False]
+    with pytest.raises(ValueError, match="give the folder `seeds`"):
+        keep_labels_in_crop(labels, None)

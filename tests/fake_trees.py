@@ -1,0 +1,151 @@
+"""Small data sets on disk in the layout of the real ones: VOC, COCO and a plain folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from datamodules.transforms import AlignToPatch, NoAugment
+
+VOC_CLASSES = ("aeroplane", "bird avian", "person with clothes,people,human")
+VOC_NAMES = ("aeroplane", "bird", "person")
+# name -> class indices shown; the last image shows none of the classes
+VOC_IMAGES: dict[str, tuple[int, ...]] = {
+    "2007_000032": (0, 2),
+    "2007_000039": (1,),
+    "2007_000063": (2,),
+    "2008_000008": (0, 1),
+    "2008_000015": (),
+}
+
+
+def loader_settings(**changes: Any) -> dict[str, Any]:
+    """The settings a stage adds to a data set, small."""
+    settings: dict[str, Any] = {
+        "batch_size": 2,
+        "micro_batches": 1,
+        "predict_batch_size": 1,
+        "workers": 0,
+        "seed": 0,
+        "resize": AlignToPatch(16),
+        "image_mean": (0.5, 0.5, 0.5),
+        "image_std": (0.25, 0.25, 0.25),
+        "augment": NoAugment(),
+    }
+    return {**settings, **changes}
+
+
+def draw_image(seed: int, size: tuple[int, int]) -> np.ndarray:
+    """Smooth random colours, so that JPEG keeps them."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    return np.array(Image.fromarray(coarse).resize((size[1], size[0]), Image.Resampling.BICUBIC))
+
+
+def draw_mask(labels: Sequence[int], size: tuple[int, int]) -> np.ndarray:
+    """One block per label side by side, with an ignored edge below."""
+    mask = np.zeros(size, np.uint8)
+    for place, label in enumerate(labels):
+        mask[4:12, 4 + 10 * place : 12 + 10 * place] = label + 1
+    mask[-1] = 255
+    return mask
+
+
+def write_jpeg(path: Path, image: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(path, quality=95)
+
+
+def write_mask(path: Path, mask: np.ndarray) -> None:
+    """An indexed PNG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = Image.fromarray(mask)
+    picture.putpalette(np.random.default_rng(0).integers(0, 256, 768, dtype=np.uint8).tobytes())
+    picture.save(path)
+
+
+def write_voc_xml(path: Path, objects: Iterable[tuple[str, int]]) -> None:
+    """VOC's annotation of one image; each object is a name and whether it is difficult."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    entries = "".join(
+        f"<object><name>{name}</name><pose>Left</pose><truncated>0</truncated><difficult>{difficult}</difficult>"
+        "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
+        "<part><name>head</name></part></object>"
+        for name, difficult in objects
+    )
+    path.write_text(f"<annotation><folder>VOC2012</folder><filename>{path.stem}.jpg</filename>{entries}</annotation>")
+
+
+def build_voc_tree(root: Path, size: tuple[int, int] = (36, 50)) -> Path:
+    """VOCdevkit/VOC2012 with five images, all in trainaug, two in val, and one without masks in test."""
+    for index, (name, labels) in enumerate(VOC_IMAGES.items()):
+        write_jpeg(root / "JPEGImages" / f"{name}.jpg", draw_image(index, size))
+        write_mask(root / "SegmentationClassAug" / f"{name}.png", draw_mask(labels, size))
+        write_voc_xml(root / "Annotations" / f"{name}.xml", [(VOC_NAMES[label], 0) for label in labels])
+    write_jpeg(root / "JPEGImages" / "2008_000006.jpg", draw_image(9, size))
+    names = list(VOC_IMAGES)
+    write_lists(root / "ImageSets" / "Segmentation", {"trainaug": names, "val": names[:2], "test": ["2008_000006"]})
+    return root
+
+
+def write_lists(folder: Path, splits: Mapping[str, Sequence[str]]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, names in splits.items():
+        (folder / f"{split}.txt").write_text("".join(f"{name}\n" for name in names))
+
+
+def build_coco_tree(root: Path) -> Path:
+    """COCO 2014 with three categories of gaps in their ids: polygons, both kinds of RLE, a crowd, and a bare image."""
+    size = {"height": 20, "width": 30}
+    images = [{"id": i, "file_name": f"COCO_train2014_{i:012d}.jpg", **size} for i in (9, 25, 30)]
+    crowd = np.zeros((20, 30), int)
+    crowd[:, :20] = 1
+    annotations = [
+        _region(1, 9, 1, [[2, 2, 18, 2, 18, 16, 2, 16]], 224),
+        _region(2, 9, 90, [[4, 4, 8, 4, 8, 8, 4, 8], [10, 4, 12, 4, 12, 6, 10, 6]], 20),
+        _region(3, 9, 18, {"counts": count_runs(crowd), "size": [20, 30]}, 400, iscrowd=1),
+        _region(4, 25, 18, [[0, 0, 30, 0, 30, 10, 0, 10], [5, 5]], 300),
+    ]
+    categories = [
+        {"id": i, "name": n, "supercategory": "x"} for i, n in ((90, "toothbrush"), (1, "person"), (18, "dog"))
+    ]
+    (root / "annotations").mkdir(parents=True)
+    for split in ("train2014", "val2014"):
+        named = [{**image, "file_name": image["file_name"].replace("train2014", split)} for image in images]
+        content = {"images": named, "annotations": annotations, "categories": categories}
+        (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
+        for image in named:
+            write_jpeg(root / split / image["file_name"], draw_image(image["id"], (20, 30)))
+    return root
+
+
+def _region(number: int, image: int, category: int, segmentation: Any, area: float, iscrowd: int = 0) -> dict[str, Any]:
+    return {
+        "id": number,
+        "image_id": image,
+        "category_id": category,
+        "segmentation": segmentation,
+        "area": area,
+        "bbox": [0, 0, 1, 1],
+        "iscrowd": iscrowd,
+    }
+
+
+def count_runs(mask: np.ndarray) -> list[int]:
+    """Uncompressed RLE, column by column, starting with a run outside the mask."""
+    flat = mask.T.reshape(-1)
+    changes = np.flatnonzero(np.diff(flat, prepend=0)).tolist()
+    return np.diff([0, *changes, flat.size]).tolist()
+
+
+def build_folder_tree(root: Path) -> Path:
+    """Photos in class folders, with another kind of file, a hidden folder and a name that is not ASCII."""
+    for index, name in enumerate(("cat/a.v2", "cat/b", "dog/größe 1")):
+        write_jpeg(root / f"{name}.jpg", draw_image(index, (24, 40)))
+    write_jpeg(root / ".hidden" / "x.jpg", draw_image(7, (24, 40)))
+    (root / "notes.md").write_text("no image")
+    return root

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import pytest
+
+from fmawsss.products import Product, ProductMismatch, read_fingerprint, read_record
+
+
+def make_product(tmp_path, **settings):
+    return Product(tmp_path / "seeds", {"power": 1, "softmax": {"name": "present"}, **settings}, {"cls": "abc"})
+
+
+def test_a_product_is_opened_finished_and_found_complete(tmp_path):
+    product = make_product(tmp_path)
+    assert not product.is_complete("train", "x")
+    assert product.open(overwrite=False)
+    assert not product.is_complete("train", "x")
+    product.finish("train", "x")
+    assert product.is_complete("train", "x")
+    assert not product.is_complete("val", "x")
+    assert not product.is_complete("train", "other inputs")
+
+
+def test_parts_are_kept_side_by_side(tmp_path):
+    product = make_product(tmp_path)
+    product.open(overwrite=False)
+    product.finish("train", "x")
+    product.finish("val", "y")
+    assert product.is_complete("train", "x")
+    assert product.is_complete("val", "y")
+
+
+def test_opening_again_goes_on(tmp_path):
+    make_product(tmp_path).open(overwrite=False)
+    assert not make_product(tmp_path).open(overwrite=False)
+
+
+def test_other_settings_are_refused_and_named(tmp_path):
+    make_product(tmp_path).open(overwrite=False)
+    with pytest.raises(ProductMismatch, match=r"power: 1 -> 2[\s\S]*overwrite=true"):
+        make_product(tmp_path, power=2).open(overwrite=False)
+
+
+def test_another_upstream_is_refused_and_named(tmp_path):
+    make_product(tmp_path).open(overwrite=False)
+    other = Product(tmp_path / "seeds", make_product(tmp_path).settings, {"cls": "xyz"})
+    with pytest.raises(ProductMismatch, match="made from cls"):
+        other.open(overwrite=False)
+
+
+def test_overwriting_removes_the_old_files(tmp_path):
+    make_product(tmp_path).open(overwrite=False)
+    (tmp_path / "seeds").mkdir()
+    (tmp_path / "seeds" / "a.png").touch()
+    product = make_product(tmp_path, power=2)
+    assert product.open(overwrite=True)
+    assert not (tmp_path / "seeds").exists()
+    assert read_fingerprint(tmp_path / "seeds") == product.fingerprint
+
+
+def test_files_of_others_are_never_touched(tmp_path):
+    (tmp_path / "seeds").mkdir()
+    (tmp_path / "seeds" / "a.png").touch()
+    with pytest.raises(ProductMismatch, match="not made here"):
+        make_product(tmp_path).open(overwrite=True)
+    assert (tmp_path / "seeds" / "a.png").exists()
+
+
+def test_a_broken_record_names_itself(tmp_path):
+    (tmp_path / "seeds.json").write_text("{")
+    with pytest.raises(ValueError, match=r"seeds\.json is no JSON"):
+        read_record(tmp_path / "seeds")
+
+
+def test_a_product_without_record_is_of_unknown_origin(tmp_path):
+    assert read_fingerprint(tmp_path / "seeds") == "unknown origin"

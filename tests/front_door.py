@@ -1,0 +1,39 @@
+"""Walk the user's road in one process: the real entry points with command-line overrides."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+ROOT = Path(__file__).parents[1]
+
+# A pipeline of seconds: few images, few steps, few points
+QUICK = [
+    "dataset.train_images=6",
+    "dataset.val_images=3",
+    "stages.superpixels.module.generator.points_per_side=4",
+    "stages.cls.loop.max_steps=3",
+    "stages.cls.save_every=1",
+    "stages.seg.loop.max_steps=3",
+    "stages.seg.save_every=1",
+    "stages.network.loop.max_steps=3",
+    "stages.network.save_every=1",
+]
+
+
+def run(main: Callable[[], None], monkeypatch: pytest.MonkeyPatch, *overrides: str) -> None:
+    """Call `train.main` or `infer.main` as the command line would; errors are raised, not printed."""
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    monkeypatch.setattr(sys, "argv", ["program.py", *overrides])
+    main()
+
+
+def compose_config(name: str, *overrides: str) -> DictConfig:
+    """Compose `train` or `infer` as Hydra would, without running anything."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base=None):
+        return compose(name, list(overrides), return_hydra_config=False)

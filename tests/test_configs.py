@@ -1,0 +1,80 @@
+"""Every option of every group composes, and everything that it names exists and takes the settings that it gives."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from front_door import ROOT, compose_config
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.utils import get_object
+from omegaconf import OmegaConf
+
+GROUPS = {
+    path.relative_to(ROOT / "conf").with_suffix("")
+    for path in (ROOT / "conf").glob("*/*.yaml")
+    if path.parent.name not in ("recipe", "experiment", "task", "dataset")
+}
+TASKS = ("cls", "seg", "network", "superpixels")
+STAGE_GROUPS = {"prompts": "cls", "affinity": "cls", "seeding": "cls", "augment": "cls", "optimizer": "cls"}
+STAGE_GROUPS |= {"network": "network"}
+
+
+def resolve(name: str, *overrides: str) -> dict[str, Any]:
+    cfg = compose_config(name, *overrides)
+    HydraConfig.instance().cfg = OmegaConf.create({"hydra": {"runtime": {"output_dir": "out"}}})
+    return OmegaConf.to_container(cfg, resolve=True)
+
+
+def find_targets(node: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield node
+        for value in node.values():
+            yield from find_targets(value)
+    if isinstance(node, list):
+        for value in node:
+            yield from find_targets(value)
+
+
+def check_targets(config: dict[str, Any]) -> None:
+    for node in find_targets(config):
+        parameters = inspect.signature(get_object(node["_target_"])).parameters
+        unknown = {key for key in node if not key.startswith("_")} - set(parameters)
+        assert not unknown, f"{node['_target_']} does not take {unknown}"
+
+
+@pytest.mark.parametrize("option", sorted(GROUPS), ids=str)
+def test_every_option_composes(option):
+    group = option.parent.name
+    task = [f"task={STAGE_GROUPS[group]}"] if group in STAGE_GROUPS else []
+    check_targets(resolve("train", *task, f"{group}={option.name}"))
+
+
+@pytest.mark.parametrize("dataset", sorted(p.stem for p in (ROOT / "conf/dataset").glob("*.yaml")))
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("entry", ["train", "infer"])
+def test_every_task_composes_for_every_dataset(entry, task, dataset):
+    root = ["dataset.root=photos"] if dataset == "folder" else []
+    check_targets(resolve(entry, f"task={task}", f"dataset={dataset}", *root))
+
+
+@pytest.mark.parametrize("experiment", sorted(p.stem for p in (ROOT / "conf/experiment").glob("*.yaml")))
+def test_every_experiment_composes(experiment):
+    check_targets(resolve("train", f"experiment={experiment}"))
+
+
+@pytest.mark.parametrize("typo", ["experiment=vco", "task=clss", "clip=tinny", "sam=vit_x", "nosuchkey=1"])
+def test_a_typo_fails(typo):
+    with pytest.raises(HydraException):
+        compose_config("train", typo)
+
+
+def test_every_yaml_opens_with_one_sentence():
+    for path in (ROOT / "conf").rglob("*.yaml"):
+        lines = path.read_text().splitlines()
+        first = lines[1] if lines[0].startswith("# @package") else lines[0]
+        assert first.startswith("# "), f"{path} does not say what it is"

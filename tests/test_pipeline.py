@@ -1,0 +1,162 @@
+"""The front door, end to end on a handful of generated images with the tiny models."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from front_door import QUICK, run
+from PIL import Image
+
+import infer
+import train
+from fmawsss.products import ProductMismatch
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished pipeline: its folder holds `data` and `outputs`."""
+    folder = tmp_path_factory.mktemp("pipeline")
+    with pytest.MonkeyPatch.context() as patch:
+        run(train.main, patch, *QUICK, *places(folder))
+    return folder
+
+
+@pytest.fixture()
+def copied(finished, tmp_path):
+    """A copy of the finished pipeline that a test may change."""
+    shutil.copytree(finished, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def places(folder: Path) -> list[str]:
+    return [f"paths.data={folder}/data", f"paths.outputs={folder}/outputs"]
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
+    files = [path for path in folder.rglob("*") if path.is_file() and "runs" not in path.parts]
+    return {str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {name: content for name, (_, content) in snapshot(folder).items()}
+
+
+def test_every_stage_leaves_its_product(finished):
+    work = finished / "outputs" / "shapes"
+    for folder, suffix, images in (
+        ("superpixels", "npz", 6),
+        ("seeds/coarse", "png", 6),
+        ("seeds/fine", "png", 6),
+        ("masks", "png", 3),
+        ("overlays", "png", 3),
+    ):
+        assert len(list((work / folder).glob(f"*.{suffix}"))) == images, folder
+    for name in ("cls", "seg", "network"):
+        assert (work / f"{name}.ckpt").is_file()
+    for name in ("superpixels", "cls", "seg", "network"):
+        assert (work / "pictures" / f"{name}.png").is_file()
+
+
+def test_the_scores_name_stage_split_and_kind(finished):
+    scores = json.loads((finished / "outputs/shapes/scores.json").read_text())
+    assert set(scores["cls"]["train"]) == {"cam", "caa", "sams"}
+    assert set(scores["seg"]["train"]) == {"cam", "caa", "sams"}
+    assert 0 <= scores["network"]["val"]["network"]["miou"] <= 1
+
+
+def test_a_prompt_checkpoint_holds_the_contexts_only(finished):
+    for name in ("cls", "seg"):
+        checkpoint = torch.load(finished / f"outputs/shapes/{name}.ckpt", weights_only=True)
+        assert list(checkpoint["state_dict"]) == ["prompts.context"]
+        assert (finished / f"outputs/shapes/{name}.ckpt").stat().st_size < 100_000
+
+
+def test_seeds_hold_background_and_present_classes_only(finished):
+    work, data = finished / "outputs/shapes", finished / "data/shapes-0"
+    for path in (work / "seeds/fine").glob("*.png"):
+        seed = Image.open(path)
+        truth = np.array(Image.open(data / "SegmentationClass" / path.name))
+        assert seed.mode == "P"
+        assert set(np.unique(np.array(seed))) <= {0, *np.unique(truth)}
+
+
+def test_running_again_changes_nothing(copied, monkeypatch):
+    before = snapshot(copied / "outputs/shapes")
+    run(train.main, monkeypatch, *QUICK, *places(copied))
+    after = snapshot(copied / "outputs/shapes")
+    del before["scores.json"], after["scores.json"]
+    assert after == before
+
+
+def test_a_missing_file_is_made_again_alone(copied, monkeypatch):
+    work = copied / "outputs/shapes"
+    before = snapshot(work)
+    (work / "seeds/fine/train_00002.png").unlink()
+    run(train.main, monkeypatch, *QUICK, *places(copied))
+    after = snapshot(work)
+    changed = {name for name in before if name.startswith("seeds") and after[name][0] != before[name][0]}
+    assert changed == {"seeds/fine/train_00002.png", "seeds/fine.json"} or changed == {"seeds/fine/train_00002.png"}
+    assert after["seeds/fine/train_00002.png"][1] == before["seeds/fine/train_00002.png"][1]
+
+
+def test_other_settings_are_refused_until_overwritten(copied, monkeypatch):
+    other = ["task=cls", "seeding.sams.background.power=2", *places(copied)]
+    quick = ["dataset.train_images=6", "dataset.val_images=3", "loop.max_steps=3", "save_every=1"]
+    with pytest.raises(ProductMismatch, match=r"power: 0\.\d+ -> 2[\s\S]*overwrite=true"):
+        run(infer.main, monkeypatch, *other, *quick)
+    run(infer.main, monkeypatch, *other, *quick, "overwrite=true")
+
+
+def test_a_killed_training_goes_on_to_the_same_result(finished, tmp_path, monkeypatch):
+    quick = ["dataset.train_images=6", "dataset.val_images=3", "loop.max_steps=4", "save_every=1"]
+    task = ["task=cls", *quick, f"paths.data={finished}/data"]
+    shutil.copytree(finished / "outputs/shapes/superpixels", tmp_path / "superpixels")
+    shutil.copy(finished / "outputs/shapes/superpixels.json", tmp_path)
+    there = [f"data.superpixels={tmp_path}/superpixels"]
+
+    run(train.main, monkeypatch, *task, *there, f"paths.outputs={tmp_path}/whole")
+    with pytest.raises(KeyboardInterrupt), pytest.MonkeyPatch.context() as patch:
+        kill_after_steps(patch, 2)
+        run(train.main, patch, *task, *there, f"paths.outputs={tmp_path}/killed")
+    run(train.main, monkeypatch, *task, *there, f"paths.outputs={tmp_path}/killed")
+
+    whole, killed = (torch.load(tmp_path / f"{run}/shapes/cls.ckpt", weights_only=True) for run in ("whole", "killed"))
+    assert torch.equal(whole["state_dict"]["prompts.context"], killed["state_dict"]["prompts.context"])
+    assert contents(tmp_path / "whole/shapes/seeds") == contents(tmp_path / "killed/shapes/seeds")
+
+
+def kill_after_steps(patch: pytest.MonkeyPatch, steps: int) -> None:
+    """Let the third training step die as a killed process would."""
+    from lightning_modules.prompts import PromptModule
+
+    training_step = PromptModule.training_step
+    calls = []
+
+    def die(self, batch, batch_index):
+        calls.append(batch_index)
+        if len(calls) > steps:
+            raise KeyboardInterrupt
+        return training_step(self, batch, batch_index)
+
+    patch.setattr(PromptModule, "training_step", die)
+
+
+def test_the_network_masks_a_folder_of_photos(finished, tmp_path, monkeypatch):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 255, (70, 101, 3), dtype=np.uint8)).save(photos / "été.png")
+    Image.fromarray(rng.integers(0, 255, (64, 32, 3), dtype=np.uint8)).save(photos / "b.jpg")
+    run(
+        infer.main, monkeypatch, "task=network", "dataset=folder", f"dataset.root={photos}", *places(finished),
+        f"paths.work={tmp_path}/out",
+    )  # fmt: skip
+    mask = Image.open(tmp_path / "out/masks/été.png")
+    assert mask.mode == "P"
+    assert mask.size == (101, 70)
+    assert Image.open(tmp_path / "out/overlays/b.png").size == (32, 64)
