@@ -93,7 +93,7 @@ def apply_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -
         logger.info("%s: %s is complete for %s, skipped", stage.stage, product.path, split)
     else:
         load_learned(cfg, stage, module)
-        trainer = build_trainer(cfg, stage, writers, {"inference_mode": False, "logger": False})
+        trainer = build_trainer(cfg, stage, writers, {"logger": False})
         trainer.predict(module, datamodule, return_predictions=False)
         trainer.strategy.barrier()
         finish_product(product, split, inputs)

@@ -14,7 +14,7 @@ from datamodules.base import SegmentationDataModule
 from datamodules.choosing import name_splits
 from datamodules.coco_annotations import Annotations, list_classes, paint_mask, read_annotations
 from datamodules.images import list_stems, strip_suffix
-from datamodules.labels import Labels, LabelsFromMasks, LabelSource, find_classes, stamp_file
+from datamodules.labels import Labels, LabelsFromMasks, LabelSource, find_classes, require_file, stamp_file
 from datamodules.sample import ImageRecord
 from fmawsss.storage import read_json, write_bytes, write_palette_png
 from fmawsss.viz import make_palette
@@ -103,7 +103,8 @@ class CocoDataModule(SegmentationDataModule):
         source = find_annotations(Path(self.root), f"{split}{self.year}")
         annotations, palette = self._read_annotations(source), make_palette(256)
         done = list_stems(folder, ".png")
-        todo = [image for image in annotations.images if strip_suffix(image.file) not in done]
+        known = [image for image in annotations.images if image.regions is not None]
+        todo = [image for image in known if strip_suffix(image.file) not in done]
         log.info("making %d masks of %s in %s", len(todo), source.name, folder)
         for number, image in enumerate(todo, 1):
             mask = paint_mask(image.size, image.regions or [], annotations.classes)
@@ -132,15 +133,17 @@ class LabelsFromCocoJson:
 
     def __call__(self, images: Sequence[str], source: LabelSource) -> dict[str, Labels]:
         """Read labels by file name, or by path below the data set's folder."""
-        annotations, wanted, path = read_annotations(Path(self.path)), set(images), Path(self.path)
-        named = {
-            strip_suffix(i.file): [
-                annotations.names[c] for c in list_classes(i.regions, annotations.classes, str(path))
-            ]
-            for i in annotations.images
-            if i.regions is not None
-        }
-        return {name: find_classes(named[name], source.classes, str(path)) for name in wanted & named.keys()}
+        found = self._read_names()
+        return {n: find_classes(found[n], source.classes, str(self.path)) for n in images if n in found}
+
+    def list_names(self, images: Sequence[str]) -> list[str]:
+        """List the class names that occur, in alphabetical order."""
+        return sorted({label for labels in self._read_names().values() for label in labels})
+
+    def _read_names(self) -> dict[str, list[str]]:
+        found = read_annotations(require_file(self.path))
+        indices = {i.file: list_classes(i.regions or [], found.classes, str(self.path)) for i in found.images}
+        return {strip_suffix(file): [found.names[index] for index in present] for file, present in indices.items()}
 
 
 def find_annotations(root: Path, split: str) -> Path:

@@ -69,9 +69,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self.names)
 
-    def to(self, device: torch.device | str, non_blocking: bool = True) -> Batch:
+    def to(self, device: torch.device | str) -> Batch:
         """Copy the tensors to a device; names, superpixels and original images stay where they are."""
-        return self._map_tensors(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        # A copy back to the CPU must be complete when it is read.
+        overlap = torch.device(device).type != "cpu"
+        return self._map_tensors(lambda tensor: tensor.to(device, non_blocking=overlap))
 
     def pin_memory(self) -> Batch:
         """Move the tensors to page-locked memory, as the data loader asks."""

@@ -12,12 +12,12 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 import numpy as np
-from fmawsss.viz import make_palette
 from PIL import Image
 
 from datamodules.voc import VocDataModule
 from fmawsss.storage import write_palette_png
 from fmawsss.tiny.shapes import CLASS_NAMES, Scene, draw_scene
+from fmawsss.viz import make_palette
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +59,9 @@ class ShapesDataModule(VocDataModule):
             self._write_tree(folder, settings)
             folder.chmod(0o755)
             folder.replace(root)
+        except OSError:
+            if not (root / SETTINGS_FILE).is_file():  # unless another process was first
+                raise
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 

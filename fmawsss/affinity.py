@@ -47,12 +47,16 @@ def compute_affinity(attention: Float[Tensor, "*batch N N"], iterations: int) ->
 def apply_affinity(
     values: Float[Tensor, "K N"], attention: Float[Tensor, "N N"], iterations: int, power: int
 ) -> Float[Tensor, "K N"]:
-    """Multiply each row by the affinity `power` times; neither the affinity nor a power of it is ever formed."""
-    rows, columns = find_sinkhorn_scales(attention, iterations)
-    for _ in range(power):
-        forth = (values * columns) @ attention.mT * rows
-        back = (values * rows) @ attention * columns
-        values = (forth + back) / 2
+    """Multiply each row by the affinity `power` times; neither the affinity nor a power of it is ever formed.
+
+    Autocast is off: a validation in mixed precision refines as an inference does.
+    """
+    with torch.autocast(values.device.type, enabled=False):
+        rows, columns = find_sinkhorn_scales(attention, iterations)
+        for _ in range(power):
+            forth = (values * columns) @ attention.mT * rows
+            back = (values * rows) @ attention * columns
+            values = (forth + back) / 2
     return values
 
 

@@ -19,8 +19,6 @@ IGNORE = 255
 # (scores with the background in front, image) -> scores of the same shape, smoothed along the image's edges
 Crf: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 Pool: TypeAlias = Callable[[Tensor, Superpixels], Tensor]
-Priority: TypeAlias = "Callable[[ScoredMasks], Tensor]"
-Seeder: TypeAlias = "Callable[[Tensor, Tensor, Superpixels | None, tuple[int, int], Tensor | None], Seed]"
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +39,11 @@ class ScoredMasks:
     confidence: Float[Tensor, "M"]
     level: Int64[Tensor, "M"]
     area: Int64[Tensor, "M"]
+
+
+# (CAMs, classes, superpixels, size, image) -> seed
+Seeder: TypeAlias = Callable[[Tensor, Tensor, Superpixels | None, tuple[int, int], Tensor | None], Seed]
+Priority: TypeAlias = Callable[[ScoredMasks], Tensor]
 
 
 @dataclass(frozen=True)
@@ -215,7 +218,7 @@ def find_top_masks(order: Int64[Tensor, "M"], superpixels: Superpixels, device: 
     pixels = torch.arange(int(length.sum()), device=device) + (stop - length.cumsum(0)).repeat_interleave(length)
     bids = rank.to(device)[owner].repeat_interleave(length)
     top = torch.full((height * width,), -1, device=device).scatter_reduce_(0, pixels, bids, "amax")
-    return torch.where(top >= 0, order.to(device)[top], -1).view(width, height).T
+    return torch.cat([order, order.new_tensor([-1])]).to(device)[top].view(width, height).T
 
 
 def _settle_ignored(labels: UInt8[Tensor, "H W"]) -> UInt8[Tensor, "H W"]:

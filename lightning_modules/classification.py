@@ -19,4 +19,4 @@ class ClassificationModule(PromptModule):
         tokens = self.clip.encode_images(batch.images, batch.padding, attention_blocks=0)
         features = self.clip.pool_images(tokens)
         logits = compute_logits(features, self.prompts(), self.clip.logit_scale.exp())
-        return {"loss": self.loss(logits[:, : len(self.classes)], batch.labels)}
+        return {"loss": self.loss(logits[:, : len(self.classes)], batch.labels, share=self.share)}

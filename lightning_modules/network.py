@@ -51,7 +51,7 @@ class NetworkModule(L.LightningModule):
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Compare the network's logits with the seeds."""
         assert batch.seeds is not None
-        loss = self.loss(self.network(batch.images), batch.seeds)
+        loss = self.loss(self.network(batch.images), batch.seeds.long())
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch.names))
         return loss
 

@@ -95,6 +95,10 @@ class PromptModule(L.LightningModule, ABC):
     def training_loss(self, batch: Batch) -> Mapping[str, Tensor]:
         """Return the losses of a batch by name; `loss` is the one to minimise."""
 
+    def share(self, count: Tensor) -> Tensor:
+        """Replace a count of this process by the mean over all, so that all together descend as one would."""
+        return self.trainer.strategy.reduce(count, reduce_op="mean") if self.trainer.world_size > 1 else count
+
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Compute and log the losses."""
         losses = self.training_loss(batch)
@@ -115,7 +119,6 @@ class PromptModule(L.LightningModule, ABC):
         with torch.no_grad():
             self._text_features = self.prompts()
 
-    @torch.inference_mode(False)
     def predict_step(self, batch: Batch, batch_index: int = 0) -> list[SeedPrediction]:
         """Turn images into seeds, in one pass: tokens → CAM → CAA → seeds."""
         assert self._text_features is not None

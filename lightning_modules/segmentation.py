@@ -19,5 +19,5 @@ class SegmentationModule(PromptModule):
         tokens = self.clip.encode_images(batch.images, batch.padding, attention_blocks=0)
         _, cams = compute_cams(self.clip, tokens, self.prompts(), batch.labels, self.softmax)
         images, classes = present_pairs(batch.labels)
-        losses = self.loss(cams, batch.seeds, images, classes)
+        losses = self.loss(cams, batch.seeds, images, classes, share=self.share)
         return {"loss": losses.total, "loss_foreground": losses.foreground, "loss_background": losses.background}

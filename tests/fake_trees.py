@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from datamodules.labels import LabelsFromMasks
 from datamodules.transforms import AlignToPatch, NoAugment
+from datamodules.voc import VocDataModule
 
 VOC_CLASSES = ("aeroplane", "bird avian", "person with clothes,people,human")
 VOC_NAMES = ("aeroplane", "bird", "person")
@@ -149,3 +151,9 @@ def build_folder_tree(root: Path) -> Path:
     write_jpeg(root / ".hidden" / "x.jpg", draw_image(7, (24, 40)))
     (root / "notes.md").write_text("no image")
     return root
+
+
+def make_voc(root: Path, **changes: Any) -> VocDataModule:
+    """The data module of a VOC tree; labels come from its masks unless another reader is named."""
+    settings = {"labels": LabelsFromMasks(cache=None), "masks": "SegmentationClassAug", **changes}
+    return VocDataModule(root=root, classes=VOC_CLASSES, names=VOC_NAMES, **loader_settings(**settings))

@@ -30,7 +30,6 @@ def make_superpixels(masks: Tensor, levels: Tensor) -> Superpixels:
 
 def draw_blobs(generator: torch.Generator, number: int, size: tuple[int, int]) -> Tensor:
     """Draw masks of random size and ragged shape; none is empty."""
-    height, width = size
     noise = torch.randn(number, 1, 5, 6, generator=generator)
     noise = torch.nn.functional.interpolate(noise, size=size, mode="bilinear")[:, 0]
     peak = noise.amax((1, 2), keepdim=True)

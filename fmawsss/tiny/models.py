@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
@@ -173,7 +174,7 @@ def _load_tensors(path: Path) -> dict[str, Tensor]:
     return {name: tensor.float() for name, tensor in load_file(path).items()}
 
 
-def _read_architecture(path: Path) -> dict[str, int]:
+def _read_architecture(path: Path) -> dict[str, Any]:
     return json.loads(_read_metadata(path)["architecture"])
 
 

@@ -139,7 +139,7 @@ def score_patches(trainer: ClipTrainer, reader: Reader, rng: np.random.Generator
 
 def balance_classes(pool: ScenePool) -> Float[Tensor, "C_and_ground"]:
     """Weigh classes by the inverse of their area, two on average, and the ground by one."""
-    areas = sum(np.bincount(scene.semantic.ravel(), minlength=CLASSES + 1)[1:] for scene in pool.scenes) + 1.0
+    areas = 1.0 + np.sum([np.bincount(s.semantic.ravel(), minlength=CLASSES + 1)[1:] for s in pool.scenes], 0)
     return torch.from_numpy(np.append(2 * areas.mean() / areas, 1.0)).float()
 
 

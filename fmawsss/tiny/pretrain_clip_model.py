@@ -24,6 +24,9 @@ class ClipTrainer(nn.Module):
     weigh the patch loss, ground last.
     """
 
+    tag_weights: Float[Tensor, "T"]
+    class_weights: Float[Tensor, "C_and_ground"]
+
     def __init__(
         self, clip: CLIP, token_ids: Int[Tensor, "V"], tags: int, class_weights: Float[Tensor, "C_and_ground"]
     ) -> None:

@@ -138,6 +138,7 @@ def decode_points(
 ) -> tuple[Float[Tensor, "n 4 p"], Float[Tensor, "n 4"]]:
     """Answer points (x, y in pixels of the full image) with four masks in token order and their expected IoU.
 
+    The middle of the first pixel is (0.5, 0.5): SAM's prompt encoder is given pixel indices and adds the half itself.
     The points of one image follow each other, equally many per image.
     """
     decoder, prompts, grid = sam.mask_decoder, sam.prompt_encoder, features.shape[1]

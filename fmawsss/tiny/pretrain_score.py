@@ -47,7 +47,7 @@ def score_sam(sam: Sam, rng: np.random.Generator, count: int) -> dict[str, float
 
 def _ask(sam: Sam, scene: Scene, places: np.ndarray) -> tuple[Bool[np.ndarray, "n 3 H W"], Float[np.ndarray, "n 3"]]:
     """Answer points, given as rows and columns, with three masks each through segment_anything's own forward pass."""
-    points = torch.from_numpy(places[:, ::-1].copy()).float() + 0.5
+    points = torch.from_numpy(places[:, ::-1].copy()).float()  # SAM adds half a pixel itself
     question = {
         "image": torch.from_numpy(scene.image).permute(2, 0, 1).float(),
         "original_size": scene.image.shape[:2],

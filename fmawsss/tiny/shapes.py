@@ -141,8 +141,8 @@ def _paint_ground(rng: np.random.Generator, background: str) -> _Canvas:
         second = first + (second - first) * rng.uniform(0.35, 0.9)
 
     image = np.array(fill_texture(rng, background, first, second), np.float32, order="C")
-    masks = (np.zeros((SIZE, SIZE), np.uint8) for _ in range(3))
-    return _Canvas(image, *masks, grounds=[first, second], stuff=[])
+    semantic, instance, part = np.zeros((3, SIZE, SIZE), np.uint8)
+    return _Canvas(image, semantic, instance, part, grounds=[first, second], stuff=[])
 
 
 def _paint_patches(rng: np.random.Generator, canvas: _Canvas) -> None:

@@ -98,7 +98,7 @@ def test_bad_csv_files_are_explained(tmp_path: Path, text: str, message: str) ->
 
 def test_a_missing_label_file_is_named(tmp_path: Path) -> None:
     for reader in (LabelsFromFile(tmp_path / "x"), LabelsFromList(tmp_path / "x")):
-        with pytest.raises(FileNotFoundError, match="label file .*x does not exist"):
+        with pytest.raises(FileNotFoundError, match=r"label file .*x does not exist"):
             reader(["a"], make_source(tmp_path))
 
 

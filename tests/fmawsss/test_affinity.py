@@ -236,6 +236,13 @@ def test_half_precision_cams_are_refined_in_single_precision():
     assert refined.isfinite().all()
 
 
+def test_mixed_precision_around_it_changes_nothing():
+    cams, attention = random_cams(2, 4, 4, torch.float32), random_attention(16, torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        refined = refiner()(cams, attention)
+    assert torch.equal(refined, refiner()(cams, attention))
+
+
 def test_power_zero_returns_the_values():
     cams = random_cams(2, 4, 4)
     torch.testing.assert_close(refiner(power=0, values=keep_cams)(cams, random_attention(16)), cams)

@@ -189,6 +189,7 @@ def check_equal(found: Superpixels, expected: list[dict[str, Any]]) -> None:
         assert float(found.stability[index]) == pytest.approx(record["stability_score"], abs=1e-5)
 
 
+OPEN = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0}
 LOOSE = {"pred_iou_thresh": 0.3, "stability_score_thresh": 0.4}
 
 
@@ -201,9 +202,9 @@ LOOSE = {"pred_iou_thresh": 0.3, "stability_score_thresh": 0.4}
         (tiny_sam, (90, 75), {**LOOSE, "crop_n_layers": 2, "crop_nms_thresh": 0.5, "points_per_side": 4}, 5),
         (tiny_sam, (60, 45), {**LOOSE, "points_per_side": 5, "points_per_batch": 3}, 5),
         (tiny_sam, (1, 160), {**LOOSE, "points_per_side": 4}, 0),
-        (random_sam, (64, 64), {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.6, "box_nms_thresh": 0.99}, 3),
-        (random_sam, (70, 41), {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0, "crop_n_layers": 1}, 3),
-        (random_sam, (33, 90), {"pred_iou_thresh": 0.5, "stability_score_thresh": 0.2, "min_mask_region_area": 20}, 3),
+        (random_sam, (64, 64), {**OPEN, "stability_score_thresh": 0.8, "box_nms_thresh": 1.0}, 20),
+        (random_sam, (70, 41), {**OPEN, "crop_n_layers": 1, "box_nms_thresh": 1.0, "points_per_side": 6}, 20),
+        (random_sam, (33, 90), {**OPEN, "min_mask_region_area": 20, "box_nms_thresh": 1.0, "points_per_side": 8}, 20),
     ],
 )
 def test_without_offsets_and_filter_it_is_sam(

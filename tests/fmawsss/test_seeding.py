@@ -87,10 +87,16 @@ def test_golden_cam_seeds(case):
     for name in names:
         order, method = name.split("_")[2:]
         score = resize_then_score if order == "rf1" else score_then_resize
-        value = float(method.lstrip("powthresh"))
-        background = BackgroundPower(value) if method.startswith("pow") else BackgroundThreshold(value)
+        background = read_background(method)
         seed = cam_seeder(score=score, background=background)(cams, classes, None, tuple(arrays["dsize"].tolist()))
         assert_close(seed.labels, arrays[name], name)
+
+
+def read_background(method):
+    """Read `pow0.6` or `thresh0.3`."""
+    if method.startswith("pow"):
+        return BackgroundPower(float(method.removeprefix("pow")))
+    return BackgroundThreshold(float(method.removeprefix("thresh")))
 
 
 def test_golden_labels_of_channels():
@@ -168,11 +174,11 @@ def test_golden_superpixel_seeds(case):
     superpixels = make_superpixels(torch.from_numpy(arrays["masks"]), torch.from_numpy(arrays["levels"]))
     assert len(meta["runs"]) == 38
     for run in meta["runs"]:
-        method, value = run["bg_method"]["method"], float(run["bg_method"].get("pow", run["bg_method"].get("thresh")))
+        method = run["bg_method"]["method"]
         seeder = sams(
             prepare=PREPARE[run["norm_first"]],
             pool=POOL[run["gather_method"]],
-            background=BackgroundPower(value) if method == "pow" else BackgroundThreshold(value),
+            background=read_background(f"{method}{run['bg_method'][method]}"),
             priority=[PRIORITY[name] for name in run["priority"]],
         )
         masks, key = seeder.score_masks(cams, classes, superpixels), run["key"]

@@ -45,7 +45,7 @@ def test_sam_training_view_computes_what_segment_anything_computes(architecture:
     torch.testing.assert_close(features.permute(0, 3, 1, 2), expected, rtol=1e-4, atol=1e-4)
     logits, quality = decode_points(sam, features, points, corner)
     for i in range(2):
-        prompt = (points[3 * i : 3 * i + 3, None], torch.ones(3, 1))
+        prompt = (points[3 * i : 3 * i + 3, None] - 0.5, torch.ones(3, 1))
         sparse, dense = sam.prompt_encoder(points=prompt, boxes=None, masks=None)
         masks, overlap = sam.mask_decoder.predict_masks(
             expected[i : i + 1], sam.prompt_encoder.get_dense_pe(), sparse, dense

@@ -1,0 +1,109 @@
+"""Losses on image labels that were published as options beside the contrastive one (METHOD 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from fmawsss.losses import log_sum_exp_where
+
+EPSILON = 1e-6
+
+
+def multi_label_soft_margin(logits: Float[Tensor, "B C"], labels: Bool[Tensor, "B C"]) -> Float[Tensor, ""]:
+    """Average the binary cross-entropies of all classes."""
+    return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
+
+
+def su_losses(logits: Float[Tensor, "B C"], labels: Bool[Tensor, "B C"]) -> Float[Tensor, "B"]:
+    """Return `log(1 + Σ e^{S_n} · Σ e^{-S_p})` of each image."""
+    return F.softplus(log_sum_exp_where(logits, ~labels) + log_sum_exp_where(-logits, labels))
+
+
+def thresholded_su_losses(
+    logits: Float[Tensor, "B C"], labels: Bool[Tensor, "B C"], threshold: Float[Tensor, ""]
+) -> Float[Tensor, "B"]:
+    """Return the Su loss of each image when a threshold lies between absent and present classes.
+
+    `log(1 + Σe^{S_n}·Σe^{-S_p} + e^{-t}·Σe^{S_n} + e^{t}·Σe^{-S_p})`, which factors into the two terms below; at t = 0
+    it is ZLPR.
+    """
+    absent, present = log_sum_exp_where(logits, ~labels), log_sum_exp_where(-logits, labels)
+    return F.softplus(absent - threshold) + F.softplus(present + threshold)
+
+
+class SuLoss(nn.Module):
+    """Present above absent classes, by any margin; `reduce` is torch.mean or torch.sum over the images."""
+
+    def __init__(self, reduce: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.reduce = reduce
+
+    def forward(self, logits: Float[Tensor, "B C"], labels: Bool[Tensor, "B C"]) -> Float[Tensor, "..."]:
+        """Return the reduced loss."""
+        return self.reduce(su_losses(logits, labels))
+
+
+class ThresholdedSuLoss(nn.Module):
+    """Present classes above a threshold, absent ones below it; `learned` makes the threshold a parameter."""
+
+    def __init__(self, reduce: Callable[[Tensor], Tensor], threshold: float, learned: bool) -> None:
+        super().__init__()
+        self.reduce = reduce
+        self.threshold = nn.Parameter(torch.tensor(float(threshold)), requires_grad=learned)
+
+    def forward(self, logits: Float[Tensor, "B C"], labels: Bool[Tensor, "B C"]) -> Float[Tensor, "..."]:
+        """Return the reduced loss."""
+        return self.reduce(thresholded_su_losses(logits, labels, self.threshold))
+
+
+def variance_by_mean(variance: Float[Tensor, "B"], mean: Float[Tensor, "B"]) -> tuple[Tensor, Tensor]:
+    """Return numerator and denominator of the sharpness."""
+    return variance, mean
+
+
+def variation(variance: Float[Tensor, "B"], mean: Float[Tensor, "B"]) -> tuple[Tensor, Tensor]:
+    """Return numerator and denominator of the coefficient of variation (CV)."""
+    return variance.clamp_min(torch.finfo(variance.dtype).tiny).sqrt(), mean
+
+
+def squared_variation(variance: Float[Tensor, "B"], mean: Float[Tensor, "B"]) -> tuple[Tensor, Tensor]:
+    """Return numerator and denominator of CV²."""
+    return variance, mean.square()
+
+
+def ratio_of_sums(numerators: Float[Tensor, "B"], denominators: Float[Tensor, "B"]) -> Float[Tensor, ""]:
+    """Divide the sum of the numerators by the sum of the denominators (`batch_mean`)."""
+    return numerators.sum() / (denominators.sum() + EPSILON)
+
+
+def mean_of_ratios(numerators: Float[Tensor, "B"], denominators: Float[Tensor, "B"]) -> Float[Tensor, ""]:
+    """Average the ratios of the images (`mean`)."""
+    return (numerators / (denominators + EPSILON)).sum() / max(len(numerators), 1)
+
+
+@dataclass(frozen=True)
+class SharpnessLoss:
+    """How unequal the logits of an image's present classes are; images with fewer than two do not count.
+
+    The variance is divided by the number of present classes less `correction`; `measure` says what is compared with
+    what, `average` how images are put together. No valid image gives 0 with a graph.
+    """
+
+    measure: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+    average: Callable[[Tensor, Tensor], Tensor]
+    correction: int
+
+    def __call__(self, logits: Float[Tensor, "B C"], labels: Bool[Tensor, "B C"]) -> Float[Tensor, ""]:
+        """Return the loss."""
+        valid = labels.sum(dim=1) >= 2
+        logits, labels = logits[valid], labels[valid].to(logits.dtype)
+        count = labels.sum(dim=1)
+        mean = (logits * labels).sum(dim=1) / count
+        variance = ((logits - mean[:, None]).square() * labels).sum(dim=1) / (count - self.correction)
+        return self.average(*self.measure(variance, mean))

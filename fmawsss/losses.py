@@ -1,0 +1,184 @@
+"""The two losses of the method: multi-label contrastive (classification) and CAM activation (segmentation), METHOD 4.
+
+A count that divides a sum passes through `share`: with several processes, give it a function that replaces the count of
+this process by the mean count of all, and the processes together descend as one would on all the images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int, Integer
+from torch import Tensor
+
+Share = Callable[[Tensor], Tensor]
+IGNORED = 255
+
+
+def keep_count(count: Tensor) -> Tensor:
+    """Leave the count of this process as it is."""
+    return count
+
+
+def divide(total: Float[Tensor, ""], count: Tensor, share: Share) -> Float[Tensor, ""]:
+    """Divide a sum by its shared count; nothing counted gives 0, still with a graph."""
+    count = share(count.to(total.dtype))
+    return total / torch.where(count > 0, count, torch.ones_like(count))
+
+
+def log_sum_exp_where(x: Float[Tensor, "B C"], chosen: Bool[Tensor, "B C"]) -> Float[Tensor, "B"]:
+    """Log of the sum of exponentials of the chosen entries; -inf, without gradient, for rows that have none."""
+    filled = chosen.any(dim=1)
+    safe = x.masked_fill(~chosen & filled[:, None], float("-inf")).logsumexp(dim=1)
+    return torch.where(filled, safe, float("-inf"))
+
+
+def average_pairs(
+    losses: Float[Tensor, "B C"], counted: Bool[Tensor, "B C"], share: Share
+) -> Float[Tensor, ""]:
+    """Average over all counted (image, class) pairs of the batch (`pos_mean`)."""
+    return divide(losses.sum(), counted.sum(), share)
+
+
+def average_images(
+    losses: Float[Tensor, "B C"], counted: Bool[Tensor, "B C"], share: Share
+) -> Float[Tensor, ""]:
+    """Average over the pairs of each image first, then over the images that have any (`sample_mean`)."""
+    pairs = counted.sum(dim=1)
+    return divide((losses.sum(dim=1) / pairs.clamp_min(1)).sum(), (pairs > 0).sum(), share)
+
+
+@dataclass(frozen=True)
+class ContrastiveLoss:
+    """Each present class against all absent classes of its image, never against another present one.
+
+    `-log(exp(γ S_p) / (exp(γ S_p) + Σ_n exp(γ S_n)))`, averaged by `average`. Images without a positive or without a
+    negative do not count.
+    """
+
+    gamma: float
+    average: Callable[[Tensor, Tensor, Share], Tensor]
+
+    def __call__(
+        self,
+        logits: Float[Tensor, "B C"],
+        labels: Bool[Tensor, "B C"],
+        known: Bool[Tensor, "B C"] | None = None,
+        share: Share = keep_count,
+    ) -> Float[Tensor, ""]:
+        """Return the loss; classes that are not `known` (all are when None) count as neither present nor absent."""
+        scaled = self.gamma * logits
+        present, absent = (labels, ~labels) if known is None else (labels & known, ~labels & known)
+        counted = present & absent.any(dim=1, keepdim=True)
+        against = log_sum_exp_where(scaled, absent)
+        losses = torch.where(counted, F.softplus(against[:, None] - scaled), 0.0)
+        return self.average(losses, counted, share)
+
+
+@dataclass(frozen=True)
+class CamLoss:
+    """Both parts of the CAM activation loss, weighted, and their sum."""
+
+    total: Float[Tensor, ""]
+    foreground: Float[Tensor, ""]
+    background: Float[Tensor, ""]
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Distances on the foreground and on the background of P pairs (0 elsewhere), and the number of their pixels."""
+
+    foreground: Float[Tensor, "P"]
+    background: Float[Tensor, "P"]
+    foreground_pixels: Float[Tensor, "P"]
+    background_pixels: Float[Tensor, "P"]
+
+
+def l1(difference: Tensor) -> Tensor:
+    """Return |x|."""
+    return difference.abs()
+
+
+def l2(difference: Tensor) -> Tensor:
+    """Return ½x²."""
+    return 0.5 * difference.square()
+
+
+def reduce_all(regions: Regions, share: Share) -> tuple[Tensor, Tensor]:
+    """Divide both sums by the number of pixels that are not ignored, over all pairs (published)."""
+    pixels = (regions.foreground_pixels + regions.background_pixels).sum()
+    return divide(regions.foreground.sum(), pixels, share), divide(regions.background.sum(), pixels, share)
+
+
+def reduce_fg_bg(regions: Regions, share: Share) -> tuple[Tensor, Tensor]:
+    """Halve each sum and divide it by its own number of pixels + 1e-5, over all pairs."""
+    foreground = 0.5 * regions.foreground.sum() / (share(regions.foreground_pixels.sum()) + 1e-5)
+    return foreground, 0.5 * regions.background.sum() / (share(regions.background_pixels.sum()) + 1e-5)
+
+
+def reduce_fg_bg_per_positive(regions: Regions, share: Share) -> tuple[Tensor, Tensor]:
+    """Halve each sum and divide it by its own number of pixels + 1e-5, pair by pair, then average the pairs."""
+    pairs = regions.foreground.new_tensor(len(regions.foreground))
+    foreground = 0.5 * regions.foreground / (regions.foreground_pixels + 1e-5)
+    background = 0.5 * regions.background / (regions.background_pixels + 1e-5)
+    return divide(foreground.sum(), pairs, share), divide(background.sum(), pairs, share)
+
+
+@dataclass(frozen=True)
+class CamActivationLoss:
+    """The CAM of a class should reach its peak all over the class's seed, and `threshold` or less elsewhere.
+
+    `distance` is `l1` or `l2`, `reduce` one of the `reduce_*`. The peak is the largest CAM value on the seed, 0 at least
+    when a pixel lies outside; `detach_peak` holds it fixed. CAMs are divided by `initial_peak` first (1 leaves them as
+    they are; the loss is not scale-invariant).
+    """
+
+    distance: Callable[[Tensor], Tensor]
+    reduce: Callable[[Regions, Share], tuple[Tensor, Tensor]]
+    threshold: float
+    detach_peak: bool
+    initial_peak: float
+    foreground_weight: float
+    background_weight: float
+
+    def __call__(
+        self,
+        cams: Float[Tensor, "P h w"],
+        seeds: Integer[Tensor, "B H W"],
+        images: Int[Tensor, "P"],
+        classes: Int[Tensor, "P"],
+        share: Share = keep_count,
+    ) -> CamLoss:
+        """Compare each pair's CAM with the seed of its image: 0 background, class index + 1, 255 ignored."""
+        regions = self.measure(cams, seeds[images], classes)
+        foreground, background = self.reduce(regions, share)
+        foreground, background = self.foreground_weight * foreground, self.background_weight * background
+        return CamLoss(foreground + background, foreground, background)
+
+    def measure(
+        self, cams: Float[Tensor, "P h w"], seeds: Integer[Tensor, "P H W"], classes: Int[Tensor, "P"]
+    ) -> Regions:
+        """Sum the distances of each pair over its foreground and its background."""
+        inside = seeds == classes[:, None, None] + 1
+        outside = ~inside & (seeds != IGNORED)
+        maps = resize_cams(cams / self.initial_peak, (seeds.shape[1], seeds.shape[2]))
+        peaks = (maps * inside).flatten(1).amax(dim=1)[:, None, None]
+        missing = self.distance((peaks.detach() if self.detach_peak else peaks) - maps)
+        excess = self.distance(maps.clamp_min(self.threshold) - self.threshold)
+        return Regions(
+            foreground=torch.where(inside, missing, 0.0).sum(dim=(1, 2)),
+            background=torch.where(outside, excess, 0.0).sum(dim=(1, 2)),
+            foreground_pixels=inside.sum(dim=(1, 2)).to(maps.dtype),
+            background_pixels=outside.sum(dim=(1, 2)).to(maps.dtype),
+        )
+
+
+def resize_cams(cams: Float[Tensor, "P h w"], size: tuple[int, int]) -> Float[Tensor, "P H W"]:
+    """Resize CAMs bilinearly (align_corners false), never in half precision."""
+    cams = cams.float() if cams.dtype in (torch.float16, torch.bfloat16) else cams
+    if tuple(cams.shape[1:]) == size:
+        return cams
+    return F.interpolate(cams[:, None], size, mode="bilinear", align_corners=False)[:, 0]
