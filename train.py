@@ -71,7 +71,7 @@ def learn_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -
     saver = ModelCheckpoint(
         steps, "step_{step:06d}", auto_insert_metric_name=False, every_n_train_steps=stage.save_every, save_top_k=-1
     )
-    loggers = list(instantiate(cfg.logger).values())
+    loggers = [build(name=stage.stage) for build in instantiate(cfg.logger).values()]
     carrier = CheckpointCarrier(plain(stage.get("carried", {})))
     trainer = build_trainer(cfg, stage, [saver, carrier], {**plain(stage.loop), "logger": loggers or False})
     trainer.fit(module, datamodule, ckpt_path=find_last_step(steps))

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
+from open_clip.transformer import CustomResidualAttentionBlock, ResidualAttentionBlock
 from torch import Tensor, nn
 
+Block: TypeAlias = ResidualAttentionBlock | CustomResidualAttentionBlock
 
-def check_block(block: nn.Module) -> None:
+
+def check_block(block: Block) -> None:
     """Refuse a block whose attention is more than softmax(query · key) · value.
 
     Raises:
@@ -35,11 +40,16 @@ def merge_heads(x: Float[Tensor, "B heads L d"]) -> Float[Tensor, "B L D"]:
     return x.transpose(1, 2).flatten(2)
 
 
-def project_heads(block: nn.Module, normed: Float[Tensor, "B L D"]) -> tuple[Tensor, Tensor, Tensor]:
+def project_heads(block: Block, normed: Float[Tensor, "B L D"]) -> tuple[Tensor, Tensor, Tensor]:
     """Return queries, keys and values of a block, each (B, heads, L, d)."""
     projected = F.linear(normed, block.attn.in_proj_weight, block.attn.in_proj_bias)
     queries, keys, values = (split_heads(part, block.attn.num_heads) for part in projected.chunk(3, dim=-1))
     return queries, keys, values
+
+
+def show_keys(valid: Bool[Tensor, "B N"]) -> Bool[Tensor, "B 1 1 L"]:
+    """Return which keys may be attended to: the class token and the valid patches."""
+    return F.pad(valid, (1, 0), value=True)[:, None, None]
 
 
 def weigh_keys(
@@ -54,9 +64,7 @@ def weigh_keys(
     return scores.softmax(dim=-1)
 
 
-def attend(
-    block: nn.Module, normed: Float[Tensor, "B L D"], visible: Bool[Tensor, "..."] | None
-) -> Float[Tensor, "B L D"]:
+def attend(block: Block, normed: Float[Tensor, "B L D"], visible: Bool[Tensor, "..."] | None) -> Float[Tensor, "B L D"]:
     """Return what the attention of a block adds to the tokens, never holding the weights."""
     queries, keys, values = project_heads(block, normed)
     heads = F.scaled_dot_product_attention(queries, keys, values, attn_mask=visible)
@@ -64,21 +72,19 @@ def attend(
 
 
 def attend_openly(
-    block: nn.Module, normed: Float[Tensor, "B L D"], visible: Bool[Tensor, "B 1 1 L"] | None
+    block: Block, normed: Float[Tensor, "B L D"], visible: Bool[Tensor, "B 1 1 L"] | None
 ) -> tuple[Float[Tensor, "B L D"], Float[Tensor, "B L L"]]:
-    """Return what the attention of a block adds to the tokens, and its weights averaged over the heads."""
+    """Return what the attention of a block adds to the tokens, and its weights, their mean over the heads."""
     queries, keys, values = project_heads(block, normed)
     weights = weigh_keys(queries, keys, visible)
     return block.ls_1(block.attn.out_proj(merge_heads(weights.to(values.dtype) @ values))), weights.mean(dim=1)
 
 
-def transform(block: nn.Module, x: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
+def transform(block: Block, x: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
     """Add the two-layer perceptron of a block."""
     return x + block.ls_2(block.mlp(block.ln_2(x)))
 
 
-def run_block(
-    block: nn.Module, x: Float[Tensor, "B L D"], visible: Bool[Tensor, "..."] | None
-) -> Float[Tensor, "B L D"]:
+def run_block(block: Block, x: Float[Tensor, "B L D"], visible: Bool[Tensor, "..."] | None) -> Float[Tensor, "B L D"]:
     """Run a whole block."""
     return transform(block, x + attend(block, block.ln_1(x), visible))

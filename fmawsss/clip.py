@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,16 @@ from open_clip.model import CLIP
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
-from fmawsss.blocks import attend, attend_openly, check_block, run_block, transform
+from fmawsss.blocks import (
+    attend,
+    attend_openly,
+    check_block,
+    project_heads,
+    run_block,
+    show_keys,
+    transform,
+    weigh_keys,
+)
 from fmawsss.last_block import LastBlock, open_last_block
 from fmawsss.packing import Packing
 from fmawsss.weights import load_open_clip, open_clip_tokenizer
@@ -48,15 +58,15 @@ class FrozenClip(nn.Module):
     ) -> None:
         super().__init__()
         check_clip(clip)
-        self.clip = clip.eval().requires_grad_(False)
+        self.clip = cast(CLIP, clip.eval().requires_grad_(False))
         self.tokenize = tokenize
         self.image_mean = tuple(float(value) for value in image_mean)
         self.image_std = tuple(float(value) for value in image_std)
-        self.patch_size = int(clip.visual.patch_size[0])
-        self.width = int(clip.visual.conv1.out_channels)
-        self.embed_dim = int(clip.visual.proj.shape[1])
-        self.text_width = int(clip.token_embedding.weight.shape[1])
-        self.text_length = int(clip.positional_embedding.shape[0])
+        self.patch_size = int(self.clip.visual.patch_size[0])
+        self.width = int(self.clip.visual.conv1.out_channels)
+        self.embed_dim = int(self.clip.visual.proj.shape[1])
+        self.text_width = int(self.clip.token_embedding.weight.shape[1])
+        self.text_length = int(self.clip.positional_embedding.shape[0])
 
     def train(self, mode: bool = True) -> FrozenClip:
         """Stay in evaluation mode."""
@@ -81,23 +91,25 @@ class FrozenClip(nn.Module):
         """
         blocks, grid = self.clip.visual.transformer.resblocks, self._measure_grid(images)
         valid = None if padding is None else self._find_valid(padding)
-        visible = None if valid is None else F.pad(valid, (1, 0), value=True)[:, None, None]
+        visible = None if valid is None else show_keys(valid)
         tokens = self._embed_patches(images, grid, valid)
 
-        # attention weights are only held where they are asked for
+        # attention weights are held only where they are asked for; the last block gives nothing else
         opened = min(attention_blocks, len(blocks))
         for block in blocks[: len(blocks) - max(opened, 1)]:
             tokens = run_block(block, tokens, visible)
-        collected: list[Tensor] = []
-        for block in blocks[len(blocks) - opened :]:
+        attention: Tensor | float = 0.0
+        for block in blocks[len(blocks) - opened : -1]:
             added, weights = attend_openly(block, block.ln_1(tokens), visible)
-            collected = [sum(collected, weights[:, 1:, 1:] / opened)]
-            if block is not blocks[-1]:
-                tokens = transform(block, tokens + added)
+            tokens = transform(block, tokens + added)
+            attention = attention + weights
+        if opened:
+            queries, keys, _ = project_heads(blocks[-1], blocks[-1].ln_1(tokens))
+            attention = (attention + weigh_keys(queries, keys, visible).mean(dim=1))[:, 1:, 1:] / opened
 
         if valid is None:
             valid = torch.ones(len(images), grid[0] * grid[1], dtype=torch.bool, device=images.device)
-        return ImageTokens(tokens, valid, grid, *(collected or [None]))
+        return ImageTokens(tokens, valid, grid, attention if isinstance(attention, Tensor) else None)
 
     def read_activations(self, tokens: ImageTokens) -> Float[Tensor, "B N D"]:
         """Return the patches after the first norm of the last block: what a CAM is made of (METHOD 3)."""
@@ -107,16 +119,13 @@ class FrozenClip(nn.Module):
         self, tokens: ImageTokens, activations: Float[Tensor, "B N D"] | None = None
     ) -> Float[Tensor, "B E"]:
         """Run the last block, average the valid patches and project; a graph runs through `activations` when given."""
-        visual = self.clip.visual
-        block = visual.transformer.resblocks[-1]
-        normed = block.ln_1(tokens.inputs)
-        if activations is not None:
-            normed = torch.cat([normed[:, :1], activations], dim=1)
-        visible = F.pad(tokens.valid, (1, 0), value=True)[:, None, None]
-        added, _ = attend_openly(block, normed, visible)
-        patches = visual.ln_post(transform(block, tokens.inputs + added)[:, 1:])
+        patches = self._run_last_block(tokens, activations)[:, 1:]
         valid = tokens.valid[..., None].to(patches.dtype)
-        return ((patches * valid).sum(dim=1) / valid.sum(dim=1).clamp_min(1)) @ visual.proj
+        return ((patches * valid).sum(dim=1) / valid.sum(dim=1).clamp_min(1)) @ self.clip.visual.proj
+
+    def project_tokens(self, tokens: ImageTokens) -> Float[Tensor, "B L E"]:
+        """Run the last block and project every token, the class token first; nothing is averaged."""
+        return self._run_last_block(tokens, None) @ self.clip.visual.proj
 
     def open_last_block(self, tokens: ImageTokens) -> LastBlock:
         """Run the last block so that its derivatives can be taken without a graph."""
@@ -171,6 +180,17 @@ class FrozenClip(nn.Module):
         patches = visual.conv1(images.to(visual.conv1.weight.dtype)).flatten(2).transpose(1, 2)
         class_token = visual.class_embedding.expand(len(images), 1, -1)
         return visual.ln_pre(torch.cat([class_token, patches], dim=1) + self.place_positions(grid, valid))
+
+    def _run_last_block(
+        self, tokens: ImageTokens, activations: Float[Tensor, "B N D"] | None
+    ) -> Float[Tensor, "B L D"]:
+        visual = self.clip.visual
+        block = visual.transformer.resblocks[-1]
+        normed = block.ln_1(tokens.inputs)
+        if activations is not None:
+            normed = torch.cat([normed[:, :1], activations], dim=1)
+        added, _ = attend_openly(block, normed, show_keys(tokens.valid))
+        return visual.ln_post(transform(block, tokens.inputs + added))
 
     def _encode_text(
         self, tokens: Float[Tensor, "B L W"], visible: Bool[Tensor, "L L"], ends: Int[Tensor, "T"]

@@ -76,8 +76,8 @@ class ReleasedContexts:
         context = load_released_context(self.path)
         if context.shape[0] != count or context.shape[2] != clip.text_width:
             raise ValueError(
-                f"{self.path} holds {context.shape[0]} contexts of width {context.shape[2]}, the prompts need {count} of "
-                f"width {clip.text_width}: choose the `share` and the CLIP it was trained with"
+                f"{self.path} holds {context.shape[0]} contexts of width {context.shape[2]}, the prompts need {count} "
+                f"of width {clip.text_width}: choose the `share` and the CLIP it was trained with"
             )
         return context
 

@@ -9,21 +9,21 @@ matrix products of a general backward pass collapse to products of single vector
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from open_clip.transformer import VisionTransformer
+from torch import Tensor
 
-from fmawsss.blocks import merge_heads, project_heads, split_heads, weigh_keys
+from fmawsss.blocks import Block, merge_heads, project_heads, show_keys, split_heads, weigh_keys
 
 
 @dataclass(frozen=True)
 class LastBlock:
     """What the last block computed for B images, in the form in which its derivatives need it."""
 
-    visual: nn.Module
+    visual: VisionTransformer
     valid: Float[Tensor, "B N 1"]  # 1 for patches of the image, 0 for padding
     activations: Float[Tensor, "B N D"]  # ln_1, patch rows
     queries: Float[Tensor, "B heads N d"]
@@ -116,18 +116,17 @@ class LastBlock:
         return self.valid.sum(dim=1).clamp_min(1)
 
 
-def open_last_block(visual: nn.Module, inputs: Float[Tensor, "B L D"], valid: Bool[Tensor, "B N"]) -> LastBlock:
+def open_last_block(visual: VisionTransformer, inputs: Float[Tensor, "B L D"], valid: Bool[Tensor, "B N"]) -> LastBlock:
     """Run the last block on its input for the patches, keeping what `pull` and `push` need; padded keys are unseen."""
     block = visual.transformer.resblocks[-1]
     normed = block.ln_1(inputs)
     queries, keys, values = project_heads(block, normed)
     queries = queries[:, :, 1:]
-    visible = F.pad(valid, (1, 0), value=True)[:, None, None]
-    weights = weigh_keys(queries, keys, visible)
+    weights = weigh_keys(queries, keys, show_keys(valid))
     mixed = weights @ values
     state = inputs[:, 1:] + block.ls_1(block.attn.out_proj(merge_heads(mixed)))
     middle, middle_spread = _standardise(state, block.ln_2.eps)
-    hidden, slope = _activate(block.mlp, middle * block.ln_2.weight + block.ln_2.bias)
+    hidden, slope = _activate(block, middle * block.ln_2.weight + block.ln_2.bias)
     outer, outer_spread = _standardise(state + block.ls_2(block.mlp.c_proj(hidden)), visual.ln_post.eps)
     centre = values.mean(dim=2, keepdim=True)
     return LastBlock(
@@ -155,22 +154,22 @@ def _standardise(x: Float[Tensor, "B N D"], eps: float) -> tuple[Tensor, Tensor]
     return (x - mean) / spread, spread
 
 
-def _activate(perceptron: Any, x: Float[Tensor, "B N D"]) -> tuple[Tensor, Tensor]:
+def _activate(block: Block, x: Float[Tensor, "B N D"]) -> tuple[Tensor, Tensor]:
     """Return the hidden layer and the derivative of its activation function."""
     with torch.enable_grad():
-        before = perceptron.c_fc(x).detach().requires_grad_()
-        after = perceptron.gelu(before)
+        before = block.mlp.c_fc(x).detach().requires_grad_()
+        after = block.mlp.gelu(before)
         (slope,) = torch.autograd.grad(after.sum(), before)
     return after.detach(), slope
 
 
-def _read_output_layer(block: Any) -> Float[Tensor, "D D"]:
+def _read_output_layer(block: Block) -> Float[Tensor, "D D"]:
     """Read the weights that merge the heads, with the block's layer scale if it has one."""
     gain = getattr(block.ls_1, "gamma", None)
     return block.attn.out_proj.weight if gain is None else gain[:, None] * block.attn.out_proj.weight
 
 
-def _read_second_layer(block: Any) -> Float[Tensor, "D hidden"]:
+def _read_second_layer(block: Block) -> Float[Tensor, "D hidden"]:
     """Read the weights of the perceptron's second layer, with the block's layer scale if it has one."""
     gain = getattr(block.ls_2, "gamma", None)
     return block.mlp.c_proj.weight if gain is None else gain[:, None] * block.mlp.c_proj.weight

@@ -36,16 +36,12 @@ def log_sum_exp_where(x: Float[Tensor, "B C"], chosen: Bool[Tensor, "B C"]) -> F
     return torch.where(filled, safe, float("-inf"))
 
 
-def average_pairs(
-    losses: Float[Tensor, "B C"], counted: Bool[Tensor, "B C"], share: Share
-) -> Float[Tensor, ""]:
+def average_pairs(losses: Float[Tensor, "B C"], counted: Bool[Tensor, "B C"], share: Share) -> Float[Tensor, ""]:
     """Average over all counted (image, class) pairs of the batch (`pos_mean`)."""
     return divide(losses.sum(), counted.sum(), share)
 
 
-def average_images(
-    losses: Float[Tensor, "B C"], counted: Bool[Tensor, "B C"], share: Share
-) -> Float[Tensor, ""]:
+def average_images(losses: Float[Tensor, "B C"], counted: Bool[Tensor, "B C"], share: Share) -> Float[Tensor, ""]:
     """Average over the pairs of each image first, then over the images that have any (`sample_mean`)."""
     pairs = counted.sum(dim=1)
     return divide((losses.sum(dim=1) / pairs.clamp_min(1)).sum(), (pairs > 0).sum(), share)
@@ -55,8 +51,8 @@ def average_images(
 class ContrastiveLoss:
     """Each present class against all absent classes of its image, never against another present one.
 
-    `-log(exp(γ S_p) / (exp(γ S_p) + Σ_n exp(γ S_n)))`, averaged by `average`. Images without a positive or without a
-    negative do not count.
+    `-log(exp(S_p) / (exp(S_p) + Σ_n exp(S_n)))` with S = gamma · logits, averaged by `average`. Images without a
+    positive or without a negative do not count.
     """
 
     gamma: float
@@ -131,9 +127,9 @@ def reduce_fg_bg_per_positive(regions: Regions, share: Share) -> tuple[Tensor, T
 class CamActivationLoss:
     """The CAM of a class should reach its peak all over the class's seed, and `threshold` or less elsewhere.
 
-    `distance` is `l1` or `l2`, `reduce` one of the `reduce_*`. The peak is the largest CAM value on the seed, 0 at least
-    when a pixel lies outside; `detach_peak` holds it fixed. CAMs are divided by `initial_peak` first (1 leaves them as
-    they are; the loss is not scale-invariant).
+    `distance` is `l1` or `l2`, `reduce` one of the `reduce_*`. The peak is the largest CAM value on the seed, and at
+    least 0 when a pixel lies outside; `detach_peak` holds it fixed. CAMs are divided by `initial_peak` first (1 leaves
+    them as they are; the loss is not scale-invariant).
     """
 
     distance: Callable[[Tensor], Tensor]

@@ -64,6 +64,10 @@ class LearnedPrompts(nn.Module):
     """
 
     learns = True
+    clip: FrozenClip
+    words: Tensor  # Float (T, L, W): embedded prompts without the context
+    vectors: Tensor  # Int (T, L): which of all context vectors stands where, -1 for none
+    eos: Tensor  # Int (T)
 
     def __init__(
         self,
@@ -119,6 +123,7 @@ class LearnedForeground(LearnedPrompts):
         background_templates: Sequence[str],
     ) -> None:
         super().__init__(clip, names, (), contexts, place_name, share)
+        self.fixed: Tensor
         fixed = HandwrittenPrompts(clip, background, (), background_templates)()
         self.register_buffer("fixed", fixed, persistent=False)
 
@@ -132,6 +137,7 @@ class HandwrittenPrompts(nn.Module):
     """Each name written into every template (`{}`), the features averaged after normalising, as in CLIP-ES."""
 
     learns = False
+    clip: FrozenClip
 
     def __init__(
         self, clip: FrozenClip, names: Sequence[str], background: Sequence[str], templates: Sequence[str]
@@ -155,7 +161,8 @@ class HandwrittenPrompts(nn.Module):
         rows = torch.cat([torch.full((len(group),), row) for row, group in enumerate(synonyms)])
         if not words:
             return self.clip.clip.visual.proj.new_zeros(0, self.clip.embed_dim)
-        features = sum(self._encode([template.replace("{}", word) for word in words]) for template in self.templates)
+        written = [[template.replace("{}", word) for word in words] for template in self.templates]
+        features = torch.stack([self._encode(texts) for texts in written]).mean(dim=0)
         rows = rows.to(features.device)
         return features.new_zeros(len(self.texts), features.shape[1]).index_add(0, rows, features)
 
@@ -168,7 +175,7 @@ class HandwrittenPrompts(nn.Module):
 
 
 class SynonymPrompts(HandwrittenPrompts):
-    """Hand-written prompts that read a comma in a class name as `or`: every synonym is a prompt, their mean the class."""
+    """Hand-written prompts that read a comma in a class name as `or`: each synonym is a prompt, their sum the class."""
 
     def split_name(self, name: str) -> list[str]:
         """Return the synonyms of a class."""

@@ -88,7 +88,7 @@ def judge_masks(
     """Keep stable masks, without those that end near an edge of the crop where the image goes on."""
     stability = calculate_stability_score(logits, mask_threshold, thresholds.stability_margin)
     stable = thresholds.pass_stability(stability.cpu(), of.level)
-    masks = logits[stable.to(logits.device)] > mask_threshold
+    masks = (logits > mask_threshold)[stable.to(logits.device)]
     corners = batched_mask_to_box(masks)
     whole = ~is_box_near_crop_edge(corners, list(frame.box), [0, 0, frame.size[1], frame.size[0]])
     kept = stable.nonzero()[whole.cpu(), 0]

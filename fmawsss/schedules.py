@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 
 from torch.optim import Optimizer
@@ -24,7 +25,7 @@ def warmup_cosine(step: int, warmup: int, total: int, base_lr: float, warmup_lr:
 def warmup_cosine_schedule(optimizer: Optimizer, warmup: int, total: int, warmup_lr: float) -> LambdaLR:
     """Schedule every parameter group of an optimizer, from its own learning rate; step it once per optimiser step."""
     rates = [group.get("initial_lr", group["lr"]) for group in optimizer.param_groups]
-    factors = [partial(_compute_factor, warmup, total, rate, warmup_lr) for rate in rates]
+    factors: list[Callable[[int], float]] = [partial(_compute_factor, warmup, total, rate, warmup_lr) for rate in rates]
     return LambdaLR(optimizer, factors)
 
 

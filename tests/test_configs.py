@@ -43,6 +43,8 @@ def find_targets(node: Any) -> Iterator[dict[str, Any]]:
 def check_targets(config: dict[str, Any]) -> None:
     for node in find_targets(config):
         parameters = inspect.signature(get_object(node["_target_"])).parameters
+        if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+            continue
         unknown = {key for key in node if not key.startswith("_")} - set(parameters)
         assert not unknown, f"{node['_target_']} does not take {unknown}"
 

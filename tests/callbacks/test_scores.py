@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from callbacks.scores import ScoreJournal, read_scores, write_scores
+from fmawsss.metrics import count_confusion, summarise_confusion
+
+CLASSES = ("dog", "cat")
+
+
+def predict(name, mask):
+    return SimpleNamespace(name=name, masks=lambda: {"sams": mask})
+
+
+def run_batch(journal, *images):
+    module = SimpleNamespace(classes=CLASSES)
+    predictions = [predict(name, mask) for name, mask, _ in images]
+    truths = [truth for *_, truth in images] if images[0][2] is not None else None
+    journal.on_predict_batch_end(SimpleNamespace(global_rank=0), module, predictions, SimpleNamespace(truths=truths), 0)
+
+
+def random_mask(seed):
+    return torch.randint(0, 3, (5, 6), generator=torch.Generator().manual_seed(seed)).to(torch.uint8)
+
+
+def test_scores_are_those_of_one_confusion_matrix(tmp_path):
+    images = [(name, random_mask(i), random_mask(i + 9)) for i, name in enumerate("abc")]
+    journal = ScoreJournal(tmp_path / "coarse")
+    run_batch(journal, *images[:2])
+    run_batch(journal, images[2])
+    total = sum(count_confusion(mask, truth, 3) for _, mask, truth in images)
+    expected = summarise_confusion(total, ("background", *CLASSES))
+    assert read_scores(tmp_path / "coarse", "abc", CLASSES)["sams"].miou == pytest.approx(expected.miou)
+
+
+def test_only_the_split_is_scored_and_a_repeated_image_counts_once(tmp_path):
+    truth = random_mask(1)
+    journal = ScoreJournal(tmp_path / "coarse")
+    run_batch(journal, ("a", random_mask(2), truth), ("other", random_mask(3), truth))
+    run_batch(journal, ("a", truth, truth))
+    assert read_scores(tmp_path / "coarse", ["a"], CLASSES)["sams"].miou == 1.0
+
+
+def test_a_cut_line_means_not_done(tmp_path):
+    run_batch(ScoreJournal(tmp_path / "coarse"), ("a", random_mask(1), random_mask(1)))
+    with (tmp_path / "coarse.scores.0.jsonl").open("a") as file:
+        file.write('{"name": "b", "conf')
+    journal = ScoreJournal(tmp_path / "coarse")
+    assert journal.has("a")
+    assert not journal.has("b")
+
+
+def test_images_without_truth_are_done_but_not_scored(tmp_path):
+    run_batch(ScoreJournal(tmp_path / "masks"), ("a", random_mask(1), None))
+    assert ScoreJournal(tmp_path / "masks").has("a")
+    assert read_scores(tmp_path / "masks", ["a"], CLASSES) == {}
+
+
+def test_scores_json_keeps_the_other_stages_and_is_strict_json(tmp_path):
+    one = {"sams": summarise_confusion(torch.tensor([[4, 0, 0, 0], [1, 3, 0, 0], [0, 0, 0, 0]]), ("bg", "dog", "cat"))}
+    write_scores(tmp_path / "scores.json", "cls", "train", one)
+    write_scores(tmp_path / "scores.json", "seg", "train", one)
+    text = (tmp_path / "scores.json").read_text()
+    assert "NaN" not in text
+    assert set(json.loads(text)) == {"cls", "seg"}

@@ -1,0 +1,64 @@
+"""The segmentation network learns from seeds and predicts at the images' own sizes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from front_door import compose_config
+from hydra.utils import instantiate
+
+from datamodules.sample import Batch
+
+
+def build():
+    cfg = compose_config("train", "task=network", "logger=none")
+    return instantiate(cfg.module, classes=["circle", "square"], _convert_="all")
+
+
+def test_a_few_steps_lower_the_loss():
+    torch.manual_seed(0)
+    module = build()
+    images, seeds = torch.randn(2, 3, 64, 64), torch.zeros(2, 64, 64, dtype=torch.uint8)
+    seeds[:, 10:40, 10:40] = 1
+    optimizer = torch.optim.Adam(module.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(5):
+        loss = module.loss(module.network(images), seeds.long())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+
+
+def test_ignored_pixels_take_no_part():
+    module = build()
+    logits = torch.randn(1, 3, 8, 8, requires_grad=True)
+    seeds = torch.full((1, 8, 8), 255)
+    seeds[0, 0, 0] = 1
+    module.loss(logits, seeds).backward()
+    assert logits.grad[0, :, 0, 0].abs().sum() > 0
+    assert logits.grad[0, :, 1:].abs().sum() == 0
+
+
+def test_masks_come_at_the_images_own_sizes():
+    module = build().eval()
+    with torch.no_grad():
+        predictions = module.predict_step(Batch(["a", "b"], torch.randn(2, 3, 64, 56), [(70, 51), (33, 90)]))
+    assert [p.mask.shape for p in predictions] == [(70, 51), (33, 90)]
+    assert all(p.mask.max() <= 2 and p.confidence.max() <= 1 for p in predictions)
+
+
+@pytest.mark.parametrize("size", [(112, 112), (64, 160)])
+def test_the_tower_sees_what_open_clip_sees(size):
+    from fmawsss.tiny.models import tiny_clip
+
+    network, clip = build().network.eval(), tiny_clip()
+    with torch.no_grad():
+        features = network._embed_patches(torch.zeros(1, 3, *size))
+    assert features.shape[-2:] == (size[0] // 8, size[1] // 8)
+    if size == (112, 112):
+        image = torch.randn(1, 3, 112, 112)
+        with torch.no_grad():
+            pooled = network._embed_patches(image).mean(dim=(2, 3)) @ clip.visual.proj
+            assert torch.allclose(pooled, clip.encode_image(image), atol=1e-4)

@@ -1,0 +1,119 @@
+"""The two prompt tasks learn: a step lowers the loss, only contexts are trained and saved."""
+
+from __future__ import annotations
+
+import lightning as L
+import pytest
+import torch
+from front_door import compose_config
+from hydra.utils import instantiate
+
+from datamodules.sample import Batch
+
+CLASSES = ["circle", "square", "triangle"]
+
+
+def build(task: str, *overrides: str) -> L.LightningModule:
+    cfg = compose_config("train", f"task={task}", "logger=none", *overrides)
+    module = instantiate(cfg.module, classes=CLASSES, _convert_="all")
+    module.trainer = L.Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    return module
+
+
+def make_batch() -> Batch:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.tensor([[1, 0, 0], [0, 1, 1], [0, 0, 1], [1, 1, 0]], dtype=torch.bool)
+    seeds = torch.zeros(4, 112, 112, dtype=torch.uint8)
+    for image, row in enumerate(labels):
+        for index in row.nonzero().flatten().tolist():
+            seeds[image, 30 * index : 30 * index + 40, 20:80] = index + 1
+    return Batch(
+        names=list("abcd"),
+        images=torch.randn(4, 3, 112, 112, generator=generator),
+        sizes=[(112, 112)] * 4,
+        labels=labels,
+        seeds=seeds,
+    )
+
+
+@pytest.mark.parametrize("task", ["cls", "seg"])
+def test_training_lowers_the_loss(task):
+    module, batch = build(task), make_batch()
+    optimizer = torch.optim.Adam([p for p in module.parameters() if p.requires_grad], lr=1e-2)
+    losses = []
+    for _ in range(8):
+        loss = module.training_loss(batch)["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("task", ["cls", "seg"])
+def test_only_the_contexts_are_trained(task):
+    trained = [name for name, p in build(task).named_parameters() if p.requires_grad]
+    assert trained == ["prompts.context"]
+
+
+def test_classification_computes_no_cam(monkeypatch):
+    monkeypatch.setattr("lightning_modules.prompts.compute_cams", None)
+    assert build("cls").training_loss(make_batch())["loss"].requires_grad
+
+
+def test_handwritten_prompts_learn_nothing():
+    assert not any(p.requires_grad for p in build("cls", "prompts=handwritten").parameters())
+
+
+def test_seeds_of_a_batch_equal_seeds_one_by_one():
+    module, batch = build("cls"), make_batch()
+    module.on_predict_start()
+    together = module.predict_step(batch)
+    for index, prediction in enumerate(together):
+        alone = Batch(
+            names=[batch.names[index]],
+            images=batch.images[index : index + 1],
+            sizes=[batch.sizes[index]],
+            labels=batch.labels[index : index + 1],
+        )
+        single = module.predict_step(alone)[0]
+        assert torch.allclose(prediction.cams, single.cams, atol=1e-6)
+        assert torch.equal(prediction.seeds["caa"].labels, single.seeds["caa"].labels)
+
+
+
+def test_padding_changes_nothing():
+    module = build("cls")
+    module.on_predict_start()
+    image = make_batch().images[1:2, :, :96, :80]
+    labels = torch.tensor([[True, False, True]])
+    padded = torch.zeros(1, 3, 112, 112)
+    padded[:, :, :96, :80] = image
+    padding = torch.ones(1, 112, 112, dtype=torch.bool)
+    padding[:, :96, :80] = False
+    alone = module.predict_step(Batch(["a"], image, [(96, 80)], labels=labels))[0]
+    inside = module.predict_step(Batch(["a"], padded, [(96, 80)], labels=labels, padding=padding))[0]
+    assert alone.cams.shape == inside.cams.shape == (2, 12, 10)
+    assert torch.allclose(alone.cams, inside.cams, atol=1e-5 * alone.cams.abs().max().item() + 1e-7)
+    assert torch.equal(alone.seeds["caa"].labels, inside.seeds["caa"].labels)
+
+
+def test_an_image_without_labels_is_background():
+    module = build("cls")
+    module.on_predict_start()
+    batch = Batch(["a"], make_batch().images[:1], [(50, 60)], labels=torch.zeros(1, 3, dtype=torch.bool))
+    prediction = module.predict_step(batch)[0]
+    assert prediction.seeds["caa"].labels.shape == (50, 60)
+    assert not prediction.seeds["caa"].labels.any()
+
+
+def test_a_checkpoint_of_other_classes_is_refused():
+    module = build("cls")
+    checkpoint = {"state_dict": module.state_dict(), "classes": ["dog"]}
+    with pytest.raises(ValueError, match="dog"):
+        module.on_load_checkpoint(checkpoint)
+
+
+def test_a_checkpoint_without_contexts_is_refused():
+    with pytest.raises(ValueError, match=r"prompts\.context"):
+        build("cls").on_load_checkpoint({"state_dict": {}, "classes": CLASSES})
