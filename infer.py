@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 import hydra
 import lightning as L
 import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -32,12 +35,26 @@ INCIDENTAL = {"root", "folder", "workers", "predict_batch_size", "points_per_bat
 @hydra.main(version_base=None, config_path="conf", config_name="infer")
 def main(cfg: DictConfig) -> float | None:
     """Apply the chosen stage; return the mIoU of its product, so that sweeps can maximise it."""
+    prepare_run(cfg)
     if "emits" not in cfg:
         raise ValueError(f"task={cfg.stage} cannot be applied on its own; use `python train.py task={cfg.stage}`")
     cfg = adopt_checkpoint(cfg) if "carried" in cfg else cfg
     scores = apply_stage(cfg, cfg, build_module(cfg, cfg, open_data(cfg, cfg, "predict")))
     show_scores(Path(cfg.paths.work) / "scores.json")
     return scores[cfg.scored].miou if cfg.scored in scores else None
+
+
+def prepare_run(cfg: DictConfig) -> None:
+    """Give a sweep's job a folder of its own, and hush warnings about what is meant to be so."""
+    hydra_config = HydraConfig.get()
+    if hydra_config.mode == RunMode.MULTIRUN and cfg.paths.work == cfg.paths.base:
+        cfg.paths.work = hydra_config.runtime.output_dir
+    warnings.filterwarnings(
+        "ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated"
+    )  # Lightning 2.6 on torch 2.15
+    warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")  # a frozen CLIP stays in it
+    warnings.filterwarnings("ignore", r"The '\w+_dataloader' does not have many workers")  # chosen in YAML
+    warnings.filterwarnings("ignore", r"Total length of `list` across ranks is zero")  # no validation split, none asked
 
 
 def adopt_checkpoint(cfg: DictConfig) -> DictConfig:

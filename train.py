@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import hydra
 import lightning as L
@@ -25,6 +26,7 @@ from infer import (
     learns,
     open_data,
     plain,
+    prepare_run,
     start_product,
     strip_incidental,
 )
@@ -35,6 +37,7 @@ logger = logging.getLogger("fmawsss")
 @hydra.main(version_base=None, config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> float | None:
     """Run the chosen stage, or every stage of the pipeline; return the last score, so that sweeps can maximise it."""
+    prepare_run(cfg)
     stages = list(cfg.stages.values()) if "stages" in cfg else [cfg]
     scores = {}
     for stage, module in zip(stages, build_modules(cfg, stages), strict=True):
@@ -73,10 +76,18 @@ def learn_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -
     )
     loggers = [build(name=stage.stage) for build in instantiate(cfg.logger).values()]
     carrier = CheckpointCarrier(plain(stage.get("carried", {})))
-    trainer = build_trainer(cfg, stage, [saver, carrier], {**plain(stage.loop), "logger": loggers or False})
+    settings = {**plain(stage.loop), **validate_every(stage), "logger": loggers or False}
+    trainer = build_trainer(cfg, stage, [saver, carrier], settings)
     trainer.fit(module, datamodule, ckpt_path=find_last_step(steps))
     trainer.save_checkpoint(product.path, weights_only=True)
     finish_product(product, split, inputs)
+
+
+def validate_every(stage: DictConfig) -> dict[str, Any]:
+    """Count validations in optimiser steps, as everything else; null for none."""
+    if stage.val_every is None:
+        return {"limit_val_batches": 0}
+    return {"val_check_interval": stage.val_every * stage.data.micro_batches, "check_val_every_n_epoch": None}
 
 
 def describe_learning(cfg: DictConfig, stage: DictConfig) -> Product:

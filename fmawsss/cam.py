@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from fmawsss.clip import FrozenClip, ImageTokens
 from fmawsss.last_block import LastBlock
+from fmawsss.precision import multiply, widen
 
 Softmax = Callable[[Tensor, Tensor], Tensor]
 
@@ -30,10 +31,9 @@ def compute_logits(
 
     `scale` is exp(logit_scale), about 100.
     """
-    with torch.autocast(image_features.device.type, enabled=False):
-        images = F.normalize(_widen(image_features), dim=-1)
-        texts = F.normalize(_widen(text_features), dim=-1)
-        return _widen(scale) * images @ texts.T
+    images = F.normalize(widen(image_features), dim=-1)
+    texts = F.normalize(widen(text_features), dim=-1)
+    return multiply(widen(scale) * images, texts.T)
 
 
 def softmax_over_present(logits: Float[Tensor, "B T"], labels: Bool[Tensor, "B C"]) -> Float[Tensor, "B T"]:
@@ -151,12 +151,12 @@ def _trace_cams(
         tokens, text_features = _leave_inference(tokens), _leave_inference(text_features)
         with torch.no_grad():
             block, scale = clip.open_last_block(tokens), clip.logit_scale.exp()
-            features = _widen(block.features)
+            features = block.features
         images, classes = present_pairs(labels)
         ranks = labels.cumsum(dim=1)[images, classes] - 1
         gradients = differentiate_scores(features[images], text_features, scale, labels[images], classes, softmax)
         weights = PullPairs.apply(gradients, block, images, ranks)
-        cams = weigh_activations(_widen(block.activations), weights, images, ranks)
+        cams = weigh_activations(block.activations, weights, images, ranks)
         return compute_logits(features, text_features, scale), cams
 
 
@@ -186,8 +186,7 @@ def weigh_activations(
     """Sum the channels of each pair's image, weighted, without copying activations per pair."""
     slots = int(ranks.max()) + 1 if len(ranks) else 1
     placed = weights.new_zeros(len(activations), slots, weights.shape[1]).index_put((images, ranks), weights)
-    with torch.autocast(activations.device.type, enabled=False):
-        return (placed @ activations.transpose(1, 2))[images, ranks]
+    return multiply(placed, activations.transpose(1, 2))[images, ranks]
 
 
 def _join_background(logits: Float[Tensor, "B T"], labels: Bool[Tensor, "B C"]) -> Bool[Tensor, "B T"]:
@@ -203,11 +202,6 @@ def _softmax_where(logits: Float[Tensor, "B T"], chosen: Bool[Tensor, "B T"]) ->
 def _softmax_where_released(logits: Float[Tensor, "B T"], chosen: Bool[Tensor, "B T"]) -> Float[Tensor, "B T"]:
     exponentials = (logits - logits.amax(dim=1, keepdim=True)).exp() * chosen
     return exponentials / (exponentials.sum(dim=1, keepdim=True) + 1e-5)
-
-
-def _widen(x: Tensor) -> Tensor:
-    """Leave half precision."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def _leave_inference(x: Any) -> Any:

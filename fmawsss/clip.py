@@ -25,6 +25,7 @@ from fmawsss.blocks import (
 )
 from fmawsss.last_block import LastBlock, open_last_block
 from fmawsss.packing import Packing
+from fmawsss.precision import multiply
 from fmawsss.weights import load_open_clip, open_clip_tokenizer
 
 __all__ = ["FixedPositionClip", "FrozenClip", "ImageTokens", "load_open_clip", "open_clip_tokenizer"]
@@ -121,11 +122,11 @@ class FrozenClip(nn.Module):
         """Run the last block, average the valid patches and project; a graph runs through `activations` when given."""
         patches = self._run_last_block(tokens, activations)[:, 1:]
         valid = tokens.valid[..., None].to(patches.dtype)
-        return ((patches * valid).sum(dim=1) / valid.sum(dim=1).clamp_min(1)) @ self.clip.visual.proj
+        return multiply((patches * valid).sum(dim=1) / valid.sum(dim=1).clamp_min(1), self.clip.visual.proj)
 
     def project_tokens(self, tokens: ImageTokens) -> Float[Tensor, "B L E"]:
         """Run the last block and project every token, the class token first; nothing is averaged."""
-        return self._run_last_block(tokens, None) @ self.clip.visual.proj
+        return multiply(self._run_last_block(tokens, None), self.clip.visual.proj)
 
     def open_last_block(self, tokens: ImageTokens) -> LastBlock:
         """Run the last block so that its derivatives can be taken without a graph."""
@@ -204,7 +205,7 @@ class FrozenClip(nn.Module):
         features = self.clip.ln_final(transform(blocks[-1], tokens.flatten(0, 1).index_select(0, ends)))
         if projection is None:
             return features
-        return projection(features) if isinstance(projection, nn.Linear) else features @ projection
+        return projection(features) if isinstance(projection, nn.Linear) else multiply(features, projection)
 
     def _measure_grid(self, images: Float[Tensor, "B 3 H W"]) -> tuple[int, int]:
         height, width = images.shape[-2:]

@@ -17,6 +17,7 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor
 
 from fmawsss.blocks import Block, merge_heads, project_heads, show_keys, split_heads, weigh_keys
+from fmawsss.precision import multiply
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class LastBlock:
         """Mean over the valid patches of ln_post, projected (METHOD 2)."""
         norm = self.visual.ln_post
         pooled = (self.outer * self.valid).sum(dim=1) / self._count()
-        return (pooled * norm.weight + norm.bias) @ self.visual.proj
+        return multiply(pooled * norm.weight + norm.bias, self.visual.proj)
 
     def take(self, images: Int[Tensor, "R"]) -> LastBlock:
         """Select images in ascending order; all of them cost no copy."""

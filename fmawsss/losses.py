@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 
+from fmawsss.precision import widen
+
 Share = Callable[[Tensor], Tensor]
 IGNORED = 255
 
@@ -174,7 +176,7 @@ class CamActivationLoss:
 
 def resize_cams(cams: Float[Tensor, "P h w"], size: tuple[int, int]) -> Float[Tensor, "P H W"]:
     """Resize CAMs bilinearly (align_corners false), never in half precision."""
-    cams = cams.float() if cams.dtype in (torch.float16, torch.bfloat16) else cams
+    cams = widen(cams)
     if tuple(cams.shape[1:]) == size:
         return cams
     return F.interpolate(cams[:, None], size, mode="bilinear", align_corners=False)[:, 0]

@@ -32,7 +32,7 @@ class Superpixels:
     point: Float64[Tensor, "M 2"]  # x, y of the prompt, in pixels
     crop: Int64[Tensor, "M 4"]  # x, y, width, height of the crop that the mask was found in
     counts: Int32[Tensor, "R"]
-    offsets: Int64[Tensor, "M+1"]
+    offsets: Int64[Tensor, "O"]
 
     @classmethod
     def empty(cls, size: tuple[int, int]) -> Superpixels:
@@ -64,7 +64,7 @@ class Superpixels:
         return owner[inside], starts[inside], stops[inside]
 
 
-def encode_masks(masks: Bool[Tensor, "M H W"]) -> tuple[Int32[Tensor, "R"], Int64[Tensor, "M+1"]]:
+def encode_masks(masks: Bool[Tensor, "M H W"]) -> tuple[Int32[Tensor, "R"], Int64[Tensor, "O"]]:
     """Code masks as run lengths: `(counts, offsets)` of `Superpixels`, on the CPU."""
     pixels = masks.shape[1] * masks.shape[2]
     flat = np.ascontiguousarray(masks.cpu().numpy().transpose(0, 2, 1)).reshape(len(masks), pixels)
@@ -84,7 +84,7 @@ def encode_masks(masks: Bool[Tensor, "M H W"]) -> tuple[Int32[Tensor, "R"], Int6
     return torch.from_numpy(np.diff(ends, prepend=0).astype(np.int32)), torch.from_numpy(offsets)
 
 
-def encode_packed(bits: UInt8[Tensor, "M Z"], size: tuple[int, int]) -> tuple[Int32[Tensor, "R"], Int64[Tensor, "M+1"]]:
+def encode_packed(bits: UInt8[Tensor, "M Z"], size: tuple[int, int]) -> tuple[Int32[Tensor, "R"], Int64[Tensor, "O"]]:
     """Code masks packed by `pack_masks` as `encode_masks` does, without unpacking all of them at once."""
     rows = max(1, CHUNK_PIXELS // (size[0] * size[1]))
     parts = [encode_masks(unpack_masks(chunk, size)) for chunk in bits.split(rows)]
@@ -93,7 +93,7 @@ def encode_packed(bits: UInt8[Tensor, "M Z"], size: tuple[int, int]) -> tuple[In
 
 
 def decode_masks(
-    counts: Int32[Tensor, "R"], offsets: Int64[Tensor, "M+1"], size: tuple[int, int]
+    counts: Int32[Tensor, "R"], offsets: Int64[Tensor, "O"], size: tuple[int, int]
 ) -> Bool[Tensor, "M H W"]:
     """Undo `encode_masks` for an image of `size` (height, width)."""
     height, width = size
@@ -133,7 +133,7 @@ def choose_rock_sand_water(
 
 
 def _number_runs(
-    counts: Int32[Tensor, "R"], offsets: Int64[Tensor, "M+1"]
+    counts: Int32[Tensor, "R"], offsets: Int64[Tensor, "O"]
 ) -> tuple[Int64[Tensor, "R"], Bool[Tensor, "R"]]:
     """Tell each run which mask it belongs to, and whether it lies inside that mask."""
     owner = torch.repeat_interleave(torch.arange(len(offsets) - 1), offsets.diff())

@@ -16,7 +16,9 @@ from datamodules.sample import Batch
 from fmawsss.affinity import AffinityRefiner, NoRefinement
 from fmawsss.cam import compute_cams
 from fmawsss.clip import FrozenClip, ImageTokens
-from fmawsss.seeding import Seed
+from fmawsss.metrics import SegmentationMetric
+from fmawsss.scores import BackgroundPower, resize_then_score
+from fmawsss.seeding import CamSeeder, Seed
 from fmawsss.superpixels import Superpixels
 
 Softmax = Callable[[Tensor, Tensor], Tensor]
@@ -77,6 +79,7 @@ class PromptModule(L.LightningModule, ABC):
         softmax: Softmax,
         loss: Callable[..., Any],
         seeding: SeedMaker,
+        val_powers: Sequence[float],
         optimizer: Callable[..., torch.optim.Optimizer],
         scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler],
     ) -> None:
@@ -87,6 +90,8 @@ class PromptModule(L.LightningModule, ABC):
         self.softmax = softmax
         self.loss = loss
         self.seeding = seeding
+        self.seeders = {power: CamSeeder(resize_then_score, BackgroundPower(power), crf=None) for power in val_powers}
+        self.metrics = nn.ModuleList(SegmentationMetric(("background", *classes)) for _ in val_powers)
         self.optimizer = optimizer
         self.scheduler = scheduler
         self._text_features: Tensor | None = None
@@ -114,6 +119,25 @@ class PromptModule(L.LightningModule, ABC):
             "lr_scheduler": {"scheduler": self.scheduler(optimizer), "interval": "step"},
         }
 
+    def on_validation_epoch_start(self) -> None:
+        """Encode the prompts as they are now."""
+        self.on_predict_start()
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        """Score plain CAM seeds for a grid of background powers; nothing is chosen by them (METHOD 8)."""
+        assert batch.truths is not None
+        cams, _ = self._predict_cams(batch, attention_blocks=0)
+        for image, truth in enumerate(batch.truths):
+            classes = batch.labels[image].nonzero().flatten()
+            for seeder, metric in zip(self.seeders.values(), self.metrics, strict=True):
+                metric.update(seeder(cams[image], classes, None, tuple(truth.shape)).labels, truth)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the mIoU of each power over the whole split."""
+        for power, metric in zip(self.seeders, self.metrics, strict=True):
+            self.log(f"val/miou_power_{power:g}", metric.compute().miou, prog_bar=True)
+            metric.reset()
+
     def on_predict_start(self) -> None:
         """Encode the prompts once for the whole run."""
         with torch.no_grad():
@@ -121,11 +145,15 @@ class PromptModule(L.LightningModule, ABC):
 
     def predict_step(self, batch: Batch, batch_index: int = 0) -> list[SeedPrediction]:
         """Turn images into seeds, in one pass: tokens → CAM → CAA → seeds."""
-        assert self._text_features is not None
-        tokens = self.clip.encode_images(batch.images, batch.padding, self.seeding.refine.attention_blocks)
+        cams, tokens = self._predict_cams(batch, self.seeding.refine.attention_blocks)
+        return [self._predict_image(batch, index, tokens, part) for index, part in enumerate(cams)]
+
+    def _predict_cams(self, batch: Batch, attention_blocks: int) -> tuple[list[Tensor], ImageTokens]:
+        """Compute the CAMs of the present classes of each image, (P, h, w) each."""
+        assert self._text_features is not None, "encode the prompts first"
+        tokens = self.clip.encode_images(batch.images, batch.padding, attention_blocks)
         _, cams = compute_cams(self.clip, tokens, self._text_features, batch.labels, self.softmax)
-        parts = cams.detach().split(batch.labels.sum(dim=1).tolist())
-        return [self._predict_image(batch, index, tokens, part) for index, part in enumerate(parts)]
+        return list(cams.detach().split(batch.labels.sum(dim=1).tolist())), tokens
 
     def _predict_image(
         self, batch: Batch, index: int, tokens: ImageTokens, cams: Float[Tensor, "P h w"]

@@ -23,7 +23,7 @@ from fmawsss.tiny.pretrain_sam import pretrain_sam
 
 Training = Callable[[Path, int, float, torch.device], dict[str, float]]
 TRAININGS: dict[str, Training] = {"clip": pretrain_clip, "sam": pretrain_sam}
-# Large pages, and large blocks kept instead of given back: a tenth faster on CPU.
+# Large pages, and large blocks kept instead of given back to the system after every step.
 MALLOC_SETTINGS = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4294967296:glibc.malloc.trim_threshold=8589934592"
 log = logging.getLogger(__name__)
 
