@@ -32,7 +32,7 @@ logger = logging.getLogger("fmawsss")
 INCIDENTAL = {"root", "folder", "workers", "predict_batch_size", "points_per_batch", "superpixels", "seeds"}
 
 
-@hydra.main(version_base=None, config_path="conf", config_name="infer")
+@hydra.main(version_base=None, config_path=str(Path(__file__).parent / "conf"), config_name="infer")
 def main(cfg: DictConfig) -> float | None:
     """Apply the chosen stage; return the mIoU of its product, so that sweeps can maximise it."""
     prepare_run(cfg)
@@ -53,6 +53,7 @@ def prepare_run(cfg: DictConfig) -> None:
         "ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated"
     )  # Lightning 2.6 on torch 2.15
     warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")  # a frozen CLIP stays in it
+    warnings.filterwarnings("ignore", r"Checkpoint directory .* exists and is not empty")  # an unfinished training
     warnings.filterwarnings("ignore", r"The '\w+_dataloader' does not have many workers")  # chosen in YAML
     warnings.filterwarnings("ignore", r"Total length of `list` across ranks is zero")  # no validation split, none asked
 
@@ -100,7 +101,7 @@ def build_trainer(
 def apply_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -> dict[str, SegmentationScores]:
     """Make the stage's product for each image of the split that lacks it; score it where ground truth is known."""
     product = describe_product(cfg, stage, module)
-    start_product(product, cfg.overwrite)
+    start_product(product, cfg.overwrite, Path(cfg.paths.work) / "pictures" / f"{stage.stage}.png")
     journal = ScoreJournal(product.path)
     writers = [*build_writers(cfg, stage), journal]
     datamodule = open_data(cfg, stage, "predict", done=lambda name: all(writer.has(name) for writer in writers))
@@ -204,8 +205,10 @@ def start_product(product: Product, overwrite: bool, *beside: Path) -> None:
     if not product.open(overwrite):
         return
     remove_journal(product.path)
-    for folder in beside:
-        shutil.rmtree(folder, ignore_errors=True)
+    for path in beside:
+        if path.is_dir():
+            shutil.rmtree(path)
+        path.unlink(missing_ok=True)
 
 
 @rank_zero_only

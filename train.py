@@ -13,7 +13,6 @@ from hydra.utils import instantiate
 from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig
 
-from callbacks.checkpoints import CheckpointCarrier
 from callbacks.scores import show_scores
 from fmawsss.metrics import SegmentationScores
 from fmawsss.products import Product, read_fingerprint
@@ -34,7 +33,7 @@ from infer import (
 logger = logging.getLogger("fmawsss")
 
 
-@hydra.main(version_base=None, config_path="conf", config_name="train")
+@hydra.main(version_base=None, config_path=str(Path(__file__).parent / "conf"), config_name="train")
 def main(cfg: DictConfig) -> float | None:
     """Run the chosen stage, or every stage of the pipeline; return the last score, so that sweeps can maximise it."""
     prepare_run(cfg)
@@ -75,9 +74,10 @@ def learn_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -
         steps, "step_{step:06d}", auto_insert_metric_name=False, every_n_train_steps=stage.save_every, save_top_k=-1
     )
     loggers = [build(name=stage.stage) for build in instantiate(cfg.logger).values()]
-    carrier = CheckpointCarrier(plain(stage.get("carried", {})))
+    if "carried" in stage:
+        module.carried = plain(stage.carried)
     settings = {**plain(stage.loop), **validate_every(stage), "logger": loggers or False}
-    trainer = build_trainer(cfg, stage, [saver, carrier], settings)
+    trainer = build_trainer(cfg, stage, [saver], settings)
     trainer.fit(module, datamodule, ckpt_path=find_last_step(steps))
     trainer.save_checkpoint(product.path, weights_only=True)
     finish_product(product, split, inputs)

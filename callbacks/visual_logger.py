@@ -55,8 +55,9 @@ class VisualLogger(L.Callback):
                 self.rows.append([(prediction.name, image), *self._draw(prediction, pl_module.classes, image), *truth])
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write the picture, on the first process."""
-        if not self.rows or not trainer.is_global_zero:
+        """Write the picture, on the first process; one that shows more stays."""
+        full = len(self.rows) == self.images
+        if not self.rows or not trainer.is_global_zero or (self.path.exists() and not full):
             return
         panel = draw_panel(self.rows, SIDE)
         legend = draw_legend(("background", *pl_module.classes), self.palette, panel.shape[1])

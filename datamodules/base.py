@@ -22,6 +22,7 @@ from datamodules.choosing import (
     name_splits,
     require_files,
     require_truths,
+    spread_choice,
 )
 from datamodules.labels import LabelReader, Labels, LabelSource, keep_image_labels
 from datamodules.loading import (
@@ -55,6 +56,7 @@ class SegmentationDataModule(L.LightningDataModule):
     seed: order and augmentation of training images.
     shots: train on this many images per class; None takes all.
     augment, crop_labels: the training view of an image, and which labels it keeps.
+    val_images: validate on this many images, spread evenly over the split; None takes all.
     resize, val_resize: network size of whole images in prediction and validation; None validates as it predicts.
     image_mean, image_std: normalisation of the network.
     seeds, superpixels: folders of `<name>.png` for training and of `<name>.npz` for prediction; None reads none.
@@ -82,6 +84,7 @@ class SegmentationDataModule(L.LightningDataModule):
     augment: Augment | None = None
     crop_labels: CropLabels = keep_image_labels
     val_resize: Resize | None = None
+    val_images: int | None = None
     seeds: Path | str | None = None
     superpixels: Path | str | None = None
     truths: bool = False
@@ -186,7 +189,7 @@ class SegmentationDataModule(L.LightningDataModule):
         """Load the images of `val_split` with their truths; nothing without such a split."""
         if self.val_split is None:
             return []
-        records = self.read_records(self.val_split)
+        records = spread_choice(self.read_records(self.val_split), self.val_images)
         return self._load_whole(records, self.val_resize or self.resize, truths=True, superpixels=None, originals=False)
 
     def predict_dataloader(self) -> DataLoader[Batch]:

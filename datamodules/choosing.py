@@ -101,6 +101,17 @@ def choose_shots(records: Records, shots: int, classes: Sequence[str], seed: int
     return [records[index] for index in sorted(chosen)]
 
 
+def spread_choice(records: Records, count: int | None) -> Records:
+    """Choose `count` records at even distances; None, or a count that is not smaller than theirs, takes all.
+
+    >>> spread_choice(list(range(10)), 4)
+    [0, 2, 5, 7]
+    """
+    if count is None or count >= len(records):
+        return records
+    return [records[index * len(records) // count] for index in range(count)]
+
+
 def group_by_size(records: Records, resize: Resize, batch_size: int) -> list[Records]:
     """Split images into batches of one network size, so that none needs padding; singly, they keep their order."""
     if batch_size == 1:

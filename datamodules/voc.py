@@ -10,7 +10,10 @@ from datamodules.base import SegmentationDataModule
 from datamodules.images import index_images, list_stems, strip_suffix
 from datamodules.sample import ImageRecord
 
-PREPARE = "run `python infer.py task=prepare`, or set dataset.root to the folder that holds it"
+PREPARE = (
+    "unpack VOCtrainval_11-May-2012.tar (http://host.robots.ox.ac.uk/pascal/VOC/voc2012/) and, for trainaug, the SBD masks "
+    "and list in VOC's layout, then set dataset.root=…/VOCdevkit/VOC2012"
+)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

@@ -40,7 +40,7 @@ def _walk(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, Mapping) and (value or not prefix):
         for key in value:
             yield from _walk(f"{prefix}.{key}" if prefix else str(key), value[key])
-    elif isinstance(value, Sequence) and not isinstance(value, str) and value:
+    elif isinstance(value, Sequence) and not isinstance(value, str | bytes) and value:
         for index, item in enumerate(value):
             yield from _walk(f"{prefix}.{index}", item)
     else:

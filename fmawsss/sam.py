@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float32, Int64, UInt8
 from segment_anything import sam_model_registry
 from segment_anything.modeling import Sam
 from segment_anything.utils.amg import build_all_layer_point_grids, generate_crop_boxes
@@ -77,21 +77,16 @@ class SuperpixelGenerator(nn.Module):
         self.crop_nms_thresh = crop_nms_thresh
         self.crop_overlap_ratio = crop_overlap_ratio
         self.min_mask_region_area = min_mask_region_area
-        self.nms_offsets = torch.tensor(nms_offsets)
+        self.nms_offsets = _collect_offsets("nms_offsets", nms_offsets)
         self.recall_threshold = recall_threshold
         self.thresholds = LevelThresholds(
             pred_iou_thresh,
-            torch.tensor(iou_offsets),
+            _collect_offsets("iou_offsets", iou_offsets),
             stability_score_thresh,
             stability_score_offset,
-            torch.tensor(stability_offsets),
+            _collect_offsets("stability_offsets", stability_offsets),
         )
-        if points_per_side < crop_n_points_downscale_factor**crop_n_layers:
-            raise ValueError(
-                f"points_per_side={points_per_side} leaves no point in crop layer {crop_n_layers}: raise it, or lower "
-                f"crop_n_layers or crop_n_points_downscale_factor={crop_n_points_downscale_factor}"
-            )
-        self.grids = build_all_layer_point_grids(points_per_side, crop_n_layers, crop_n_points_downscale_factor)
+        self.grids = build_grids(points_per_side, crop_n_layers, crop_n_points_downscale_factor)
 
     @torch.no_grad()
     def generate(self, image: UInt8[np.ndarray, "H W 3"]) -> Superpixels:
@@ -128,6 +123,16 @@ class SuperpixelGenerator(nn.Module):
         return suppress_doubles(masks, masks.predicted_iou + self.nms_offsets[masks.level.int()], self.box_nms_thresh)
 
 
+def build_grids(points_per_side: int, layers: int, downscale: int) -> list[np.ndarray]:
+    """Lay SAM's grids of points, in shares of a crop's sides, for the image and for each layer of crops."""
+    if points_per_side < downscale**layers:
+        raise ValueError(
+            f"points_per_side={points_per_side} leaves no point in crop layer {layers}: raise it, or lower "
+            f"crop_n_layers or crop_n_points_downscale_factor={downscale}"
+        )
+    return build_all_layer_point_grids(points_per_side, layers, downscale)
+
+
 def record_superpixels(masks: Candidates, size: tuple[int, int]) -> Superpixels:
     """Turn the chosen masks of an image of `size` (height, width) into its record."""
     if len(masks) == 0:
@@ -145,6 +150,12 @@ def record_superpixels(masks: Candidates, size: tuple[int, int]) -> Superpixels:
         counts=counts,
         offsets=offsets,
     )
+
+
+def _collect_offsets(name: str, offsets: Sequence[float]) -> Float32[Tensor, "3"]:
+    if len(offsets) != 3:
+        raise ValueError(f"{name}={list(offsets)}: expected three numbers, for subpart, part and whole")
+    return torch.tensor(list(offsets), dtype=torch.float32)
 
 
 def _measure_boxes(corners: Int64[Tensor, "M 4"]) -> Int64[Tensor, "M 4"]:

@@ -128,7 +128,7 @@ def write_palette_png(
 ) -> None:
     """Write a class mask as an indexed PNG, shown in the palette's colours."""
     image = Image.fromarray(np.ascontiguousarray(mask))
-    image.putpalette(np.asarray(palette).tobytes())
+    image.putpalette(np.asarray(palette).tobytes().ljust(768, b"\0"))  # a shorter one would cut the indices' bits
     with replace_file(path) as temporary:
         image.save(temporary, format="png", compress_level=3)
 
@@ -179,7 +179,7 @@ def _write_archive(path: Path, kind: str, version: int, arrays: Mapping[str, Any
 def _read_archive(path: Path, kind: str, version: int, released: str | None = None) -> dict[str, np.ndarray]:
     """Read all arrays of an npz after checking its kind and version; one that holds `released` needs neither."""
     try:
-        with np.load(_require_file(path), allow_pickle=False) as archive:
+        with _require_file(path).open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}  # an .npy has no `files`
     except FileNotFoundError:
         raise
@@ -213,9 +213,11 @@ def _build_superpixels(arrays: Mapping[str, np.ndarray]) -> Superpixels:
         raise ValueError(f"arrays of lengths {sorted(lengths)} for {masks} masks")
     if int(offsets[0]) != 0 or int(offsets[-1]) != len(counts) or (offsets.diff() < 1).any() or (counts < 0).any():
         raise ValueError("run lengths that do not belong to the masks")
-    filled = torch.zeros(masks, dtype=torch.int64).index_add_(0, torch.repeat_interleave(offsets.diff()), counts.long())
-    if (filled != size[0] * size[1]).any():
-        raise ValueError(f"run lengths that do not fill an image of {size[0]} x {size[1]} pixels")
+    owner, position = torch.repeat_interleave(offsets.diff()), torch.arange(len(counts))
+    filled = torch.zeros(2, masks, dtype=torch.int64)
+    filled.index_put_(((position - offsets[owner]) % 2, owner), counts.long(), accumulate=True)
+    if (filled.sum(0) != size[0] * size[1]).any() or (filled[1] != record.area).any():
+        raise ValueError(f"run lengths that do not fill an image of {size[0]} x {size[1]} pixels, or other areas")
     return record
 
 

@@ -46,6 +46,7 @@ class NetworkModule(L.LightningModule):
         self.loss = loss
         self.optimizer = optimizer
         self.scheduler = scheduler
+        self.carried: dict[str, Any] = {}  # settings that a checkpoint brings along, to be applied without a config
         self.metric = SegmentationMetric(("background", *classes))
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
@@ -92,5 +93,6 @@ class NetworkModule(L.LightningModule):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Name the classes, so that the checkpoint alone says what its masks mean."""
+        """Add the classes and the carried settings, so that the checkpoint alone says what its masks mean."""
         checkpoint["classes"] = list(self.classes)
+        checkpoint["carried"] = self.carried

@@ -9,6 +9,6 @@ import torch
 from jaxtyping import install_import_hook
 
 # Every function of the package checks the shapes and types that its signature promises.
-install_import_hook("fmawsss", "beartype.beartype")
+install_import_hook("fmawsss", "type_checker.check")
 
 torch.set_num_threads(1)

@@ -79,10 +79,9 @@ def test_a_prompt_checkpoint_holds_the_contexts_only(finished):
 def test_seeds_hold_background_and_present_classes_only(finished):
     work, data = finished / "outputs/shapes", finished / "data/shapes-0"
     for path in (work / "seeds/fine").glob("*.png"):
-        seed = Image.open(path)
-        truth = np.array(Image.open(data / "SegmentationClass" / path.name))
-        assert seed.mode == "P"
-        assert set(np.unique(np.array(seed))) <= {0, *np.unique(truth)}
+        with Image.open(path) as seed, Image.open(data / "SegmentationClass" / path.name) as truth:
+            assert seed.mode == "P"
+            assert set(np.unique(np.array(seed))) <= {0, *np.unique(np.array(truth))}
 
 
 def test_running_again_changes_nothing(copied, monkeypatch):
@@ -99,8 +98,10 @@ def test_a_missing_file_is_made_again_alone(copied, monkeypatch):
     (work / "seeds/fine/train_00002.png").unlink()
     run(train.main, monkeypatch, *QUICK, *places(copied))
     after = snapshot(work)
-    changed = {name for name in before if name.startswith("seeds") and after[name][0] != before[name][0]}
-    assert changed == {"seeds/fine/train_00002.png", "seeds/fine.json"} or changed == {"seeds/fine/train_00002.png"}
+    changed = {
+        name for name in before if after[name][0] != before[name][0] and name.endswith((".png", ".npz", ".ckpt"))
+    }
+    assert changed == {"seeds/fine/train_00002.png"}
     assert after["seeds/fine/train_00002.png"][1] == before["seeds/fine/train_00002.png"][1]
 
 
@@ -120,7 +121,7 @@ def test_a_killed_training_goes_on_to_the_same_result(finished, tmp_path, monkey
     there = [f"data.superpixels={tmp_path}/superpixels"]
 
     run(train.main, monkeypatch, *task, *there, f"paths.outputs={tmp_path}/whole")
-    with pytest.raises(KeyboardInterrupt), pytest.MonkeyPatch.context() as patch:
+    with pytest.raises(SystemExit), pytest.MonkeyPatch.context() as patch:
         kill_after_steps(patch, 2)
         run(train.main, patch, *task, *there, f"paths.outputs={tmp_path}/killed")
     run(train.main, monkeypatch, *task, *there, f"paths.outputs={tmp_path}/killed")
@@ -156,7 +157,6 @@ def test_the_network_masks_a_folder_of_photos(finished, tmp_path, monkeypatch):
         infer.main, monkeypatch, "task=network", "dataset=folder", f"dataset.root={photos}", *places(finished),
         f"paths.work={tmp_path}/out",
     )  # fmt: skip
-    mask = Image.open(tmp_path / "out/masks/été.png")
-    assert mask.mode == "P"
-    assert mask.size == (101, 70)
-    assert Image.open(tmp_path / "out/overlays/b.png").size == (32, 64)
+    with Image.open(tmp_path / "out/masks/été.png") as mask, Image.open(tmp_path / "out/overlays/b.png") as overlay:
+        assert (mask.mode, mask.size) == ("P", (101, 70))
+        assert overlay.size == (32, 64)

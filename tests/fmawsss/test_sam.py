@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from segment_anything import SamAutomaticMaskGenerator, SamPredictor
+from golden_sam import BlobPredictor, golden_sam
+from golden_tools import assert_close, load_case
+from segment_anything import SamAutomaticMaskGenerator
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
-from torch import Tensor, nn
+from torch import Tensor
 
-from fmawsss import downloads, sam_thresholds
-from fmawsss.sam import SuperpixelGenerator, load_sam
+from fmawsss import sam_thresholds
+from fmawsss.sam import SuperpixelGenerator
 from fmawsss.sam_points import Frame, SamPoints
 from fmawsss.superpixels import Superpixels
 from fmawsss.tiny.models import tiny_sam
-from golden_tools import assert_close, load_case
 
 NO_OFFSETS = {"iou_offsets": (0.0, 0.0, 0.0), "nms_offsets": (0.0, 0.0, 0.0), "stability_offsets": (0.0, 0.0, 0.0)}
 OFFICIAL = {
@@ -44,20 +44,6 @@ RELEASED_NAMES = {
 
 
 @cache
-def golden_sam() -> Sam:
-    weights, meta = load_case("case8_sam/tiny_sam_state_dict")
-    config = meta["config"]
-    encoder = ImageEncoderViT(**{**config["image_encoder"], "norm_layer": partial(nn.LayerNorm, eps=1e-6)})
-    decoder = config["mask_decoder"]
-    transformer = TwoWayTransformer(**decoder["transformer"])
-    sam = Sam(
-        encoder, PromptEncoder(**config["prompt_encoder"]), MaskDecoder(**{**decoder, "transformer": transformer})
-    )
-    sam.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in weights.items()})
-    return sam.eval()
-
-
-@cache
 def random_sam(seed: int = 0, side: int = 64) -> Sam:
     """Make a SAM of random weights."""
     generator = torch.Generator().manual_seed(seed)
@@ -69,54 +55,6 @@ def random_sam(seed: int = 0, side: int = 64) -> Sam:
         parameter.data = torch.randn(parameter.shape, generator=generator) * 0.3
     sam.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix.normal_(generator=generator)
     return sam.eval()
-
-
-@dataclass
-class BlobCrop:
-    corner: tuple[int, int]
-    size: tuple[int, int]
-
-
-@dataclass
-class BlobAnswer:
-    iou: Tensor
-    logits: Tensor
-
-
-class BlobPredictor(nn.Module):
-    """The analytic stand-in for SAM that the `blob_*` vectors were made with."""
-
-    mask_threshold = 0.0
-
-    def encode_crop(self, image: np.ndarray, frame: Frame) -> BlobCrop:
-        left, top, right, bottom = frame.box
-        return BlobCrop((left, top), (bottom - top, right - left))
-
-    def answer_points(self, crop: BlobCrop, points: np.ndarray) -> BlobAnswer:
-        corner = np.array(crop.corner, dtype=np.float64)
-        place = points + corner
-        middle = np.round(place / 20) * 20
-        level = np.arange(3)
-        wave = 2 * level + (0.37 * middle[:, 0] + 0.91 * middle[:, 1])[:, None]
-        iou = 0.8 + 0.12 * np.sin(wave) + 0.02 * np.sin(place[:, :1])
-        logits = np.stack([self.draw_level(crop, place, middle, k) for k in level], axis=1)
-        return BlobAnswer(torch.from_numpy(iou.astype(np.float32)), torch.from_numpy(logits.astype(np.float32)))
-
-    def draw_level(self, crop: BlobCrop, place: np.ndarray, middle: np.ndarray, k: int) -> np.ndarray:
-        y, x = np.mgrid[: crop.size[0], : crop.size[1]].astype(np.float64)
-        radius = [5, 9, 17][k] * (1 + 0.35 * np.sin(0.7 * middle[:, 0] + 1.3 * middle[:, 1] + k))
-        height = 60 + 40 * np.cos(0.2 * place[:, 0])
-        dx, dy = (d - (m - c)[:, None, None] for d, m, c in zip((x, y), middle.T, crop.corner, strict=True))
-        logits = height[:, None, None] * (1 - (dx**2 + 1.5 * dy**2) / radius[:, None, None] ** 2)
-        island = (dx - 12 * (k + 1)) ** 2 + (dy + 5) ** 2 < 2.5**2
-        logits = np.where(island, np.maximum(logits, 4), logits)
-        return np.where((dx**2 + dy**2 < 1.6**2) & (k >= 1), -4.0, logits)
-
-    def draw_masks(self, answer: BlobAnswer, wanted: Tensor) -> Tensor:
-        return answer.logits[wanted]
-
-    def enlarge_masks(self, crop: BlobCrop, logits: Tensor) -> Tensor:
-        return logits
 
 
 def build_golden(name: str, params: dict[str, Any]) -> SuperpixelGenerator:
@@ -131,8 +69,10 @@ def build_golden(name: str, params: dict[str, Any]) -> SuperpixelGenerator:
 
 @pytest.mark.parametrize(
     "name",
-    ["blob_fma", "blob_fma_c0", "blob_fma_lowered", "blob_official_default", "blob_ssa_default"]
-    + ["sam_empty", "sam_empty_c0", "sam_fma_c0", "sam_official_default", "sam_official_nothresh"],
+    [
+        *("blob_fma", "blob_fma_c0", "blob_fma_lowered", "blob_official_default", "blob_ssa_default"),
+        *("sam_empty", "sam_empty_c0", "sam_fma_c0", "sam_official_default", "sam_official_nothresh"),
+    ],
 )
 def test_generation_equals_the_golden_vectors(name: str) -> None:
     arrays, meta = load_case(f"case8_sam/{name}")
@@ -197,7 +137,7 @@ LOOSE = {"pred_iou_thresh": 0.3, "stability_score_thresh": 0.4}
     ("sam", "size", "settings", "at_least"),
     [
         (tiny_sam, (112, 112), LOOSE, 10),
-        (tiny_sam, (150, 97), {**LOOSE, "crop_n_layers": 1, "crop_n_points_downscale_factor": 2}, 10),
+        (tiny_sam, (130, 97), {**LOOSE, "crop_n_layers": 1, "crop_n_points_downscale_factor": 4}, 10),
         (tiny_sam, (80, 201), {**LOOSE, "crop_n_layers": 1, "min_mask_region_area": 40, "points_per_side": 8}, 5),
         (tiny_sam, (90, 75), {**LOOSE, "crop_n_layers": 2, "crop_nms_thresh": 0.5, "points_per_side": 4}, 5),
         (tiny_sam, (60, 45), {**LOOSE, "points_per_side": 5, "points_per_batch": 3}, 5),
@@ -216,3 +156,94 @@ def test_without_offsets_and_filter_it_is_sam(
     found = SuperpixelGenerator(sam(), **settings, **NO_OFFSETS, recall_threshold=None).generate(image)
     assert len(expected) >= at_least
     check_equal(found, expected)
+
+
+def test_masks_are_enlarged_in_bounded_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = OFFICIAL | LOOSE | NO_OFFSETS | {"points_per_side": 6, "recall_threshold": None}
+    generator, image, sizes = SuperpixelGenerator(tiny_sam(), **settings), draw_image(90, 112), []
+    whole = generator.generate(image)
+    enlarge = generator.predictor.enlarge_masks
+
+    def watch(crop: Any, logits: Tensor) -> Tensor:
+        sizes.append(len(logits))
+        return enlarge(crop, logits)
+
+    monkeypatch.setattr(generator.predictor, "enlarge_masks", watch)
+    monkeypatch.setattr(sam_thresholds, "CHUNK_PIXELS", 5 * sam_thresholds.SAM_PIXELS)
+    chunked = generator.generate(image)
+    assert max(sizes) == 5
+    assert torch.equal(whole.counts, chunked.counts)
+
+
+def test_only_masks_that_can_pass_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = OFFICIAL | {"pred_iou_thresh": 1.0, "stability_score_thresh": 0.0, "points_per_side": 4}
+    offsets = NO_OFFSETS | {"iou_offsets": (0.0, 0.0, 1.0)}
+    generator, drawn = SuperpixelGenerator(tiny_sam(), **settings, **offsets, recall_threshold=None), []
+    draw = generator.predictor.draw_masks
+
+    def watch(answer: Any, wanted: Tensor) -> Tensor:
+        drawn.append(wanted.sum(0).tolist())
+        return draw(answer, wanted)
+
+    monkeypatch.setattr(generator.predictor, "draw_masks", watch)
+    found = generator.generate(draw_image(112, 112))
+    assert drawn == [[0, 0, 16]]
+    assert set(found.level.tolist()) == {2}
+
+
+def test_offsets_move_thresholds_and_ranks_but_not_scores() -> None:
+    settings = build_blobs(pred_iou_thresh=0.86, recall_threshold=None)
+    plain, ranked = (settings(nms_offsets=(0.0, 0.0, n)).generate(draw_image(100, 120)) for n in (0.0, 1.0))
+    assert plain.predicted_iou.tolist() == sorted(plain.predicted_iou.tolist(), reverse=True)
+    wholes = int((ranked.level == 2).sum())
+    assert (ranked.level[:wholes] == 2).all()
+    assert float(ranked.predicted_iou.max()) < 1
+    steady = settings(stability_offsets=(-1.0, 0.0, -1.0)).generate(draw_image(100, 120))
+    assert set(steady.level.tolist()) == {1}
+    assert float(steady.stability.min()) > 0.9
+    eager = settings(iou_offsets=(0.0, 1.0, 0.0)).generate(draw_image(100, 120))
+    assert (
+        float(eager.predicted_iou[eager.level == 1].min()) < 0.86 < float(eager.predicted_iou[eager.level == 0].min())
+    )
+
+
+def build_blobs(**fixed: Any) -> Callable[..., SuperpixelGenerator]:
+    """Prepare generators that ask the analytic predictor."""
+
+    def build(**settings: Any) -> SuperpixelGenerator:
+        generator = SuperpixelGenerator(golden_sam(), **(OFFICIAL | NO_OFFSETS | fixed | settings))
+        generator.predictor = BlobPredictor()
+        return generator
+
+    return build
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (3, 2), (2, 700), (112, 112)])
+@pytest.mark.parametrize("recall_threshold", [0.3, None])
+def test_an_image_without_masks_has_an_empty_record(size: tuple[int, int], recall_threshold: float | None) -> None:
+    settings = OFFICIAL | NO_OFFSETS | {"pred_iou_thresh": 9.0, "points_per_side": 4, "min_mask_region_area": 9}
+    settings |= {"crop_n_layers": 2, "recall_threshold": recall_threshold}
+    found = SuperpixelGenerator(tiny_sam(), **settings).generate(draw_image(*size))
+    assert len(found) == 0
+    assert found.size == size
+    assert found.masks().shape == (0, *size)
+
+
+def test_settings_and_images_that_make_no_sense_are_refused() -> None:
+    settings = OFFICIAL | NO_OFFSETS | {"recall_threshold": None}
+    with pytest.raises(ValueError, match="points_per_side=2 leaves no point in crop layer 1"):
+        SuperpixelGenerator(
+            tiny_sam(), **settings | {"points_per_side": 2, "crop_n_layers": 1, "crop_n_points_downscale_factor": 3}
+        )
+    with pytest.raises(ValueError, match=r"nms_offsets=\[0.0, 1.0\]: expected three numbers"):
+        SuperpixelGenerator(tiny_sam(), **settings | {"nms_offsets": (0.0, 1.0)})
+    generator = SuperpixelGenerator(tiny_sam(), **settings)
+    for image in (np.zeros((8, 8), np.uint8), np.zeros((8, 8, 4), np.uint8), np.zeros((8, 8, 3), np.float32)):
+        with pytest.raises((ValueError, TypeError)):
+            generator.generate(image)
+
+
+def test_the_generator_learns_nothing_and_leaves_no_graph() -> None:
+    generator = SuperpixelGenerator(tiny_sam(), **OFFICIAL | LOOSE | NO_OFFSETS | {"recall_threshold": 0.3}).train()
+    assert not any(parameter.requires_grad for parameter in generator.parameters())
+    assert not generator.generate(draw_image(50, 50)).predicted_iou.requires_grad

@@ -81,7 +81,6 @@ def test_seeds_of_a_batch_equal_seeds_one_by_one():
         assert torch.equal(prediction.seeds["caa"].labels, single.seeds["caa"].labels)
 
 
-
 def test_padding_changes_nothing():
     module = build("cls")
     module.on_predict_start()

@@ -1,0 +1,64 @@
+"""Published weights are found, fetched or asked for by name."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+from urllib.error import URLError
+
+import pytest
+import torch
+from segment_anything import sam_model_registry
+from segment_anything.modeling import Sam
+
+from fmawsss import downloads
+from fmawsss.sam import load_sam
+from fmawsss.tiny.models import SamArchitecture, build_sam
+
+SMALL = SamArchitecture(image_size=16, width=8, depth=1, heads=1, global_blocks=(), prompt_width=16, decoder_heads=1)
+
+
+def build_small() -> Sam:
+    return build_sam(SMALL)
+
+
+def test_official_checkpoints_are_loaded_from_their_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sam_model_registry, "vit_l", build_small)
+    weights = {name: torch.zeros_like(tensor) for name, tensor in build_small().state_dict().items()}
+    torch.save(weights, tmp_path / "sam_vit_l_0b3195.pth")
+    sam = load_sam("vit_l", str(tmp_path))
+    assert not sam.training
+    assert not any(tensor.any() for tensor in sam.state_dict().values())
+
+    torch.save({"weights": Path()}, tmp_path / "sam_vit_l_0b3195.pth")
+    with pytest.raises(ValueError, match=r"sam_vit_l_0b3195\.pth is no checkpoint of SAM vit_l"):
+        load_sam("vit_l", tmp_path)
+    with pytest.raises(ValueError, match="no SAM is called 'vit_x': choose one of vit_b, vit_l, vit_h"):
+        load_sam("vit_x", tmp_path)
+
+
+def test_without_network_the_error_names_address_and_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(url: str, timeout: float) -> None:
+        assert timeout <= 5
+        raise URLError("no network")
+
+    monkeypatch.setattr(downloads, "urlopen", fail)
+    message = r"weights/sam_vit_h_4b8939\.pth.*no network.*https://dl\.fbaipublicfiles\.com/segment_anything/sam_vit_h_"
+    with pytest.raises(FileNotFoundError, match=message):
+        load_sam("vit_h", tmp_path / "weights")
+
+
+def test_files_are_fetched_once_and_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, target = tmp_path / "source", tmp_path / "weights" / "file.pth"
+    source.write_bytes(b"weights")
+    assert downloads.fetch_file(target, source.as_uri()).read_bytes() == b"weights"
+    source.unlink()
+    assert downloads.fetch_file(target, source.as_uri()) == target
+
+    class Cut(BytesIO):
+        headers = {"Content-Length": "100"}  # noqa: RUF012
+
+    monkeypatch.setattr(downloads, "urlopen", lambda url, timeout: Cut(b"half"))
+    with pytest.raises(FileNotFoundError, match="the connection ended after 4 of 100 bytes"):
+        downloads.fetch_file(tmp_path / "other.pth", "http://some.where/other.pth")
+    assert [path.name for path in tmp_path.iterdir()] == ["weights"]

@@ -1,0 +1,289 @@
+"""Files come back as they were written; broken or foreign ones are refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fmawsss import storage
+from fmawsss.storage import (
+    Cams,
+    read_cams,
+    read_json,
+    read_mask,
+    read_superpixels,
+    replace_file,
+    write_bytes,
+    write_cams,
+    write_half_cams,
+    write_json,
+    write_palette_png,
+    write_png,
+    write_superpixels,
+)
+from fmawsss.superpixels import Superpixels, encode_masks
+
+PALETTE = np.random.default_rng(0).integers(0, 256, (256, 3)).astype(np.uint8)
+
+
+def make_superpixels() -> Superpixels:
+    masks = torch.rand(5, 12, 9, generator=torch.Generator().manual_seed(0)) > 0.5
+    counts, offsets = encode_masks(masks)
+    boxes, scores = torch.arange(20).view(5, 4), torch.linspace(0, 1, 5)
+    level, point = torch.arange(5).byte() % 3, torch.rand(5, 2).double()
+    return Superpixels((12, 9), level, masks.sum((1, 2)), boxes, scores, 1 - scores, point, boxes, counts, offsets)
+
+
+def make_cams() -> Cams:
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randn(2, 4, 6, generator=generator) * torch.tensor([1e-4, 30.0])[:, None, None]
+    return Cams(maps, torch.tensor([3, 7]), torch.rand(24, 24, generator=generator))
+
+
+@pytest.mark.parametrize("record", [make_superpixels(), Superpixels.empty((12, 9))], ids=["five", "none"])
+def test_superpixels_come_back(record: Superpixels, tmp_path: Path) -> None:
+    path = tmp_path / "new" / "image.npz"
+    write_superpixels(path, record, "abc")
+    for found in (read_superpixels(path), read_superpixels(path, "abc")):
+        assert found.size == (12, 9)
+        for name, value in list(vars(record).items())[1:]:
+            assert getattr(found, name).dtype == value.dtype
+            assert torch.equal(getattr(found, name), value)
+    assert [file.name for file in path.parent.iterdir()] == ["image.npz"]
+
+
+def test_superpixels_of_other_settings_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "image.npz"
+    write_superpixels(path, make_superpixels(), "abc")
+    with pytest.raises(
+        ValueError, match=r"image\.npz was made with other settings: .*abc, expected def.*overwrite=true"
+    ):
+        read_superpixels(path, "def")
+
+
+@pytest.mark.parametrize("keep", [0, 1, 30, 400, 0.5, 0.9, 0.999])
+@pytest.mark.parametrize("read", [read_superpixels, read_cams])
+def test_truncated_archives_are_refused(read: Callable[[Path], object], keep: float, tmp_path: Path) -> None:
+    path = tmp_path / "image.npz"
+    if read is read_superpixels:
+        write_superpixels(path, make_superpixels(), "abc")
+    else:
+        write_cams(path, make_cams(), "abc")
+    data = path.read_bytes()
+    path.write_bytes(data[: int(keep * len(data)) if isinstance(keep, float) else keep])
+    with pytest.raises(ValueError, match=r"image\.npz is broken or no npz archive .*delete it"):
+        read(path)
+
+
+@pytest.mark.parametrize("place", [0.3, 0.5, 0.6])
+def test_flipped_bytes_are_noticed(place: float, tmp_path: Path) -> None:
+    path = tmp_path / "image.npz"
+    write_cams(path, make_cams(), "abc")
+    data = bytearray(path.read_bytes())
+    data[int(place * len(data))] ^= 0xFF
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"image\.npz"):
+        read_cams(path)
+
+
+def test_missing_files_are_named(tmp_path: Path) -> None:
+    for read in (read_superpixels, read_cams, read_mask, read_json):
+        with pytest.raises(FileNotFoundError, match=r"nothing\.here"):
+            read(tmp_path / "nothing.here")
+
+
+def rewrite(path: Path, **changes: object) -> None:
+    with np.load(path) as archive:
+        arrays = {**archive, **changes}
+    np.savez(path, **{name: value for name, value in arrays.items() if value is not None})
+
+
+def test_other_versions_and_kinds_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "image.npz"
+    write_superpixels(path, make_superpixels(), "abc")
+    with pytest.raises(ValueError, match=r"'fmawsss superpixels' version 1, expected 'fmawsss cams' version 1"):
+        read_cams(path)
+    rewrite(path, version=np.array(2))
+    with pytest.raises(ValueError, match=r"version 2, expected 'fmawsss superpixels' version 1"):
+        read_superpixels(path)
+    np.savez(path, masks=np.zeros(3))
+    with pytest.raises(ValueError, match=r"holds 'None' version None, expected"):
+        read_superpixels(path)
+    with path.open("wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(ValueError, match="no npz archive"):
+        read_superpixels(path)
+
+
+def test_pickles_are_not_run(tmp_path: Path) -> None:
+    path = tmp_path / "image.npz"
+    np.savez(path, cam=np.array([{"code": 1}], dtype=object), fg_cls=np.zeros(1))
+    with pytest.raises(ValueError, match="allow_pickle"):
+        read_cams(path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"counts": None},
+        {"level": np.zeros(4, np.uint8)},
+        {"size": np.array([12, 10])},
+        {"size": np.array(12)},
+        {"offsets": np.zeros(6, np.int64)},
+        {"counts": np.full(400, -1, np.int32)},
+        {"area": np.full(5, 3)},
+    ],
+)
+def test_records_that_do_not_fit_together_are_refused(changes: dict[str, object], tmp_path: Path) -> None:
+    path = tmp_path / "image.npz"
+    write_superpixels(path, make_superpixels(), "abc")
+    rewrite(path, **changes)
+    with pytest.raises(ValueError, match=r"image\.npz holds no whole superpixel record"):
+        read_superpixels(path)
+
+
+def test_cams_come_back(tmp_path: Path) -> None:
+    cams, path = make_cams(), tmp_path / "image.npz"
+    write_cams(path, cams, "abc")
+    found = read_cams(path, "abc")
+    assert found.attention is not None
+    assert cams.attention is not None
+    assert torch.equal(found.maps, cams.maps)
+    assert torch.equal(found.classes, cams.classes)
+    assert torch.equal(found.attention, cams.attention)
+    with pytest.raises(ValueError, match="other settings"):
+        read_cams(path, "def")
+
+
+def test_half_cams_are_close_map_by_map(tmp_path: Path) -> None:
+    cams, path = make_cams(), tmp_path / "image.npz"
+    write_half_cams(path, cams, "abc")
+    found = read_cams(path)
+    assert found.maps.dtype == torch.float32
+    for left, right in zip(found.maps, cams.maps, strict=True):
+        torch.testing.assert_close(left, right, rtol=0, atol=float(right.abs().max()) / 2000)
+    torch.testing.assert_close(found.attention, cams.attention, rtol=0, atol=1e-3)
+    with np.load(path) as archive:
+        assert archive["cam"].dtype == np.float16
+        assert archive["cam_scale"].dtype == np.float32
+
+
+@pytest.mark.parametrize("write", [write_cams, write_half_cams])
+def test_images_without_classes_have_cams_too(write: Callable[[Path, Cams, str], None], tmp_path: Path) -> None:
+    path = tmp_path / "image.npz"
+    write(path, Cams(torch.zeros(0, 4, 6), torch.zeros(0).long(), None), "abc")
+    found = read_cams(path)
+    assert found.maps.shape == (0, 4, 6)
+    assert found.classes.shape == (0,)
+    assert found.attention is None
+
+
+def test_cams_of_the_released_code_are_read(tmp_path: Path) -> None:
+    path, maps = tmp_path / "image.npz", np.random.default_rng(0).normal(size=(2, 4, 6)).astype(np.float16)
+    np.savez(path, cam=maps, fg_cls=np.array([1, 5], np.uint8))
+    found = read_cams(path, "any fingerprint")
+    assert found.maps.tolist() == maps.astype(np.float32).tolist()
+    assert found.classes.tolist() == [1, 5]
+    np.savez(path, cam=maps, fg_cls=np.array([1, 5, 6]))
+    with pytest.raises(ValueError, match=r"shape \(2, 4, 6\), expected one map .* 3 classes"):
+        read_cams(path)
+    np.savez(path, fg_cls=np.array([1, 5, 6]))
+    with pytest.raises(ValueError, match="shape None"):
+        read_cams(path)
+
+
+def test_masks_are_indexed_pngs(tmp_path: Path) -> None:
+    path = tmp_path / "mask.png"
+    mask = np.random.default_rng(0).integers(0, 256, (13, 17)).astype(np.uint8)
+    for given, colours in ((mask, PALETTE), (torch.from_numpy(mask), torch.from_numpy(PALETTE))):
+        write_palette_png(path, given, colours)
+        assert np.array_equal(read_mask(path), mask)
+        with Image.open(path) as image:
+            assert image.mode == "P"
+            assert np.array_equal(np.asarray(image.convert("RGB")), PALETTE[mask])
+    Image.fromarray(mask).save(path)
+    assert np.array_equal(read_mask(path), mask)
+
+
+def test_short_palettes_keep_all_indices(tmp_path: Path) -> None:
+    mask = np.array([[0, 1, 2], [255, 1, 0]], np.uint8)
+    write_palette_png(tmp_path / "mask.png", mask, PALETTE[:3])
+    assert np.array_equal(read_mask(tmp_path / "mask.png"), mask)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_palettes_of_few_bits_are_read(bits: int, tmp_path: Path) -> None:
+    mask = np.random.default_rng(0).integers(0, 2**bits, (7, 5)).astype(np.uint8)
+    image = Image.fromarray(mask)
+    image.putpalette(PALETTE[: 2**bits].tobytes())
+    image.save(tmp_path / "mask.png", bits=bits)
+    assert np.array_equal(read_mask(tmp_path / "mask.png"), mask)
+
+
+@pytest.mark.parametrize(
+    ("image", "found"),
+    [
+        (Image.new("RGB", (4, 4)), "PNG of mode RGB with 8 bits"),
+        (Image.new("RGBA", (4, 4)), "mode RGBA"),
+        (Image.new("LA", (4, 4)), "mode LA"),
+        (Image.fromarray(np.zeros((4, 4), np.uint16)), "with 16 bits"),
+        (Image.new("1", (4, 4)), "with 1 bits"),
+    ],
+)
+def test_other_pictures_are_no_masks(image: Image.Image, found: str, tmp_path: Path) -> None:
+    image.save(tmp_path / "mask.png")
+    with pytest.raises(ValueError, match=rf"mask\.png is no class mask: expected an indexed.*found .*{found}"):
+        read_mask(tmp_path / "mask.png")
+
+
+def test_jpegs_and_broken_pngs_are_no_masks(tmp_path: Path) -> None:
+    path = tmp_path / "mask.png"
+    Image.new("L", (4, 4)).save(path, format="jpeg")
+    with pytest.raises(ValueError, match="JPEG of mode L"):
+        read_mask(path)
+    write_palette_png(path, np.random.default_rng(0).integers(0, 256, (64, 64)).astype(np.uint8), PALETTE)
+    data = path.read_bytes()
+    for keep in (0, 20, 60, len(data) // 2):
+        path.write_bytes(data[:keep])
+        with pytest.raises(ValueError, match=r"mask\.png cannot be read as a PNG mask"):
+            read_mask(path)
+
+
+def test_pictures_are_written(tmp_path: Path) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3)).astype(np.uint8)
+    write_png(tmp_path / "picture.png", picture)
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "picture.png")), picture)
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "image.npz"
+    write_bytes(path, b"old")
+
+    def fail(file: object, **arrays: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(storage.np, "savez_compressed", fail)
+    with pytest.raises(KeyboardInterrupt):
+        write_superpixels(path, make_superpixels(), "abc")
+    with pytest.raises(IsADirectoryError), replace_file(path) as temporary:
+        temporary.parent.write_bytes(temporary.write_bytes(b"new").to_bytes())
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_json_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "record.json"
+    write_json(path, {"name": "真", "values": [1, 2.5, None]})
+    assert read_json(path) == {"name": "真", "values": [1, 2.5, None]}
+    assert "真" in path.read_text(encoding="utf-8")
+    path.write_text('{"name": ')
+    with pytest.raises(ValueError, match=r"record\.json is no JSON"):
+        read_json(path)
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match=r"record\.json is no JSON"):
+        read_json(path)

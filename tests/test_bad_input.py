@@ -1,0 +1,122 @@
+"""Bad input fails at once, before anything is trained, and says which file, what was expected, and what to do."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from front_door import run
+from hydra.errors import InstantiationException
+from PIL import Image
+
+import infer
+import train
+from datamodules.shapes import describe_scene
+
+QUICK = ["dataset.train_images=4", "dataset.val_images=2", "module.generator.points_per_side=2"]
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """A folder with a drawn data set and its superpixels."""
+    folder = tmp_path_factory.mktemp("drawn")
+    with pytest.MonkeyPatch.context() as patch:
+        run(infer.main, patch, "task=superpixels", *QUICK, *places(folder))
+    return folder
+
+
+@pytest.fixture
+def tree(drawn, tmp_path) -> Path:
+    """A copy of it to spoil."""
+    shutil.copytree(drawn, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def places(folder: Path) -> list[str]:
+    return [f"paths.data={folder}/data", f"paths.outputs={folder}/outputs", "logger=none"]
+
+
+def train_cls(monkeypatch, folder: Path, *overrides: str) -> None:
+    overrides = ("task=cls", "dataset.train_images=4", "dataset.val_images=2", "loop.max_steps=1", *overrides)
+    run(train.main, monkeypatch, *overrides, *places(folder))
+
+
+def test_an_unknown_class_names_the_file(tree, monkeypatch):
+    annotation = tree / "data/shapes-0/Annotations/train_00001.xml"
+    annotation.write_text(describe_scene("train_00001", (112, 112), ["pentagon"]))
+    with pytest.raises(ValueError, match=r"train_00001\.xml[\s\S]*pentagon|pentagon[\s\S]*train_00001\.xml"):
+        train_cls(monkeypatch, tree)
+
+
+def test_a_missing_image_is_found_before_training(tree, monkeypatch):
+    (tree / "data/shapes-0/JPEGImages/train_00002.jpg").unlink()
+    with pytest.raises(FileNotFoundError, match=r"train_00002\.jpg"):
+        train_cls(monkeypatch, tree)
+
+
+def test_a_truncated_image_names_itself(tree, monkeypatch):
+    path = tree / "data/shapes-0/JPEGImages/train_00000.jpg"
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(ValueError, match=r"train_00000\.jpg"):
+        train_cls(monkeypatch, tree, "data.batch_size=4")
+
+
+def test_a_mask_of_another_size_names_itself(tree, monkeypatch):
+    Image.fromarray(np.zeros((5, 5), np.uint8)).save(tree / "data/shapes-0/SegmentationClass/train_00003.png")
+    with pytest.raises(ValueError, match=r"train_00003\.png"):
+        train_cls(monkeypatch, tree)
+
+
+def test_an_empty_split_is_refused(tree, monkeypatch):
+    (tree / "data/shapes-0/ImageSets/Segmentation/train.txt").write_text("")
+    with pytest.raises(ValueError, match="empty"):
+        train_cls(monkeypatch, tree)
+
+
+def test_no_image_with_a_label_is_refused(tree, monkeypatch):
+    for annotation in (tree / "data/shapes-0/Annotations").glob("*.xml"):
+        annotation.write_text(describe_scene(annotation.stem, (112, 112), []))
+    with pytest.raises(ValueError, match="no image of the training split has a label"):
+        train_cls(monkeypatch, tree)
+
+
+def test_missing_superpixels_name_the_command(tree, monkeypatch):
+    shutil.rmtree(tree / "outputs/shapes/superpixels")
+    with pytest.raises(FileNotFoundError, match=r"python infer\.py task=superpixels"):
+        train_cls(monkeypatch, tree)
+
+
+def test_missing_seeds_name_the_command(tree, monkeypatch):
+    with pytest.raises(FileNotFoundError, match=r"python train\.py task=cls"):
+        run(train.main, monkeypatch, "task=seg", *QUICK[:2], *places(tree))
+
+
+def test_a_missing_checkpoint_names_the_command(tree, monkeypatch):
+    with pytest.raises(FileNotFoundError, match=r"python train\.py task=cls"):
+        run(infer.main, monkeypatch, "task=cls", *QUICK[:2], *places(tree))
+
+
+def test_missing_data_say_where_to_get_them(tmp_path, monkeypatch):
+    with pytest.raises(FileNotFoundError, match=r"trainaug\.txt[\s\S]*dataset\.root"):
+        run(train.main, monkeypatch, "task=cls", "dataset=voc", "clip=vit_b16", *places(tmp_path))
+
+
+@pytest.mark.parametrize(("option", "file"), [("clip=vit_b16", "ViT-B-16"), ("clip=vit_l14", "ViT-L-14")])
+def test_missing_clip_weights_say_url_and_place(tree, monkeypatch, option, file):
+    with pytest.raises(InstantiationException, match=rf"(?s)https://.*{tree}/weights|{tree}/weights.*https://"):
+        train_cls(monkeypatch, tree, option, f"paths.weights={tree}/weights")
+
+
+def test_missing_sam_weights_say_url_and_place(tree, monkeypatch):
+    overrides = ["task=superpixels", "sam=vit_b", *QUICK, f"paths.weights={tree}/weights", *places(tree)]
+    with pytest.raises(InstantiationException, match=r"(?s)sam_vit_b_01ec64\.pth.*https://"):
+        run(infer.main, monkeypatch, *overrides)
+
+
+def test_an_unwritable_output_is_refused(tree, monkeypatch):
+    (tree / "outputs").rename(tree / "was")
+    (tree / "outputs").write_text("a file, not a folder")
+    with pytest.raises(OSError, match="outputs"):
+        train_cls(monkeypatch, tree)
