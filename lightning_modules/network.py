@@ -18,7 +18,7 @@ from fmawsss.metrics import SegmentationMetric
 
 @dataclass(frozen=True)
 class MaskPrediction:
-    """The mask of one image at its own size (0 background, class index + 1) and the probability of each pixel's class."""
+    """The mask of one image at its own size (0 background, else class index + 1), and the probability of each."""
 
     name: str
     mask: UInt8[Tensor, "H W"]

@@ -42,7 +42,7 @@ class SeedPrediction:
 
 @dataclass(frozen=True)
 class SeedMaker:
-    """CAM → CAA → seeds (METHOD 5-7). The seed called `sams` is the product; `cam` and `caa` show what each step adds."""
+    """CAM → CAA → seeds (METHOD 5-7). The seed `sams` is the product; `cam` and `caa` show what each step adds."""
 
     refine: AffinityRefiner | NoRefinement
     cam: Seeder

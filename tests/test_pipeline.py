@@ -26,7 +26,7 @@ def finished(tmp_path_factory):
     return folder
 
 
-@pytest.fixture()
+@pytest.fixture
 def copied(finished, tmp_path):
     """A copy of the finished pipeline that a test may change."""
     shutil.copytree(finished, tmp_path / "run")
@@ -121,9 +121,10 @@ def test_a_killed_training_goes_on_to_the_same_result(finished, tmp_path, monkey
     there = [f"data.superpixels={tmp_path}/superpixels"]
 
     run(train.main, monkeypatch, *task, *there, f"paths.outputs={tmp_path}/whole")
-    with pytest.raises(SystemExit), pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         kill_after_steps(patch, 2)
-        run(train.main, patch, *task, *there, f"paths.outputs={tmp_path}/killed")
+        with pytest.raises(SystemExit):
+            run(train.main, patch, *task, *there, f"paths.outputs={tmp_path}/killed")
     run(train.main, monkeypatch, *task, *there, f"paths.outputs={tmp_path}/killed")
 
     whole, killed = (torch.load(tmp_path / f"{run}/shapes/cls.ckpt", weights_only=True) for run in ("whole", "killed"))

@@ -1,0 +1,32 @@
+"""README's commands are real: every one of them composes, and names files that exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import pytest
+from front_door import ROOT, compose_config
+
+README = (ROOT / "README.md").read_text()
+COMMANDS = sorted(set(re.findall(r"python (?:train|infer)\.py[^`\n&]*", README)))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_compose(command):
+    entry, *overrides = shlex.split(command.replace("DIR", "somewhere"))[1:]
+    flags = [word for word in overrides if word.startswith("-")]
+    words = [word for word in overrides if not word.startswith("-") and word != "job"]
+    assert set(flags) <= {"-m", "--cfg"}
+    assert compose_config(entry.removesuffix(".py"), *words).stage
+
+
+def test_links_and_pictures_exist():
+    for target in re.findall(r"\]\((?!http)([^)]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_options_are_listed():
+    for group in ("dataset", "clip", "sam", "prompts", "affinity", "trainer", "logger"):
+        row = next(line for line in README.splitlines() if line.startswith(f"| `{group}=` |"))
+        assert set(re.findall(r"`(\w+)`", row)) == {path.stem for path in (ROOT / "conf" / group).glob("*.yaml")}
