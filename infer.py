@@ -22,6 +22,7 @@ from callbacks.progress import StageProgress
 from callbacks.scores import ScoreJournal, read_scores, remove_journal, show_scores, write_scores
 from datamodules.base import SegmentationDataModule
 from datamodules.choosing import Splits, name_splits
+from fmawsss.contexts import load_released_context
 from fmawsss.fingerprint import fingerprint
 from fmawsss.metrics import SegmentationScores
 from fmawsss.products import Product, read_fingerprint
@@ -29,7 +30,7 @@ from fmawsss.products import Product, read_fingerprint
 logger = logging.getLogger("fmawsss")
 
 # Settings that say where things lie or how fast they are made, but not what they are
-INCIDENTAL = {"root", "folder", "workers", "predict_batch_size", "points_per_batch", "superpixels", "seeds"}
+INCIDENTAL = {"root", "folder", "workers", "predict_batch_size", "points_per_batch", "superpixels", "seeds", "cams"}
 
 
 @hydra.main(version_base=None, config_path=str(Path(__file__).parent / "conf"), config_name="infer")
@@ -101,7 +102,7 @@ def build_trainer(
 def apply_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -> dict[str, SegmentationScores]:
     """Make the stage's product for each image of the split that lacks it; score it where ground truth is known."""
     product = describe_product(cfg, stage, module)
-    start_product(product, cfg.overwrite, Path(cfg.paths.work) / "pictures" / f"{stage.stage}.png")
+    start_product(product, cfg.overwrite, Path(cfg.paths.work) / "pictures" / f"{product.path.name}.png")
     journal = ScoreJournal(product.path)
     writers = [*build_writers(cfg, stage), journal]
     datamodule = open_data(cfg, stage, "predict", done=lambda name: all(writer.has(name) for writer in writers))
@@ -127,7 +128,7 @@ def build_writers(cfg: DictConfig, stage: DictConfig) -> list[L.Callback]:
     """Instantiate what writes the stage's product, and the `callbacks` group beside it."""
     writers = instantiate(stage.writers, _convert_="all")
     beside = instantiate(cfg.callbacks, _convert_="all")
-    return [*writers.values(), *(callback(stage=stage.stage) for callback in beside.values())]
+    return [*writers.values(), *(callback(product=stage.emits) for callback in beside.values())]
 
 
 def load_learned(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -> None:
@@ -138,7 +139,10 @@ def load_learned(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) 
     """
     if not learns(module):
         return
-    checkpoint = torch.load(find_checkpoint(cfg, stage), map_location="cpu", weights_only=True)
+    path = find_checkpoint(cfg, stage)
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    if "state_dict" not in checkpoint:  # a released one: contexts and nothing else
+        checkpoint = {"state_dict": {"prompts.context": load_released_context(path)}}
     module.on_load_checkpoint(checkpoint)
     module.load_state_dict(checkpoint["state_dict"], strict=module.strict_loading)
 
@@ -149,12 +153,14 @@ def learns(module: L.LightningModule) -> bool:
 
 
 def find_checkpoint(cfg: DictConfig, stage: DictConfig) -> Path:
-    """Return the checkpoint to apply: `ckpt`, or what the stage learned, or the only one of other data sets.
+    """Return the checkpoint to apply: `ckpt` (a path or a step), what the stage learned, or the only one elsewhere.
 
     Raises:
         FileNotFoundError: naming the command that makes it.
     """
-    path = Path(cfg.ckpt or stage.learns)
+    path = Path(str(cfg.ckpt or stage.learns))
+    if str(path).isdigit():
+        path = Path(cfg.paths.work) / "checkpoints" / stage.stage / f"step_{int(str(path)):06d}.ckpt"
     if path.is_file():
         return path
     others = sorted(Path(cfg.paths.outputs).glob(f"*/{path.name}")) if "carried" in stage and not cfg.ckpt else []
@@ -174,8 +180,9 @@ def describe_product(cfg: DictConfig, stage: DictConfig, module: L.LightningModu
     if learns(module):  # the checkpoint stands for all that was chosen to train it
         upstream["checkpoint"] = read_fingerprint(find_checkpoint(cfg, stage))
         node = {key: node[key] for key in ("seeding", "softmax") if key in node}
-    if data.get("superpixels"):
-        upstream["superpixels"] = read_fingerprint(Path(data["superpixels"]))
+    for made in ("superpixels", "cams"):
+        if data.get(made):
+            upstream[made] = read_fingerprint(Path(data[made]))
     settings = {"dataset": plain(cfg.dataset), "module": node, "resize": data.get("resize")}
     return Product(Path(stage.emits), strip_incidental(settings), upstream)
 

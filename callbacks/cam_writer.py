@@ -1,4 +1,4 @@
-"""Write refined CAMs in the interchange format, on request: `callbacks=cams`."""
+"""Write CAMs in the interchange format, on request: `callbacks=cams`."""
 
 from __future__ import annotations
 
@@ -8,20 +8,27 @@ from typing import Any
 import lightning as L
 
 from fmawsss.products import read_fingerprint
-from fmawsss.storage import Cams, write_cams
+from fmawsss.storage import Cams, read_cams, write_cams
 from lightning_modules.prompts import SeedPrediction
 
 
 class CamWriter(L.Callback):
-    """One file per image, `<folder>/<name>.npz`, with the CAMs and the class indices they belong to."""
+    """One file per image, `<folder>/<product>/<name>.npz`: CAMs before refinement, their classes, and the attention.
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
-        self.fingerprint = read_fingerprint(self.folder)
+    Each file carries the fingerprint of the `product` (the seeds), so that CAMs of other settings are made again.
+    """
+
+    def __init__(self, folder: str | Path, product: str | Path) -> None:
+        self.folder = Path(folder) / Path(product).name
+        self.fingerprint = read_fingerprint(Path(product))
 
     def has(self, name: str) -> bool:
         """Say whether the image is done."""
-        return (self.folder / f"{name}.npz").is_file()
+        try:
+            read_cams(self.folder / f"{name}.npz", self.fingerprint)
+        except (FileNotFoundError, ValueError):
+            return False
+        return True
 
     def on_predict_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int,
@@ -30,6 +37,6 @@ class CamWriter(L.Callback):
         """Write the batch."""
         predictions: list[SeedPrediction] = outputs
         for prediction in predictions:
-            path = self.folder / f"{prediction.name}.npz"
-            cams = Cams(prediction.cams.cpu(), prediction.classes.cpu(), attention=None)
-            write_cams(path, cams, self.fingerprint)
+            attention = prediction.attention.cpu() if prediction.attention is not None else None
+            cams = Cams(prediction.cams.cpu(), prediction.classes.cpu(), attention)
+            write_cams(self.folder / f"{prediction.name}.npz", cams, self.fingerprint)

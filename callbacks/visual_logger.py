@@ -31,10 +31,10 @@ Row = list[tuple[str, Picture]]
 
 
 class VisualLogger(L.Callback):
-    """Write `<folder>/<stage>.png`, a row for each of the first `images` images that the stage predicts."""
+    """Write `<folder>/<product>.png`, a row for each of the first `images` images of the product."""
 
-    def __init__(self, folder: str | Path, stage: str, images: int) -> None:
-        self.path = Path(folder) / f"{stage}.png"
+    def __init__(self, folder: str | Path, product: str | Path, images: int) -> None:
+        self.path = Path(folder) / f"{Path(product).name}.png"
         self.images = images
         self.rows: list[Row] = []
         self.palette = make_palette(256)

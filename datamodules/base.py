@@ -59,7 +59,8 @@ class SegmentationDataModule(L.LightningDataModule):
     val_images: validate on this many images, spread evenly over the split; None takes all.
     resize, val_resize: network size of whole images in prediction and validation; None validates as it predicts.
     image_mean, image_std: normalisation of the network.
-    seeds, superpixels: folders of `<name>.png` for training and of `<name>.npz` for prediction; None reads none.
+    seeds: folder of `<name>.png` for training; None reads none.
+    superpixels, cams: folders of `<name>.npz` for prediction; None reads none.
     truths: prediction reads the ground-truth masks that exist. Validation always does, and needs them all.
     originals: prediction keeps the image as it is on disk.
     done: tells by name which images prediction leaves out.
@@ -87,6 +88,7 @@ class SegmentationDataModule(L.LightningDataModule):
     val_images: int | None = None
     seeds: Path | str | None = None
     superpixels: Path | str | None = None
+    cams: Path | str | None = None
     truths: bool = False
     originals: bool = False
     done: Callable[[str], bool] | None = None
@@ -147,6 +149,8 @@ class SegmentationDataModule(L.LightningDataModule):
             if self.superpixels is not None:
                 remedy = "run `python infer.py task=superpixels` for this data set and split"
                 require_files(records, Path(self.superpixels), ".npz", "superpixels", remedy)
+            if self.cams is not None:
+                require_files(records, Path(self.cams), ".npz", "CAMs", "write them with callbacks=cams")
 
     def choose_training_images(self) -> list[ImageRecord]:
         """List the images to train on: those with a label, or some of them, each with its seeds."""
@@ -190,23 +194,35 @@ class SegmentationDataModule(L.LightningDataModule):
         if self.val_split is None:
             return []
         records = spread_choice(self.read_records(self.val_split), self.val_images)
-        return self._load_whole(records, self.val_resize or self.resize, truths=True, superpixels=None, originals=False)
+        return self._load_whole(records, self.val_resize or self.resize, truths=True)
 
     def predict_dataloader(self) -> DataLoader[Batch]:
         """Load the images of `predict_split` that are not done yet."""
         records = self.list_remaining()
-        folder = None if self.superpixels is None else Path(self.superpixels)
-        return self._load_whole(records, self.resize, self.truths, folder, self.originals)
+        superpixels, cams = (None if folder is None else Path(folder) for folder in (self.superpixels, self.cams))
+        return self._load_whole(records, self.resize, self.truths, superpixels, cams, self.originals)
 
     def _load_whole(
-        self, records: list[ImageRecord], resize: Resize, truths: bool, superpixels: Path | None, originals: bool
+        self,
+        records: list[ImageRecord],
+        resize: Resize,
+        truths: bool,
+        superpixels: Path | None = None,
+        cams: Path | None = None,
+        originals: bool = False,
     ) -> DataLoader[Batch]:
-        batches = group_by_size(records, resize, self.predict_batch_size)
         rank, world_size = self._find_place()
-        share = batches[rank::world_size]
-        return self._load(
-            WholeImageBatches(share, len(self.classes), resize, self._normalise, truths, superpixels, originals), None
+        batches = WholeImageBatches(
+            batches=group_by_size(records, resize, self.predict_batch_size)[rank::world_size],
+            classes=len(self.classes),
+            resize=resize,
+            normalise=self._normalise,
+            truths=truths,
+            superpixels=superpixels,
+            cams=cams,
+            originals=originals,
         )
+        return self._load(batches, None)
 
     def _load(self, batches: Dataset[Batch], sampler: EndlessMicroBatches | None) -> DataLoader[Batch]:
         """Wrap batches in a loader; each item is a whole batch already."""

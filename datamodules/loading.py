@@ -18,7 +18,7 @@ from datamodules.images import read_image
 from datamodules.sample import Batch, ImageRecord, Sample, collate_samples
 from datamodules.sampler import BatchPlan, find_image, seed_augmentation
 from datamodules.transforms import IGNORED, Normaliser, Resize, View
-from fmawsss.storage import read_mask, read_superpixels
+from fmawsss.storage import read_cams, read_mask, read_superpixels
 from fmawsss.superpixels import Superpixels
 
 Augment = Callable[[View, np.random.Generator], View]
@@ -71,6 +71,7 @@ class WholeImageBatches(Dataset[Batch]):
     normalise: Normaliser
     truths: bool
     superpixels: Path | None
+    cams: Path | None
     originals: bool
 
     def __len__(self) -> int:
@@ -92,6 +93,7 @@ class WholeImageBatches(Dataset[Batch]):
             labels=labels,
             truth=truth,
             superpixels=masks,
+            cams=None if self.cams is None else read_cams(self.cams / f"{record.name}.npz"),
             original=image if self.originals else None,
         )
 

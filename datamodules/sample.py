@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
+from fmawsss.storage import Cams
 from fmawsss.superpixels import Superpixels
 
 
@@ -45,6 +46,7 @@ class Sample:
     seed: UInt8[Tensor, "H W"] | None = None
     truth: UInt8[Tensor, "A B"] | None = None
     superpixels: Superpixels | None = None
+    cams: Cams | None = None
     original: UInt8[np.ndarray, "A B 3"] | None = None
 
 
@@ -64,13 +66,14 @@ class Batch:
     seeds: UInt8[Tensor, "B H W"] | None = None
     truths: list[UInt8[Tensor, "A B"] | None] | None = None
     superpixels: list[Superpixels] | None = None
+    cams: list[Cams] | None = None
     originals: list[UInt8[np.ndarray, "A B 3"]] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
 
     def to(self, device: torch.device | str) -> Batch:
-        """Copy the tensors to a device; names, superpixels and original images stay where they are."""
+        """Copy the tensors to a device; names, superpixels, CAMs and original images stay where they are."""
         # A copy back to the CPU must be complete when it is read.
         overlap = torch.device(device).type != "cpu"
         return self._map_tensors(lambda tensor: tensor.to(device, non_blocking=overlap))
@@ -106,6 +109,7 @@ def collate_samples(samples: Sequence[Sample]) -> Batch:
         seeds=_stack([s.seed if s.seed is None else pad_right_below(s.seed, size, 255) for s in samples]),
         truths=[s.truth for s in samples] if any(s.truth is not None for s in samples) else None,
         superpixels=_list([sample.superpixels for sample in samples]),
+        cams=_list([sample.cams for sample in samples]),
         originals=_list([sample.original for sample in samples]),
     )
 

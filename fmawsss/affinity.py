@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from fmawsss.scores import score_cams, widen
+from fmawsss.precision import widen
+from fmawsss.scores import score_cams
 
 BoxMask: TypeAlias = Callable[[Tensor, float], Tensor]
 GatherRule: TypeAlias = Callable[[Tensor], Tensor]

@@ -8,6 +8,7 @@ overwrite.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import shutil
 from collections.abc import Mapping
@@ -124,6 +125,14 @@ def read_record(path: Path) -> dict[str, Any] | None:
 
 
 def read_fingerprint(path: Path) -> str:
-    """Return the fingerprint of a product, `unknown origin` when it carries no record (files made elsewhere)."""
+    """Return the fingerprint of a product; without a record (made elsewhere), a digest of what is there.
+
+    A file is digested whole, a folder by the names and sizes of its files.
+    """
     record = read_record(path)
-    return "unknown origin" if record is None else record["fingerprint"]
+    if record is not None:
+        return str(record["fingerprint"])
+    if path.is_file():
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else []
+    return fingerprint({str(file.relative_to(path)): file.stat().st_size for file in files})

@@ -11,6 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from fmawsss.precision import widen
+
 EPSILON = 1e-7  # published, and absolute: a map whose range is near 1e-7 never reaches score 1
 
 Score: TypeAlias = Callable[[Tensor, tuple[int, int]], Tensor]
@@ -99,8 +101,3 @@ class BackgroundAlpha:
     def __call__(self, scores: Float[Tensor, "P *shape"]) -> Float[Tensor, "P *shape"]:
         """Return background and scores."""
         return torch.cat([scores[:1] ** self.power, scores[1:]])
-
-
-def widen(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Convert half precision to float32, in which `EPSILON` means something; leave the rest alone."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float, Int, Int64, UInt8
 from torch import Tensor
 
-from fmawsss.scores import Background, Score, resize_maps, widen
+from fmawsss.precision import widen
+from fmawsss.scores import Background, Score, resize_maps
 from fmawsss.superpixels import Superpixels
 
 IGNORE = 255

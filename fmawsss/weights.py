@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import logging
-import os
 import re
-import urllib.request
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -19,9 +15,8 @@ from jaxtyping import Int
 from open_clip.model import CLIP, build_model_from_openai_state_dict
 from torch import Tensor
 
-logger = logging.getLogger(__name__)
+from fmawsss.downloads import fetch_file
 
-CONNECT_SECONDS = 5.0
 HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
@@ -68,13 +63,13 @@ def find_weights(name: str, pretrained: str, folder: Path) -> Path:
     for path in sources:
         if path.is_file():
             return path
+    failures = []
     for path, address in sources.items():
-        if download_file(address, path):
-            return path
-    path, address = next(iter(sources.items()))
-    raise FileNotFoundError(
-        f"no weights for {name} ({pretrained}) at {path}, and {address} cannot be reached: put it there"
-    )
+        try:
+            return fetch_file(path, address)
+        except FileNotFoundError as failure:
+            failures.append(failure)
+    raise failures[0]
 
 
 def list_sources(name: str, pretrained: str, folder: Path) -> dict[Path, str]:
@@ -90,33 +85,6 @@ def list_sources(name: str, pretrained: str, folder: Path) -> dict[Path, str]:
         folder / repository.split("/")[-1] / file: f"https://huggingface.co/{repository}/resolve/main/{file}"
         for file in HUB_FILES
     }
-
-
-def download_file(address: str, path: Path) -> bool:
-    """Download to `path`; false when the address cannot be reached.
-
-    Raises:
-        ValueError: when the file is not the one whose SHA-256 the address names.
-    """
-    temporary, digest = path.with_name(f".{path.name}.{os.getpid()}"), hashlib.sha256()
-    try:
-        with urllib.request.urlopen(address, timeout=CONNECT_SECONDS) as source:
-            logger.info("downloading %s to %s", address, path)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as target:
-                while chunk := source.read(1 << 20):
-                    digest.update(chunk)
-                    target.write(chunk)
-    except OSError as error:
-        logger.warning("%s cannot be reached: %s", address, error)
-        temporary.unlink(missing_ok=True)
-        return False
-    expected = re.search(r"/([0-9a-f]{64})/", address)
-    if expected and digest.hexdigest() != expected.group(1):
-        temporary.unlink()
-        raise ValueError(f"{address} has SHA-256 {digest.hexdigest()}, expected {expected.group(1)}: try again")
-    temporary.replace(path)
-    return True
 
 
 def is_torchscript(path: Path) -> bool:

@@ -32,6 +32,7 @@ class SeedPrediction:
     name: str
     classes: Int[Tensor, "P"]
     cams: Float[Tensor, "P h w"]
+    attention: Float[Tensor, "N N"] | None
     refined: Float[Tensor, "P h w"]
     seeds: dict[str, Seed]
 
@@ -170,7 +171,7 @@ class PromptModule(L.LightningModule, ABC):
         superpixels = batch.superpixels[index] if batch.superpixels is not None else None
         cams = cams[:, :rows, :columns]
         refined, seeds = self.seeding.make(cams, attention, classes, superpixels, batch.sizes[index])
-        return SeedPrediction(batch.names[index], classes, cams, refined, seeds)
+        return SeedPrediction(batch.names[index], classes, cams, attention, refined, seeds)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what was learned: the contexts, never a copy of CLIP."""

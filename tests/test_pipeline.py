@@ -58,7 +58,7 @@ def test_every_stage_leaves_its_product(finished):
         assert len(list((work / folder).glob(f"*.{suffix}"))) == images, folder
     for name in ("cls", "seg", "network"):
         assert (work / f"{name}.ckpt").is_file()
-    for name in ("superpixels", "cls", "seg", "network"):
+    for name in ("superpixels", "coarse", "fine", "masks"):
         assert (work / "pictures" / f"{name}.png").is_file()
 
 
@@ -146,6 +146,40 @@ def kill_after_steps(patch: pytest.MonkeyPatch, steps: int) -> None:
         return training_step(self, batch, batch_index)
 
     patch.setattr(PromptModule, "training_step", die)
+
+
+def test_seeds_from_written_cams_equal_those_of_the_stage(copied, monkeypatch):
+    quick = [*QUICK[:2], *places(copied)]
+    run(infer.main, monkeypatch, "task=cls", "callbacks=cams", *quick)
+    cams = copied / "outputs/shapes/cams/coarse"
+    assert len(list(cams.glob("*.npz"))) == 6
+    same = ["affinity=shapes", "seeding.cam.background.power=1.5", "seeding.sams.background.power=0.7"]
+    run(infer.main, monkeypatch, "task=seeds", f"cams={cams}", *same, *quick)
+    seeds = copied / "outputs/shapes/seeds"
+    assert contents(seeds / "from_cams") == contents(seeds / "coarse")
+
+
+def test_an_earlier_step_is_applied_by_its_number(copied, monkeypatch):
+    quick = [*QUICK[:2], "loop.max_steps=3", "save_every=1", *places(copied)]
+    run(infer.main, monkeypatch, "task=cls", "ckpt=2", "emits=${paths.work}/seeds/step_2", *quick)
+    assert len(list((copied / "outputs/shapes/seeds/step_2").glob("*.png"))) == 6
+    with pytest.raises(FileNotFoundError, match=r"step_000009\.ckpt"):
+        run(infer.main, monkeypatch, "task=cls", "ckpt=9", "emits=${paths.work}/seeds/step_9", *quick)
+
+
+def test_released_contexts_are_applied(copied, monkeypatch):
+    context = torch.load(copied / "outputs/shapes/cls.ckpt", weights_only=True)["state_dict"]["prompts.context"]
+    torch.save({"prompt_learner.ctx": context[0]}, copied / "released.pth")
+    there = [f"ckpt={copied}/released.pth", "emits=${paths.work}/seeds/released", *QUICK[:2], *places(copied)]
+    run(infer.main, monkeypatch, "task=cls", *there)
+    seeds = copied / "outputs/shapes/seeds"
+    assert contents(seeds / "released") == contents(seeds / "coarse")
+
+
+def test_handwritten_prompts_need_no_training(copied, monkeypatch):
+    there = ["emits=${paths.work}/seeds/handwritten", *QUICK[:2], *places(copied)]
+    run(train.main, monkeypatch, "task=cls", "prompts=handwritten", *there)
+    assert len(list((copied / "outputs/shapes/seeds/handwritten").glob("*.png"))) == 6
 
 
 def test_the_network_masks_a_folder_of_photos(finished, tmp_path, monkeypatch):

@@ -71,5 +71,11 @@ def test_a_broken_record_names_itself(tmp_path):
         read_record(tmp_path / "seeds")
 
 
-def test_a_product_without_record_is_of_unknown_origin(tmp_path):
-    assert read_fingerprint(tmp_path / "seeds") == "unknown origin"
+def test_files_without_record_are_told_apart_by_what_they_hold(tmp_path):
+    for name, content in (("a", b"1"), ("b", b"2"), ("same", b"1")):
+        (tmp_path / name).write_bytes(content)
+        (tmp_path / f"{name}_folder").mkdir()
+        (tmp_path / f"{name}_folder" / f"{content.decode()}.png").write_bytes(content)
+    for suffix in ("", "_folder"):
+        a, b, same = (read_fingerprint(tmp_path / f"{name}{suffix}") for name in ("a", "b", "same"))
+        assert a == same != b

@@ -12,8 +12,8 @@ from golden_tools import load_case
 from safetensors.torch import save_file
 from torch import nn
 
-from fmawsss import weights
-from fmawsss.weights import download_file, load_open_clip, open_clip_tokenizer
+from fmawsss import downloads, weights
+from fmawsss.weights import load_open_clip, open_clip_tokenizer
 
 OPENAI_ADDRESS = "https://openaipublic.azureedge.net/clip/models/"
 
@@ -45,7 +45,7 @@ def offline(monkeypatch):
     def refuse(address, timeout):
         raise urllib.error.URLError("no network")
 
-    monkeypatch.setattr(weights.urllib.request, "urlopen", refuse)
+    monkeypatch.setattr(downloads, "urlopen", refuse)
 
 
 def test_reads_openai_archives(tmp_path, offline):
@@ -97,10 +97,10 @@ def test_downloads_are_verified(tmp_path):
         (tmp_path / digest).mkdir()
         (tmp_path / digest / "w.pt").write_bytes(content)
     target = tmp_path / "new" / "w.pt"
-    assert download_file((tmp_path / good / "w.pt").as_uri(), target)
+    assert downloads.fetch_file(target, (tmp_path / good / "w.pt").as_uri()) == target
     assert target.read_bytes() == content
-    with pytest.raises(ValueError, match="expected 0000"):
-        download_file((tmp_path / bad / "w.pt").as_uri(), tmp_path / "other" / "w.pt")
+    with pytest.raises(FileNotFoundError, match="expected 0000"):
+        downloads.fetch_file(tmp_path / "other" / "w.pt", (tmp_path / bad / "w.pt").as_uri())
     assert list((tmp_path / "other").iterdir()) == []
 
 
