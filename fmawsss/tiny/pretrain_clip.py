@@ -16,7 +16,7 @@ from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fmawsss.tiny.captions import SYNONYMS, draw_phrase, list_words
+from fmawsss.tiny.captions import draw_phrase, list_words
 from fmawsss.tiny.models import ClipArchitecture, build_clip, save_clip
 from fmawsss.tiny.pretrain_clip_model import CLASSES, ClipTrainer
 from fmawsss.tiny.pretrain_data import Progress, ScenePool, anneal_rate, compile_training, group_parameters, turn_arrays
@@ -27,7 +27,7 @@ from fmawsss.tiny.textures import COLOUR_NAMES
 ARCHITECTURE = ClipArchitecture()
 POOL, RENEWED = 10000, 8
 PEAK_RATE, WEIGHT_DECAY = 1.2e-3, 0.05
-FIRST_PATCH_WEIGHT, LAST_PATCH_WEIGHT = 2.0, 0.4
+FIRST_PATCH_WEIGHT, LAST_PATCH_WEIGHT = 2.0, 1.0
 TEXT_LENGTH = 32  # tokens; the tokenizer cuts the rare longer captions
 TAGS = (*CLASS_NAMES, *COLOUR_NAMES, *BACKGROUNDS, *STUFF)
 
@@ -43,7 +43,7 @@ class View:
 
 OBJECT, CROP, FULL = View(128, 48, zoom=True), View(144, 72), View(96, SIZE)
 # steps, and the views that take turns during them
-PHASES: tuple[tuple[int, tuple[View, ...]], ...] = ((500, (OBJECT,)), (1800, (CROP,)), (1000, (FULL, FULL, CROP)))
+PHASES: tuple[tuple[int, tuple[View, ...]], ...] = ((500, (OBJECT,)), (1400, (CROP,)), (1600, (FULL, FULL, CROP)))
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,6 @@ class Batch:
     patches: Float[Tensor, "B N C_and_ground"]  # shares of the classes in each patch, ground last
     tags: Float[Tensor, "B T"]
     captions: Int[Tensor, "B t"]
-    prompts: Int[Tensor, "T t"]
 
 
 class Reader:
@@ -115,7 +114,6 @@ def learn(
             batch.patches,
             batch.tags,
             batch.captions,
-            batch.prompts,
             torch.tensor(patch_weight, device=batch.images.device),
         )
     optimizer.zero_grad(set_to_none=True)
@@ -131,9 +129,7 @@ def learn(
 def score_patches(trainer: ClipTrainer, reader: Reader, rng: np.random.Generator, count: int) -> float:
     """Measure the share of patches, mostly covered by one class, whose patch head names that class."""
     batch = draw_batch(rng, ScenePool.render(rng, count), View(count, SIZE), reader, torch.device("cpu"))
-    losses = trainer.forward(
-        batch.images, batch.corner, batch.patches, batch.tags, batch.captions, batch.prompts, torch.tensor(0.0)
-    )
+    losses = trainer.forward(batch.images, batch.corner, batch.patches, batch.tags, batch.captions, torch.tensor(0.0))
     return losses["patch_accuracy"].item()
 
 
@@ -165,7 +161,6 @@ def draw_batch(rng: np.random.Generator, pool: ScenePool, view: View, reader: Re
         share_patches(np.stack(semantics)).to(device),
         torch.from_numpy(tags).to(device),
         reader.read(captions).to(device),
-        reader.read(draw_prompts(rng)).to(device),
     )
 
 
@@ -185,17 +180,6 @@ def cut_view(rng: np.random.Generator, scene: Scene, view: View) -> tuple[UInt8[
     size, (image, semantic, instance) = (view.side, view.side), arrays
     masks = (cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST) for mask in (semantic, instance))
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA), *masks
-
-
-def draw_prompts(rng: np.random.Generator) -> list[str]:
-    """Say each tag in words, in the order of TAGS."""
-    classes = [f"a photo of a {rng.choice(SYNONYMS[name])}" for name in CLASS_NAMES]
-    colours = [f"a photo of a {name} {rng.choice(CLASS_NAMES)}" for name in COLOUR_NAMES]
-    grounds = [f"a photo of a {name} background" for name in BACKGROUNDS]
-    return [
-        text + str(rng.choice(["", "."]))
-        for text in (*classes, *colours, *grounds, *(f"a photo with {s}" for s in STUFF))
-    ]
 
 
 def share_patches(semantic: UInt8[np.ndarray, "B H W"]) -> Float[Tensor, "B N C_and_ground"]:

@@ -39,7 +39,6 @@ class ClipTrainer(nn.Module):
         self.clip = clip
         self.tag_head = nn.Linear(embed, tags)
         self.patch_head = nn.Linear(embed, CLASSES + 1)
-        self.tag_scale = nn.Parameter(torch.tensor([10.0, -3.0]))
         tag_weights = torch.ones(tags)
         tag_weights[:CLASSES] = 3.0
         self.register_buffer("tag_weights", tag_weights)
@@ -52,33 +51,28 @@ class ClipTrainer(nn.Module):
         patches: Float[Tensor, "B N C_and_ground"],
         tags: Float[Tensor, "B T"],
         captions: Int[Tensor, "B t"],
-        prompts: Int[Tensor, "T t"],
         patch_weight: Float[Tensor, ""],
     ) -> dict[str, Tensor]:
-        """Compute all losses of a batch; `total` is the one to minimise. `prompts` say each tag in words."""
+        """Compute all losses of a batch; `total` is the one to minimise."""
         tokens = encode_patches(self.clip.visual, images, corner)
         feature = tokens.mean(1)
-        texts = F.normalize(self.encode_texts(torch.cat([captions, prompts])).float(), dim=-1)
+        text = F.normalize(self.encode_texts(captions).float(), dim=-1)
         direction = F.normalize(feature.float(), dim=-1)
-        text, said = texts[: len(captions)], texts[len(captions) :]
 
-        # Captions find their images and images their captions; tags are found by a head and by their words.
+        # Captions find their images and images their captions
         similarity = self.clip.logit_scale.exp() * direction @ text.T
         own = torch.arange(len(images), device=images.device)
         contrast = (F.cross_entropy(similarity, own) + F.cross_entropy(similarity.T, own)) / 2
         by_head = F.binary_cross_entropy_with_logits(self.tag_head(feature).float(), tags, weight=self.tag_weights)
-        scores = self.tag_scale[0] * direction @ said.T + self.tag_scale[1]
-        by_words = F.binary_cross_entropy_with_logits(scores, tags, weight=self.tag_weights)
 
         logits = self.patch_head(tokens).float()
         entropy = -(patches * self.class_weights * logits.log_softmax(-1)).sum(-1).mean()
-        total = contrast + 5 * by_head + 3 * by_words + patch_weight * entropy
+        total = contrast + 5 * by_head + patch_weight * entropy
         right = (logits.argmax(-1) == patches.argmax(-1)) & (patches.argmax(-1) < CLASSES)
         return {
             "total": total,
             "contrast": contrast.detach(),
             "head": by_head.detach(),
-            "words": by_words.detach(),
             "patch": entropy.detach(),
             "patch_accuracy": right.sum() / (patches.argmax(-1) < CLASSES).sum().clamp_min(1),
         }
