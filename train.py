@@ -78,9 +78,19 @@ def learn_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -
         module.carried = plain(stage.carried)
     settings = {**plain(stage.loop), **validate_every(stage), "logger": loggers or False}
     trainer = build_trainer(cfg, stage, [saver], settings)
-    trainer.fit(module, datamodule, ckpt_path=find_last_step(steps))
+    try:
+        trainer.fit(module, datamodule, ckpt_path=find_last_step(steps))
+    finally:
+        close_loggers(loggers)
     trainer.save_checkpoint(product.path, weights_only=True)
     finish_product(product, split, inputs)
+
+
+def close_loggers(loggers: list[Any]) -> None:
+    """End the runs of loggers that keep one per process (W&B): the next stage or sweep job starts its own."""
+    for experiment in (logger.experiment for logger in loggers):
+        if hasattr(experiment, "finish"):
+            experiment.finish()
 
 
 def validate_every(stage: DictConfig) -> dict[str, Any]:

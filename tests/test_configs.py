@@ -20,6 +20,7 @@ GROUPS = {
 }
 TASKS = ("cls", "seg", "network", "superpixels")
 STAGE_GROUPS = {"prompts": "cls", "affinity": "cls", "seeding": "cls", "augment": "cls", "optimizer": "cls"}
+LOSS_TASKS = {"cam_activation": "seg"}
 STAGE_GROUPS |= {"network": "network"}
 
 
@@ -53,6 +54,7 @@ def check_targets(config: dict[str, Any]) -> None:
 def test_every_option_composes(option):
     group = option.parent.name
     task = [f"task={STAGE_GROUPS[group]}"] if group in STAGE_GROUPS else []
+    task = [f"task={LOSS_TASKS.get(option.name, 'cls')}"] if group == "loss" else task
     check_targets(resolve("train", *task, f"{group}={option.name}"))
 
 

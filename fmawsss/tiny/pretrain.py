@@ -1,7 +1,7 @@
 """Make the tiny CLIP and SAM from nothing: `python -m fmawsss.tiny.pretrain`.
 
-On a CPU both train at the same time, half of the cores each, within an hour on two idle cores; on a GPU one after the other.
-The patches of the CLIP are told their class from the generator's masks: it is a stand-in for a foundation model, so
+On a CPU both train at the same time, half of the cores each, within an hour on two idle cores; on a GPU one by one. The
+patches of the CLIP are told their class from the generator's masks: it is a stand-in for a foundation model, so
 that the method above it can be run, tested and understood anywhere.
 """
 
