@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
-import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from callbacks.progress import StageProgress
-from callbacks.scores import ScoreJournal, read_scores, remove_journal, show_scores, write_scores
+from callbacks.scores import ScoreJournal, list_journals, read_scores, show_scores, write_scores
 from datamodules.base import SegmentationDataModule
 from datamodules.choosing import Splits, name_splits
 from fmawsss.contexts import load_released_context
@@ -30,7 +30,10 @@ from fmawsss.products import Product, read_fingerprint
 logger = logging.getLogger("fmawsss")
 
 # Settings that say where things lie or how fast they are made, but not what they are
-INCIDENTAL = {"root", "folder", "workers", "predict_batch_size", "points_per_batch", "superpixels", "seeds", "cams"}
+INCIDENTAL = {"root", "folder", "overlays", "cache", "product", "workers", "predict_batch_size", "points_per_batch"}
+INCIDENTAL |= {"superpixels", "seeds", "cams"}
+# Settings of a module that only training, or its checkpoint, knows
+LEARNING = {"loss", "optimizer", "scheduler", "val_powers", "network"}
 
 
 @hydra.main(version_base=None, config_path=str(Path(__file__).parent / "conf"), config_name="infer")
@@ -64,6 +67,8 @@ def adopt_checkpoint(cfg: DictConfig) -> DictConfig:
     cfg = cfg.copy()
     path = find_checkpoint(cfg, cfg)
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    if "carried" not in checkpoint:
+        raise ValueError(f"{path} is no checkpoint of a network; make one with `python train.py task=network`")
     logger.info("%s knows %s", path, ", ".join(checkpoint["classes"]))
     cfg.ckpt = str(path)
     with open_dict(cfg):
@@ -77,7 +82,7 @@ def open_data(cfg: DictConfig, stage: DictConfig, purpose: str, **more: Any) -> 
     data = instantiate(stage.data, _convert_="all")
     data["predict_split"] = cfg.split or data["predict_split"]
     images = instantiate(cfg.dataset, _convert_="all")
-    datamodule: SegmentationDataModule = images(**data, seed=cfg.seed, **more)
+    datamodule: SegmentationDataModule = images(**{**data, "seed": cfg.seed, **more})
     datamodule.prepare_data()
     datamodule.setup(purpose)
     return datamodule
@@ -102,24 +107,26 @@ def build_trainer(
 def apply_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -> dict[str, SegmentationScores]:
     """Make the stage's product for each image of the split that lacks it; score it where ground truth is known."""
     product = describe_product(cfg, stage, module)
-    start_product(product, cfg.overwrite, Path(cfg.paths.work) / "pictures" / f"{product.path.name}.png")
-    journal = ScoreJournal(product.path)
-    writers = [*build_writers(cfg, stage), journal]
-    datamodule = open_data(cfg, stage, "predict", done=lambda name: all(writer.has(name) for writer in writers))
+    datamodule = open_data(cfg, stage, "predict")
     split, inputs = describe_inputs(datamodule, datamodule.predict_split)
+    picture = Path(cfg.paths.work) / "pictures" / f"{product.path.name}.png"
+    start_product(product, split, inputs, cfg.overwrite, [picture, *list_journals(product.path)])
+    writers = [*build_writers(cfg, stage), ScoreJournal(product.path)]
+    datamodule.done = lambda name: all(writer.has(name) for writer in writers)
 
-    if product.is_complete(split, inputs) and not datamodule.list_remaining():
+    if product.is_complete(split) and not datamodule.list_remaining():
         logger.info("%s: %s is complete for %s, skipped", stage.stage, product.path, split)
     else:
         load_learned(cfg, stage, module)
         trainer = build_trainer(cfg, stage, writers, {"logger": False})
         trainer.predict(module, datamodule, return_predictions=False)
         trainer.strategy.barrier()
-        finish_product(product, split, inputs)
+        if trainer.is_global_zero:
+            product.finish(split)
 
     names = [record.name for record in datamodule.read_records(datamodule.predict_split)]
     scores = read_scores(product.path, names, datamodule.class_names)
-    if scores:
+    if scores and rank_zero_only.rank == 0:
         write_scores(Path(cfg.paths.work) / "scores.json", stage.stage, split, scores)
     return scores
 
@@ -158,11 +165,16 @@ def find_checkpoint(cfg: DictConfig, stage: DictConfig) -> Path:
     Raises:
         FileNotFoundError: naming the command that makes it.
     """
-    path = Path(str(cfg.ckpt or stage.learns))
-    if str(path).isdigit():
-        path = Path(cfg.paths.work) / "checkpoints" / stage.stage / f"step_{int(str(path)):06d}.ckpt"
-    if path.is_file():
-        return path
+    chosen = str(cfg.ckpt or stage.get("apply_step") or stage.learns)
+    if chosen.isdigit():
+        chosen = f"{cfg.paths.work}/checkpoints/{stage.stage}/step_{int(chosen):06d}.ckpt"
+    path = Path(chosen)
+    made_before = (
+        Path(cfg.paths.base) / path.relative_to(cfg.paths.work) if path.is_relative_to(cfg.paths.work) else path
+    )
+    for place in (path, made_before):  # a sweep's job finds what the base run learned
+        if place.is_file():
+            return place
     others = sorted(Path(cfg.paths.outputs).glob(f"*/{path.name}")) if "carried" in stage and not cfg.ckpt else []
     if len(others) == 1:
         return others[0]
@@ -177,14 +189,26 @@ def describe_product(cfg: DictConfig, stage: DictConfig, module: L.LightningModu
     """Describe what applying the stage makes: from which settings, checkpoint and superpixels."""
     data, node = plain(stage.data), plain(stage.module)
     upstream = {}
-    if learns(module):  # the checkpoint stands for all that was chosen to train it
+    node = {key: value for key, value in node.items() if key not in LEARNING}
+    if learns(module):
         upstream["checkpoint"] = read_fingerprint(find_checkpoint(cfg, stage))
-        node = {key: node[key] for key in ("seeding", "softmax") if key in node}
     for made in ("superpixels", "cams"):
         if data.get(made):
             upstream[made] = read_fingerprint(Path(data[made]))
-    settings = {"dataset": plain(cfg.dataset), "module": node, "resize": data.get("resize")}
+    settings = {"module": node, "resize": data["resize"], "writers": plain(stage.writers)}
+    settings["weights"] = digest_weights(module)
+    if data.get("labelled", True):
+        settings["dataset"] = plain(cfg.dataset)
     return Product(Path(stage.emits), strip_incidental(settings), upstream)
+
+
+def digest_weights(module: L.LightningModule) -> str:
+    """Digest the frozen weights of a module: the same settings with other weights make another product."""
+    digest = hashlib.sha256()
+    for name, parameter in module.named_parameters():
+        if not parameter.requires_grad:
+            digest.update(name.encode() + parameter.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def plain(node: Any) -> Any:
@@ -206,22 +230,13 @@ def describe_inputs(datamodule: SegmentationDataModule, splits: Splits) -> tuple
     return ",".join(names), fingerprint({name: described[name] for name in names})
 
 
-@rank_zero_only
-def start_product(product: Product, overwrite: bool, *beside: Path) -> None:
-    """Open a product, once for all processes; what lies beside an older one of other settings goes with it."""
-    if not product.open(overwrite):
-        return
-    remove_journal(product.path)
-    for path in beside:
-        if path.is_dir():
-            shutil.rmtree(path)
-        path.unlink(missing_ok=True)
-
-
-@rank_zero_only
-def finish_product(product: Product, split: str, inputs: str) -> None:
-    """Mark a split of a product complete, once for all processes."""
-    product.finish(split, inputs)
+def start_product(product: Product, split: str, inputs: str, overwrite: bool, beside: Sequence[Path]) -> None:
+    """Open a product and a part of it, once for all processes, while the others wait."""
+    if rank_zero_only.rank == 0:
+        product.open(overwrite, beside)
+        product.start(split, inputs)
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
 
 
 if __name__ == "__main__":

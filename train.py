@@ -21,7 +21,7 @@ from infer import (
     build_module,
     build_trainer,
     describe_inputs,
-    finish_product,
+    digest_weights,
     learns,
     open_data,
     plain,
@@ -37,6 +37,7 @@ logger = logging.getLogger("fmawsss")
 def main(cfg: DictConfig) -> float | None:
     """Run the chosen stage, or every stage of the pipeline; return the last score, so that sweeps can maximise it."""
     prepare_run(cfg)
+    refuse_ambiguity(cfg)
     stages = list(cfg.stages.values()) if "stages" in cfg else [cfg]
     scores = {}
     for stage, module in zip(stages, build_modules(cfg, stages), strict=True):
@@ -46,9 +47,27 @@ def main(cfg: DictConfig) -> float | None:
 
 
 def build_modules(cfg: DictConfig, stages: list[DictConfig]) -> list[L.LightningModule]:
-    """Build every stage before the first one runs: missing images and weights show now, not after hours."""
-    datamodule = open_data(cfg, stages[0], "fit" if "learns" in stages[0] else "predict")
-    return [build_module(cfg, stage, datamodule) for stage in stages]
+    """Open and build every stage before the first one runs: missing images and weights show now, not after hours."""
+    later = {"seeds": None, "superpixels": None} if len(stages) > 1 else {}  # what earlier stages will have made
+    modules = []
+    for stage in stages:
+        for purpose in ("fit", "predict") if "learns" in stage else ("predict",):
+            datamodule = open_data(cfg, stage, purpose, **later)
+        modules.append(build_module(cfg, stage, datamodule))
+    return modules
+
+
+def refuse_ambiguity(cfg: DictConfig) -> None:
+    """Raise ValueError for settings of one stage that are given to a whole pipeline."""
+    if "stages" not in cfg:
+        return
+    for key, remedy in (
+        ("ckpt", "task=cls ckpt=…"),
+        ("split", "task=cls split=…"),
+        ("writers", "task=cls callbacks=cams"),
+    ):
+        if cfg.get(key) is not None:
+            raise ValueError(f"{key} belongs to one stage, not to the pipeline: use `python infer.py {remedy}`")
 
 
 def run_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -> dict[str, SegmentationScores]:
@@ -62,11 +81,11 @@ def run_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -> 
 def learn_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -> None:
     """Train, or go on training, until the stage's checkpoint is complete."""
     datamodule = open_data(cfg, stage, "fit")
-    product = describe_learning(cfg, stage)
+    product = describe_learning(cfg, stage, module)
     split, inputs = describe_inputs(datamodule, datamodule.train_split)
     steps = Path(cfg.paths.work) / "checkpoints" / stage.stage
-    start_product(product, cfg.overwrite, steps)
-    if product.is_complete(split, inputs) and product.path.is_file():
+    start_product(product, split, inputs, cfg.overwrite, [steps])
+    if product.is_complete(split) and product.path.is_file():
         logger.info("%s: %s is complete, skipped", stage.stage, product.path)
         return
 
@@ -83,7 +102,8 @@ def learn_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -
     finally:
         close_loggers(loggers)
     trainer.save_checkpoint(product.path, weights_only=True)
-    finish_product(product, split, inputs)
+    if trainer.is_global_zero:
+        product.finish(split)
 
 
 def close_loggers(loggers: list[Any]) -> None:
@@ -100,16 +120,17 @@ def validate_every(stage: DictConfig) -> dict[str, Any]:
     return {"val_check_interval": stage.val_every * stage.data.micro_batches, "check_val_every_n_epoch": None}
 
 
-def describe_learning(cfg: DictConfig, stage: DictConfig) -> Product:
+def describe_learning(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -> Product:
     """Describe what training makes: from which settings and seeds. What only prediction uses does not count."""
-    module, data = plain(stage.module), plain(stage.data)
-    module.pop("seeding", None)
+    node, data = plain(stage.module), plain(stage.data)
+    node = {key: value for key, value in node.items() if key not in ("seeding", "val_powers")}
     upstream = {"seeds": read_fingerprint(Path(data["seeds"]))} if data.get("seeds") else {}
     for key in [
         key for key in data if key.startswith(("predict", "val", "superpixels", "resize", "truths", "originals"))
     ]:
         data.pop(key)
-    settings = {"dataset": plain(cfg.dataset), "module": module, "data": data, "seed": cfg.seed}
+    settings = {"dataset": plain(cfg.dataset), "module": node, "data": data, "seed": cfg.seed}
+    settings["weights"] = digest_weights(module)
     settings["loop"] = {"precision": cfg.trainer.get("precision"), **plain(stage.loop)}
     return Product(Path(stage.learns), strip_incidental(settings), upstream)
 

@@ -47,7 +47,7 @@ class ScoreJournal(L.Callback):
             for prediction, truth in zip(outputs, truths, strict=True):
                 masks = prediction.masks() if truth is not None else {}
                 counts = {kind: list_counts(count_confusion(mask, truth, classes)) for kind, mask in masks.items()}
-                journal.write(json.dumps({"name": prediction.name, "confusion": counts}) + "\n")
+                journal.write("\n" + json.dumps({"name": prediction.name, "confusion": counts}) + "\n")
 
 
 def list_counts(confusion: torch.Tensor) -> list[list[int]]:
@@ -58,8 +58,8 @@ def list_counts(confusion: torch.Tensor) -> list[list[int]]:
 def read_journal(product: Path) -> list[dict[str, Any]]:
     """Read every complete line of the journals beside a product."""
     lines = []
-    for path in sorted(product.parent.glob(f"{product.name}.scores.*.jsonl")):
-        for line in path.read_text(encoding="utf-8").splitlines():
+    for path in list_journals(product):
+        for line in filter(None, path.read_text(encoding="utf-8").splitlines()):
             try:
                 lines.append(json.loads(line))
             except json.JSONDecodeError:
@@ -67,10 +67,9 @@ def read_journal(product: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def remove_journal(product: Path) -> None:
-    """Forget what was counted."""
-    for path in product.parent.glob(f"{product.name}.scores.*.jsonl"):
-        path.unlink()
+def list_journals(product: Path) -> list[Path]:
+    """List the journals beside a product, one per process."""
+    return sorted(product.parent.glob(f"{product.name}.scores.*.jsonl"))
 
 
 def read_scores(product: Path, names: Iterable[str], classes: Sequence[str]) -> dict[str, SegmentationScores]:
@@ -111,5 +110,5 @@ def show_scores(path: Path) -> None:
     for stage, splits in json.loads(path.read_text(encoding="utf-8")).items():
         for split, kinds in splits.items():
             for kind, score in kinds.items():
-                table.add_row(stage, split, kind, f"{100 * score['miou']:.1f}")
+                table.add_row(stage, split, kind, "none" if score["miou"] is None else f"{100 * score['miou']:.1f}")
     Console().print(table)

@@ -35,6 +35,10 @@ class SeedWriter(L.Callback):
         """Write the batch."""
         predictions: list[SeedPrediction] = outputs
         for prediction in predictions:
+            if self.kind not in prediction.seeds:
+                raise ValueError(
+                    f"there are no seeds of kind {self.kind!r} without superpixels; set writers.seeds.kind=caa"
+                )
             seed = prediction.seeds[self.kind]
             write_palette_png(self.folder / f"{prediction.name}.png", seed.labels.cpu().numpy(), self.palette)
             if seed.fell_back:

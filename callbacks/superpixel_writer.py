@@ -23,15 +23,18 @@ class SuperpixelWriter(L.Callback):
         self.folder = Path(folder)
         self.fingerprint = read_fingerprint(self.folder)
         self.levels: Counter[int] = Counter()
+        self.checked: set[str] = set()
         self.images = 0
         self.empty: list[str] = []
 
     def has(self, name: str) -> bool:
         """Say whether the image is done: its file is there, whole, and made with these settings."""
-        try:
-            read_superpixels(self.folder / f"{name}.npz", self.fingerprint)
-        except (FileNotFoundError, ValueError):
-            return False
+        if name not in self.checked:
+            try:
+                read_superpixels(self.folder / f"{name}.npz", self.fingerprint)
+            except (FileNotFoundError, ValueError):
+                return False
+            self.checked.add(name)
         return True
 
     def on_predict_batch_end(

@@ -104,7 +104,7 @@ class SegmentationDataModule(L.LightningDataModule):
                 "dataset.classes and dataset.names need the same length"
             )
         if self.labelled and not self.classes:
-            raise ValueError("the data set has no classes; set dataset.classes, or dataset.labels to a file of labels")
+            raise ValueError("the data set has no classes; set dataset.classes, or dataset/labels")
         self._normalise = Normaliser(self.image_mean, self.image_std)
         self._splits: dict[str, list[ImageRecord]] = {}
         self._training: list[ImageRecord] = []

@@ -46,7 +46,7 @@ def check_records(records: Records, split: str, labelled: bool) -> Records:
     if unknown:
         raise ValueError(
             f"{len(unknown)} of {len(records)} images of split {split!r} have no known labels, first {unknown[0]!r}; "
-            "choose another dataset.labels, or add the images to its file"
+            "choose another dataset/labels, or add the images to its file"
         )
     return records
 
@@ -85,7 +85,7 @@ def keep_labelled(records: Records) -> Records:
         log.warning("%d images without any label are left out of training: %s", len(without), _name_first(without))
     kept = [record for record in records if record.labels != ()]
     if not kept:
-        raise ValueError("no image of the training split has a label; check dataset.labels and dataset.classes")
+        raise ValueError("no image of the training split has a label; check dataset/labels and dataset.classes")
     return kept
 
 
@@ -125,8 +125,8 @@ def group_by_size(records: Records, resize: Resize, batch_size: int) -> list[Rec
 
 
 def digest_records(records: Records) -> dict[str, int | str]:
-    """Count images and digest their names and labels; files are not read."""
-    lines = "\n".join(f"{record.name}\t{record.labels}" for record in records)
+    """Count images and digest their names, sizes in bytes and labels; files are not read."""
+    lines = "\n".join(f"{record.name}\t{record.image.stat().st_size}\t{record.labels}" for record in records)
     return {"images": len(records), "sha256": sha256(lines.encode()).hexdigest()[:16]}
 
 

@@ -120,7 +120,7 @@ class LabelsFromAnnotations:
     def __call__(self, images: Sequence[str], source: LabelSource) -> dict[str, Labels]:
         """Read labels from the index that the data module made."""
         if source.annotations is None:
-            raise ValueError("only dataset=coco has an index of annotations; choose another dataset.labels")
+            raise ValueError("only dataset=coco has an index of annotations; choose another dataset/labels")
         rows = read_json(source.annotations)["images"]
         return {strip_suffix(file): tuple(labels) for file, labels in rows if labels is not None}
 

@@ -91,7 +91,7 @@ class LabelsFromXml:
         if source.annotations is None or not source.annotations.is_dir():
             raise FileNotFoundError(
                 f"folder {source.annotations} does not exist; it should hold one XML file per image: "
-                "unpack the data set's annotations there, or choose dataset.labels=masks"
+                "unpack the data set's annotations there, or choose dataset/labels=masks"
             )
         files = {name: source.annotations / f"{name}.xml" for name in images}
         return {name: self._read_file(file, source.classes) for name, file in files.items() if file.exists()}
@@ -163,7 +163,7 @@ class LabelsFromFolders:
         if loose:
             raise ValueError(
                 f"{len(loose)} images lie in no class folder, first {loose[0]!r}; "
-                "move each into a folder named like its class, or choose another dataset.labels"
+                "move each into a folder named like its class, or choose another dataset/labels"
             )
         return {name: find_classes([name.split("/")[-2]], source.classes, f"the folder of {name!r}") for name in images}
 
@@ -234,7 +234,7 @@ def split_cells(line: str, separator: str | None) -> list[str]:
 def require_file(path: Path | str) -> Path:
     """Return the path of a label file; raises FileNotFoundError when there is none."""
     if not Path(path).is_file():
-        raise FileNotFoundError(f"label file {path} does not exist; write it, or choose another dataset.labels")
+        raise FileNotFoundError(f"label file {path} does not exist; write it, or choose another dataset/labels")
     return Path(path)
 
 

@@ -232,9 +232,10 @@ class AlignToPatch:
 
 @dataclass(frozen=True)
 class ResizeSquare:
-    """Squash an image to a square, for validation during training."""
+    """Squash an image to a square, its side rounded up to whole patches, for validation during training."""
 
     side: int
+    patch: int
 
     def __call__(self, image: Picture) -> Picture:
         """Resize an image of 8-bit RGB."""
@@ -242,7 +243,8 @@ class ResizeSquare:
 
     def find_size(self, size: Size) -> Size:
         """Return the size that an image of a given size gets."""
-        return self.side, self.side
+        side = -(-self.side // self.patch) * self.patch
+        return side, side
 
 
 class KeepSize:

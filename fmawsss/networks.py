@@ -33,6 +33,7 @@ class TowerNetwork(nn.Module):
     def __init__(self, clip: CLIP, classes: int, width: int) -> None:
         super().__init__()
         self.tower = clip.visual.requires_grad_(True).train()
+        self.tower.proj = None  # pixels are not compared with texts
         self.stem = nn.ModuleList([_convolve(3, width // 2, 2), _convolve(width // 2, width, 2)])
         self.reduce = nn.Conv2d(self.tower.conv1.out_channels, width, 1)
         self.merge = nn.ModuleList([_convolve(2 * width, width), _convolve(width + width // 2, width)])

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,15 +45,15 @@ class Product:
         """Where the record lies."""
         return self.path.with_name(self.path.name + ".json")
 
-    def open(self, overwrite: bool) -> bool:
-        """Start the product (true), or go on with it (false).
+    def open(self, overwrite: bool, beside: Sequence[Path] = ()) -> None:
+        """Start the product, or go on with it; starting anew removes the old one and what lies `beside` it.
 
         Raises:
             ProductMismatch: when the product on disk was made otherwise and `overwrite` is false.
         """
         record = read_record(self.path)
         if record is not None and record["fingerprint"] == self.fingerprint and not overwrite:
-            return False
+            return
         if record is None and self._holds_files():
             raise ProductMismatch(
                 f"{self.path} holds files without a record ({self.record_path.name}): they were not made here; "
@@ -63,22 +63,40 @@ class Product:
             raise ProductMismatch(self._explain(record))
         if record is not None:
             logger.warning("overwriting %s", self.path)
-            self._remove()
+        # Only when nothing old is left does the new record appear: a kill in between leaves the old one, or none
+        for path in (*beside, self.path):
+            remove_path(path)
         self._write({})
-        return True
 
-    def is_complete(self, part: str, inputs: str) -> bool:
-        """Say whether a part (a split) was finished from these inputs with these settings."""
+    def start(self, part: str, inputs: str) -> None:
+        """Start a part (a split), or go on with it.
+
+        Raises:
+            ProductMismatch: when the part was started from other images or labels.
+        """
+        known = self._read_parts().get(part)
+        if known is not None and known["inputs"] != inputs:
+            raise ProductMismatch(
+                f"{self.path} was made from other images or labels of {part}: they changed since. "
+                "Add overwrite=true to make it anew, or choose another paths.work to keep both."
+            )
+        if known is None:
+            self._write({**self._read_parts(), part: {"inputs": inputs, "complete": False}})
+
+    def is_complete(self, part: str) -> bool:
+        """Say whether a part was finished with these settings."""
+        return bool(self._read_parts().get(part, {}).get("complete", False))
+
+    def finish(self, part: str) -> None:
+        """Record a started part as complete."""
+        parts = self._read_parts()
+        self._write({**parts, part: {**parts[part], "complete": True}})
+
+    def _read_parts(self) -> dict[str, Any]:
         record = read_record(self.path)
-        return bool(record and record["fingerprint"] == self.fingerprint and record["parts"].get(part) == inputs)
+        return record["parts"] if record is not None and record["fingerprint"] == self.fingerprint else {}
 
-    def finish(self, part: str, inputs: str) -> None:
-        """Record a part as complete."""
-        record = read_record(self.path)
-        assert record is not None, "a product is opened before it is finished"
-        self._write({**record["parts"], part: inputs})
-
-    def _write(self, parts: Mapping[str, str]) -> None:
+    def _write(self, parts: Mapping[str, Any]) -> None:
         record = {
             "version": VERSION,
             "fingerprint": self.fingerprint,
@@ -91,12 +109,6 @@ class Product:
     def _holds_files(self) -> bool:
         return self.path.is_file() or (self.path.is_dir() and any(self.path.iterdir()))
 
-    def _remove(self) -> None:
-        if self.path.is_dir():
-            shutil.rmtree(self.path)
-        self.path.unlink(missing_ok=True)
-        self.record_path.unlink()
-
     def _explain(self, record: Mapping[str, Any]) -> str:
         old = {**record["settings"], **{f"made from {k}": v for k, v in record["upstream"].items()}}
         new = {**flatten(self.settings), **{f"made from {k}": v for k, v in self.upstream.items()}}
@@ -105,6 +117,14 @@ class Product:
         lines += [f"  and {len(keys) - 10} more"] if len(keys) > 10 else []
         lines = [f"{self.path} was made with other settings (on disk -> now):", *lines]
         return "\n".join([*lines, "Add overwrite=true to make it anew, or choose another paths.work to keep both."])
+
+
+def remove_path(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def read_record(path: Path) -> dict[str, Any] | None:

@@ -14,15 +14,12 @@ from torch import Tensor, nn
 
 from datamodules.sample import Batch
 from fmawsss.affinity import AffinityRefiner, NoRefinement
-from fmawsss.cam import compute_cams
+from fmawsss.cam import Softmax, compute_cams
 from fmawsss.clip import FrozenClip, ImageTokens
 from fmawsss.metrics import SegmentationMetric
 from fmawsss.scores import BackgroundPower, resize_then_score
-from fmawsss.seeding import CamSeeder, Seed
+from fmawsss.seeding import CamSeeder, Seed, Seeder
 from fmawsss.superpixels import Superpixels
-
-Softmax = Callable[[Tensor, Tensor], Tensor]
-Seeder = Callable[[Tensor, Tensor, Superpixels | None, tuple[int, int]], Seed]
 
 
 @dataclass(frozen=True)
@@ -57,12 +54,19 @@ class SeedMaker:
         classes: Int[Tensor, "P"],
         superpixels: Superpixels | None,
         size: tuple[int, int],
+        image: UInt8[Tensor, "H W 3"] | None = None,
     ) -> tuple[Float[Tensor, "P h w"], dict[str, Seed]]:
-        """Refine the CAMs of one image and seed from them at `size` (H, W); without superpixels there is no `sams`."""
+        """Refine the CAMs of one image and seed from them at `size` (H, W); without superpixels there is no `sams`.
+
+        Only a CRF looks at the image itself.
+        """
         refined = self.refine(cams, attention)
-        seeds = {"cam": self.cam(cams, classes, None, size), "caa": self.caa(refined, classes, None, size)}
+        seeds = {
+            "cam": self.cam(cams, classes, None, size, image),
+            "caa": self.caa(refined, classes, None, size, image),
+        }
         if superpixels is not None:
-            seeds["sams"] = self.sams(refined, classes, superpixels, size)
+            seeds["sams"] = self.sams(refined, classes, superpixels, size, image)
         return refined, seeds
 
 
@@ -170,7 +174,8 @@ class PromptModule(L.LightningModule, ABC):
         classes = batch.labels[index].nonzero().flatten()
         superpixels = batch.superpixels[index] if batch.superpixels is not None else None
         cams = cams[:, :rows, :columns]
-        refined, seeds = self.seeding.make(cams, attention, classes, superpixels, batch.sizes[index])
+        image = torch.from_numpy(batch.originals[index]) if batch.originals is not None else None
+        refined, seeds = self.seeding.make(cams, attention, classes, superpixels, batch.sizes[index], image)
         return SeedPrediction(batch.names[index], classes, cams, attention, refined, seeds)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

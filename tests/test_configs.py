@@ -18,7 +18,7 @@ GROUPS = {
     for path in (ROOT / "conf").glob("*/*.yaml")
     if path.parent.name not in ("recipe", "experiment", "task", "dataset")
 }
-TASKS = ("cls", "seg", "network", "superpixels")
+TASKS = ("cls", "seg", "network", "superpixels", "pipeline")
 STAGE_GROUPS = {"prompts": "cls", "affinity": "cls", "seeding": "cls", "augment": "cls", "optimizer": "cls"}
 LOSS_TASKS = {"cam_activation": "seg"}
 STAGE_GROUPS |= {"network": "network"}
@@ -71,7 +71,9 @@ def test_every_experiment_composes(experiment):
     check_targets(resolve("train", f"experiment={experiment}"))
 
 
-@pytest.mark.parametrize("typo", ["experiment=vco", "task=clss", "clip=tinny", "sam=vit_x", "nosuchkey=1"])
+@pytest.mark.parametrize(
+    "typo", ["experiment=vco", "task=clss", "clip=tinny", "sam=vit_x", "nosuchkey=1", "sweep=seedz"]
+)
 def test_a_typo_fails(typo):
     with pytest.raises(HydraException):
         compose_config("train", typo)

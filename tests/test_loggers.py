@@ -9,7 +9,14 @@ from front_door import run
 
 import train
 
-QUICK = ["dataset.train_images=3", "dataset.val_images=1", "prompts=foreground", "loop.max_steps=2", "save_every=2", "trainer.log_every_n_steps=1"]
+QUICK = [
+    "dataset.train_images=3",
+    "dataset.val_images=1",
+    "prompts=foreground",
+    "loop.max_steps=2",
+    "save_every=2",
+    "trainer.log_every_n_steps=1",
+]
 FILES = {"csv": "cls/metrics.csv", "tensorboard": "cls/events.out.*", "wandb": "wandb/offline-run-*/run-*.wandb"}
 
 

@@ -52,6 +52,8 @@ def test_a_cut_line_means_not_done(tmp_path):
     journal = ScoreJournal(tmp_path / "coarse")
     assert journal.has("a")
     assert not journal.has("b")
+    run_batch(journal, ("b", random_mask(1), random_mask(1)))
+    assert ScoreJournal(tmp_path / "coarse").has("b")
 
 
 def test_images_without_truth_are_done_but_not_scored(tmp_path):

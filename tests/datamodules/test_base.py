@@ -99,7 +99,7 @@ def test_done_images_are_left_out(tree: Path) -> None:
 
 
 def test_validation_has_its_own_size(tree: Path) -> None:
-    module = make_voc(tree, val_split="val", val_resize=ResizeSquare(16))
+    module = make_voc(tree, val_split="val", val_resize=ResizeSquare(16, 1))
     module.setup("validate")
     assert next(iter(module.val_dataloader())).images.shape == (1, 3, 16, 16)
     assert make_voc(tree).val_dataloader() == []

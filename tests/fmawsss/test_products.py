@@ -9,29 +9,45 @@ def make_product(tmp_path, **settings):
     return Product(tmp_path / "seeds", {"power": 1, "softmax": {"name": "present"}, **settings}, {"cls": "abc"})
 
 
-def test_a_product_is_opened_finished_and_found_complete(tmp_path):
+def test_a_product_is_opened_started_and_finished(tmp_path):
     product = make_product(tmp_path)
-    assert not product.is_complete("train", "x")
-    assert product.open(overwrite=False)
-    assert not product.is_complete("train", "x")
-    product.finish("train", "x")
-    assert product.is_complete("train", "x")
-    assert not product.is_complete("val", "x")
-    assert not product.is_complete("train", "other inputs")
+    product.open(overwrite=False)
+    product.start("train", "x")
+    assert not product.is_complete("train")
+    product.finish("train")
+    assert product.is_complete("train")
+    assert not product.is_complete("val")
+    assert not make_product(tmp_path, power=2).is_complete("train")
 
 
 def test_parts_are_kept_side_by_side(tmp_path):
     product = make_product(tmp_path)
     product.open(overwrite=False)
-    product.finish("train", "x")
-    product.finish("val", "y")
-    assert product.is_complete("train", "x")
-    assert product.is_complete("val", "y")
+    for part in ("train", "val"):
+        product.start(part, part)
+        product.finish(part)
+    assert product.is_complete("train")
+    assert product.is_complete("val")
 
 
 def test_opening_again_goes_on(tmp_path):
-    make_product(tmp_path).open(overwrite=False)
-    assert not make_product(tmp_path).open(overwrite=False)
+    for _ in range(2):
+        product = make_product(tmp_path)
+        product.open(overwrite=False)
+        product.start("train", "x")
+        product.finish("train")
+    assert product.is_complete("train")
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_changed_inputs_are_refused(tmp_path, finished):
+    product = make_product(tmp_path)
+    product.open(overwrite=False)
+    product.start("train", "x")
+    if finished:
+        product.finish("train")
+    with pytest.raises(ProductMismatch, match=r"other images or labels of train[\s\S]*overwrite=true"):
+        product.start("train", "y")
 
 
 def test_other_settings_are_refused_and_named(tmp_path):
@@ -51,9 +67,11 @@ def test_overwriting_removes_the_old_files(tmp_path):
     make_product(tmp_path).open(overwrite=False)
     (tmp_path / "seeds").mkdir()
     (tmp_path / "seeds" / "a.png").touch()
+    (tmp_path / "journal").touch()
     product = make_product(tmp_path, power=2)
-    assert product.open(overwrite=True)
+    product.open(overwrite=True, beside=[tmp_path / "journal"])
     assert not (tmp_path / "seeds").exists()
+    assert not (tmp_path / "journal").exists()
     assert read_fingerprint(tmp_path / "seeds") == product.fingerprint
 
 
