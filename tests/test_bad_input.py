@@ -82,10 +82,19 @@ def test_no_image_with_a_label_is_refused(tree, monkeypatch):
         train_cls(monkeypatch, tree)
 
 
-def test_missing_superpixels_name_the_command(tree, monkeypatch):
+def test_missing_superpixels_name_the_command_before_training(tree, monkeypatch):
+    monkeypatch.setattr("lightning.Trainer.fit", None)
     shutil.rmtree(tree / "outputs/shapes/superpixels")
     with pytest.raises(FileNotFoundError, match=r"python infer\.py task=superpixels"):
         train_cls(monkeypatch, tree)
+
+
+def test_a_pipeline_finds_bad_labels_before_its_first_stage(tree, monkeypatch):
+    annotation = tree / "data/shapes-0/Annotations/train_00001.xml"
+    annotation.write_text(describe_scene("train_00001", (112, 112), ["pentagon"]))
+    monkeypatch.setattr("fmawsss.sam.SuperpixelGenerator.generate", None)
+    with pytest.raises(ValueError, match="pentagon"):
+        run(train.main, monkeypatch, *QUICK[:2], *places(tree))
 
 
 def test_missing_seeds_name_the_command(tree, monkeypatch):

@@ -14,7 +14,9 @@ from PIL import Image
 
 import infer
 import train
+from datamodules.shapes import describe_scene
 from fmawsss.products import ProductMismatch
+from fmawsss.tiny.shapes import CLASS_NAMES
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +113,23 @@ def test_other_settings_are_refused_until_overwritten(copied, monkeypatch):
     with pytest.raises(ProductMismatch, match=r"power: 0\.\d+ -> 2[\s\S]*overwrite=true"):
         run(infer.main, monkeypatch, *other, *quick)
     run(infer.main, monkeypatch, *other, *quick, "overwrite=true")
+
+
+def test_changed_labels_are_noticed(copied, monkeypatch):
+    annotation = copied / "data/shapes-0/Annotations/train_00001.xml"
+    annotation.write_text(describe_scene("train_00001", (112, 112), list(CLASS_NAMES)))
+    with pytest.raises(ProductMismatch, match=r"other images or labels of train[\s\S]*overwrite=true"):
+        run(train.main, monkeypatch, *QUICK, *places(copied))
+
+
+def test_the_jobs_of_a_sweep_have_folders_of_their_own(copied, monkeypatch):
+    quick = [*QUICK[:2], "loop.max_steps=1", "save_every=1", *places(copied)]
+    before = snapshot(copied / "outputs/shapes")
+    run(train.main, monkeypatch, "-m", "task=cls", "seed=1,2", *quick)
+    jobs = list((copied / "outputs/shapes/sweeps").glob("*/*/cls.ckpt"))
+    assert sorted(job.parent.name for job in jobs) == ["0", "1"]
+    after = snapshot(copied / "outputs/shapes")
+    assert {name: content for name, content in after.items() if not name.startswith("sweeps")} == before
 
 
 def test_a_killed_training_goes_on_to_the_same_result(finished, tmp_path, monkeypatch):

@@ -66,7 +66,7 @@ def test_broken_xml_and_unknown_classes_are_named(tmp_path: Path) -> None:
     (tmp_path / "b.xml").write_text("<annotation>")
     with pytest.raises(ValueError, match=r"b\.xml is not whole XML"):
         LabelsFromXml(difficult=True)(["b"], make_source(tmp_path))
-    with pytest.raises(FileNotFoundError, match=r"dataset\.labels=masks"):
+    with pytest.raises(FileNotFoundError, match=r"dataset/labels=masks"):
         LabelsFromXml(difficult=True)(["b"], make_source(tmp_path / "nowhere"))
 
 

@@ -37,7 +37,7 @@ def test_several_splits_hold_each_image_once(tmp_path: Path) -> None:
 
 
 def test_without_data_the_message_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"trainaug\.txt does not exist.*infer\.py task=prepare.*dataset\.root"):
+    with pytest.raises(FileNotFoundError, match=r"trainaug\.txt does not exist.*VOCtrainval.*dataset\.root"):
         make_voc(tmp_path / "nowhere", None).read_records("trainaug")
     root = build_voc_tree(tmp_path)
     with pytest.raises(FileNotFoundError, match="there are test, trainaug, val"):

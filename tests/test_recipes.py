@@ -1,0 +1,155 @@
+"""The recipes carry the published numbers of METHOD 1 and 8."""
+
+from __future__ import annotations
+
+import pytest
+from front_door import compose_config
+
+# task, dataset: iterations, warm-up, batch, micro-batches, save, validate, checkpoint used, crop range, K, std,
+# background prompts, labels of the crop, CAA (iterations, threshold, power, values), SAMS power
+PUBLISHED = {
+    ("cls", "voc"): (
+        1800,
+        500,
+        16,
+        1,
+        1000,
+        3000,
+        None,
+        (288, 480),
+        16,
+        0.015,
+        25,
+        None,
+        (1, 0.4, 2, "score_cams"),
+        0.6,
+    ),
+    ("seg", "voc"): (
+        17000,
+        500,
+        16,
+        1,
+        1700,
+        5100,
+        None,
+        (288, 480),
+        16,
+        0.0125,
+        25,
+        "keep_labels_in_crop",
+        (1, 0.5, 2, "keep_cams"),
+        0.7,
+    ),
+    ("cls", "coco"): (
+        20500,
+        1000,
+        16,
+        4,
+        2050,
+        6150,
+        6150,
+        (318, 530),
+        16,
+        0.015,
+        23,
+        None,
+        (1, 0.6, 2, "keep_cams"),
+        0.4,
+    ),
+    ("seg", "coco"): (75000, 1000, 16, 8, 7500, 22500, 45000, (318, 531), 16, 0.015, 23, None, None, 1.0),
+}
+
+
+def describe(task: str, dataset: str) -> tuple:
+    cfg = compose_config("train", f"task={task}", f"dataset={dataset}")
+    caa = cfg.affinity
+    refined = (
+        (caa.iterations, caa.threshold, caa.power, caa["values"]._target_.split(".")[-1]) if "power" in caa else None
+    )
+    crop_labels = cfg.data.get("crop_labels")
+    return (
+        cfg.loop.max_steps,
+        cfg.module.scheduler.warmup,
+        cfg.data.batch_size,
+        cfg.data.micro_batches,
+        cfg.save_every,
+        cfg.val_every,
+        cfg.apply_step,
+        tuple(cfg.augment.long_side),
+        cfg.prompts.contexts.length,
+        cfg.prompts.contexts.std,
+        len(cfg.module.background),
+        crop_labels._target_.split(".")[-1] if crop_labels else None,
+        refined,
+        cfg.seeding.sams.background.power,
+    )
+
+
+@pytest.mark.parametrize(("task", "dataset"), sorted(PUBLISHED))
+def test_prompt_recipes(task, dataset):
+    assert describe(task, dataset) == PUBLISHED[task, dataset]
+
+
+@pytest.mark.parametrize(("task", "dataset"), sorted(PUBLISHED))
+def test_what_all_prompt_recipes_share(task, dataset):
+    cfg = compose_config("train", f"task={task}", f"dataset={dataset}")
+    assert (cfg.optimizer.lr, cfg.optimizer.momentum, cfg.optimizer.weight_decay) == (1e-3, 0.9, 5e-4)
+    assert (cfg.module.scheduler.warmup_lr, cfg.loop.precision) == (1e-5, "16-mixed")
+    assert (cfg.augment.short_side, cfg.augment.crop) == (224, 224)
+    assert (cfg.augment.jitter.brightness, cfg.augment.jitter.hue) == (25, 25)
+    assert (cfg.augment.jitter.contrast, cfg.augment.jitter.saturation) == ([0.6, 1.4], [0.5, 1.5])
+    assert list(cfg.module.val_powers) == [5, 10]
+    assert cfg.affinity.get("attention_blocks", 8) == 8
+
+
+@pytest.mark.parametrize(
+    ("task", "dataset", "place", "share", "name"),
+    [
+        ("cls", "voc", "name_at_end", "share_contexts", "真"),
+        ("seg", "voc", "name_at_front", "context_per_class", "机"),
+        ("cls", "coco", "name_at_end", "share_contexts", "真"),
+        ("seg", "coco", "name_at_end", "share_contexts", "真"),
+    ],
+)
+def test_contexts(task, dataset, place, share, name):
+    prompts = compose_config("train", f"task={task}", f"dataset={dataset}").prompts
+    assert prompts.place_name._target_ == f"fmawsss.prompts.{place}"
+    assert prompts.share._target_ == f"fmawsss.prompts.{share}"
+    assert prompts.contexts.generator_seed.name == name
+
+
+def test_voc_segmentation_has_empty_background_names():
+    cfg = compose_config("train", "task=seg", "dataset=voc")
+    assert set(cfg.module.background) == {""}
+
+
+@pytest.mark.parametrize(("dataset", "classes"), [("voc", 20), ("coco", 80)])
+def test_names(dataset, classes):
+    cfg = compose_config("train", "task=cls", f"dataset={dataset}")
+    assert len(cfg.dataset.classes) == len(cfg.dataset.names) == classes
+    assert "person with clothes,people,human" in cfg.dataset.classes
+
+
+@pytest.mark.parametrize("dataset", ["voc", "coco"])
+def test_superpixels(dataset):
+    cfg = compose_config("infer", "task=superpixels", f"dataset={dataset}")
+    generator = dict(cfg.module.generator)
+    for free in ("_target_", "sam", "points_per_batch"):
+        del generator[free]
+    assert cfg.sam.kind == "vit_h"
+    assert generator == {
+        "points_per_side": 32,
+        "pred_iou_thresh": 0.86,
+        "stability_score_thresh": 0.92,
+        "stability_score_offset": 1.0,
+        "box_nms_thresh": 0.7,
+        "crop_n_layers": 1,
+        "crop_nms_thresh": 0.7,
+        "crop_overlap_ratio": pytest.approx(512 / 1500),
+        "crop_n_points_downscale_factor": 2,
+        "min_mask_region_area": 100,
+        "iou_offsets": [0, 0, 0.1],
+        "nms_offsets": [0, 0, 1.0],
+        "stability_offsets": [0, 0, 0],
+        "recall_threshold": 0.3,
+    }
