@@ -21,7 +21,7 @@ GROUPS = {
 TASKS = ("cls", "seg", "network", "superpixels", "pipeline")
 STAGE_GROUPS = {"prompts": "cls", "affinity": "cls", "seeding": "cls", "augment": "cls", "optimizer": "cls"}
 LOSS_TASKS = {"cam_activation": "seg"}
-STAGE_GROUPS |= {"network": "network"}
+STAGE_GROUPS |= {"network": "network", "callbacks": "cls"}
 
 
 def resolve(name: str, *overrides: str) -> dict[str, Any]:

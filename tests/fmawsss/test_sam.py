@@ -136,11 +136,11 @@ LOOSE = {"pred_iou_thresh": 0.3, "stability_score_thresh": 0.4}
 @pytest.mark.parametrize(
     ("sam", "size", "settings", "at_least"),
     [
-        (tiny_sam, (112, 112), LOOSE, 10),
-        (tiny_sam, (130, 97), {**LOOSE, "crop_n_layers": 1, "crop_n_points_downscale_factor": 4}, 10),
-        (tiny_sam, (80, 201), {**LOOSE, "crop_n_layers": 1, "min_mask_region_area": 40, "points_per_side": 8}, 5),
-        (tiny_sam, (90, 75), {**LOOSE, "crop_n_layers": 2, "crop_nms_thresh": 0.5, "points_per_side": 4}, 5),
-        (tiny_sam, (60, 45), {**LOOSE, "points_per_side": 5, "points_per_batch": 3}, 5),
+        (tiny_sam, (112, 112), LOOSE, 5),
+        (tiny_sam, (130, 97), {**LOOSE, "crop_n_layers": 1, "crop_n_points_downscale_factor": 4}, 3),
+        (tiny_sam, (80, 201), {**LOOSE, "crop_n_layers": 1, "min_mask_region_area": 40, "points_per_side": 8}, 2),
+        (tiny_sam, (90, 75), {**LOOSE, "crop_n_layers": 2, "crop_nms_thresh": 0.5, "points_per_side": 4}, 2),
+        (tiny_sam, (60, 45), {**LOOSE, "points_per_side": 5, "points_per_batch": 3}, 2),
         (tiny_sam, (1, 160), {**LOOSE, "points_per_side": 4}, 0),
         (random_sam, (64, 64), {**OPEN, "stability_score_thresh": 0.8, "box_nms_thresh": 1.0}, 20),
         (random_sam, (70, 41), {**OPEN, "crop_n_layers": 1, "box_nms_thresh": 1.0, "points_per_side": 6}, 20),
