@@ -118,7 +118,9 @@ def test_the_test_split_has_no_labels(tree: Path) -> None:
 
 
 def test_bad_trees_are_explained(tree: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"instances_minival2014\.json.*instances_train2014.*annotations_trainval2014"):
+    with pytest.raises(
+        FileNotFoundError, match=r"instances_minival2014\.json.*instances_train2014.*annotations_trainval2014"
+    ):
         make_coco(tree).read_records("minival")
     module = make_coco(tree)
     module.classes = CLASSES[:2]
