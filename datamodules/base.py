@@ -97,6 +97,7 @@ class SegmentationDataModule(L.LightningDataModule):
 
     def __post_init__(self) -> None:
         super().__init__()
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # few images left, many processes
         self.class_names = tuple(self.names or self.classes)
         if len(self.class_names) != len(self.classes):
             raise ValueError(

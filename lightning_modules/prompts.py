@@ -113,7 +113,9 @@ class PromptModule(L.LightningModule, ABC):
         """Compute and log the losses."""
         losses = self.training_loss(batch)
         for name, value in losses.items():
-            self.log(f"train/{name}", value.detach(), prog_bar=name == "loss", batch_size=len(batch.names))
+            self.log(
+                f"train/{name}", value.detach(), prog_bar=name == "loss", batch_size=len(batch.names), sync_dist=True
+            )
         return losses["loss"]
 
     def configure_optimizers(self) -> Any:
