@@ -125,10 +125,8 @@ def describe_learning(cfg: DictConfig, stage: DictConfig, module: L.LightningMod
     node, data = plain(stage.module), plain(stage.data)
     node = {key: value for key, value in node.items() if key not in ("seeding", "val_powers")}
     upstream = {"seeds": read_fingerprint(Path(data["seeds"]))} if data.get("seeds") else {}
-    for key in [
-        key for key in data if key.startswith(("predict", "val", "superpixels", "resize", "truths", "originals"))
-    ]:
-        data.pop(key)
+    unused = ("predict", "val", "superpixels", "resize", "truths", "originals")
+    data = {key: value for key, value in data.items() if not key.startswith(unused)}
     settings = {"dataset": plain(cfg.dataset), "module": node, "data": data, "seed": cfg.seed}
     settings["weights"] = digest_weights(module)
     settings["loop"] = {"precision": cfg.trainer.get("precision"), **plain(stage.loop)}
