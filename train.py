@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import hydra
 import lightning as L
+from filelock import FileLock
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig
 
+from callbacks.feature_writer import FeatureWriter
 from callbacks.scores import show_scores
+from datamodules.base import SegmentationDataModule
+from datamodules.sample import collate_samples
+from fmawsss.features import FeatureStore
+from fmawsss.fingerprint import fingerprint
 from fmawsss.metrics import SegmentationScores
 from fmawsss.products import Product, read_fingerprint
 from infer import (
@@ -29,6 +36,8 @@ from infer import (
     start_product,
     strip_incidental,
 )
+from lightning_modules.features import FeatureModule
+from lightning_modules.prompts import PromptModule
 
 logger = logging.getLogger("fmawsss")
 
@@ -89,6 +98,8 @@ def learn_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -
         logger.info("%s: %s is complete, skipped", stage.stage, product.path)
         return
 
+    if cfg.cache.store is not None and "views" in stage.data:
+        datamodule.store = encode_views(cfg, stage, module, datamodule, inputs)
     saver = ModelCheckpoint(
         steps, "step_{step:06d}", auto_insert_metric_name=False, every_n_train_steps=stage.save_every, save_top_k=-1
     )
@@ -104,6 +115,37 @@ def learn_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -
     trainer.save_checkpoint(product.path, weights_only=True)
     if trainer.is_global_zero:
         product.finish(split)
+
+
+def encode_views(
+    cfg: DictConfig, stage: DictConfig, module: PromptModule, datamodule: SegmentationDataModule, inputs: str
+) -> FeatureStore:
+    """Return what the frozen encoder makes of the fixed training views, encoding those that no run encoded before."""
+    views = datamodule.describe_views()
+    first = FeatureModule(module).predict_step(collate_samples([views.read_view(0)]))
+    trainer = build_trainer(cfg, stage, [], {"logger": False})
+    build, name = instantiate(cfg.cache.store), f"{stage.stage}_{digest_views(cfg, stage, module, inputs)}"
+    Path(cfg.cache.store.folder).mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{cfg.cache.store.folder}/{name}.lock") if trainer.is_global_zero else nullcontext():
+        store = build(name=name, rows=len(views.records) * views.views, sample=first)
+        remaining = store.list_remaining()
+        if remaining:
+            trainer.callbacks.append(FeatureWriter(store))
+            loader = datamodule.view_dataloader(remaining, trainer.global_rank, trainer.world_size)
+            trainer.predict(FeatureModule(module), loader, return_predictions=False)
+            trainer.strategy.barrier()
+    logger.info("%s: %d views encoded now, %d before", stage.stage, len(remaining), store.rows - len(remaining))
+    return store
+
+
+def digest_views(cfg: DictConfig, stage: DictConfig, module: PromptModule, inputs: str) -> str:
+    """Digest all that the features of the training views depend on; prompts and losses are not among it."""
+    product = describe_learning(cfg, stage, module)
+    data = {key: value for key, value in product.settings["data"].items() if key not in ("batch_size", "micro_batches")}
+    clip = strip_incidental(plain(stage.module.clip))
+    task = {"module": stage.module["_target_"], "clip": clip, "weights": product.settings["weights"]}
+    source = {"dataset": product.settings["dataset"], "data": data, "seed": cfg.seed, "inputs": inputs}
+    return fingerprint({**task, **source, "dtype": cfg.cache.dtype, "upstream": product.upstream})
 
 
 def close_loggers(loggers: list[Any]) -> None:
@@ -129,6 +171,8 @@ def describe_learning(cfg: DictConfig, stage: DictConfig, module: L.LightningMod
     data = {key: value for key, value in data.items() if not key.startswith(unused)}
     settings = {"dataset": plain(cfg.dataset), "module": node, "data": data, "seed": cfg.seed}
     settings["weights"] = digest_weights(module)
+    if cfg.cache.store is not None:
+        settings["features"] = cfg.cache.dtype
     settings["loop"] = {"precision": cfg.trainer.get("precision"), **plain(stage.loop)}
     return Product(Path(stage.learns), strip_incidental(settings), upstream)
 

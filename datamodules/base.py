@@ -28,7 +28,9 @@ from datamodules.labels import LabelReader, Labels, LabelSource, keep_image_labe
 from datamodules.loading import (
     Augment,
     CropLabels,
+    EncodedBatches,
     TrainingBatches,
+    ViewBatches,
     WholeImageBatches,
     find_start_context,
     prepare_worker,
@@ -36,6 +38,7 @@ from datamodules.loading import (
 from datamodules.sample import Batch, ImageRecord
 from datamodules.sampler import BatchPlan, EndlessMicroBatches
 from datamodules.transforms import Normaliser, Resize
+from fmawsss.features import FeatureStore
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +59,8 @@ class SegmentationDataModule(L.LightningDataModule):
     seed: order and augmentation of training images.
     shots: train on this many images per class; None takes all.
     augment, crop_labels: the training view of an image, and which labels it keeps.
+    views: train on this many fixed views of each image; None makes every view a new one.
+    store: features of the fixed views; with it no training image is read.
     val_images: validate on this many images, spread evenly over the split; None takes all.
     resize, val_resize: network size of whole images in prediction and validation; None validates as it predicts.
     image_mean, image_std: normalisation of the network.
@@ -84,6 +89,8 @@ class SegmentationDataModule(L.LightningDataModule):
     shots: int | None = None
     augment: Augment | None = None
     crop_labels: CropLabels = keep_image_labels
+    views: int | None = None
+    store: FeatureStore | None = None
     val_resize: Resize | None = None
     val_images: int | None = None
     seeds: Path | str | None = None
@@ -174,10 +181,16 @@ class SegmentationDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Load micro-batches without end, from the optimiser step that the trainer stands at."""
+        views = self.describe_views(*self._find_place())
+        batches = views if self.store is None else EncodedBatches(views, self.store)
+        first_step = self.trainer.global_step if self.trainer else 0
+        return self._load(batches, EndlessMicroBatches(first_step, self.micro_batches))
+
+    def describe_views(self, rank: int = 0, world_size: int = 1) -> TrainingBatches:
+        """Describe what training sees of the images."""
         if self.augment is None:
             raise ValueError("training needs `augment`; choose one of the group, e.g. augment=none")
-        rank, world_size = self._find_place()
-        batches = TrainingBatches(
+        return TrainingBatches(
             records=self._training,
             classes=len(self.classes),
             plan=BatchPlan(self.batch_size, self.micro_batches, rank, world_size),
@@ -186,9 +199,20 @@ class SegmentationDataModule(L.LightningDataModule):
             crop_labels=self.crop_labels,
             normalise=self._normalise,
             seeds=None if self.seeds is None else Path(self.seeds),
+            views=self.views,
         )
-        first_step = self.trainer.global_step if self.trainer else 0
-        return self._load(batches, EndlessMicroBatches(first_step, self.micro_batches))
+
+    def view_dataloader(self, views: Sequence[int], rank: int, world_size: int) -> DataLoader[Batch]:
+        """Load the fixed views of these numbers, once, for an encoder to see.
+
+        Batches are always the same; those with such a view are loaded whole, so that what a view gives never depends
+        on which others were missing.
+        """
+        source = self.describe_views()
+        numbers = range(len(source.records) * source.views)
+        firsts = sorted({view - view % self.batch_size for view in views})
+        batches = [numbers[first : first + self.batch_size] for first in firsts]
+        return self._load(ViewBatches(source, batches[rank::world_size]), None)
 
     def val_dataloader(self) -> DataLoader[Batch] | list:
         """Load the images of `val_split` with their truths; nothing without such a split."""

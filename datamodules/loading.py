@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.context import BaseContext
 from pathlib import Path
 
@@ -16,8 +16,9 @@ from torch.utils.data import Dataset
 
 from datamodules.images import read_image
 from datamodules.sample import Batch, ImageRecord, Sample, collate_samples
-from datamodules.sampler import BatchPlan, find_image, seed_augmentation
+from datamodules.sampler import BatchPlan, find_image, find_view, seed_augmentation, seed_view
 from datamodules.transforms import IGNORED, Normaliser, Resize, View
+from fmawsss.features import LABELS, SEEDS, FeatureStore
 from fmawsss.storage import read_cams, read_mask, read_superpixels
 from fmawsss.superpixels import Superpixels
 
@@ -27,7 +28,10 @@ CropLabels = Callable[[Bool[np.ndarray, "C"], UInt8[np.ndarray, "H W"] | None], 
 
 @dataclass(frozen=True)
 class TrainingBatches(Dataset[Batch]):
-    """Augmented micro-batches by their number, counted from the start of the run; each is the same whenever read."""
+    """Augmented micro-batches by their number, counted from the start of the run; each is the same whenever read.
+
+    With `views` an image has so many fixed views, otherwise every view is new.
+    """
 
     records: Sequence[ImageRecord]
     classes: int
@@ -37,16 +41,27 @@ class TrainingBatches(Dataset[Batch]):
     crop_labels: CropLabels
     normalise: Normaliser
     seeds: Path | None
+    views: int | None = None
 
     def __getitem__(self, micro_batch: int) -> Batch:
         return collate_samples([self.read_sample(position) for position in self.plan.list_positions(micro_batch)])
 
     def read_sample(self, position: int) -> Sample:
         """Read and augment the image at a position of the endless order."""
-        record = self.records[find_image(position, len(self.records), self.seed)]
+        if self.views is not None:
+            return self.read_view(find_view(position, len(self.records), self.views, self.seed))
+        index = find_image(position, len(self.records), self.seed)
+        return self._augment_image(index, seed_augmentation(position, self.seed))
+
+    def read_view(self, view: int) -> Sample:
+        """Read and augment the image of a fixed view."""
+        return self._augment_image(view // self.views, seed_view(view, self.seed))
+
+    def _augment_image(self, index: int, rng: np.random.Generator) -> Sample:
+        record = self.records[index]
         image = read_image(record.image)
         seed = None if self.seeds is None else read_seed(self.seeds / f"{record.name}.png", image, self.classes)
-        view = self.augment(View(image, seed), seed_augmentation(position, self.seed))
+        view = self.augment(View(image, seed), rng)
 
         labels = None
         if record.labels is not None:
@@ -58,6 +73,44 @@ class TrainingBatches(Dataset[Batch]):
             padding=None if view.padding is None else torch.from_numpy(view.padding),
             labels=labels,
             seed=None if view.seed is None else torch.from_numpy(np.ascontiguousarray(view.seed)),
+        )
+
+
+@dataclass(frozen=True)
+class ViewBatches(Dataset[Batch]):
+    """Fixed views in batches, each with its number, for an encoder to see once."""
+
+    source: TrainingBatches
+    batches: Sequence[Sequence[int]]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> Batch:
+        views = list(self.batches[index])
+        return replace(collate_samples([self.source.read_view(view) for view in views]), views=views)
+
+
+@dataclass(frozen=True)
+class EncodedBatches(Dataset[Batch]):
+    """The micro-batches of `source`, as the encoder left their views in a store; no image is read."""
+
+    source: TrainingBatches
+    store: FeatureStore
+
+    def __getitem__(self, micro_batch: int) -> Batch:
+        source, images = self.source, len(self.source.records)
+        positions = source.plan.list_positions(micro_batch)
+        views = [find_view(position, images, source.views, source.seed) for position in positions]
+        encoded = self.store.read(views)
+        return Batch(
+            names=[source.records[view // source.views].name for view in views],
+            images=None,
+            sizes=[],
+            labels=encoded.pop(LABELS, None),
+            seeds=encoded.pop(SEEDS, None),
+            views=views,
+            encoded=encoded,
         )
 
 

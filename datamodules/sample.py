@@ -55,11 +55,12 @@ class Batch:
     """Samples side by side; smaller images are padded on the right and below.
 
     `labels` are multi-hot; `seeds` hold 0 for background, class index + 1, and 255 for pixels to ignore. The lists are
-    parallel to `names` and keep the size that each image has on disk; a truth is None where none is known.
+    parallel to `names` and keep the size that each image has on disk; a truth is None where none is known. Fixed views
+    carry their numbers, `views`; `encoded` is what a frozen encoder made of them before, and stands for `images`.
     """
 
     names: list[str]
-    images: Float[Tensor, "B 3 H W"]
+    images: Float[Tensor, "B 3 H W"] | None
     sizes: list[tuple[int, int]]
     padding: Bool[Tensor, "B H W"] | None = None
     labels: Bool[Tensor, "B C"] | None = None
@@ -68,6 +69,8 @@ class Batch:
     superpixels: list[Superpixels] | None = None
     cams: list[Cams] | None = None
     originals: list[UInt8[np.ndarray, "A B 3"]] | None = None
+    views: list[int] | None = None
+    encoded: dict[str, Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -87,7 +90,8 @@ class Batch:
         present = {field: getattr(self, field) for field in fields if getattr(self, field) is not None}
         changed: dict[str, Any] = {field: change(tensor) for field, tensor in present.items()}
         truths = None if self.truths is None else [truth if truth is None else change(truth) for truth in self.truths]
-        return replace(self, truths=truths, **changed)
+        encoded = None if self.encoded is None else {name: change(tensor) for name, tensor in self.encoded.items()}
+        return replace(self, truths=truths, encoded=encoded, **changed)
 
 
 def collate_samples(samples: Sequence[Sample]) -> Batch:

@@ -11,7 +11,7 @@ from jaxtyping import Int
 from torch.utils.data import Sampler
 
 # Streams of one seed, kept apart so that the order of images and their augmentation are independent.
-ORDER_STREAM, AUGMENT_STREAM = 0, 1
+ORDER_STREAM, AUGMENT_STREAM, VIEW_STREAM = 0, 1, 3
 
 
 @dataclass(frozen=True)
@@ -71,3 +71,13 @@ def permute_images(images: int, seed: int, epoch: int) -> Int[np.ndarray, "image
 def seed_augmentation(position: int, seed: int) -> np.random.Generator:
     """Return the generator that augments the image at a position."""
     return np.random.default_rng([seed, AUGMENT_STREAM, position])
+
+
+def find_view(position: int, images: int, views: int, seed: int) -> int:
+    """Return which fixed view, image · views + its number, stands at a position: epochs take the views in turn."""
+    return find_image(position, images, seed) * views + position // images % views
+
+
+def seed_view(view: int, seed: int) -> np.random.Generator:
+    """Return the generator that makes a fixed view."""
+    return np.random.default_rng([seed, VIEW_STREAM, view])

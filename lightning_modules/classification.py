@@ -14,9 +14,12 @@ from lightning_modules.prompts import PromptModule
 class ClassificationModule(PromptModule):
     """Learn contexts from image labels by the multi-label contrastive loss."""
 
+    def encode(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the image features, (B, E)."""
+        tokens = self.clip.encode_images(batch.images, batch.padding, attention_blocks=0)
+        return {"features": self.clip.pool_images(tokens)}
+
     def training_loss(self, batch: Batch) -> Mapping[str, Tensor]:
         """Compare images with prompts; background prompts take no part."""
-        tokens = self.clip.encode_images(batch.images, batch.padding, attention_blocks=0)
-        features = self.clip.pool_images(tokens)
-        logits = compute_logits(features, self.prompts(), self.clip.logit_scale.exp())
+        logits = compute_logits(self.look(batch)["features"], self.prompts(), self.clip.logit_scale.exp())
         return {"loss": self.loss(logits[:, : len(self.classes)], batch.labels, share=self.share)}

@@ -17,6 +17,7 @@ from fmawsss.affinity import AffinityRefiner, NoRefinement
 from fmawsss.cam import Softmax, compute_cams
 from fmawsss.clip import FrozenClip, ImageTokens
 from fmawsss.metrics import SegmentationMetric
+from fmawsss.precision import widen
 from fmawsss.scores import BackgroundPower, resize_then_score
 from fmawsss.seeding import CamSeeder, Seed, Seeder
 from fmawsss.superpixels import Superpixels
@@ -71,7 +72,11 @@ class SeedMaker:
 
 
 class PromptModule(L.LightningModule, ABC):
-    """Prompts on a frozen CLIP: a subclass says what they learn from (`training_loss`); all of them predict seeds."""
+    """Prompts on a frozen CLIP; all of them predict seeds.
+
+    A subclass says what they learn from (`training_loss`), and what of that never changes, so that it may be kept
+    (`encode`).
+    """
 
     strict_loading = False  # checkpoints hold the contexts only
 
@@ -102,8 +107,18 @@ class PromptModule(L.LightningModule, ABC):
         self._text_features: Tensor | None = None
 
     @abstractmethod
+    def encode(self, batch: Batch) -> dict[str, Tensor]:
+        """Return what training needs of the frozen image encoder, by name."""
+
+    @abstractmethod
     def training_loss(self, batch: Batch) -> Mapping[str, Tensor]:
         """Return the losses of a batch by name; `loss` is the one to minimise."""
+
+    def look(self, batch: Batch) -> dict[str, Tensor]:
+        """Return what `encode` gives, or what it gave before and a cache kept."""
+        if batch.encoded is None:
+            return self.encode(batch)
+        return {k: widen(v) if v.is_floating_point() else v for k, v in batch.encoded.items()}
 
     def share(self, count: Tensor) -> Tensor:
         """Replace a count of this process by the mean over all, so that all together descend as one would."""

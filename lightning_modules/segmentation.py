@@ -8,15 +8,23 @@ from torch import Tensor
 
 from datamodules.sample import Batch
 from fmawsss.cam import compute_cams, present_pairs
+from fmawsss.clip import ImageTokens
 from lightning_modules.prompts import PromptModule
 
 
 class SegmentationModule(PromptModule):
     """Learn contexts from coarse seeds: the CAM of a class should be high on its seed and low elsewhere."""
 
+    def encode(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the input of the last block, (B, L, D), and which patches are not padding, (B, N)."""
+        tokens = self.clip.encode_images(batch.images, batch.padding, attention_blocks=0)
+        return {"inputs": tokens.inputs, "valid": tokens.valid}
+
     def training_loss(self, batch: Batch) -> Mapping[str, Tensor]:
         """Compare the CAMs of the present classes with the seeds of their images."""
-        tokens = self.clip.encode_images(batch.images, batch.padding, attention_blocks=0)
+        height, width = batch.seeds.shape[1:]
+        grid = height // self.clip.patch_size, width // self.clip.patch_size
+        tokens = ImageTokens(**self.look(batch), grid=grid, attention=None)
         _, cams = compute_cams(self.clip, tokens, self.prompts(), batch.labels, self.softmax)
         images, classes = present_pairs(batch.labels)
         losses = self.loss(cams, batch.seeds, images, classes, share=self.share)
