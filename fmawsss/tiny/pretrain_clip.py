@@ -4,6 +4,7 @@ Besides captions it learns tags (classes, colours, backgrounds, stuff), and its 
 generator's masks: a stand-in for what a foundation model picks up from far more images, not a method of its own.
 """
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,43 +19,42 @@ from torch.nn import functional as F
 
 from fmawsss.tiny.captions import draw_phrase, list_words
 from fmawsss.tiny.models import ClipArchitecture, build_clip, save_clip
-from fmawsss.tiny.pretrain_clip_model import CLASSES, ClipTrainer
-from fmawsss.tiny.pretrain_data import Progress, ScenePool, anneal_rate, compile_training, group_parameters, turn_arrays
+from fmawsss.tiny.muon import Muon
+from fmawsss.tiny.pretrain_clip_model import CLASSES, Batch, ClipTrainer
+from fmawsss.tiny.pretrain_data import Progress, ScenePool, compile_training, group_parameters, turn_arrays
 from fmawsss.tiny.pretrain_score import score_clip
 from fmawsss.tiny.shapes import BACKGROUNDS, CLASS_NAMES, MIN_PIXELS, SIZE, STUFF, Scene
 from fmawsss.tiny.textures import COLOUR_NAMES
 
 ARCHITECTURE = ClipArchitecture()
 POOL, RENEWED = 10000, 8
-PEAK_RATE, WEIGHT_DECAY = 1.2e-3, 0.05
-FIRST_PATCH_WEIGHT, LAST_PATCH_WEIGHT = 2.0, 1.0
+PEAK_RATE, MUON_RATE, WEIGHT_DECAY = 1.5e-3, 0.02, 0.05
+PATCH_WEIGHTS, EARLY_WEIGHTS = (2.0, 0.4), (0.3, 0.0)  # of the losses of patches, at the first and at the last step
 TEXT_LENGTH = 32  # tokens; the tokenizer cuts the rare longer captions
 TAGS = (*CLASS_NAMES, *COLOUR_NAMES, *BACKGROUNDS, *STUFF)
 
 
 @dataclass(frozen=True)
 class View:
-    """How a batch looks at its scenes: images per batch, side of crops in pixels; `zoom` fills them with one object."""
+    """How a batch looks at its scenes: images per batch, side of crops in pixels.
+
+    `zoom` fills a crop with one object; only the share `keep` of the patches is seen, drawn anew for each image.
+    """
 
     images: int
     side: int
     zoom: bool = False
+    keep: float = 1.0
 
 
-OBJECT, CROP, FULL = View(128, 48, zoom=True), View(144, 72), View(96, SIZE)
+OBJECT, CROP, HALF, FULL = View(128, 48, zoom=True), View(144, 72), View(96, SIZE, keep=0.5), View(96, SIZE)
 # steps, and the views that take turns during them
-PHASES: tuple[tuple[int, tuple[View, ...]], ...] = ((500, (OBJECT,)), (1400, (CROP,)), (1600, (FULL, FULL, CROP)))
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Crops with all that is said of them, in the order of `ClipTrainer.forward`."""
-
-    images: Float[Tensor, "B 3 H W"]
-    corner: Int[Tensor, "2"]
-    patches: Float[Tensor, "B N C_and_ground"]  # shares of the classes in each patch, ground last
-    tags: Float[Tensor, "B T"]
-    captions: Int[Tensor, "B t"]
+PHASES: tuple[tuple[int, tuple[View, ...]], ...] = (
+    (150, (OBJECT,)),
+    (600, (CROP,)),
+    (540, (HALF, HALF, CROP)),
+    (80, (FULL,)),
+)
 
 
 class Reader:
@@ -78,18 +78,23 @@ def pretrain_clip(path: Path, seed: int, scale: float, device: torch.device) -> 
     pool = ScenePool.render(rng, max(16, int(POOL * min(1.0, scale))))
     clip = build_clip(ARCHITECTURE)
     trainer = ClipTrainer(clip, reader.token_ids, len(TAGS), balance_classes(pool)).to(device)
-    optimizer = torch.optim.AdamW(group_parameters(trainer, WEIGHT_DECAY), betas=(0.9, 0.98))
+    optimizers = build_optimizers(trainer)
     steps = [max(1, round(count * scale)) for count, _ in PHASES]
-    compile_training(trainer, device, sum(steps))
-    progress, step = Progress("clip", sum(steps)), 0
+    narrow = prefers_bfloat16(device)
+    if narrow:
+        compile_training(trainer, device, sum(steps))
+    progress, step = Progress("clip", sum(steps), every=25), 0
     for count, (_, views) in zip(steps, PHASES, strict=True):
         for turn in range(count):
             batch = draw_batch(rng, pool, views[turn % len(views)], reader, device)
             share = step / sum(steps)
-            for group in optimizer.param_groups:
-                group["lr"] = anneal_rate(step, sum(steps), PEAK_RATE)
-            patch_weight = FIRST_PATCH_WEIGHT + (LAST_PATCH_WEIGHT - FIRST_PATCH_WEIGHT) * share
-            progress.report(step, learn(trainer, optimizer, batch, patch_weight))
+            for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+                group["lr"] = group["initial_lr"] * hold_rate(share, step)
+            weights = tuple(first + (last - first) * share for first, last in (PATCH_WEIGHTS, EARLY_WEIGHTS))
+            with torch.autocast(device.type, torch.bfloat16, enabled=narrow):
+                losses = trainer(batch, *torch.tensor(weights, device=device))
+            descend(trainer, optimizers, losses["total"])
+            progress.report(step, losses)
             pool.renew(RENEWED)
             step += 1
 
@@ -103,33 +108,49 @@ def pretrain_clip(path: Path, seed: int, scale: float, device: torch.device) -> 
     return scores
 
 
-def learn(
-    trainer: ClipTrainer, optimizer: torch.optim.Optimizer, batch: Batch, patch_weight: float
-) -> dict[str, Tensor]:
-    """Take one training step and give back its losses."""
-    with torch.autocast(batch.images.device.type, dtype=torch.bfloat16):
-        losses = trainer(
-            batch.images,
-            batch.corner,
-            batch.patches,
-            batch.tags,
-            batch.captions,
-            torch.tensor(patch_weight, device=batch.images.device),
-        )
-    optimizer.zero_grad(set_to_none=True)
-    losses["total"].backward()
+def build_optimizers(trainer: ClipTrainer) -> list[torch.optim.Optimizer]:
+    """Give the matrices inside the blocks to Muon, everything else to AdamW."""
+    inside = [p for name, p in trainer.named_parameters() if "resblocks" in name and p.ndim == 2]
+    others = group_parameters(trainer, WEIGHT_DECAY, leave_out=inside)
+    optimizers = [torch.optim.AdamW(others, lr=PEAK_RATE, betas=(0.9, 0.98)), Muon(inside, MUON_RATE)]
+    for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+        group["initial_lr"] = group["lr"]
+    return optimizers
+
+
+def hold_rate(share: float, step: int, warmup: int = 60, held: float = 0.3) -> float:
+    """Rise for some steps, hold for a share of the training, then fall linearly to zero."""
+    return min(1.0, (step + 1) / warmup) * min(1.0, (1 - share) / (1 - held))
+
+
+def prefers_bfloat16(device: torch.device) -> bool:
+    """Measure whether bfloat16 products are faster than float32 ones: CPUs without such instructions emulate them."""
+    seconds = []
+    for dtype in (torch.float32, torch.bfloat16):
+        left, right = (torch.ones(1024, 1024, dtype=dtype, device=device) for _ in range(2))
+        _ = (left @ right).sum().item()
+        started = time.perf_counter()
+        _ = (left @ right).sum().item()
+        seconds.append(time.perf_counter() - started)
+    return seconds[1] < seconds[0]
+
+
+def descend(trainer: ClipTrainer, optimizers: list[torch.optim.Optimizer], loss: Float[Tensor, ""]) -> None:
+    """Take one training step."""
+    trainer.zero_grad(set_to_none=True)
+    loss.backward()
     nn.utils.clip_grad_norm_(trainer.parameters(), 1.0)
-    optimizer.step()
+    for optimizer in optimizers:
+        optimizer.step()
     with torch.no_grad():
         trainer.clip.logit_scale.clamp_(max=np.log(50))
-    return losses
 
 
 @torch.no_grad()
 def score_patches(trainer: ClipTrainer, reader: Reader, rng: np.random.Generator, count: int) -> float:
     """Measure the share of patches, mostly covered by one class, whose patch head names that class."""
     batch = draw_batch(rng, ScenePool.render(rng, count), View(count, SIZE), reader, torch.device("cpu"))
-    losses = trainer.forward(batch.images, batch.corner, batch.patches, batch.tags, batch.captions, torch.tensor(0.0))
+    losses = trainer.forward(batch, torch.tensor(0.0), torch.tensor(0.0))
     return losses["patch_accuracy"].item()
 
 
@@ -155,12 +176,15 @@ def draw_batch(rng: np.random.Generator, pool: ScenePool, view: View, reader: Re
         images.append(image)
         semantics.append(semantic)
     corner = rng.integers(0, (SIZE - view.side) // ARCHITECTURE.patch_size + 1, size=2)
+    patches = (view.side // ARCHITECTURE.patch_size) ** 2
+    kept = np.sort(rng.random((view.images, patches)).argsort(axis=1)[:, : round(patches * view.keep)])
     return Batch(
         normalize_pixels(np.stack(images)).to(device),
         torch.from_numpy(corner).to(device),
         share_patches(np.stack(semantics)).to(device),
         torch.from_numpy(tags).to(device),
         reader.read(captions).to(device),
+        torch.from_numpy(kept).to(device),
     )
 
 

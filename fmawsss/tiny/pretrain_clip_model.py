@@ -4,6 +4,8 @@ The forward pass computes what open_clip's modules compute, over their own param
 words of the captions: classes, colours, backgrounds and stuff.
 """
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float, Int
 from open_clip.model import CLIP
@@ -15,6 +17,18 @@ from fmawsss.tiny.pretrain_data import mimic_attention, position_table
 from fmawsss.tiny.shapes import CLASS_NAMES
 
 CLASSES = len(CLASS_NAMES)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Crops with all that is said of them, in the order of `ClipTrainer.forward`."""
+
+    images: Float[Tensor, "B 3 H W"]
+    corner: Int[Tensor, "2"]
+    patches: Float[Tensor, "B N C_and_ground"]  # shares of the classes in each patch, ground last
+    tags: Float[Tensor, "B T"]
+    captions: Int[Tensor, "B t"]
+    kept: Int[Tensor, "B K"]  # patches that are seen
 
 
 class ClipTrainer(nn.Module):
@@ -45,29 +59,31 @@ class ClipTrainer(nn.Module):
         self.register_buffer("class_weights", class_weights)
 
     def forward(
-        self,
-        images: Float[Tensor, "B 3 H W"],
-        corner: Int[Tensor, "2"],
-        patches: Float[Tensor, "B N C_and_ground"],
-        tags: Float[Tensor, "B T"],
-        captions: Int[Tensor, "B t"],
-        patch_weight: Float[Tensor, ""],
+        self, batch: Batch, patch_weight: Float[Tensor, ""], early_weight: Float[Tensor, ""]
     ) -> dict[str, Tensor]:
         """Compute all losses of a batch; `total` is the one to minimise."""
-        tokens = encode_patches(self.clip.visual, images, corner)
+        early, tokens = encode_patches(self.clip.visual, batch.images, batch.corner, batch.kept)
+        patches = batch.patches.gather(1, batch.kept[..., None].expand(-1, -1, batch.patches.shape[2]))
         feature = tokens.mean(1)
-        text = F.normalize(self.encode_texts(captions).float(), dim=-1)
+        text = F.normalize(self.encode_texts(batch.captions).float(), dim=-1)
         direction = F.normalize(feature.float(), dim=-1)
 
         # Captions find their images and images their captions
         similarity = self.clip.logit_scale.exp() * direction @ text.T
-        own = torch.arange(len(images), device=images.device)
+        own = torch.arange(len(direction), device=direction.device)
         contrast = (F.cross_entropy(similarity, own) + F.cross_entropy(similarity.T, own)) / 2
-        by_head = F.binary_cross_entropy_with_logits(self.tag_head(feature).float(), tags, weight=self.tag_weights)
+        by_head = F.binary_cross_entropy_with_logits(
+            self.tag_head(feature).float(), batch.tags, weight=self.tag_weights
+        )
 
+        # One head reads the patches before and after the last block: what a class looks like points the same way in
+        # both, so that the channels a CAM weighs there are those that the answer is made of
         logits = self.patch_head(tokens).float()
-        entropy = -(patches * self.class_weights * logits.log_softmax(-1)).sum(-1).mean()
-        total = contrast + 5 * by_head + patch_weight * entropy
+        entropy, early_entropy = (
+            -(patches * self.class_weights * found.log_softmax(-1)).sum(-1).mean()
+            for found in (logits, self.patch_head(early).float())
+        )
+        total = contrast + 5 * by_head + patch_weight * (entropy + early_weight * early_entropy)
         right = (logits.argmax(-1) == patches.argmax(-1)) & (patches.argmax(-1) < CLASSES)
         return {
             "total": total,
@@ -89,21 +105,34 @@ class ClipTrainer(nn.Module):
 
 
 def encode_patches(
-    visual: VisionTransformer, images: Float[Tensor, "B 3 H W"], corner: Int[Tensor, "2"]
-) -> Float[Tensor, "B N D"]:
-    """Project the patch tokens of normalised crops whose first patch is `corner` (row, column) of the full grid."""
+    visual: VisionTransformer,
+    images: Float[Tensor, "B 3 H W"],
+    corner: Int[Tensor, "2"],
+    kept: Int[Tensor, "B K"],
+) -> tuple[Float[Tensor, "B K D"], Float[Tensor, "B K D"]]:
+    """Project the `kept` patches of normalised crops, before and after the last block.
+
+    `corner` (row, column) is the place of the first patch on the full grid; the others are unseen.
+    """
     patch, full = visual.patch_size[0], visual.grid_size[0]
     batch, grid = len(images), images.shape[-1] // patch
     pixels = images.view(batch, 3, grid, patch, grid, patch).permute(0, 2, 4, 1, 3, 5).reshape(batch, grid * grid, -1)
     rows, columns = (start + torch.arange(grid, device=images.device) for start in corner)
     places = visual.positional_embedding[1:].view(full, full, -1)[rows][:, columns].flatten(0, 1)
-    tokens = F.linear(pixels, visual.conv1.weight.flatten(1)) + places
+    pixels = pixels.gather(1, kept[..., None].expand(-1, -1, pixels.shape[2]))
+    tokens = F.linear(pixels, visual.conv1.weight.flatten(1)) + places[kept]
     first = (visual.class_embedding + visual.positional_embedding[0]).expand(batch, 1, -1)
     tokens = visual.ln_pre(torch.cat([first.to(tokens.dtype), tokens], 1))
-    for block in visual.transformer.resblocks:
+    *blocks, last = visual.transformer.resblocks
+    for block in blocks:
         tokens = apply_block(block, tokens, None)
-    tokens = visual.ln_post(tokens[:, 1:])
-    return tokens @ visual.proj.to(tokens.dtype)
+    return project_patches(visual, tokens), project_patches(visual, apply_block(last, tokens, None))
+
+
+def project_patches(visual: VisionTransformer, tokens: Float[Tensor, "B L D"]) -> Float[Tensor, "B N E"]:
+    """Normalise and project the patches as the last tokens are."""
+    patches = visual.ln_post(tokens[:, 1:])
+    return patches @ visual.proj.to(patches.dtype)
 
 
 def apply_block(
@@ -121,8 +150,12 @@ def apply_block(
 
 @torch.no_grad()
 def start_attention(visual: VisionTransformer) -> None:
-    """Start the image tower with sine positions and mimetic attention."""
+    """Start the image tower with sine positions and mimetic attention.
+
+    The last block starts with values that come back as they are, not negated: a CAM is what attention carries there.
+    """
     width, grid = visual.positional_embedding.shape[1], visual.grid_size[0]
     visual.positional_embedding.copy_(position_table(width, grid, class_token=True))
     for block in visual.transformer.resblocks:
         mimic_attention(block.attn.in_proj_weight, block.attn.out_proj.weight, block.attn.num_heads)
+    visual.transformer.resblocks[-1].attn.out_proj.weight.neg_()

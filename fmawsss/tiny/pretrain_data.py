@@ -4,6 +4,7 @@ import logging
 import math
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -55,9 +56,12 @@ def anneal_rate(step: int, steps: int, peak: float, warmup: int = 100) -> float:
     return peak * min(1.0, (step + 1) / warmup) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
 
 
-def group_parameters(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+def group_parameters(
+    model: nn.Module, weight_decay: float, leave_out: Sequence[nn.Parameter] = ()
+) -> list[dict[str, object]]:
     """Split parameters for AdamW: matrices decay, vectors and position embeddings do not."""
-    named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    taken = {id(parameter) for parameter in leave_out}
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad and id(p) not in taken]
     decays = [p for name, p in named if p.ndim >= 2 and "pos_embed" not in name and "positional" not in name]
     rests = [p for name, p in named if p.ndim < 2 or "pos_embed" in name or "positional" in name]
     return [{"params": decays, "weight_decay": weight_decay}, {"params": rests, "weight_decay": 0.0}]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from fmawsss.tiny.models import (
     ClipArchitecture,
@@ -16,6 +17,7 @@ from fmawsss.tiny.models import (
     tiny_clip,
     tiny_sam,
 )
+from fmawsss.tiny.muon import Muon, orthogonalise
 from fmawsss.tiny.pretrain_clip import Reader
 from fmawsss.tiny.pretrain_clip_model import ClipTrainer, encode_patches
 from fmawsss.tiny.pretrain_sam_model import decode_points, encode_images, order_by_token
@@ -27,10 +29,30 @@ def test_clip_training_view_computes_what_open_clip_computes() -> None:
     trainer = ClipTrainer(clip, reader.token_ids, 3, torch.ones(9))
     images, texts = torch.randn(2, 3, 112, 112), ["a photo of a moon.", "two rings"]
 
-    feature = encode_patches(clip.visual, images, torch.tensor([0, 0])).mean(1)
+    _, patches = encode_patches(clip.visual, images, torch.tensor([0, 0]), torch.arange(196).expand(2, -1))
+    feature = patches.mean(1)
     torch.testing.assert_close(feature, clip.encode_image(images), rtol=1e-4, atol=1e-4)
     text = trainer.encode_texts(reader.read(texts[:1]))
     torch.testing.assert_close(text, clip.encode_text(reader.tokenize(texts[:1])), rtol=1e-4, atol=1e-4)
+
+
+def test_muon_moves_every_direction_alike() -> None:
+    left, _, right = torch.linalg.svd(torch.randn(3, 8, 24, dtype=torch.float64), full_matrices=False)
+    matrices = left * torch.logspace(0, -2, 8, dtype=torch.float64) @ right
+    found = torch.linalg.svdvals(orthogonalise(matrices))
+    assert found.min() > 0.6
+    assert found.max() < 1.3
+    torch.testing.assert_close(orthogonalise(matrices.mT), orthogonalise(matrices).mT)
+
+
+def test_muon_descends_on_queries_keys_and_values_apart() -> None:
+    stacked, alone = nn.Parameter(torch.zeros(24, 8)), nn.Parameter(torch.zeros(8, 8))
+    gradient = torch.randn(24, 8)
+    stacked.grad, alone.grad = gradient.clone(), gradient[8:16].clone()
+    for parameter in (stacked, alone):
+        Muon([parameter], lr=0.1, weight_decay=0.0).step()
+    torch.testing.assert_close(stacked[8:16], alone)
+    assert (stacked.detach() * gradient).sum() < 0
 
 
 @torch.no_grad()
