@@ -1,8 +1,11 @@
-"""Losses on image labels that were published as options beside the contrastive one (METHOD 4)."""
+"""Losses on image labels that were published as options beside the contrastive one (METHOD 4).
+
+Their means over equally many images need nothing from other processes; sums and the sharpness stay per process.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,12 +13,14 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from fmawsss.losses import log_sum_exp_where
+from fmawsss.losses import Share, keep_count, log_sum_exp_where
 
 EPSILON = 1e-6
 
 
-def multi_label_soft_margin(logits: Float[Tensor, "B C"], labels: Bool[Tensor, "B C"]) -> Float[Tensor, ""]:
+def multi_label_soft_margin(
+    logits: Float[Tensor, "B C"], labels: Bool[Tensor, "B C"], share: Share = keep_count
+) -> Float[Tensor, ""]:
     """Average the binary cross-entropies of all classes."""
     return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
 
@@ -44,7 +49,9 @@ class SuLoss(nn.Module):
         super().__init__()
         self.reduce = reduce
 
-    def forward(self, logits: Float[Tensor, "B C"], labels: Bool[Tensor, "B C"]) -> Float[Tensor, "..."]:
+    def forward(
+        self, logits: Float[Tensor, "B C"], labels: Bool[Tensor, "B C"], share: Share = keep_count
+    ) -> Float[Tensor, "..."]:
         """Return the reduced loss."""
         return self.reduce(su_losses(logits, labels))
 
@@ -57,7 +64,9 @@ class ThresholdedSuLoss(nn.Module):
         self.reduce = reduce
         self.threshold = nn.Parameter(torch.tensor(float(threshold)), requires_grad=learned)
 
-    def forward(self, logits: Float[Tensor, "B C"], labels: Bool[Tensor, "B C"]) -> Float[Tensor, "..."]:
+    def forward(
+        self, logits: Float[Tensor, "B C"], labels: Bool[Tensor, "B C"], share: Share = keep_count
+    ) -> Float[Tensor, "..."]:
         """Return the reduced loss."""
         return self.reduce(thresholded_su_losses(logits, labels, self.threshold))
 
@@ -99,7 +108,9 @@ class SharpnessLoss:
     average: Callable[[Tensor, Tensor], Tensor]
     correction: int
 
-    def __call__(self, logits: Float[Tensor, "B C"], labels: Bool[Tensor, "B C"]) -> Float[Tensor, ""]:
+    def __call__(
+        self, logits: Float[Tensor, "B C"], labels: Bool[Tensor, "B C"], share: Share = keep_count
+    ) -> Float[Tensor, ""]:
         """Return the loss."""
         valid = labels.sum(dim=1) >= 2
         logits, labels = logits[valid], labels[valid].to(logits.dtype)
@@ -107,3 +118,20 @@ class SharpnessLoss:
         mean = (logits * labels).sum(dim=1) / count
         variance = ((logits - mean[:, None]).square() * labels).sum(dim=1) / (count - self.correction)
         return self.average(*self.measure(variance, mean))
+
+
+class SumOfLosses:
+    """Several losses on image labels, each with its weight."""
+
+    def __init__(self, losses: Sequence[Callable[..., Tensor]], weights: Sequence[float]) -> None:
+        if len(losses) != len(weights):
+            raise ValueError(f"{len(losses)} losses and {len(weights)} weights: give each loss one")
+        self.losses = list(losses)
+        self.weights = list(weights)
+
+    def __call__(
+        self, logits: Float[Tensor, "B C"], labels: Bool[Tensor, "B C"], share: Share = keep_count
+    ) -> Float[Tensor, ""]:
+        """Return the weighted sum."""
+        terms = [loss(logits, labels, share=share) for loss in self.losses]
+        return torch.stack([weight * term for weight, term in zip(self.weights, terms, strict=True)]).sum()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import lightning as L
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from datamodules.sample import Batch
 from fmawsss.affinity import AffinityRefiner, NoRefinement
-from fmawsss.cam import Softmax, compute_cams
+from fmawsss.cam import Softmax
 from fmawsss.clip import FrozenClip, ImageTokens
 from fmawsss.metrics import SegmentationMetric
 from fmawsss.precision import widen
@@ -86,6 +87,7 @@ class PromptModule(L.LightningModule, ABC):
         prompts: Callable[..., nn.Module],
         classes: Sequence[str],
         background: Sequence[str],
+        compute_cams: Callable[..., tuple[Tensor, Tensor]],
         softmax: Softmax,
         loss: Callable[..., Any],
         seeding: SeedMaker,
@@ -97,7 +99,7 @@ class PromptModule(L.LightningModule, ABC):
         self.clip = clip
         self.prompts = prompts(clip=clip, names=classes, background=background)
         self.classes = tuple(classes)
-        self.softmax = softmax
+        self.compute_cams = partial(compute_cams, clip, softmax=softmax)
         self.loss = loss
         self.seeding = seeding
         self.seeders = {power: CamSeeder(resize_then_score, BackgroundPower(power), crf=None) for power in val_powers}
@@ -174,7 +176,7 @@ class PromptModule(L.LightningModule, ABC):
         """Compute the CAMs of the present classes of each image, (P, h, w) each."""
         assert self._text_features is not None, "encode the prompts first"
         tokens = self.clip.encode_images(batch.images, batch.padding, attention_blocks)
-        _, cams = compute_cams(self.clip, tokens, self._text_features, batch.labels, self.softmax)
+        _, cams = self.compute_cams(tokens, self._text_features, batch.labels)
         return list(cams.detach().split(batch.labels.sum(dim=1).tolist())), tokens
 
     def _predict_image(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from datamodules.sample import Batch
-from fmawsss.cam import compute_cams, present_pairs
+from fmawsss.cam import present_pairs
 from fmawsss.clip import ImageTokens
 from lightning_modules.prompts import PromptModule
 
@@ -25,7 +25,7 @@ class SegmentationModule(PromptModule):
         height, width = batch.seeds.shape[1:]
         grid = height // self.clip.patch_size, width // self.clip.patch_size
         tokens = ImageTokens(**self.look(batch), grid=grid, attention=None)
-        _, cams = compute_cams(self.clip, tokens, self.prompts(), batch.labels, self.softmax)
+        _, cams = self.compute_cams(tokens, self.prompts(), batch.labels)
         images, classes = present_pairs(batch.labels)
         losses = self.loss(cams, batch.seeds, images, classes, share=self.share)
         return {"loss": losses.total, "loss_foreground": losses.foreground, "loss_background": losses.background}

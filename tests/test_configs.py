@@ -20,7 +20,7 @@ GROUPS = {
 }
 TASKS = ("cls", "seg", "network", "superpixels", "pipeline")
 STAGE_GROUPS = {"prompts": "cls", "affinity": "cls", "seeding": "cls", "augment": "cls", "optimizer": "cls"}
-LOSS_TASKS = {"cam_activation": "seg"}
+LOSS_TASKS = dict.fromkeys(("cam_activation", "cam_activation_l2", "cam_activation_fg_bg"), "seg")
 STAGE_GROUPS |= {"network": "network", "callbacks": "cls"}
 
 

@@ -50,15 +50,49 @@ def test_training_lowers_the_loss(task):
     assert losses[-1] < losses[0]
 
 
+LOSSES = [("cls", name) for name in ("soft_margin", "su", "zlpr", "contrastive_sharpness", "contrastive_sample_mean")]
+LOSSES += [("seg", name) for name in ("cam_activation_l2", "cam_activation_fg_bg")]
+
+
+@pytest.mark.parametrize(("task", "name"), LOSSES)
+def test_every_published_loss_can_be_descended(task, name):
+    module, batch = build(task, f"loss={name}"), make_batch()
+    module.training_loss(batch)["loss"].backward()
+    assert module.prompts.context.grad.abs().max() > 0
+
+
+def test_a_learned_threshold_is_trained_and_kept():
+    module = build("cls", "loss=zlpr", "loss.learned=true")
+    module.training_loss(make_batch())["loss"].backward()
+    assert module.loss.threshold.grad.abs() > 0
+    checkpoint = {"state_dict": module.state_dict()}
+    module.on_save_checkpoint(checkpoint)
+    assert sorted(checkpoint["state_dict"]) == ["loss.threshold", "prompts.context"]
+
+
+def test_the_cam_of_the_released_code_can_be_chosen():
+    images, labels = make_batch().images[:1], torch.tensor([[True, False, True]])
+    padding = torch.zeros(1, 112, 112, dtype=torch.bool)
+    padding[:, 56:] = True
+    batch = Batch(["a"], images, [(56, 112)], labels=labels, padding=padding)
+    released = build("cls", "module.compute_cams._target_=fmawsss.cam.compute_cams_released")
+    cams = []
+    for module in (build("cls"), released):
+        module.on_predict_start()
+        cams.append(module.predict_step(batch)[0].cams)
+    torch.testing.assert_close(cams[1], cams[0] / 2)
+
+
 @pytest.mark.parametrize("task", ["cls", "seg"])
 def test_only_the_contexts_are_trained(task):
     trained = [name for name, p in build(task).named_parameters() if p.requires_grad]
     assert trained == ["prompts.context"]
 
 
-def test_classification_computes_no_cam(monkeypatch):
-    monkeypatch.setattr("lightning_modules.prompts.compute_cams", None)
-    assert build("cls").training_loss(make_batch())["loss"].requires_grad
+def test_classification_computes_no_cam():
+    module = build("cls")
+    module.compute_cams = None
+    assert module.training_loss(make_batch())["loss"].requires_grad
 
 
 def test_handwritten_prompts_learn_nothing():
