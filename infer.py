@@ -192,6 +192,9 @@ def describe_product(cfg: DictConfig, stage: DictConfig, module: L.LightningModu
     node = {key: value for key, value in node.items() if key not in LEARNING}
     if learns(module):
         upstream["checkpoint"] = read_fingerprint(find_checkpoint(cfg, stage))
+    templates = node.get("prompts", {}).get("templates")
+    if isinstance(templates, dict):  # read from a ranking of templates
+        upstream["templates"] = read_fingerprint(Path(templates["path"]))
     for made in ("superpixels", "cams"):
         if data.get(made):
             upstream[made] = read_fingerprint(Path(data[made]))
