@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from open_clip.transformer import CustomResidualAttentionBlock, ResidualAttentionBlock
@@ -64,9 +65,20 @@ def weigh_keys(
     return scores.softmax(dim=-1)
 
 
-def attend(block: Block, normed: Float[Tensor, "B L D"], visible: Bool[Tensor, "..."] | None) -> Float[Tensor, "B L D"]:
-    """Return what the attention of a block adds to the tokens, never holding the weights."""
+def attend(
+    block: Block,
+    normed: Float[Tensor, "B L D"],
+    visible: Bool[Tensor, "..."] | None,
+    before: tuple[Tensor, Tensor] | None = None,
+) -> Float[Tensor, "B L D"]:
+    """Return what the attention of a block adds to the tokens, never holding the weights.
+
+    `before` holds keys and values of tokens that stand before these, (B, heads, F, d) each.
+    """
     queries, keys, values = project_heads(block, normed)
+    if before is not None:
+        keys = torch.cat([before[0].to(keys.dtype), keys], dim=2)
+        values = torch.cat([before[1].to(values.dtype), values], dim=2)
     heads = F.scaled_dot_product_attention(queries, keys, values, attn_mask=visible)
     return block.ls_1(block.attn.out_proj(merge_heads(heads)))
 
@@ -85,6 +97,11 @@ def transform(block: Block, x: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]
     return x + block.ls_2(block.mlp(block.ln_2(x)))
 
 
-def run_block(block: Block, x: Float[Tensor, "B L D"], visible: Bool[Tensor, "..."] | None) -> Float[Tensor, "B L D"]:
-    """Run a whole block."""
-    return transform(block, x + attend(block, block.ln_1(x), visible))
+def run_block(
+    block: Block,
+    x: Float[Tensor, "B L D"],
+    visible: Bool[Tensor, "..."] | None,
+    before: tuple[Tensor, Tensor] | None = None,
+) -> Float[Tensor, "B L D"]:
+    """Run a whole block; `before` as in `attend`."""
+    return transform(block, x + attend(block, block.ln_1(x), visible, before))

@@ -26,6 +26,7 @@ from fmawsss.blocks import (
 from fmawsss.last_block import LastBlock, open_last_block
 from fmawsss.packing import Packing
 from fmawsss.precision import multiply
+from fmawsss.prefixes import FrozenPrefixes
 from fmawsss.weights import load_open_clip, open_clip_tokenizer
 
 __all__ = ["FixedPositionClip", "FrozenClip", "ImageTokens", "load_open_clip", "open_clip_tokenizer"]
@@ -155,6 +156,12 @@ class FrozenClip(nn.Module):
         tokens = tokens + self.clip.positional_embedding[packing.positions]
         return self._encode_text(tokens[None], packing.visible, packing.ends)
 
+    def encode_behind(self, prompts: Float[Tensor, "T L W"], prefixes: FrozenPrefixes) -> Float[Tensor, "T E"]:
+        """Encode embedded prompts whose beginnings are frozen; the same result as `encode_prompts`, sooner."""
+        tokens = prefixes.cut(prompts) + self.clip.positional_embedding[prefixes.rest]
+        before = list(zip(prefixes.keys, prefixes.values, strict=True))
+        return self._encode_text(tokens, prefixes.visible, prefixes.ends, before)
+
     def place_positions(self, grid: tuple[int, int], valid: Bool[Tensor, "B N"] | None) -> Float[Tensor, "#B L D"]:
         """Resize the position embedding to the grid or, with padding, to the region of each image, zeros elsewhere."""
         visual = self.clip.visual
@@ -194,13 +201,18 @@ class FrozenClip(nn.Module):
         return visual.ln_post(transform(block, tokens.inputs + added))
 
     def _encode_text(
-        self, tokens: Float[Tensor, "B L W"], visible: Bool[Tensor, "L L"], ends: Int[Tensor, "T"]
+        self,
+        tokens: Float[Tensor, "B L W"],
+        visible: Bool[Tensor, "..."],
+        ends: Int[Tensor, "T"],
+        before: Sequence[tuple[Tensor, Tensor] | None] | None = None,
     ) -> Float[Tensor, "T E"]:
-        """Run the text encoder; `ends` indexes the tokens of all sequences in a row."""
+        """Run the text encoder; `ends` indexes the tokens of all sequences in a row, `before` is per block."""
         blocks, projection = self.clip.transformer.resblocks, self.clip.text_projection
-        for block in blocks[:-1]:
-            tokens = run_block(block, tokens, visible)
-        tokens = tokens + attend(blocks[-1], blocks[-1].ln_1(tokens), visible)
+        before = before or [None] * len(blocks)
+        for block, frozen in zip(blocks[:-1], before, strict=False):
+            tokens = run_block(block, tokens, visible, frozen)
+        tokens = tokens + attend(blocks[-1], blocks[-1].ln_1(tokens), visible, before[-1])
         # only the ends are read, so only they pass the last perceptron
         features = self.clip.ln_final(transform(blocks[-1], tokens.flatten(0, 1).index_select(0, ends)))
         if projection is None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fmawsss.clip import FrozenClip
 from fmawsss.packing import Packing
+from fmawsss.prefixes import FrozenPrefixes
 
 PLACEHOLDER = "X"  # one token; a context vector takes its place
 
@@ -93,7 +94,10 @@ class LearnedPrompts(nn.Module):
             "vectors", torch.where(vectors < 0, -1, vectors + length * groups[:, None]), persistent=False
         )
         self.register_buffer("eos", eos, persistent=False)
+        # what prompts have in common, or what is frozen in front of each, is encoded once
         self.packing = Packing(eos, ids.shape[1], shared) if shared > 1 else None
+        frozen = (vectors >= 0).int().argmax(dim=1)
+        self.prefixes = FrozenPrefixes(clip, self.words, eos, frozen) if shared == 1 else None
         self.to(device)
 
     def embed(self) -> Float[Tensor, "T L W"]:
@@ -104,9 +108,10 @@ class LearnedPrompts(nn.Module):
 
     def forward(self) -> Float[Tensor, "T E"]:
         """Return the text features, not normalised."""
-        if self.packing is not None:
-            return self.clip.encode_packed_prompts(self.embed(), self.packing)
-        return self.clip.encode_prompts(self.embed(), self.eos)
+        if self.prefixes is not None:
+            return self.clip.encode_behind(self.embed(), self.prefixes)
+        assert self.packing is not None
+        return self.clip.encode_packed_prompts(self.embed(), self.packing)
 
 
 class LearnedForeground(LearnedPrompts):

@@ -212,3 +212,18 @@ def test_wrong_groups_and_templates_are_refused(clip):
         make_prompts(clip, share=GroupedContexts([0, 1]))
     with pytest.raises(ValueError, match="every template needs"):
         HandwrittenPrompts(clip, NAMES, [], ["a photo"])
+
+
+@pytest.mark.parametrize("place", [name_at_end, name_in_middle, name_at_front])
+def test_frozen_beginnings_change_no_gradient(clip, place):
+    prompts = make_prompts(clip, place, context_per_class)
+    target = torch.randn(len(NAMES) + len(BACKGROUND), clip.embed_dim, dtype=torch.float64)
+    gradients = []
+    for features in (prompts(), clip.encode_prompts(prompts.embed(), prompts.eos)):
+        gradients += torch.autograd.grad((features * target).sum(), prompts.context)
+    torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-12)
+
+
+def test_behind_a_name_in_front_only_context_and_end_are_encoded(clip):
+    prompts = make_prompts(clip, name_at_front, context_per_class)
+    assert prompts.prefixes.cut(prompts.embed()).shape[1] == 6 + 2  # the vectors, the full stop, EOS
