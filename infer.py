@@ -91,7 +91,10 @@ def open_data(cfg: DictConfig, stage: DictConfig, purpose: str, **more: Any) -> 
 def build_module(cfg: DictConfig, stage: DictConfig, datamodule: SegmentationDataModule) -> L.LightningModule:
     """Instantiate what learns and predicts; missing weights show here, before any work starts."""
     L.seed_everything(cfg.seed, verbose=False)
-    return instantiate(stage.module, classes=list(datamodule.classes), _convert_="all")
+    module: L.LightningModule = instantiate(stage.module, classes=list(datamodule.classes), _convert_="all")
+    if cfg.compile and hasattr(module, "compile_parts"):
+        module.compile_parts()
+    return module
 
 
 def build_trainer(

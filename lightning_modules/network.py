@@ -49,6 +49,10 @@ class NetworkModule(L.LightningModule):
         self.carried: dict[str, Any] = {}  # settings that a checkpoint brings along, to be applied without a config
         self.metric = SegmentationMetric(("background", *classes))
 
+    def compile_parts(self) -> None:
+        """Compile what takes most of the time: the network."""
+        self.network.compile()
+
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Compare the network's logits with the seeds."""
         assert batch.seeds is not None

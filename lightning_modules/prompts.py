@@ -116,6 +116,10 @@ class PromptModule(L.LightningModule, ABC):
     def training_loss(self, batch: Batch) -> Mapping[str, Tensor]:
         """Return the losses of a batch by name; `loss` is the one to minimise."""
 
+    def compile_parts(self) -> None:
+        """Compile what takes most of the time: the frozen image encoder."""
+        self.clip.encode_images = torch.compile(self.clip.encode_images)
+
     def look(self, batch: Batch) -> dict[str, Tensor]:
         """Return what `encode` gives, or what it gave before and a cache kept."""
         if batch.encoded is None:

@@ -115,6 +115,31 @@ def test_seeds_of_a_batch_equal_seeds_one_by_one():
         assert torch.equal(prediction.seeds["caa"].labels, single.seeds["caa"].labels)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["cls", "seg"])
+def test_a_compiled_encoder_gives_the_same(task):
+    plain, compiled = build(task), build(task)
+    compiled.compile_parts()
+    losses = [module.training_loss(make_batch())["loss"] for module in (plain, compiled)]
+    torch.testing.assert_close(losses[1], losses[0], rtol=1e-5, atol=1e-7)
+    for module in (plain, compiled):
+        module.on_predict_start()
+    cams = [module.predict_step(make_batch())[0].cams for module in (plain, compiled)]
+    torch.testing.assert_close(cams[1], cams[0], rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
+def test_mixed_precision_stays_near(precision):
+    dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}[precision]
+    for task in ("cls", "seg"):
+        module = build(task)
+        expected = module.training_loss(make_batch())["loss"]
+        with torch.autocast("cpu", dtype):
+            found = module.training_loss(make_batch())["loss"]
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, expected, rtol=0.05, atol=1e-3)
+
+
 def test_padding_changes_nothing():
     module = build("cls")
     module.on_predict_start()
