@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,16 +20,14 @@ TOLERANCE = 1e-3  # relative deviation between the two sides
 def main(words: Sequence[str] | None = None) -> None:
     """Measure every part, print and write the table; fail where the two sides differ."""
     options = read_options(words)
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    prepare_process(options.threads)
-    device = torch.device(options.device)
     batch = options.batch or (4 if options.quick else 16)
-    setting = Setting(QUICK if options.quick else PAPER, batch, device)
+    setting = Setting(QUICK if options.quick else PAPER, batch, torch.device(options.device), options.threads)
+    prepare_process(setting)
 
     rows = []
     for name in options.parts:
-        rows.append(measure_part(name, setting, options.threads, seconds=0.0 if options.quick else 15.0))
-        table = write_report(rows, options.out, device, options.threads)
+        rows.append(measure_part(name, setting, seconds=0.0 if options.quick else 15.0))
+        table = write_report(rows, options.out, setting)
         print(table.splitlines()[-1], flush=True)  # noqa: T201
     print(f"\n{table}\nwritten to {options.out}")  # noqa: T201
     strange = [row for row in rows if not row.deviation <= TOLERANCE]

@@ -50,6 +50,7 @@ class Setting:
     sizes: Sizes
     batch: int  # images of an optimiser step
     device: torch.device
+    threads: int
 
 
 @cache

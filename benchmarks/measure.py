@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import resource
 import sys
 import time
@@ -9,22 +10,35 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
+from pathlib import Path
 from statistics import median
 
 import cv2
+import numpy as np
 import torch
 from torch import Tensor
 
 from benchmarks.inputs import Setting
-from benchmarks.parts import PARTS, Comparison, Results
+from benchmarks.parts import PARTS, Comparison, Results, Side
 
 LONG = 15.0  # seconds: a call this long needs no second one
-MOST = 25  # calls of each side
+LEAST, MOST = 4, 200  # calls of each side, where they are shorter
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Call:
+    """What one call of a side gave; the peak is in bytes above what its process held before."""
+
+    seconds: float
+    peak: int
+    results: Results
 
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured of one part; times in seconds, peaks in bytes above what the process held before."""
+    """What was measured of one part; times in seconds, peaks in bytes."""
 
     comparison: Comparison
     ours: float
@@ -37,13 +51,17 @@ class Row:
     plain_peak: int | None
 
 
-def measure_part(name: str, setting: Setting, threads: int, seconds: float) -> Row:
-    """Time a part for about `seconds`, compare its results, and measure its peaks."""
+def measure_part(name: str, setting: Setting, seconds: float) -> Row:
+    """Time a part for about `seconds`, compare its results, and measure its peaks where it has an aim for them."""
     comparison = PARTS[name](setting)
-    times, results = time_sides(comparison, setting.device, seconds)
-    peaks: Mapping[str, int] = {}
-    if comparison.memory is not None:
-        peaks = {side: measure_peak(name, side, setting, threads) for side in ("ours", "plain")}
+    sides = {"ours": comparison.ours, "bare": comparison.bare, "plain": comparison.plain}
+    alone = {side: call_alone(name, side, setting) for side in ("ours", "plain") if comparison.memory is not None}
+    known = {side: call for side, call in alone.items() if call.seconds > LONG}
+    times, results = time_sides(
+        {side: call for side, call in sides.items() if call is not None and side not in known}, setting, seconds
+    )
+    times |= {side: [call.seconds] for side, call in known.items()}
+    results |= {side: call.results for side, call in known.items()}
     return Row(
         comparison,
         ours=median(times["ours"]),
@@ -52,40 +70,45 @@ def measure_part(name: str, setting: Setting, threads: int, seconds: float) -> R
         bare=median(times["bare"]) if "bare" in times else None,
         share=compare_times(times["ours"], times["bare"]) if "bare" in times else None,
         deviation=find_deviation(results["ours"], results["plain"]),
-        ours_peak=peaks.get("ours"),
-        plain_peak=peaks.get("plain"),
+        ours_peak=alone["ours"].peak if alone else None,
+        plain_peak=alone["plain"].peak if alone else None,
     )
 
 
 def time_sides(
-    comparison: Comparison, device: torch.device, seconds: float
+    sides: Mapping[str, Side], setting: Setting, seconds: float
 ) -> tuple[dict[str, list[float]], dict[str, Results]]:
     """Call the sides in turn, so that what else the machine does meets all of them; return times and results.
 
     The first calls warm up and do not count, unless a side has no other.
     """
-    sides = {"ours": comparison.ours, "bare": comparison.bare, "plain": comparison.plain}
-    present = {name: side for name, side in sides.items() if side is not None}
-    times: dict[str, list[float]] = {name: [] for name in present}
+    times: dict[str, list[float]] = {name: [] for name in sides}
     results: dict[str, Results] = {}
     started = time.perf_counter()
     for turn in range(MOST):
-        for name, side in present.items():
+        for name, side in sides.items():
             if turn == 0 or times[name][0] < LONG:
-                spent, results[name] = time_call(side, device)
+                spent, results[name] = time_call(side, setting)
                 times[name].append(spent)
-        if turn >= 3 and time.perf_counter() - started > seconds:
+        if turn + 1 >= LEAST and time.perf_counter() - started > seconds:
             break
     return {name: spent[1:] or spent for name, spent in times.items()}, results
 
 
-def time_call(side: Callable[[], Results], device: torch.device) -> tuple[float, Results]:
+def time_call(side: Side, setting: Setting) -> tuple[float, Results]:
     """Time one call, to the end of its work on the device."""
-    started = time.perf_counter()
+    clock = choose_clock(setting)
+    started = clock()
     result = side()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - started, result
+    if setting.device.type == "cuda":
+        torch.cuda.synchronize(setting.device)
+    return clock() - started, result
+
+
+def choose_clock(setting: Setting) -> Clock:
+    """Choose the clock: one thread counts what it computes, not how long others keep it waiting."""
+    alone = setting.device.type == "cpu" and setting.threads == 1
+    return time.process_time if alone else time.perf_counter
 
 
 def compare_times(slow: list[float], fast: list[float]) -> float:
@@ -104,30 +127,43 @@ def compare_tensors(ours: Tensor, plain: Tensor) -> float:
     """Compare numbers by their largest difference and value, labels by how many differ."""
     if not ours.is_floating_point():
         return (ours.cpu() != plain.cpu()).double().mean().item()
+    ours, plain = ours.cpu(), plain.cpu()
     return ((ours - plain).abs().max() / plain.abs().max().clamp_min(1e-30)).item()
 
 
-def measure_peak(name: str, side: str, setting: Setting, threads: int) -> int:
-    """Measure the peak memory of one call in a process of its own."""
+def call_alone(name: str, side: str, setting: Setting) -> Call:
+    """Call one side of a part once, in a fresh process."""
     context = get_context("forkserver")
     context.set_forkserver_preload(["benchmarks.measure"])
     with ProcessPoolExecutor(1, context) as pool:
-        return pool.submit(call_once, name, side, setting, threads).result()
+        seconds, peak, arrays = pool.submit(call_once, name, side, setting).result()
+    return Call(seconds, peak, {key: torch.from_numpy(array) for key, array in arrays.items()})
 
 
-def call_once(name: str, side: str, setting: Setting, threads: int) -> int:
-    """Call one side of a part; return by how many bytes the peak of this process grew."""
-    prepare_process(threads)
+def call_once(name: str, side: str, setting: Setting) -> tuple[float, int, dict[str, np.ndarray]]:
+    """Call one side of a part; return its time, by how many bytes the peak of this process grew, and the results."""
+    prepare_process(setting)
     call = getattr(PARTS[name](setting), side)
-    before = read_peak(setting.device)
-    call()
-    return read_peak(setting.device) - before
+    before = reset_peak(setting.device)
+    seconds, results = time_call(call, setting)
+    peak = read_peak(setting.device) - before
+    return seconds, peak, {key: np.asarray(result.cpu()) for key, result in results.items()}
 
 
-def prepare_process(threads: int) -> None:
-    """Set the number of threads of everything that computes."""
-    torch.set_num_threads(threads)
-    cv2.setNumThreads(threads)
+def prepare_process(setting: Setting) -> None:
+    """Set the number of threads of everything that computes, and keep the libraries quiet."""
+    torch.set_num_threads(setting.threads)
+    cv2.setNumThreads(setting.threads)
+    logging.disable(logging.WARNING)
+
+
+def reset_peak(device: torch.device) -> int:
+    """Forget the peak of what was done so far, and return what is held now."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif sys.platform == "linux":  # elsewhere, growth is counted from the peak so far
+        Path("/proc/self/clear_refs").write_text("5")
+    return read_peak(device)
 
 
 def read_peak(device: torch.device) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from benchmarks.inputs import Setting
 from benchmarks.measure import Row
 from fmawsss.viz import INK, PAPER
 
@@ -18,14 +19,14 @@ HEADER = ("part", "plain", "ours", "faster", "bare encoder", "ours / bare", "pea
 BAR, AIM, LINE, LEFT, WIDTH = (84, 110, 190), (214, 84, 60), 26, 330, 900
 
 
-def write_report(rows: Sequence[Row], folder: Path, device: torch.device, threads: int) -> str:
+def write_report(rows: Sequence[Row], folder: Path, setting: Setting) -> str:
     """Write `table.md`, `table.csv` and `plot.png`; return the table."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = [list_cells(row) for row in rows]
     table = "\n".join(
         [f"| {' | '.join(HEADER)} |", "|---" * len(HEADER) + "|", *(f"| {' | '.join(line)} |" for line in lines)]
     )
-    text = f"{describe_machine(device, threads)}\n\n{table}\n"
+    text = f"{describe_machine(setting)}\n\n{table}\n"
     (folder / "table.md").write_text(text)
     with (folder / "table.csv").open("w", newline="") as file:
         csv.writer(file).writerows([CSV_HEADER, *(list_numbers(row) for row in rows)])
@@ -84,10 +85,13 @@ def show_bytes(count: float) -> str:
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
-def describe_machine(device: torch.device, threads: int) -> str:
+def describe_machine(setting: Setting) -> str:
     """Say what the times were measured on."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({platform.machine()})"
-    return f"{name}, {threads} {'thread' if threads == 1 else 'threads'}, float32, torch {torch.__version__}"
+    if setting.device.type == "cuda":
+        name = torch.cuda.get_device_name(setting.device)
+    else:
+        name = f"{platform.machine()}, " + ("1 thread (its CPU time)" if setting.threads == 1 else f"{setting.threads} threads")
+    return f"{name}, float32, torch {torch.__version__}"
 
 
 def draw_plot(rows: Sequence[Row]) -> Image.Image:
