@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.inputs import PAPER, QUICK, Setting
-from benchmarks.measure import measure_part, prepare_process
+from benchmarks.measure import measure_part, set_threads
 from benchmarks.parts import PARTS
 from benchmarks.report import write_report
 
@@ -22,7 +23,7 @@ def main(words: Sequence[str] | None = None) -> None:
     options = read_options(words)
     batch = options.batch or (4 if options.quick else 16)
     setting = Setting(QUICK if options.quick else PAPER, batch, torch.device(options.device), options.threads)
-    prepare_process(setting)
+    set_threads(options.threads)
 
     rows = []
     for name in options.parts:
@@ -58,4 +59,5 @@ def read_parts(listed: str) -> list[str]:
 
 
 if __name__ == "__main__":
+    logging.disable(logging.WARNING)  # of what the libraries see on the way
     main()

@@ -145,7 +145,9 @@ def make_superpixels(count: int, size: tuple[int, int]) -> Superpixels:
     kept, area = len(masks), masks.sum(dim=(1, 2))
     level = torch.arange(kept).to(torch.uint8) % 3
     places, quality = torch.zeros(kept, 4).long(), torch.ones(kept)
-    return Superpixels(size, level, area, places, quality, quality, torch.zeros(kept, 2).double(), places, counts, offsets)
+    return Superpixels(
+        size, level, area, places, quality, quality, torch.zeros(kept, 2).double(), places, counts, offsets
+    )
 
 
 def make_attention(tokens: int, blocks: int) -> Tensor:

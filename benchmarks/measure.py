@@ -45,7 +45,7 @@ class Row:
     plain: float
     speed: float  # median of plain / ours over the rounds
     bare: float | None
-    share: float | None  # median of ours / bare
+    per_bare: float | None  # median of ours / bare
     deviation: float
     ours_peak: int | None
     plain_peak: int | None
@@ -68,7 +68,7 @@ def measure_part(name: str, setting: Setting, seconds: float) -> Row:
         plain=median(times["plain"]),
         speed=compare_times(times["plain"], times["ours"]),
         bare=median(times["bare"]) if "bare" in times else None,
-        share=compare_times(times["ours"], times["bare"]) if "bare" in times else None,
+        per_bare=compare_times(times["ours"], times["bare"]) if "bare" in times else None,
         deviation=find_deviation(results["ours"], results["plain"]),
         ours_peak=alone["ours"].peak if alone else None,
         plain_peak=alone["plain"].peak if alone else None,
@@ -142,7 +142,8 @@ def call_alone(name: str, side: str, setting: Setting) -> Call:
 
 def call_once(name: str, side: str, setting: Setting) -> tuple[float, int, dict[str, np.ndarray]]:
     """Call one side of a part; return its time, by how many bytes the peak of this process grew, and the results."""
-    prepare_process(setting)
+    logging.disable(logging.WARNING)
+    set_threads(setting.threads)
     call = getattr(PARTS[name](setting), side)
     before = reset_peak(setting.device)
     seconds, results = time_call(call, setting)
@@ -150,11 +151,10 @@ def call_once(name: str, side: str, setting: Setting) -> tuple[float, int, dict[
     return seconds, peak, {key: np.asarray(result.cpu()) for key, result in results.items()}
 
 
-def prepare_process(setting: Setting) -> None:
-    """Set the number of threads of everything that computes, and keep the libraries quiet."""
-    torch.set_num_threads(setting.threads)
-    cv2.setNumThreads(setting.threads)
-    logging.disable(logging.WARNING)
+def set_threads(threads: int) -> None:
+    """Set the number of threads of everything that computes."""
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
 
 
 def reset_peak(device: torch.device) -> int:

@@ -39,7 +39,7 @@ class Comparison:
     plain: Side
     bare: Side | None = None
     speed: float | None = None  # aim: so many times faster than plain
-    share: float | None = None  # aim: so many times the bare image encoder at most
+    per_bare: float | None = None  # aim: so many times the bare image encoder at most
     memory: float | None = None  # aim: this part of plain's peak at most; None: the peak is not measured
 
 
@@ -184,7 +184,7 @@ def compare_prediction(dataset: str, present: int, setting: Setting) -> Comparis
         plainly,
         bare=lambda: run_bare_encoder(clip, batch.images),
         speed=2.3,
-        share=1.25 + 0.12 * (present - 1),
+        per_bare=round(1.25 + 0.12 * (present - 1), 2),
         memory=0.25 if dataset == "voc" and present == 2 else None,
     )
 

@@ -1,4 +1,4 @@
-"""The prompt tasks as they were first written, straight from METHOD 2-4: slow, obvious, and the same numbers as ours."""
+"""The prompt tasks as first written, straight from METHOD 2-4: slow, obvious, the same numbers as ours."""
 
 from __future__ import annotations
 

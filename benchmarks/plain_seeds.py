@@ -1,6 +1,8 @@
-"""From CAMs to seeds as it was first written, straight from METHOD 5-7: slow, obvious, and the same seeds as ours."""
+"""From CAMs to seeds as first written, straight from METHOD 5-7: slow, obvious, the same seeds as ours."""
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -57,7 +59,7 @@ def decode(superpixels: Superpixels) -> Bool[Tensor, "M H W"]:
     height, width = superpixels.size
     counts, offsets = superpixels.counts.numpy(), superpixels.offsets.tolist()
     masks = []
-    for first, last in zip(offsets, offsets[1:], strict=False):
+    for first, last in pairwise(offsets):
         runs = counts[first:last]
         masks.append(np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T)
     return torch.from_numpy(np.stack(masks))
