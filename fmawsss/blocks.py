@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from open_clip.transformer import CustomResidualAttentionBlock, ResidualAttentionBlock
 from torch import Tensor, nn
+
+from fmawsss.precision import widen
 
 Block: TypeAlias = ResidualAttentionBlock | CustomResidualAttentionBlock
 
@@ -61,7 +64,11 @@ def weigh_keys(
     scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-1, -2)
     if visible is not None:
         scores = scores.masked_fill(~visible, float("-inf"))
-    return scores.softmax(dim=-1)
+    if scores.requires_grad:
+        return scores.softmax(dim=-1)
+    # in place: on the CPU, new memory of this size costs more than what is computed in it
+    scores = widen(scores)
+    return torch.softmax(scores, dim=-1, out=scores)
 
 
 def attend(block: Block, normed: Float[Tensor, "B L D"], visible: Bool[Tensor, "..."] | None) -> Float[Tensor, "B L D"]:
