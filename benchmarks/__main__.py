@@ -27,7 +27,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
     rows = []
     for name in options.parts:
-        rows.append(measure_part(name, setting, seconds=0.0 if options.quick else 15.0))
+        rows.append(measure_part(name, setting, options.seconds))
         table = write_report(rows, options.out, setting)
         print(table.splitlines()[-1], flush=True)  # noqa: T201
     print(f"\n{table}\nwritten to {options.out}")  # noqa: T201
@@ -44,6 +44,7 @@ def read_options(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--batch", type=int, help="images of a training batch, 16 by default")
     parser.add_argument("--parts", type=read_parts, default=list(PARTS), help=f"some of {', '.join(PARTS)}")
+    parser.add_argument("--seconds", type=float, default=15.0, help="for the calls of one part, as long as two fit")
     parser.add_argument("--quick", action="store_true", help="small shapes, to see that everything runs")
     parser.add_argument("--out", type=Path, default=Path("outputs/benchmarks"))
     return parser.parse_args(words)

@@ -22,7 +22,7 @@ from benchmarks.inputs import Setting
 from benchmarks.parts import PARTS, Comparison, Results, Side
 
 LONG = 15.0  # seconds: a call this long needs no second one
-LEAST, MOST = 4, 200  # calls of each side, where they are shorter
+LEAST, MOST = 2, 200  # calls of each side, where they are shorter
 
 Clock = Callable[[], float]
 

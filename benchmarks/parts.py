@@ -146,7 +146,7 @@ def compare_seeding(setting: Setting) -> Comparison:
     return Comparison(
         f"SAMS, {len(superpixels)} superpixels, 2 classes",
         ours=lambda: {"labels": seeder(cams, classes, superpixels, size).labels},
-        plain=lambda: {"labels": plain_seeds.seed(cams, classes, superpixels, power)},
+        plain=lambda: {"labels": plain_seeds.paint_seed(cams, classes, superpixels, power)[0]},
         speed=20.0,
         memory=0.25,
     )
@@ -163,7 +163,8 @@ def compare_prediction(dataset: str, present: int, setting: Setting) -> Comparis
     @torch.no_grad()
     def ours() -> Results:
         (found,) = module.predict_step(batch)
-        return {"cams": found.cams, "refined": found.refined, "labels": found.seeds["sams"].labels}
+        # two masks may be equally sure but for rounding: how sure they are can be compared, which is on top cannot
+        return {"cams": found.cams, "refined": found.refined, "sure": found.seeds["sams"].confidence}
 
     @torch.no_grad()
     def plainly() -> Results:
@@ -172,11 +173,8 @@ def compare_prediction(dataset: str, present: int, setting: Setting) -> Comparis
         cams = cams.unflatten(1, (batch.images.shape[2] // 16, batch.images.shape[3] // 16))
         refined = refine_plainly(module.seeding.refine, cams, attention[:, 0])
         power = module.seeding.sams.background.power
-        return {
-            "cams": cams,
-            "refined": refined,
-            "labels": plain_seeds.seed(refined, classes, batch.superpixels[0], power),
-        }
+        _, sure = plain_seeds.paint_seed(refined, classes, batch.superpixels[0], power)
+        return {"cams": cams, "refined": refined, "sure": sure}
 
     return Comparison(
         f"prediction, {dataset.upper()}, {present} {'class' if present == 1 else 'classes'}",

@@ -98,7 +98,7 @@ def compute_cams(
     labels: Bool[Tensor, "B C"],
     keep_graph: bool,
 ) -> tuple[Float[Tensor, "B T"], Float[Tensor, "P N"]]:
-    """Return logits and the softmax Grad-CAM of every positive pair: one backward of the whole batch for each."""
+    """Return logits and the softmax Grad-CAM of every positive pair, differentiated through the whole last block."""
     visual = clip.visual
     block = visual.transformer.resblocks[-1]
     with torch.enable_grad():
@@ -111,13 +111,13 @@ def compute_cams(
         compared = F.pad(labels, (0, logits.shape[1] - labels.shape[1]), value=True)
         scores = logits.masked_fill(~compared, float("-inf")).softmax(dim=1)
 
+        # one score for every pair, and the gradient of each by the activations of all images: (P, B, N, D)
         images, classes = labels.nonzero(as_tuple=True)
-        gradients = []
-        for image, index in zip(images.tolist(), classes.tolist(), strict=True):
-            score = scores[image, index]
-            gradients += torch.autograd.grad(score, activations, create_graph=keep_graph, retain_graph=True)
-    pairs = torch.arange(len(images), device=images.device)
-    weights = torch.stack(gradients)[pairs, images].mean(dim=1)  # of (P, B, N, D)
+        pairs = torch.arange(len(images), device=images.device)
+        chosen = scores.new_zeros(len(images), *scores.shape)
+        chosen[pairs, images, classes] = 1.0
+        (gradients,) = torch.autograd.grad(scores, activations, chosen, create_graph=keep_graph, is_grads_batched=True)
+        weights = gradients[pairs, images].mean(dim=1)
     return logits, torch.einsum("pnd,pd->pn", activations.detach()[images], weights)
 
 

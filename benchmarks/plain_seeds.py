@@ -65,10 +65,10 @@ def decode(superpixels: Superpixels) -> Bool[Tensor, "M H W"]:
     return torch.from_numpy(np.stack(masks))
 
 
-def seed(
+def paint_seed(
     cams: Float[Tensor, "P h w"], classes: Int[Tensor, "P"], superpixels: Superpixels, power: float
-) -> UInt8[Tensor, "H W"]:
-    """Make the seed by SAMS: every mask times every CAM in full size, then mask painted over mask."""
+) -> tuple[UInt8[Tensor, "H W"], Float[Tensor, "H W"]]:
+    """Make the seed by SAMS, and how sure it is: every mask times every CAM in full size, then mask over mask."""
     masks = decode(superpixels)
     maps = F.interpolate(cams[None].cpu(), size=superpixels.size, mode="bilinear", align_corners=False)[0].clamp_min(0)
     under = maps[:, None] * masks[None]  # (P, M, H, W)
@@ -77,8 +77,8 @@ def seed(
     confidence, best = scores.max(dim=0)
     labels = torch.cat([classes.new_zeros(1), classes + 1])[best.to(classes.device)].to(torch.uint8).cpu()
 
-    painted = torch.zeros(superpixels.size, dtype=torch.uint8)
+    seed, sure = torch.zeros(superpixels.size, dtype=torch.uint8), torch.zeros(superpixels.size)
     order = sorted(range(len(masks)), key=lambda mask: (int(superpixels.level[mask]), float(confidence[mask])))
     for mask in order:
-        painted[masks[mask]] = labels[mask]
-    return painted
+        seed[masks[mask]], sure[masks[mask]] = labels[mask], confidence[mask]
+    return seed, sure

@@ -13,7 +13,7 @@ from benchmarks.parts import PARTS
 
 
 def test_every_part_is_measured_and_agrees(tmp_path, capsys):
-    main(["--quick", "--out", str(tmp_path)])
+    main(["--quick", "--seconds", "0", "--out", str(tmp_path)])
     with (tmp_path / "table.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(PARTS)
@@ -33,7 +33,7 @@ def test_sides_that_differ_are_an_error(tmp_path, monkeypatch):
     right = plain_seeds.refine
     monkeypatch.setattr(plain_seeds, "refine", lambda *inputs: 1.01 * right(*inputs))
     with pytest.raises(SystemExit, match="CAA, 48 patches, 2 classes"):
-        main(["--quick", "--parts", "caa_768", "--out", str(tmp_path)])
+        main(["--quick", "--seconds", "0", "--parts", "caa_768", "--out", str(tmp_path)])
 
 
 def test_an_unknown_part_is_refused(tmp_path, capsys):
