@@ -23,7 +23,6 @@ from benchmarks.inputs import (
 )
 from datamodules.sample import Batch
 from fmawsss.affinity import AffinityRefiner
-from fmawsss.cam import compute_cams
 from lightning_modules.prompts import PromptModule
 
 Results = Mapping[str, Tensor]
@@ -76,7 +75,7 @@ def compare_cams(setting: Setting) -> Comparison:
 
     @torch.no_grad()
     def ours() -> Results:
-        return {"cams": compute_cams(module.clip, tokens, texts, batch.labels, module.softmax)[1]}
+        return {"cams": module.compute_cams(tokens, texts, batch.labels)[1]}
 
     def plainly() -> Results:
         _, cams = plain.compute_cams(module.clip.clip, tokens.inputs, texts, batch.labels, keep_graph=False)
