@@ -127,12 +127,15 @@ class AffinityRefiner:
         if self.power == 0:
             return values  # the identity gathers from nobody, so the boxes do not act
 
-        # M masks columns of the affinity, one way for the rows inside the boxes, one way for the rows outside
+        # M masks columns of the affinity, one way for the rows inside the boxes, one way for the rows outside;
+        # where both are the same way (published), one is enough
+        ways = [self.inside_from(boxes), self.outside_from(boxes)]
+        sources = torch.stack(ways[:1] if torch.equal(*ways) else ways)
         dtype = torch.promote_types(widen(values).dtype, attention.dtype)
-        sources = torch.stack([self.inside_from(boxes), self.outside_from(boxes)]) * values.flatten(1).to(dtype)
+        sources = sources * values.flatten(1).to(dtype)
         gathered = apply_affinity(sources.flatten(0, 1), attention.to(dtype), self.iterations, self.power)
-        inside, outside = gathered.chunk(2)
-        return torch.where(boxes, inside, outside).view_as(cams)
+        gathered = gathered.view_as(sources)
+        return torch.where(boxes, gathered[0], gathered[-1]).view_as(cams)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from jaxtyping import Bool, Float
 from open_clip.transformer import CustomResidualAttentionBlock, ResidualAttentionBlock
 from torch import Tensor, nn
 
+from fmawsss.precision import widen
+
 Block: TypeAlias = ResidualAttentionBlock | CustomResidualAttentionBlock
 
 
@@ -62,7 +64,11 @@ def weigh_keys(
     scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-1, -2)
     if visible is not None:
         scores = scores.masked_fill(~visible, float("-inf"))
-    return scores.softmax(dim=-1)
+    if scores.requires_grad:
+        return scores.softmax(dim=-1)
+    # in place: on the CPU, new memory of this size costs more than what is computed in it
+    scores = widen(scores)
+    return torch.softmax(scores, dim=-1, out=scores)
 
 
 def attend(

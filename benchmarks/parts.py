@@ -1,0 +1,282 @@
+"""The parts of the method, each as ours and as the plain formulation, on the same inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from benchmarks import plain, plain_seeds
+from benchmarks.inputs import (
+    Recipe,
+    Setting,
+    build_recipe,
+    make_attention,
+    make_cams,
+    make_seeding_batch,
+    make_superpixels,
+    make_training_batch,
+)
+from datamodules.sample import Batch
+from fmawsss.affinity import AffinityRefiner
+from lightning_modules.prompts import PromptModule
+
+Results = Mapping[str, Tensor]
+Side = Callable[[], Results]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two ways to the same results; `bare` is the image encoder alone, on the same images."""
+
+    label: str
+    ours: Side
+    plain: Side
+    bare: Side | None = None
+    speed: float | None = None  # aim: so many times faster than plain
+    per_bare: float | None = None  # aim: so many times the bare image encoder at most
+    memory: float | None = None  # aim: this part of plain's peak at most; None: the peak is not measured
+
+
+def compare_encoders(setting: Setting) -> Comparison:
+    """Compare images to features."""
+    clip = build_recipe("cls", "voc", setting).module.clip
+    images = make_training_batch(setting.batch, setting.sizes.crop, classes=20).images.to(setting.device)
+
+    @torch.no_grad()
+    def encode() -> Results:
+        return {"features": clip.pool_images(clip.encode_images(images, None, attention_blocks=0))}
+
+    return Comparison(f"image encoder, {setting.batch} crops", encode, lambda: run_bare_encoder(clip.clip, images))
+
+
+def compare_text(task: str, dataset: str, setting: Setting) -> Comparison:
+    """Compare prompts to text features, forward only."""
+    recipe = build_recipe(task, dataset, setting)
+    where = "first" if recipe.names_first else "last"
+    return Comparison(
+        f"text encoder, {len(recipe.names)} prompts, name {where}",
+        ours=torch.no_grad()(lambda: {"features": recipe.module.prompts()}),
+        plain=torch.no_grad()(lambda: {"features": encode_text_plainly(recipe)}),
+    )
+
+
+def compare_cams(setting: Setting) -> Comparison:
+    """Compare CAMs, forward only, from the input of the last block on."""
+    module = build_recipe("cls", "voc", setting).module
+    batch = make_training_batch(setting.batch, setting.sizes.crop, len(module.classes)).to(setting.device)
+    tokens = module.clip.encode_images(batch.images, None, attention_blocks=0)
+    with torch.no_grad():
+        texts = module.prompts()
+
+    @torch.no_grad()
+    def ours() -> Results:
+        return {"cams": module.compute_cams(tokens, texts, batch.labels)[1]}
+
+    def plainly() -> Results:
+        _, cams = plain.compute_cams(module.clip.clip, tokens.inputs, texts, batch.labels, keep_graph=False)
+        return {"cams": cams.unflatten(1, tokens.grid)}
+
+    return Comparison(f"CAMs of {setting.batch} crops, last block only", ours, plainly)
+
+
+def compare_cls_steps(dataset: str, setting: Setting) -> Comparison:
+    """Compare classification steps; as released, plain also makes CAMs and their second-order graph, times 0."""
+    recipe, batch = prepare_training("cls", dataset, setting)
+
+    def classify_with_cams() -> Tensor:
+        visual = recipe.module.clip.clip.visual
+        logits, cams = compute_cams_plainly(recipe, plain.enter_last_block(visual, batch.images), batch)
+        unused = plain.cam_activation_loss(cams, batch.seeds, batch.labels)
+        return plain.contrastive_loss(logits[:, : batch.labels.shape[1]], batch.labels) + 0 * unused
+
+    return compare_steps(f"cls step, {dataset.upper()}", recipe, batch, classify_with_cams, speed=8.0)
+
+
+def compare_logit_steps(setting: Setting) -> Comparison:
+    """Compare classification steps with plain ones that make no CAMs either."""
+    recipe, batch = prepare_training("cls", "voc", setting)
+
+    def classify() -> Tensor:
+        clip = recipe.module.clip.clip
+        features, texts = plain.run_encoder(clip.visual, batch.images), encode_text_plainly(recipe)
+        logits = plain.compare(clip, features, texts)
+        return plain.contrastive_loss(logits[:, : batch.labels.shape[1]], batch.labels)
+
+    return compare_steps("cls step, VOC, plain without CAMs", recipe, batch, classify, speed=None)
+
+
+def compare_seg_steps(dataset: str, setting: Setting) -> Comparison:
+    """Compare segmentation steps."""
+    recipe, batch = prepare_training("seg", dataset, setting)
+
+    def segment() -> Tensor:
+        visual = recipe.module.clip.clip.visual
+        _, cams = compute_cams_plainly(recipe, plain.enter_last_block(visual, batch.images), batch)
+        return plain.cam_activation_loss(cams, batch.seeds, batch.labels)
+
+    return compare_steps(f"seg step, {dataset.upper()}", recipe, batch, segment, speed=5.0)
+
+
+def compare_affinity(grid: tuple[int, int], setting: Setting) -> Comparison:
+    """Compare refinements of two CAMs; the encoder hands ours the mean attention, plain the attention of all blocks."""
+    refiner = build_recipe("cls", "voc", setting).module.seeding.refine
+    cams = make_cams(2, grid).to(setting.device)
+    stored = make_attention(grid[0] * grid[1], blocks=12).to(setting.device)
+    attention = stored[-refiner.attention_blocks :, 1:, 1:].mean(dim=0)
+    return Comparison(
+        f"CAA, {grid[0] * grid[1]} patches, 2 classes",
+        ours=lambda: {"refined": refiner(cams, attention)},
+        plain=lambda: {"refined": refine_plainly(refiner, cams, stored)},
+        speed=10.0,
+    )
+
+
+def compare_seeding(setting: Setting) -> Comparison:
+    """Compare SAMS on two CAMs."""
+    seeder = build_recipe("cls", "voc", setting).module.seeding.sams
+    size, classes = setting.sizes.image, torch.tensor([3, 11], device=setting.device)
+    superpixels = make_superpixels(setting.sizes.superpixels, size)
+    cams, power = make_cams(2, setting.sizes.grids[0]).to(setting.device), seeder.background.power
+    return Comparison(
+        f"SAMS, {len(superpixels)} superpixels, 2 classes",
+        ours=lambda: {"labels": seeder(cams, classes, superpixels, size).labels},
+        plain=lambda: {"labels": plain_seeds.paint_seed(cams, classes, superpixels, power)[0]},
+        speed=20.0,
+        memory=0.25,
+    )
+
+
+def compare_prediction(dataset: str, present: int, setting: Setting) -> Comparison:
+    """Compare the seeding of one image: image → CAM → CAA → SAMS; plain encodes the prompts every time."""
+    recipe = build_recipe("cls", dataset, setting)
+    module, clip = recipe.module, recipe.module.clip.clip
+    batch = make_seeding_batch(present, setting.sizes, len(module.classes)).to(setting.device)
+    classes = batch.labels[0].nonzero().flatten()
+    module.on_predict_start()
+
+    @torch.no_grad()
+    def ours() -> Results:
+        (found,) = module.predict_step(batch)
+        # two masks may be equally sure but for rounding: how sure they are can be compared, which is on top cannot
+        return {"cams": found.cams, "refined": found.refined, "sure": found.seeds["sams"].confidence}
+
+    @torch.no_grad()
+    def plainly() -> Results:
+        inputs, attention = plain.store_attention(clip.visual, batch.images)
+        _, cams = plain.compute_cams(clip, inputs, encode_text_plainly(recipe), batch.labels, keep_graph=False)
+        cams = cams.unflatten(1, (batch.images.shape[2] // 16, batch.images.shape[3] // 16))
+        refined = refine_plainly(module.seeding.refine, cams, attention[:, 0])
+        power = module.seeding.sams.background.power
+        _, sure = plain_seeds.paint_seed(refined, classes, batch.superpixels[0], power)
+        return {"cams": cams, "refined": refined, "sure": sure}
+
+    return Comparison(
+        f"prediction, {dataset.upper()}, {present} {'class' if present == 1 else 'classes'}",
+        ours,
+        plainly,
+        bare=lambda: run_bare_encoder(clip, batch.images),
+        speed=2.3,
+        per_bare=round(1.25 + 0.12 * (present - 1), 2),
+        memory=0.25 if dataset == "voc" and present == 2 else None,
+    )
+
+
+def prepare_training(task: str, dataset: str, setting: Setting) -> tuple[Recipe, Batch]:
+    """Build a recipe and one of its micro-batches."""
+    recipe = build_recipe(task, dataset, setting)
+    images = max(setting.batch // recipe.micro_batches, 2)
+    batch = make_training_batch(images, setting.sizes.crop, len(recipe.module.classes))
+    return recipe, batch.to(setting.device)
+
+
+def compare_steps(
+    label: str, recipe: Recipe, batch: Batch, plain_loss: Callable[[], Tensor], speed: float | None
+) -> Comparison:
+    """Compare forward, backward and optimiser; aims hold for whole batches, not for micro-batches."""
+    module = recipe.module
+    whole = speed is not None and recipe.micro_batches == 1
+    return Comparison(
+        f"{label}, {len(batch)} crops",
+        ours=build_step(module, lambda: module.training_loss(batch)["loss"]),
+        plain=build_step(module, plain_loss),
+        bare=lambda: run_bare_encoder(module.clip.clip, batch.images),
+        speed=speed if whole else None,
+        memory=0.25 if whole else None,
+    )
+
+
+def build_step(module: PromptModule, compute_loss: Callable[[], Tensor]) -> Side:
+    """Make a training step that starts from the same contexts whenever it is called."""
+    context, start = module.prompts.context, module.prompts.context.detach().clone()
+    configured = module.configure_optimizers()
+    optimizer, scheduler = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
+
+    def step() -> Results:
+        with torch.no_grad():
+            context.copy_(start)
+        loss = compute_loss()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        scheduler.step()
+        return {"loss": loss.detach(), "gradient": context.grad.clone()}
+
+    return step
+
+
+def run_bare_encoder(clip: torch.nn.Module, images: Float[Tensor, "B 3 H W"]) -> Results:
+    """Run open_clip's image encoder and nothing else."""
+    return {"features": plain.run_encoder(clip.visual, images)}
+
+
+def encode_text_plainly(recipe: Recipe) -> Float[Tensor, "T E"]:
+    """Write out the prompts of a recipe and encode them."""
+    clip = recipe.module.clip
+    prompts, ends = plain.embed_prompts(
+        clip.clip, clip.tokenize, recipe.names, recipe.module.prompts.context, recipe.names_first
+    )
+    return plain.encode_text(clip.clip, prompts, ends)
+
+
+def compute_cams_plainly(
+    recipe: Recipe, inputs: Float[Tensor, "B L D"], batch: Batch
+) -> tuple[Float[Tensor, "B T"], Float[Tensor, "P h w"]]:
+    """Return logits and CAMs that can be differentiated by the contexts."""
+    texts = encode_text_plainly(recipe)
+    logits, cams = plain.compute_cams(recipe.module.clip.clip, inputs, texts, batch.labels, keep_graph=True)
+    return logits, cams.unflatten(1, (batch.images.shape[2] // 16, batch.images.shape[3] // 16))
+
+
+def refine_plainly(
+    refiner: AffinityRefiner, cams: Float[Tensor, "P h w"], attention: Float[Tensor, "blocks L L"]
+) -> Float[Tensor, "P h w"]:
+    """Refine with the settings of a recipe."""
+    settings = refiner.iterations, refiner.threshold, refiner.power
+    return plain_seeds.refine(cams, refiner.values(cams), attention, *settings)
+
+
+# A sweep of ten settings, cached against uncached, joins here as soon as frozen features can be cached.
+PARTS: Mapping[str, Callable[[Setting], Comparison]] = {
+    "image": compare_encoders,
+    "text_voc_cls": partial(compare_text, "cls", "voc"),
+    "text_voc_seg": partial(compare_text, "seg", "voc"),
+    "text_coco": partial(compare_text, "cls", "coco"),
+    "cams": compare_cams,
+    "cls": partial(compare_cls_steps, "voc"),
+    "logits": compare_logit_steps,
+    "seg": partial(compare_seg_steps, "voc"),
+    "cls_coco": partial(compare_cls_steps, "coco"),
+    "seg_coco": partial(compare_seg_steps, "coco"),
+    "caa_768": lambda setting: compare_affinity(setting.sizes.grids[0], setting),
+    "caa_1600": lambda setting: compare_affinity(setting.sizes.grids[1], setting),
+    "sams": compare_seeding,
+    "predict_1": partial(compare_prediction, "voc", 1),
+    "predict_2": partial(compare_prediction, "voc", 2),
+    "predict_3": partial(compare_prediction, "voc", 3),
+    "predict_coco": partial(compare_prediction, "coco", 2),
+}
