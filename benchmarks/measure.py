@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.comparison import Comparison, Results, Side
 from benchmarks.inputs import Setting
-from benchmarks.parts import PARTS, Comparison, Results, Side
+from benchmarks.parts import PARTS
 
 LONG = 15.0  # seconds: a call this long needs no second one
 LEAST, MOST = 2, 200  # calls of each side, where they are shorter

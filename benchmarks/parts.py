@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -11,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from benchmarks import plain, plain_seeds
+from benchmarks.comparison import Comparison, Results, encode_text_plainly, run_bare_encoder
 from benchmarks.inputs import (
-    Recipe,
     Setting,
     build_recipe,
     make_attention,
@@ -21,25 +20,8 @@ from benchmarks.inputs import (
     make_superpixels,
     make_training_batch,
 )
-from datamodules.sample import Batch
+from benchmarks.training import compare_cls_steps, compare_logit_steps, compare_seg_steps, compare_sweeps
 from fmawsss.affinity import AffinityRefiner
-from lightning_modules.prompts import PromptModule
-
-Results = Mapping[str, Tensor]
-Side = Callable[[], Results]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two ways to the same results; `bare` is the image encoder alone, on the same images."""
-
-    label: str
-    ours: Side
-    plain: Side
-    bare: Side | None = None
-    speed: float | None = None  # aim: so many times faster than plain
-    per_bare: float | None = None  # aim: so many times the bare image encoder at most
-    memory: float | None = None  # aim: this part of plain's peak at most; None: the peak is not measured
 
 
 def compare_encoders(setting: Setting) -> Comparison:
@@ -82,44 +64,6 @@ def compare_cams(setting: Setting) -> Comparison:
         return {"cams": cams.unflatten(1, tokens.grid)}
 
     return Comparison(f"CAMs of {setting.batch} crops, last block only", ours, plainly)
-
-
-def compare_cls_steps(dataset: str, setting: Setting) -> Comparison:
-    """Compare classification steps; as released, plain also makes CAMs and their second-order graph, times 0."""
-    recipe, batch = prepare_training("cls", dataset, setting)
-
-    def classify_with_cams() -> Tensor:
-        visual = recipe.module.clip.clip.visual
-        logits, cams = compute_cams_plainly(recipe, plain.enter_last_block(visual, batch.images), batch)
-        unused = plain.cam_activation_loss(cams, batch.seeds, batch.labels)
-        return plain.contrastive_loss(logits[:, : batch.labels.shape[1]], batch.labels) + 0 * unused
-
-    return compare_steps(f"cls step, {dataset.upper()}", recipe, batch, classify_with_cams, speed=8.0)
-
-
-def compare_logit_steps(setting: Setting) -> Comparison:
-    """Compare classification steps with plain ones that make no CAMs either."""
-    recipe, batch = prepare_training("cls", "voc", setting)
-
-    def classify() -> Tensor:
-        clip = recipe.module.clip.clip
-        features, texts = plain.run_encoder(clip.visual, batch.images), encode_text_plainly(recipe)
-        logits = plain.compare(clip, features, texts)
-        return plain.contrastive_loss(logits[:, : batch.labels.shape[1]], batch.labels)
-
-    return compare_steps("cls step, VOC, plain without CAMs", recipe, batch, classify, speed=None)
-
-
-def compare_seg_steps(dataset: str, setting: Setting) -> Comparison:
-    """Compare segmentation steps."""
-    recipe, batch = prepare_training("seg", dataset, setting)
-
-    def segment() -> Tensor:
-        visual = recipe.module.clip.clip.visual
-        _, cams = compute_cams_plainly(recipe, plain.enter_last_block(visual, batch.images), batch)
-        return plain.cam_activation_loss(cams, batch.seeds, batch.labels)
-
-    return compare_steps(f"seg step, {dataset.upper()}", recipe, batch, segment, speed=5.0)
 
 
 def compare_affinity(grid: tuple[int, int], setting: Setting) -> Comparison:
@@ -186,72 +130,6 @@ def compare_prediction(dataset: str, present: int, setting: Setting) -> Comparis
     )
 
 
-def prepare_training(task: str, dataset: str, setting: Setting) -> tuple[Recipe, Batch]:
-    """Build a recipe and one of its micro-batches."""
-    recipe = build_recipe(task, dataset, setting)
-    images = max(setting.batch // recipe.micro_batches, 2)
-    batch = make_training_batch(images, setting.sizes.crop, len(recipe.module.classes))
-    return recipe, batch.to(setting.device)
-
-
-def compare_steps(
-    label: str, recipe: Recipe, batch: Batch, plain_loss: Callable[[], Tensor], speed: float | None
-) -> Comparison:
-    """Compare forward, backward and optimiser; aims hold for whole batches, not for micro-batches."""
-    module = recipe.module
-    whole = speed is not None and recipe.micro_batches == 1
-    return Comparison(
-        f"{label}, {len(batch)} crops",
-        ours=build_step(module, lambda: module.training_loss(batch)["loss"]),
-        plain=build_step(module, plain_loss),
-        bare=lambda: run_bare_encoder(module.clip.clip, batch.images),
-        speed=speed if whole else None,
-        memory=0.25 if whole else None,
-    )
-
-
-def build_step(module: PromptModule, compute_loss: Callable[[], Tensor]) -> Side:
-    """Make a training step that starts from the same contexts whenever it is called."""
-    context, start = module.prompts.context, module.prompts.context.detach().clone()
-    configured = module.configure_optimizers()
-    optimizer, scheduler = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
-
-    def step() -> Results:
-        with torch.no_grad():
-            context.copy_(start)
-        loss = compute_loss()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        scheduler.step()
-        return {"loss": loss.detach(), "gradient": context.grad.clone()}
-
-    return step
-
-
-def run_bare_encoder(clip: torch.nn.Module, images: Float[Tensor, "B 3 H W"]) -> Results:
-    """Run open_clip's image encoder and nothing else."""
-    return {"features": plain.run_encoder(clip.visual, images)}
-
-
-def encode_text_plainly(recipe: Recipe) -> Float[Tensor, "T E"]:
-    """Write out the prompts of a recipe and encode them."""
-    clip = recipe.module.clip
-    prompts, ends = plain.embed_prompts(
-        clip.clip, clip.tokenize, recipe.names, recipe.module.prompts.context, recipe.names_first
-    )
-    return plain.encode_text(clip.clip, prompts, ends)
-
-
-def compute_cams_plainly(
-    recipe: Recipe, inputs: Float[Tensor, "B L D"], batch: Batch
-) -> tuple[Float[Tensor, "B T"], Float[Tensor, "P h w"]]:
-    """Return logits and CAMs that can be differentiated by the contexts."""
-    texts = encode_text_plainly(recipe)
-    logits, cams = plain.compute_cams(recipe.module.clip.clip, inputs, texts, batch.labels, keep_graph=True)
-    return logits, cams.unflatten(1, (batch.images.shape[2] // 16, batch.images.shape[3] // 16))
-
-
 def refine_plainly(
     refiner: AffinityRefiner, cams: Float[Tensor, "P h w"], attention: Float[Tensor, "blocks L L"]
 ) -> Float[Tensor, "P h w"]:
@@ -260,7 +138,6 @@ def refine_plainly(
     return plain_seeds.refine(cams, refiner.values(cams), attention, *settings)
 
 
-# A sweep of ten settings, cached against uncached, joins here as soon as frozen features can be cached.
 PARTS: Mapping[str, Callable[[Setting], Comparison]] = {
     "image": compare_encoders,
     "text_voc_cls": partial(compare_text, "cls", "voc"),
@@ -270,6 +147,8 @@ PARTS: Mapping[str, Callable[[Setting], Comparison]] = {
     "cls": partial(compare_cls_steps, "voc"),
     "logits": compare_logit_steps,
     "seg": partial(compare_seg_steps, "voc"),
+    "sweep_cls": partial(compare_sweeps, "cls"),
+    "sweep_seg": partial(compare_sweeps, "seg"),
     "cls_coco": partial(compare_cls_steps, "coco"),
     "seg_coco": partial(compare_seg_steps, "coco"),
     "caa_768": lambda setting: compare_affinity(setting.sizes.grids[0], setting),
