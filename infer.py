@@ -40,6 +40,8 @@ LEARNING = {"loss", "optimizer", "scheduler", "val_powers", "network"}
 def main(cfg: DictConfig) -> float | None:
     """Apply the chosen stage; return the mIoU of its product, so that sweeps can maximise it."""
     prepare_run(cfg)
+    if "job" in cfg:
+        return instantiate(cfg.job, _convert_="all")(build_data(cfg, cfg))
     if "emits" not in cfg:
         raise ValueError(f"task={cfg.stage} cannot be applied on its own; use `python train.py task={cfg.stage}`")
     cfg = adopt_checkpoint(cfg) if "carried" in cfg else cfg
@@ -79,13 +81,18 @@ def adopt_checkpoint(cfg: DictConfig) -> DictConfig:
 
 def open_data(cfg: DictConfig, stage: DictConfig, purpose: str, **more: Any) -> SegmentationDataModule:
     """Open the stage's images and check them, for `fit` or `predict`."""
-    data = instantiate(stage.data, _convert_="all")
-    data["predict_split"] = cfg.split or data["predict_split"]
-    images = instantiate(cfg.dataset, _convert_="all")
-    datamodule: SegmentationDataModule = images(**{**data, "seed": cfg.seed, **more})
+    datamodule = build_data(cfg, stage, **more)
     datamodule.prepare_data()
     datamodule.setup(purpose)
     return datamodule
+
+
+def build_data(cfg: DictConfig, stage: DictConfig, **more: Any) -> SegmentationDataModule:
+    """Instantiate the data set with the stage's settings, as it is on disk."""
+    data = instantiate(stage.data, _convert_="all")
+    data["predict_split"] = cfg.split or data["predict_split"]
+    images = instantiate(cfg.dataset, _convert_="all")
+    return images(**{**data, "seed": cfg.seed, **more})
 
 
 def build_module(cfg: DictConfig, stage: DictConfig, datamodule: SegmentationDataModule) -> L.LightningModule:

@@ -67,7 +67,9 @@ def build_modules(cfg: DictConfig, stages: list[DictConfig]) -> list[L.Lightning
 
 
 def refuse_ambiguity(cfg: DictConfig) -> None:
-    """Raise ValueError for settings of one stage that are given to a whole pipeline."""
+    """Raise ValueError for settings of one stage that are given to a pipeline, and for tasks that learn nothing."""
+    if "job" in cfg:
+        raise ValueError(f"task={cfg.stage} learns nothing: use `python infer.py task={cfg.stage}`")
     if "stages" not in cfg:
         return
     for key, remedy in (

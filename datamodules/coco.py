@@ -44,14 +44,14 @@ class CocoDataModule(SegmentationDataModule):
         for split in self._list_splits():
             self._read_index(split)
         if self.masks is None:
-            for split in self._list_splits_with_masks():
+            for split in self.list_splits_with_masks():
                 self._make_masks(split)
 
     def read_split(self, split: str) -> list[ImageRecord]:
         """List the images that the annotation file of a split names."""
         rows, folder = self._read_index(split)["images"], Path(self.root) / f"{split}{self.year}"
         names = [strip_suffix(file) for file, _ in rows]
-        masks = find_masks(names, self._mask_folder(split))
+        masks = find_masks(names, self.find_mask_folder(split))
         labels = self.read_labels(names, masks, self._index_path(split))
         return [
             ImageRecord(name, folder / file, labels.get(name), masks.get(name))
@@ -61,7 +61,7 @@ class CocoDataModule(SegmentationDataModule):
     def _list_splits(self) -> list[str]:
         return name_splits(self.train_split) + name_splits(self.val_split) + name_splits(self.predict_split)
 
-    def _list_splits_with_masks(self) -> list[str]:
+    def list_splits_with_masks(self) -> list[str]:
         """List the splits whose masks are read, for scores or for labels."""
         if self.labelled and isinstance(self.labels, LabelsFromMasks):
             return self._list_splits()
@@ -70,7 +70,8 @@ class CocoDataModule(SegmentationDataModule):
     def _index_path(self, split: str) -> Path:
         return Path(self.cache) / f"index_{split}{self.year}.json"
 
-    def _mask_folder(self, split: str) -> Path:
+    def find_mask_folder(self, split: str) -> Path:
+        """Return the folder of a split's masks."""
         return Path(self.cache) / f"masks_{split}{self.year}" if self.masks is None else Path(self.masks)
 
     def _read_index(self, split: str) -> dict[str, Any]:
@@ -97,7 +98,7 @@ class CocoDataModule(SegmentationDataModule):
 
     def _make_masks(self, split: str) -> None:
         """Write the semantic masks of a split; a run that was stopped goes on where it was."""
-        index, folder = self._read_index(split), self._mask_folder(split)
+        index, folder = self._read_index(split), self.find_mask_folder(split)
         if index["masks"]:
             return
         source = find_annotations(Path(self.root), f"{split}{self.year}")

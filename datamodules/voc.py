@@ -11,8 +11,8 @@ from datamodules.images import index_images, list_stems, strip_suffix
 from datamodules.sample import ImageRecord
 
 PREPARE = (
-    "unpack VOCtrainval_11-May-2012.tar (http://host.robots.ox.ac.uk/pascal/VOC/voc2012/) and, for trainaug, the masks "
-    "and the list of SBD in VOC's layout, then set dataset.root=…/VOCdevkit/VOC2012"
+    "run `python infer.py task=prepare dataset=voc`, or unpack VOCtrainval_11-May-2012.tar "
+    "(http://host.robots.ox.ac.uk/pascal/VOC/voc2012/) and set dataset.root=…/VOCdevkit/VOC2012"
 )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from scipy.io import savemat
 
 from datamodules.labels import LabelsFromMasks
 from datamodules.transforms import AlignToPatch, NoAugment
@@ -92,6 +93,42 @@ def build_voc_tree(root: Path, size: tuple[int, int] = (36, 50)) -> Path:
     names = list(VOC_IMAGES)
     write_lists(root / "ImageSets" / "Segmentation", {"trainaug": names, "val": names[:2], "test": ["2008_000006"]})
     return root
+
+
+# name -> values of VOC's 20 classes (1 aeroplane, 3 bird, 15 person), and the lists that name it
+OFFICIAL_IMAGES: dict[str, tuple[tuple[int, ...], tuple[str, ...]]] = {
+    "2007_000032": ((1, 15), ("voc train", "sbd train")),
+    "2007_000033": ((3,), ("voc val", "sbd val")),
+    "2008_000007": ((15,), ("sbd train",)),
+    "2008_000009": ((1,), ("sbd val",)),
+}
+
+
+def list_official(which: str) -> list[str]:
+    return [name for name, (_, lists) in OFFICIAL_IMAGES.items() if which in lists]
+
+
+def build_official_voc(folder: Path, size: tuple[int, int] = (36, 50)) -> tuple[Path, Path]:
+    """The trees of VOCtrainval_11-May-2012.tar and benchmark.tgz; VOC has masks of its train and val only."""
+    voc, sbd = folder / "VOCdevkit" / "VOC2012", folder / "benchmark_RELEASE" / "dataset"
+    short = {1: "aeroplane", 3: "bird", 15: "person"}
+    for index, (name, (values, lists)) in enumerate(OFFICIAL_IMAGES.items()):
+        write_jpeg(voc / "JPEGImages" / f"{name}.jpg", draw_image(index, size))
+        write_voc_xml(voc / "Annotations" / f"{name}.xml", [(short[value], 0) for value in values])
+        mask = draw_mask([value - 1 for value in values], size)
+        if any("voc" in where for where in lists):
+            write_mask(voc / "SegmentationClass" / f"{name}.png", mask)
+        write_sbd_mask(sbd / "cls" / f"{name}.mat", np.where(mask == 255, 0, mask))
+    write_lists(voc / "ImageSets" / "Segmentation", {s: list_official(f"voc {s}") for s in ("train", "val")})
+    write_lists(sbd, {s: list_official(f"sbd {s}") for s in ("train", "val")})
+    return voc, sbd
+
+
+def write_sbd_mask(path: Path, mask: np.ndarray) -> None:
+    """A file of SBD's `cls` folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    present = np.unique(mask[mask > 0])[:, None]
+    savemat(path, {"GTcls": {"Boundaries": np.zeros((20, 1)), "Segmentation": mask, "CategoriesPresent": present}})
 
 
 def write_lists(folder: Path, splits: Mapping[str, Sequence[str]]) -> None:

@@ -1,0 +1,145 @@
+"""Real data sets from their official archives to seeds, through the front door, with the tiny models."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_trees import build_coco_tree, build_official_voc, draw_mask, list_official
+from front_door import run
+from PIL import Image
+
+import infer
+import train
+from fmawsss.storage import read_mask
+
+# pycocotools 2.0.11 decodes through an array interface that numpy 2 deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+
+TINY = ["clip=tiny", "sam=tiny", "logger=none"]
+TRAINAUG = ["2007_000032", "2008_000007", "2008_000009"]
+
+
+def places(folder: Path) -> list[str]:
+    return [f"paths.data={folder}/data", f"paths.outputs={folder}/outputs"]
+
+
+def digest(path: Path) -> str:
+    return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+def pack_voc(folder: Path) -> list[str]:
+    """Put the two archives where downloads go; return their checksums as settings."""
+    downloads = folder / "data" / "downloads"
+    downloads.mkdir(parents=True)
+    build_official_voc(folder / "trees")
+    with tarfile.open(downloads / "VOCtrainval_11-May-2012.tar", "w") as archive:
+        archive.add(folder / "trees/VOCdevkit", "VOCdevkit")
+    with tarfile.open(downloads / "benchmark.tgz", "w:gz") as archive:
+        archive.add(folder / "trees/benchmark_RELEASE", "benchmark_RELEASE")
+    voc, sbd = (digest(downloads / name) for name in ("VOCtrainval_11-May-2012.tar", "benchmark.tgz"))
+    return [f"job.voc.md5={voc}", f"job.sbd_archive.md5={sbd}"]
+
+
+@pytest.fixture(scope="module")
+def voc(tmp_path_factory) -> Path:
+    """A prepared VOC tree below `data`, made of its archives."""
+    folder = tmp_path_factory.mktemp("voc")
+    checksums = pack_voc(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        run(infer.main, patch, "task=prepare", "dataset=voc", *checksums, *places(folder))
+    return folder
+
+
+def test_voc_and_sbd_become_one_tree(voc: Path) -> None:
+    root = voc / "data/VOCdevkit/VOC2012"
+    assert (root / "ImageSets/Segmentation/trainaug.txt").read_text().split() == TRAINAUG
+    masks = {path.stem: read_mask(path) for path in (root / "SegmentationClassAug").glob("*.png")}
+    assert sorted(masks) == sorted({*TRAINAUG, *list_official("voc val")})
+    own = draw_mask([0, 14], (36, 50))
+    assert (masks["2007_000032"] == own).all(), "VOC's own mask has ignored pixels"
+    assert (masks["2008_000007"] == np.where(draw_mask([14], (36, 50)) == 255, 0, draw_mask([14], (36, 50)))).all()
+    with Image.open(root / "SegmentationClassAug/2008_000007.png") as mask:
+        assert (mask.mode, mask.getpalette()[3:6]) == ("P", [128, 0, 0])
+
+
+def test_what_is_there_is_left_alone(voc: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    shutil.copytree(voc / "data", tmp_path / "data")
+    shutil.rmtree(tmp_path / "data/downloads")
+    root = tmp_path / "data/VOCdevkit/VOC2012"
+    (root / "SegmentationClassAug/2008_000009.png").unlink()
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
+    run(infer.main, monkeypatch, "task=prepare", "dataset=voc", *places(tmp_path))
+    after = {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
+    assert {path.name for path in after.keys() - before.keys()} == {"2008_000009.png"}
+    assert all(after[path] == time for path, time in before.items())
+    assert "masks of trainaug" in capsys.readouterr().out
+
+
+def test_without_archives_and_network_the_address_is_named(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("datamodules.archives.urlopen", lambda *_, **__: (_ for _ in ()).throw(OSError("no network")))
+    with pytest.raises(
+        FileNotFoundError, match=r"downloads/VOCtrainval_11-May-2012\.tar.*no network.*host\.robots\.ox"
+    ):
+        run(infer.main, monkeypatch, "task=prepare", "dataset=voc", *places(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"downloads/train2014\.zip.*images\.cocodataset\.org/zips/train2014"):
+        run(infer.main, monkeypatch, "task=prepare", "dataset=coco", *places(tmp_path))
+
+
+@pytest.mark.parametrize("labels", ["masks", "xml"])
+def test_voc_from_archives_to_seeds(voc: Path, tmp_path: Path, monkeypatch, labels: str) -> None:
+    there = [f"paths.data={voc}/data", f"paths.outputs={tmp_path}", *TINY]
+    run(
+        infer.main, monkeypatch, "task=superpixels", "dataset=voc", *there, "module.generator.points_per_side=2",
+        "module.generator.crop_n_layers=0",
+    )  # fmt: skip
+    quick = ["loop.max_steps=1", "loop.precision=32", "data.batch_size=2", "val_every=null", "data.workers=0"]
+    run(train.main, monkeypatch, "task=cls", "dataset=voc", f"dataset/labels={labels}", *there, *quick)
+    seeds = tmp_path / "voc/seeds/coarse"
+    assert sorted(path.stem for path in seeds.glob("*.png")) == TRAINAUG
+    assert set(np.unique(read_mask(seeds / "2008_000007.png"))) <= {0, 15}
+    assert 0 <= json.loads((tmp_path / "voc/scores.json").read_text())["cls"]["trainaug"]["sams"]["miou"] <= 1
+
+
+def pack_coco(folder: Path) -> list[str]:
+    downloads = folder / "data" / "downloads"
+    downloads.mkdir(parents=True)
+    tree = build_coco_tree(folder / "tree")
+    settings = ["dataset.names=[person,dog,toothbrush]", "dataset.classes=[person,dog,toothbrush]"]
+    for part, name in (("train2014", "train2014"), ("val2014", "val2014"), ("annotations", "annotations_trainval2014")):
+        with zipfile.ZipFile(downloads / f"{name}.zip", "w") as archive:
+            for file in sorted((tree / part).iterdir()):
+                archive.write(file, f"{part}/{file.name}")
+        settings += [f"job.archives.{part}.size=null", f"job.archives.{part}.md5={digest(downloads / f'{name}.zip')}"]
+    return settings
+
+
+def test_coco_from_archives_to_seeds(tmp_path: Path, monkeypatch, capsys) -> None:
+    settings = pack_coco(tmp_path)
+    with pytest.raises(ValueError, match=r"train2014 holds 3 images, expected 82783.*task=prepare"):
+        run(infer.main, monkeypatch, "task=prepare", "dataset=coco", *settings, *places(tmp_path))
+    count = ["job.images.train2014=3", "job.images.val2014=3"]
+    run(infer.main, monkeypatch, "task=prepare", "dataset=coco", *settings, *count, *places(tmp_path))
+    assert len(list((tmp_path / "outputs/coco/masks_from_annotations/masks_val2014").glob("*.png"))) == 3
+    assert "masks of train" in capsys.readouterr().out
+
+    there = [*places(tmp_path), *TINY, *settings[:2]]
+    run(
+        infer.main, monkeypatch, "task=superpixels", "dataset=coco", *there, "module.generator.points_per_side=2",
+        "module.generator.crop_n_layers=0",
+    )  # fmt: skip
+    quick = ["loop.max_steps=1", "loop.precision=32", "data.batch_size=2", "data.micro_batches=1", "val_every=null"]
+    quick += ["apply_step=null", "data.workers=0"]
+    run(train.main, monkeypatch, "task=cls", "dataset=coco", *there, *quick)
+    assert len(list((tmp_path / "outputs/coco/seeds/coarse").glob("*.png"))) == 3
+
+
+def test_a_task_without_a_model_is_not_trained(monkeypatch) -> None:
+    with pytest.raises(ValueError, match=r"python infer\.py task=prepare"):
+        run(train.main, monkeypatch, "task=prepare", "dataset=voc")
