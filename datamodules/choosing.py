@@ -65,7 +65,7 @@ def count_truths(records: Records) -> None:
     """Say how many images have no ground-truth mask, and so no score."""
     without = [record.name for record in records if record.truth is None]
     if without:
-        log.warning("%d of %d images have no ground truth: %s", len(without), len(records), _name_first(without))
+        log.warning("%d of %d images have no ground truth: %s", len(without), len(records), name_first(without))
 
 
 def require_files(records: Records, folder: Path, suffix: str, what: str, remedy: str) -> None:
@@ -82,7 +82,7 @@ def keep_labelled(records: Records) -> Records:
     """Leave out images that show none of the classes, and say how many."""
     without = [record.name for record in records if record.labels == ()]
     if without:
-        log.warning("%d images without any label are left out of training: %s", len(without), _name_first(without))
+        log.warning("%d images without any label are left out of training: %s", len(without), name_first(without))
     kept = [record for record in records if record.labels != ()]
     if not kept:
         raise ValueError("no image of the training split has a label; check dataset/labels and dataset.classes")
@@ -130,5 +130,6 @@ def digest_records(records: Records) -> dict[str, int | str]:
     return {"images": len(records), "sha256": sha256(lines.encode()).hexdigest()[:16]}
 
 
-def _name_first(names: Sequence[str]) -> str:
+def name_first(names: Sequence[str]) -> str:
+    """Name the first of many."""
     return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")

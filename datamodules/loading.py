@@ -167,12 +167,12 @@ def to_tensor(image: np.ndarray, padding: np.ndarray | None) -> torch.Tensor:
 
 def read_seed(path: Path, image: np.ndarray, classes: int) -> UInt8[np.ndarray, "H W"]:
     """Read the seed map of an image; raises ValueError when size or values do not fit."""
-    return _check_mask(read_mask(path), path, image, classes)
+    return check_mask(read_mask(path), path, image.shape[:2], classes)
 
 
 def read_truth(path: Path, image: np.ndarray, classes: int) -> UInt8[torch.Tensor, "H W"]:
     """Read the ground-truth mask of an image; raises ValueError when size or values do not fit."""
-    return torch.from_numpy(_check_mask(read_mask(path), path, image, classes))
+    return torch.from_numpy(check_mask(read_mask(path), path, image.shape[:2], classes))
 
 
 def read_masks(path: Path, image: np.ndarray) -> Superpixels:
@@ -204,10 +204,11 @@ def prepare_worker(worker: int) -> None:
     torch.set_num_threads(1)
 
 
-def _check_mask(mask: np.ndarray, path: Path, image: np.ndarray, classes: int) -> UInt8[np.ndarray, "H W"]:
-    if mask.shape != image.shape[:2]:
+def check_mask(mask: np.ndarray, path: Path, size: tuple[int, int], classes: int) -> UInt8[np.ndarray, "H W"]:
+    """Return the mask of an image; raises ValueError unless size (height, width) and values fit."""
+    if mask.shape != size:
         raise ValueError(
-            f"mask {path} has the size {mask.shape}, its image {image.shape[:2]} (height, width); "
+            f"mask {path} has the size {mask.shape}, its image {size} (height, width); "
             "make the mask again from this image"
         )
     strange = mask[(mask > classes) & (mask != IGNORED)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +31,11 @@ def run(main: Callable[[], None], monkeypatch: pytest.MonkeyPatch, *overrides: s
     """Call `train.main` or `infer.main` as the command line would; errors are raised, not printed."""
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     monkeypatch.setattr(sys, "argv", ["program.py", *overrides])
-    main()
+    try:
+        main()
+    finally:  # Hydra's logging levels would outlive the run and change what other tests see
+        for name in ("fmawsss", "datamodules", "callbacks"):
+            logging.getLogger(name).setLevel(logging.NOTSET)
 
 
 def compose_config(name: str, *overrides: str) -> DictConfig:

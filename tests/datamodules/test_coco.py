@@ -32,7 +32,6 @@ def tree(tmp_path: Path) -> Path:
 
 
 def test_labels_come_from_the_annotations(tree: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("WARNING", "datamodules")
     module = make_coco(tree)
     module.prepare_data()
     records = module.read_records("train")

@@ -9,7 +9,7 @@ from fake_trees import draw_image
 from PIL import Image
 
 import datamodules.images as images_file
-from datamodules.images import index_images, name_files, read_image, read_size
+from datamodules.images import index_images, name_files, read_image, read_size, try_image
 
 COLOURS = np.array(
     [[[200, 30, 60], [10, 220, 90]], [[0, 0, 0], [255, 255, 255]], [[5, 5, 200], [128, 128, 128]]], np.uint8
@@ -107,3 +107,21 @@ def test_names_keep_inner_dots_and_must_differ(tmp_path: Path) -> None:
 
 def test_examples_run() -> None:
     assert doctest.testmod(images_file).failed == 0
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp", "tiff"])
+def test_trying_gives_the_upright_size(tmp_path: Path, suffix: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    settings = {} if suffix == "bmp" else {"exif": exif}
+    path = save(tmp_path / f"a.{suffix}", Image.fromarray(draw_image(0, (31, 70))), **settings)
+    assert try_image(path) == read_size(path) == read_image(path).shape[:2]
+
+
+def test_trying_refuses_what_reading_refuses(tmp_path: Path) -> None:
+    cut = save(tmp_path / "cut.jpg", Image.fromarray(draw_image(0, (60, 60))))
+    cut.write_bytes(cut.read_bytes()[:-300])
+    floats = save(tmp_path / "a.tiff", Image.fromarray(np.zeros((2, 2), np.float32)))
+    for path in (cut, floats):
+        with pytest.raises(ValueError, match=path.name):
+            try_image(path)

@@ -1,0 +1,87 @@
+"""`task=check` counts, finds what is broken, says what to do, and fails only when something must be repaired."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_trees import build_folder_tree, build_official_voc, write_lists, write_mask, write_voc_xml
+from front_door import run
+
+import infer
+
+
+def check(monkeypatch, folder: Path, *overrides: str) -> None:
+    places = [f"paths.data={folder}", f"paths.outputs={folder}/outputs"]
+    run(infer.main, monkeypatch, "task=check", "job.workers=0", *places, *overrides)
+
+
+@pytest.fixture
+def voc(tmp_path: Path) -> Path:
+    return build_official_voc(tmp_path)[0]
+
+
+TRAIN = ["dataset=voc", "dataset.masks=SegmentationClass", "split=train", "dataset/labels=xml"]
+
+
+def test_a_good_tree_passes(voc: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    check(monkeypatch, tmp_path, *TRAIN, "job.expected.train=1")
+    shown = capsys.readouterr().out
+    assert "data set, checked" in shown
+    assert "nothing to repair" in shown
+    assert "no image shows bicycle, bird, boat, bottle, bus, …" in shown
+
+
+def test_everything_wrong_is_named_at_once(voc: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    write_lists(voc / "ImageSets/Segmentation", {"train": ["2007_000032", "2007_000033", "2008_000007", "lost"]})
+    image = voc / "JPEGImages/2008_000007.jpg"
+    image.write_bytes(image.read_bytes()[:-200])
+    write_mask(voc / "SegmentationClass/2007_000032.png", np.full((36, 50), 21, np.uint8))
+    write_mask(voc / "SegmentationClass/2007_000033.png", np.zeros((50, 36), np.uint8))
+    write_voc_xml(voc / "Annotations/2007_000033.xml", [("yeti", 0)])
+    with pytest.raises(SystemExit):
+        check(monkeypatch, tmp_path, *TRAIN)
+    errors = [line for line in capsys.readouterr().out.splitlines() if " train: " in line]
+    for expected in (
+        "4 images instead of 1464",
+        "2008_000007.jpg cannot be read",
+        "lost.jpg does not exist",
+        "2007_000032.png holds the value 21",
+        "2007_000033.png has the size (50, 36), its image (36, 50)",
+        "2007_000033.xml: label 'yeti'",
+    ):
+        assert sum(expected in error for error in errors) == 1, (expected, errors)
+    assert len(errors) == 7, "six mistakes, and the remark that an image has no mask"
+
+
+def test_few_of_many_problems_are_shown(voc: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    write_lists(voc / "ImageSets/Segmentation", {"train": ["a", "b", "c"]})
+    with pytest.raises(SystemExit):
+        check(monkeypatch, tmp_path, *TRAIN, "job.shown=1", "job.expected.train=3", "dataset/labels=masks")
+    assert "and 3 problems more (job.shown=4 shows them)" in capsys.readouterr().out
+
+
+def test_a_missing_split_names_the_command(tmp_path: Path, monkeypatch, capsys) -> None:
+    with pytest.raises(SystemExit):
+        check(monkeypatch, tmp_path, "dataset=voc")
+    assert capsys.readouterr().out.count("task=prepare dataset=voc") == 3
+
+
+def test_processes_find_the_same(tmp_path: Path, monkeypatch, capsys) -> None:
+    tree = build_folder_tree(tmp_path / "photos")
+    (tree / "cat/b.jpg").write_text("no image")
+    write_mask(tmp_path / "masks/cat/a.v2.png", np.zeros((24, 40), np.uint8))
+    folder = ["dataset=folder", f"dataset.root={tree}", "dataset/labels=folders", f"dataset.masks={tmp_path}/masks"]
+    with pytest.raises(SystemExit):
+        check(monkeypatch, tmp_path, *folder, "job.workers=2")
+    shown = capsys.readouterr().out
+    assert shown.count("cannot be read") == shown.count("cat/b.jpg cannot be read") == 1
+    assert "2 images have no mask and no score (cat/b, dog/größe 1)" in shown
+
+
+def test_generated_images_pass(tmp_path: Path, monkeypatch, capsys) -> None:
+    few = ["dataset.train_images=2", "dataset.val_images=1", f"paths.data={tmp_path}", f"paths.outputs={tmp_path}/o"]
+    run(infer.main, monkeypatch, "task=prepare", *few)
+    check(monkeypatch, tmp_path, *few[:2])
+    assert "nothing to repair" in capsys.readouterr().out
