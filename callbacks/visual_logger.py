@@ -21,6 +21,7 @@ from fmawsss.viz import (
     overlay_heatmap,
     overlay_mask,
 )
+from lightning_modules.labels import LabelProposal
 from lightning_modules.network import MaskPrediction
 from lightning_modules.prompts import SeedPrediction
 from lightning_modules.superpixels import SuperpixelPrediction
@@ -75,6 +76,8 @@ class VisualLogger(L.Callback):
                 ("superpixels", colour_superpixels(superpixels, SIDE)),
                 ("levels", colour_levels(superpixels, SIDE)),
             ]
+        if isinstance(prediction, LabelProposal):
+            return [(prediction.describe(), image)]
         if isinstance(prediction, SeedPrediction):
             return self._draw_seeds(prediction, classes, image)
         assert isinstance(prediction, MaskPrediction)

@@ -47,7 +47,7 @@ class SplitReport:
         """Say what must be repaired, and how."""
         yield from self.broken
         if self.records and self.expected not in (None, len(self.records)):
-            yield f"{len(self.records)} images instead of {self.expected}: restore the official list, or run `{prepare}`"
+            yield f"{len(self.records)} images instead of {self.expected}: restore the list, or run `{prepare}`"
         yield from self.images
         yield from self.masks
 

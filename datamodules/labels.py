@@ -109,10 +109,12 @@ class LabelsFromXml:
 class LabelsFromFile:
     """Take labels from a CSV file with the columns `name,labels`; several labels are separated by semicolons.
 
-    A name is the image's path below the data set's folder, with or without suffix.
+    A name is the image's path below the data set's folder, with or without suffix; other columns are left alone.
+    `remedy` says how to come by a file that is missing.
     """
 
     path: Path | str
+    remedy: str = "write it"
 
     def __call__(self, images: Sequence[str], source: LabelSource) -> dict[str, Labels]:
         """Read labels of the images that the file names."""
@@ -123,7 +125,7 @@ class LabelsFromFile:
         return sorted({cell for _, cells, _ in self._read_rows() for cell in cells})
 
     def _read_rows(self) -> Iterator[Row]:
-        path = require_file(self.path)
+        path = require_file(self.path, self.remedy)
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             if not {"name", "labels"} <= set(reader.fieldnames or ()):
@@ -231,10 +233,10 @@ def split_cells(line: str, separator: str | None) -> list[str]:
     return [cell.strip() for cell in line.split(separator) if cell.strip()]
 
 
-def require_file(path: Path | str) -> Path:
+def require_file(path: Path | str, remedy: str = "write it") -> Path:
     """Return the path of a label file; raises FileNotFoundError when there is none."""
     if not Path(path).is_file():
-        raise FileNotFoundError(f"label file {path} does not exist; write it, or choose another dataset/labels")
+        raise FileNotFoundError(f"label file {path} does not exist; {remedy}, or choose another dataset/labels")
     return Path(path)
 
 

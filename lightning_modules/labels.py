@@ -1,0 +1,94 @@
+"""Labels for images that have none: CLIP compares each image with the names of the classes; nothing is learned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from datamodules.sample import Batch
+from fmawsss.clip import FrozenClip, ImageTokens
+
+
+@dataclass(frozen=True)
+class LabelProposal:
+    """The labels proposed for one image with their probabilities, the most probable first."""
+
+    name: str
+    scores: dict[str, float]
+
+    def masks(self) -> dict[str, Tensor]:
+        """There is no mask to score."""
+        return {}
+
+    def describe(self) -> str:
+        """Write the labels in one line."""
+        return ", ".join(f"{label} {score:.2f}" for label, score in self.scores.items()) or "no label"
+
+
+class LabelModule(L.LightningModule):
+    """Propose the classes that are more probable than `threshold`, at most `top_k` of them.
+
+    `pool` makes the feature of an image. The probability of a class is its softmax against all background prompts,
+    without the other classes, so that several can be probable at once.
+
+    Raises:
+        ValueError: without classes or without background prompts.
+    """
+
+    text_features: Tensor
+
+    def __init__(
+        self,
+        clip: FrozenClip,
+        prompts: Callable[..., nn.Module],
+        classes: Sequence[str],
+        background: Sequence[str],
+        pool: Callable[[FrozenClip, ImageTokens], Tensor],
+        threshold: float,
+        top_k: int,
+    ) -> None:
+        super().__init__()
+        if not classes or not background:
+            raise ValueError("there is nothing to choose from: set dataset.classes=[cat,dog,…] and background=[sky,…]")
+        self.clip = clip
+        self.classes = tuple(classes)
+        self.pool = pool
+        self.threshold = threshold
+        self.top_k = top_k
+        features = prompts(clip=clip, names=classes, background=background)()
+        self.register_buffer("text_features", F.normalize(features, dim=-1), persistent=False)
+
+    def predict_step(self, batch: Batch, batch_index: int = 0) -> list[LabelProposal]:
+        """Propose labels for each image of the batch."""
+        tokens = self.clip.encode_images(batch.images, batch.padding, attention_blocks=0)
+        features = F.normalize(self.pool(self.clip, tokens), dim=-1)
+        logits = self.clip.logit_scale.exp() * features @ self.text_features.T
+        probabilities = oppose_background(logits, len(self.classes))
+        return [LabelProposal(name, self._choose(row)) for name, row in zip(batch.names, probabilities, strict=True)]
+
+    def _choose(self, probabilities: Float[Tensor, "C"]) -> dict[str, float]:
+        values, order = probabilities.topk(min(self.top_k, len(self.classes)))
+        chosen = zip(order.tolist(), values.tolist(), strict=True)
+        return {self.classes[index]: value for index, value in chosen if value > self.threshold}
+
+
+def oppose_background(logits: Float[Tensor, "B T"], classes: int) -> Float[Tensor, "B C"]:
+    """Return for each class the softmax over itself and all background prompts."""
+    foreground, background = logits[:, :classes], logits[:, classes:]
+    return torch.sigmoid(foreground - background.logsumexp(dim=1, keepdim=True))
+
+
+def read_class_token(clip: FrozenClip, tokens: ImageTokens) -> Float[Tensor, "B E"]:
+    """Take the class token, which CLIP was trained to compare with text."""
+    return clip.project_tokens(tokens)[:, 0]
+
+
+def average_patches(clip: FrozenClip, tokens: ImageTokens) -> Float[Tensor, "B E"]:
+    """Take the mean of the patches (METHOD 2)."""
+    return clip.pool_images(tokens)
