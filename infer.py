@@ -18,6 +18,7 @@ from hydra.utils import instantiate
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from callbacks.exports import MaskSet, require_masks
 from callbacks.progress import StageProgress
 from callbacks.scores import ScoreJournal, list_journals, read_scores, show_scores, write_scores
 from datamodules.base import SegmentationDataModule
@@ -45,7 +46,9 @@ def main(cfg: DictConfig) -> float | None:
     if "emits" not in cfg:
         raise ValueError(f"task={cfg.stage} cannot be applied on its own; use `python train.py task={cfg.stage}`")
     cfg = adopt_checkpoint(cfg) if "carried" in cfg else cfg
-    scores = apply_stage(cfg, cfg, build_module(cfg, cfg, open_data(cfg, cfg, "predict")))
+    datamodule = open_data(cfg, cfg, "predict")
+    scores = apply_stage(cfg, cfg, build_module(cfg, cfg, datamodule))
+    export_masks(cfg, datamodule)
     show_scores(Path(cfg.paths.work) / "scores.json")
     return scores[cfg.scored].miou if cfg.scored in scores else None
 
@@ -139,6 +142,19 @@ def apply_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -
     if scores and rank_zero_only.rank == 0:
         write_scores(Path(cfg.paths.work) / "scores.json", stage.stage, split, scores)
     return scores
+
+
+def export_masks(cfg: DictConfig, datamodule: SegmentationDataModule) -> None:
+    """Write the finished masks in the formats of the `save_as` group."""
+    exports = instantiate(cfg.get("save_as") or {}, _convert_="all")
+    if not exports or rank_zero_only.rank != 0:
+        return
+    images = {record.name: record.image for record in datamodule.read_records(datamodule.predict_split)}
+    split = "_".join(name_splits(datamodule.predict_split))
+    masks = require_masks(MaskSet(Path(cfg.emits), images, datamodule.class_names, split))
+    for name, export in exports.items():
+        export(masks)
+        logger.info("%s: saved as %s in %s/exports/%s", cfg.stage, name, cfg.paths.work, cfg.stage)
 
 
 def build_writers(cfg: DictConfig, stage: DictConfig) -> list[L.Callback]:

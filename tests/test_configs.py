@@ -58,7 +58,8 @@ def test_every_option_composes(option):
     group = option.parent.name
     task = [f"task={STAGE_GROUPS[group]}"] if group in STAGE_GROUPS else []
     task = [f"task={LOSS_TASKS.get(option.name, 'cls')}"] if group == "loss" else task
-    check_targets(resolve("train", *task, f"{group}={option.name}"))
+    entry = "infer" if group == "save_as" else "train"
+    check_targets(resolve(entry, *task, f"{group}={option.name}"))
 
 
 @pytest.mark.parametrize("dataset", sorted(p.stem for p in (ROOT / "conf/dataset").glob("*.yaml")))
