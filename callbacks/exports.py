@@ -1,12 +1,11 @@
 """Finished masks in the formats of other tools: `python infer.py task=network save_as=[voc,cvat]`.
 
-This file holds the formats of palette PNGs: VOC's tree, the archive of VOC's evaluation server, CVAT's segmentation mask.
+This file holds the formats of palette PNGs: VOC's tree, the archive of VOC's evaluation server, CVAT's masks.
 """
 
 from __future__ import annotations
 
 import io
-import os
 import tarfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -103,7 +102,7 @@ def link_image(image: Path, link: Path) -> None:
     """Link to an image instead of copying it."""
     link.parent.mkdir(parents=True, exist_ok=True)
     with replace_file(link) as temporary:
-        os.symlink(image.resolve(), temporary)
+        temporary.symlink_to(image.resolve())
 
 
 def write_lines(lines: Sequence[str] | Mapping[str, object] | Iterator[str]) -> bytes:
