@@ -122,6 +122,7 @@ def apply_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -
     product = describe_product(cfg, stage, module)
     datamodule = open_data(cfg, stage, "predict")
     split, inputs = describe_inputs(datamodule, datamodule.predict_split)
+    parts = list_parts(datamodule, split, stage.get("also_scored") or ())
     picture = Path(cfg.paths.work) / "pictures" / f"{product.path.name}.png"
     start_product(product, split, inputs, cfg.overwrite, [picture, *list_journals(product.path)])
     writers = [*build_writers(cfg, stage), ScoreJournal(product.path)]
@@ -137,11 +138,18 @@ def apply_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -
         if trainer.is_global_zero:
             product.finish(split)
 
-    names = [record.name for record in datamodule.read_records(datamodule.predict_split)]
-    scores = read_scores(product.path, names, datamodule.class_names)
-    if scores and rank_zero_only.rank == 0:
-        write_scores(Path(cfg.paths.work) / "scores.json", stage.stage, split, scores)
-    return scores
+    scores = {part: read_scores(product.path, names, datamodule.class_names) for part, names in parts.items()}
+    for part, found in scores.items():
+        if found and rank_zero_only.rank == 0:
+            write_scores(Path(cfg.paths.work) / "scores.json", stage.stage, part, found)
+    return scores[split]
+
+
+def list_parts(datamodule: SegmentationDataModule, split: str, also: Sequence[str]) -> dict[str, list[str]]:
+    """List the image names of the split to apply a stage to, and of other splits that it contains."""
+    whole = [record.name for record in datamodule.read_records(datamodule.predict_split)]
+    parts = {part: [record.name for record in datamodule.read_records(part)] for part in also}
+    return {split: whole, **{part: names for part, names in parts.items() if set(names) <= set(whole)}}
 
 
 def export_masks(cfg: DictConfig, datamodule: SegmentationDataModule) -> None:

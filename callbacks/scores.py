@@ -19,6 +19,8 @@ from fmawsss.storage import write_json
 
 logger = logging.getLogger(__name__)
 
+TOTALS = {"mIoU": "miou", "accuracy": "accuracy", "precision": "mean_precision", "recall": "mean_recall"}
+
 
 class ScoreJournal(L.Callback):
     """Append a line per image: its confusion by kind of mask (`cam`, `caa`, `sams`, `network`).
@@ -100,15 +102,29 @@ def _without_nan(values: Any) -> Any:
 
 
 def show_scores(path: Path) -> None:
-    """Print `scores.json` as a table (stage, split, kind of mask, mIoU)."""
+    """Print `scores.json`: the totals of each kind of mask, then the IoU per class of each stage's last kind."""
     if not path.is_file():
         return
-    table = Table(title=f"mIoU, {path}")
-    for column in ("stage", "split", "masks"):
-        table.add_column(column)
-    table.add_column("mIoU", justify="right")
-    for stage, splits in json.loads(path.read_text(encoding="utf-8")).items():
-        for split, kinds in splits.items():
-            for kind, score in kinds.items():
-                table.add_row(stage, split, kind, "none" if score["miou"] is None else f"{100 * score['miou']:.1f}")
-    Console().print(table)
+    rows = [
+        (f"{stage}, {split}", kind, score)
+        for stage, splits in json.loads(path.read_text(encoding="utf-8")).items()
+        for split, kinds in splits.items()
+        for kind, score in kinds.items()
+    ]
+    totals = Table("stage", "masks", title=f"scores, {path}")
+    for column in TOTALS:
+        totals.add_column(column, justify="right")
+    for where, kind, score in rows:
+        totals.add_row(where, kind, *(write_percent(score[key]) for key in TOTALS.values()))
+    Console().print(totals)
+
+    last = {where: score["iou"] for where, _, score in rows}
+    classes = Table("IoU of class", *last)
+    for name in dict.fromkeys(name for ious in last.values() for name in ious):
+        classes.add_row(name, *(write_percent(ious.get(name)) for ious in last.values()))
+    Console().print(classes)
+
+
+def write_percent(value: float | None) -> str:
+    """Write a score in percent; `none` is what nothing defines."""
+    return "none" if value is None else f"{100 * value:.1f}"

@@ -104,7 +104,12 @@ def test_voc_from_archives_to_seeds(voc: Path, tmp_path: Path, monkeypatch, labe
     seeds = tmp_path / "voc/seeds/coarse"
     assert sorted(path.stem for path in seeds.glob("*.png")) == TRAINAUG
     assert set(np.unique(read_mask(seeds / "2008_000007.png"))) <= {0, 15}
-    assert 0 <= json.loads((tmp_path / "voc/scores.json").read_text())["cls"]["trainaug"]["sams"]["miou"] <= 1
+    scores = json.loads((tmp_path / "voc/scores.json").read_text())["cls"]
+    assert set(scores) == {"trainaug", "train"}
+    for key in ("miou", "accuracy", "mean_precision", "mean_recall"):
+        assert 0 <= scores["train"]["sams"][key] <= 1
+    assert not scores["train"]["sams"]["present"]["bird"], "only the image of train counts"
+    assert scores["trainaug"]["sams"]["iou"].keys() == scores["trainaug"]["sams"]["recall"].keys()
 
 
 def pack_coco(folder: Path) -> list[str]:

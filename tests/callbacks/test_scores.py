@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from callbacks.scores import ScoreJournal, read_scores, write_scores
+from callbacks.scores import ScoreJournal, read_scores, show_scores, write_scores
 from fmawsss.metrics import count_confusion, summarise_confusion
 
 CLASSES = ("dog", "cat")
@@ -69,3 +69,15 @@ def test_scores_json_keeps_the_other_stages_and_is_strict_json(tmp_path):
     text = (tmp_path / "scores.json").read_text()
     assert "NaN" not in text
     assert set(json.loads(text)) == {"cls", "seg"}
+
+
+def test_the_tables_show_totals_and_classes(tmp_path, capsys):
+    matrix = torch.tensor([[4, 0, 0, 0], [1, 3, 0, 0], [0, 0, 0, 0]])
+    score = summarise_confusion(matrix, ("background", *CLASSES))
+    write_scores(tmp_path / "scores.json", "cls", "train", {"cam": score, "sams": score})
+    show_scores(tmp_path / "scores.json")
+    cells = [[cell.strip() for cell in line.split("│")] for line in capsys.readouterr().out.splitlines()]
+    # mIoU: 4/5 and 3/4; 7 of 8 pixels; precision 4/5 and 1, recall 1 and 3/4
+    assert ["", "cls, train", "sams", "77.5", "87.5", "90.0", "87.5", ""] in cells
+    assert ["", "dog", "75.0", ""] in cells
+    assert ["", "cat", "none", ""] in cells
