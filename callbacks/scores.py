@@ -119,7 +119,7 @@ def show_scores(path: Path) -> None:
     Console().print(totals)
 
     last = {where: score["iou"] for where, _, score in rows}
-    classes = Table("IoU of class", *last)
+    classes = Table("class", *last, title="IoU per class")
     for name in dict.fromkeys(name for ious in last.values() for name in ious):
         classes.add_row(name, *(write_percent(ious.get(name)) for ious in last.values()))
     Console().print(classes)

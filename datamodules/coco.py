@@ -12,11 +12,11 @@ from typing import Any
 
 from datamodules.base import SegmentationDataModule
 from datamodules.choosing import name_splits
-from datamodules.coco_annotations import Annotations, list_classes, paint_mask, read_annotations
+from datamodules.coco_annotations import Annotations, list_classes, number_ids, paint_mask, read_annotations
 from datamodules.images import list_stems, strip_suffix
 from datamodules.labels import Labels, LabelsFromMasks, LabelSource, find_classes, require_file, stamp_file
 from datamodules.sample import ImageRecord
-from fmawsss.storage import read_json, write_bytes, write_palette_png
+from fmawsss.storage import read_json, read_mask, write_bytes, write_palette_png
 from fmawsss.viz import make_palette
 
 log = logging.getLogger(__name__)
@@ -32,20 +32,24 @@ class CocoDataModule(SegmentationDataModule):
     year: 2014 or 2017.
     cache: folder for what we make of the annotations: an index per split, and masks (rule in `coco_annotations`).
     masks: folder with masks of another conversion, named like the images or by their number; None makes ours.
+    masks_hold_ids: those masks hold category ids (1 to 90) and are renumbered in `cache`.
     """
 
     root: Path | str
     year: int
     cache: Path | str
     masks: Path | str | None
+    masks_hold_ids: bool = False
 
     def prepare_data(self) -> None:
         """Index the annotations of the named splits and make the masks that this run will read, once each."""
         for split in self._list_splits():
             self._read_index(split)
-        if self.masks is None:
-            for split in self.list_splits_with_masks():
+        for split in self.list_splits_with_masks():
+            if self.masks is None:
                 self._make_masks(split)
+            elif self.masks_hold_ids:
+                self._renumber_masks(split)
 
     def read_split(self, split: str) -> list[ImageRecord]:
         """List the images that the annotation file of a split names."""
@@ -72,7 +76,9 @@ class CocoDataModule(SegmentationDataModule):
 
     def find_mask_folder(self, split: str) -> Path:
         """Return the folder of a split's masks."""
-        return Path(self.cache) / f"masks_{split}{self.year}" if self.masks is None else Path(self.masks)
+        if self.masks is None:
+            return Path(self.cache) / f"masks_{split}{self.year}"
+        return Path(self.cache) / f"renumbered_{split}{self.year}" if self.masks_hold_ids else Path(self.masks)
 
     def _read_index(self, split: str) -> dict[str, Any]:
         """Read file names and labels of a split; they are taken from the annotations when those have changed."""
@@ -113,6 +119,19 @@ class CocoDataModule(SegmentationDataModule):
             if number % 5000 == 0:
                 log.info("made %d of %d masks", number, len(todo))
         write_bytes(self._index_path(split), json.dumps({**index, "masks": True}).encode())
+
+    def _renumber_masks(self, split: str) -> None:
+        """Write masks of category ids again with class numbers; a run that was stopped goes on where it was."""
+        source, folder = find_annotations(Path(self.root), f"{split}{self.year}"), self.find_mask_folder(split)
+        names = [strip_suffix(file) for file, _ in self._read_index(split)["images"]]
+        done, found = list_stems(folder, ".png"), find_masks(names, Path(self.masks or ""))
+        todo = [name for name in found if name not in done]
+        if not todo:
+            return
+        log.info("renumbering %d masks of %s in %s", len(todo), self.masks, folder)
+        numbers, palette = number_ids(self._read_annotations(source).classes), make_palette(256)
+        for name in todo:
+            write_palette_png(folder / f"{name}.png", numbers[read_mask(found[name])], palette)
 
 
 class LabelsFromAnnotations:

@@ -66,6 +66,15 @@ def list_classes(regions: Sequence[Region], classes: dict[int, int], where: str)
     return sorted({classes[region["category_id"]] for region in regions})
 
 
+def number_ids(classes: dict[int, int]) -> UInt8[np.ndarray, "256"]:
+    """Map each category id to its class index + 1, 0 and 255 to themselves; other ids become 254, which is refused."""
+    numbers = np.full(256, 254, np.uint8)
+    numbers[[0, 255]] = 0, 255
+    for category, index in classes.items():
+        numbers[category] = index + 1
+    return numbers
+
+
 def paint_mask(size: Size, regions: Sequence[Region], classes: dict[int, int]) -> UInt8[np.ndarray, "H W"]:
     """Paint the semantic mask of one image: 0 background, class index + 1; see the head of this file for the rule."""
     mask = np.zeros(size, np.uint8)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_trees import build_folder_tree, build_official_voc, write_lists, write_mask, write_voc_xml
+from fake_trees import build_coco_tree, build_folder_tree, build_official_voc, write_lists, write_mask, write_voc_xml
 from front_door import run
 
 import infer
@@ -85,3 +85,12 @@ def test_generated_images_pass(tmp_path: Path, monkeypatch, capsys) -> None:
     run(infer.main, monkeypatch, "task=prepare", *few)
     check(monkeypatch, tmp_path, *few[:2])
     assert "nothing to repair" in capsys.readouterr().out
+
+
+def test_a_folder_takes_labels_from_coco_json(tmp_path: Path, monkeypatch, capsys) -> None:
+    tree = build_coco_tree(tmp_path / "coco")
+    labels = ["dataset/labels=coco_json", f"dataset.labels.path={tree}/annotations/instances_train2014.json"]
+    check(monkeypatch, tmp_path, "dataset=folder", f"dataset.root={tree}/train2014", *labels)
+    shown = capsys.readouterr().out
+    assert "nothing to repair" in shown
+    assert "1 images show no class" in shown

@@ -92,24 +92,51 @@ def test_without_archives_and_network_the_address_is_named(tmp_path: Path, monke
         run(infer.main, monkeypatch, "task=prepare", "dataset=coco", *places(tmp_path))
 
 
-@pytest.mark.parametrize("labels", ["masks", "xml"])
-def test_voc_from_archives_to_seeds(voc: Path, tmp_path: Path, monkeypatch, labels: str) -> None:
+def shorten(stages: tuple[str, ...]) -> list[str]:
+    """The published pipeline in one step per stage."""
+    short = [f"stages.{stage}.data.workers=0" for stage in ("superpixels", *stages)]
+    for stage in stages:
+        settings = ("loop.max_steps=1", "data.batch_size=2", "data.micro_batches=1", "val_every=null")
+        short += [f"stages.{stage}.{setting}" for setting in settings]
+    short += [
+        f"stages.{stage}.{setting}" for stage in ("cls", "seg") for setting in ("loop.precision=32", "apply_step=null")
+    ]
+    return [*short, *(f"stages.superpixels.module.generator.{s}" for s in ("points_per_side=2", "crop_n_layers=0"))]
+
+
+def test_the_published_voc_pipeline(voc: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     there = [f"paths.data={voc}/data", f"paths.outputs={tmp_path}", *TINY]
-    run(
-        infer.main, monkeypatch, "task=superpixels", "dataset=voc", *there, "module.generator.points_per_side=2",
-        "module.generator.crop_n_layers=0",
-    )  # fmt: skip
-    quick = ["loop.max_steps=1", "loop.precision=32", "data.batch_size=2", "val_every=null", "data.workers=0"]
-    run(train.main, monkeypatch, "task=cls", "dataset=voc", f"dataset/labels={labels}", *there, *quick)
-    seeds = tmp_path / "voc/seeds/coarse"
-    assert sorted(path.stem for path in seeds.glob("*.png")) == TRAINAUG
-    assert set(np.unique(read_mask(seeds / "2008_000007.png"))) <= {0, 15}
-    scores = json.loads((tmp_path / "voc/scores.json").read_text())["cls"]
+    run(train.main, monkeypatch, "experiment=voc", *there, *shorten(("cls", "seg", "network")))
+    work = tmp_path / "voc"
+    for kind in ("coarse", "fine"):
+        assert sorted(path.stem for path in (work / "seeds" / kind).glob("*.png")) == TRAINAUG
+        assert set(np.unique(read_mask(work / "seeds" / kind / "2008_000007.png"))) <= {0, 15}
+    assert [path.stem for path in (work / "masks").glob("*.png")] == list_official("voc val")
+    assert "IoU per class" in capsys.readouterr().out
+    table = json.loads((work / "scores.json").read_text())
+    assert {stage: set(splits) for stage, splits in table.items()} == {
+        "cls": {"trainaug", "train"}, "seg": {"trainaug", "train"}, "network": {"val"}
+    }  # fmt: skip
+    scores = table["cls"]
     assert set(scores) == {"trainaug", "train"}
     for key in ("miou", "accuracy", "mean_precision", "mean_recall"):
         assert 0 <= scores["train"]["sams"][key] <= 1
     assert not scores["train"]["sams"]["present"]["bird"], "only the image of train counts"
     assert scores["trainaug"]["sams"]["iou"].keys() == scores["trainaug"]["sams"]["recall"].keys()
+
+
+@pytest.mark.parametrize("labels", ["masks", "xml", "file", "list"])
+def test_labels_of_every_kind_are_read(voc: Path, tmp_path: Path, monkeypatch, capsys, labels: str) -> None:
+    (tmp_path / "labels.csv").write_text("name,labels\n2007_000032,person;bird avian\n2008_000007,\n2008_000009,bus\n")
+    (tmp_path / "labels.txt").write_text("2007_000032.jpg person bird\n2008_000007\n2008_000009 bus\n")
+    path = {"file": tmp_path / "labels.csv", "list": tmp_path / "labels.txt"}.get(labels)
+    settings = [f"dataset/labels={labels}", *([f"dataset.labels.path={path}"] if path else [])]
+    there = [f"paths.data={voc}/data", f"paths.outputs={tmp_path}", "split=trainaug", "job.expected.trainaug=3"]
+    run(infer.main, monkeypatch, "task=check", "dataset=voc", "job.workers=0", *there, *settings)
+    shown = capsys.readouterr().out
+    assert "nothing to repair" in shown
+    assert ("1 images show no class" in shown) == (path is not None)
+    assert ("no image shows aeroplane" in shown) == (path is not None)
 
 
 def pack_coco(folder: Path) -> list[str]:
@@ -125,7 +152,7 @@ def pack_coco(folder: Path) -> list[str]:
     return settings
 
 
-def test_coco_from_archives_to_seeds(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_the_published_coco_pipeline(tmp_path: Path, monkeypatch, capsys) -> None:
     settings = pack_coco(tmp_path)
     with pytest.raises(ValueError, match=r"train2014 holds 3 images, expected 82783.*task=prepare"):
         run(infer.main, monkeypatch, "task=prepare", "dataset=coco", *settings, *places(tmp_path))
@@ -135,14 +162,10 @@ def test_coco_from_archives_to_seeds(tmp_path: Path, monkeypatch, capsys) -> Non
     assert "masks of train" in capsys.readouterr().out
 
     there = [*places(tmp_path), *TINY, *settings[:2]]
-    run(
-        infer.main, monkeypatch, "task=superpixels", "dataset=coco", *there, "module.generator.points_per_side=2",
-        "module.generator.crop_n_layers=0",
-    )  # fmt: skip
-    quick = ["loop.max_steps=1", "loop.precision=32", "data.batch_size=2", "data.micro_batches=1", "val_every=null"]
-    quick += ["apply_step=null", "data.workers=0"]
-    run(train.main, monkeypatch, "task=cls", "dataset=coco", *there, *quick)
-    assert len(list((tmp_path / "outputs/coco/seeds/coarse").glob("*.png"))) == 3
+    run(train.main, monkeypatch, "experiment=coco", *there, *shorten(("cls", "seg", "network")))
+    assert len(list((tmp_path / "outputs/coco/seeds/fine").glob("*.png"))) == 3
+    scores = json.loads((tmp_path / "outputs/coco/scores.json").read_text())
+    assert set(scores["seg"]["train"]["sams"]["iou"]) == {"background", "person", "dog", "toothbrush"}
 
 
 def test_a_task_without_a_model_is_not_trained(monkeypatch) -> None:

@@ -102,6 +102,22 @@ def test_masks_of_another_conversion_go_by_name_or_number(tree: Path) -> None:
     }
 
 
+def test_masks_of_category_ids_are_renumbered(tree: Path) -> None:
+    others = tree / "others"
+    write_mask(others / f"{FIRST}.png", np.tile(np.array([0, 1, 18, 90, 255], np.uint8), (20, 6)))
+    write_mask(others / f"{BARE}.png", np.full((20, 30), 17, np.uint8))
+    module = make_coco(tree, masks=others, masks_hold_ids=True, truths=True, predict_split="train")
+    module.prepare_data()
+    truths = {record.name: record.truth for record in module.read_records("train")}
+    assert truths[SECOND] is None
+    assert np.unique(read_mask(truths[FIRST])).tolist() == [0, 1, 2, 3, 255]
+    assert (read_mask(truths[FIRST])[0, :5] == [0, 1, 2, 3, 255]).all()
+    assert read_mask(truths[BARE]).min() == 254, "17 is no category: reading it as a truth names the file"
+    module.setup("predict")
+    with pytest.raises(ValueError, match=rf"{BARE}\.png holds the value 254"):
+        list(module.predict_dataloader())
+
+
 def test_the_test_split_has_no_labels(tree: Path) -> None:
     annotations = json.loads((tree / "annotations" / "instances_train2014.json").read_text())
     del annotations["annotations"]
