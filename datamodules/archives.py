@@ -13,6 +13,8 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+from rich.progress import wrap_file
+
 PATIENCE = 20  # seconds without any answer
 CHUNK = 1 << 20
 NOTHING_LEFT = 416  # the server's answer to a request beyond the end of a file
@@ -68,9 +70,10 @@ def download(url: str, partial: Path) -> None:
             return
         raise
     known = known if answer.status == 206 else 0  # a server without ranges starts anew
-    with answer, partial.open("ab" if known else "wb") as file:
-        shutil.copyfileobj(answer, file, CHUNK)
-    expected, found = known + int(answer.headers["Content-Length"] or 0), partial.stat().st_size
+    rest = int(answer.headers["Content-Length"] or 0)
+    with wrap_file(answer, rest, description=partial.stem) as source, partial.open("ab" if known else "wb") as file:
+        shutil.copyfileobj(source, file, CHUNK)
+    expected, found = known + rest, partial.stat().st_size
     if found < expected:
         raise OSError(f"the connection ended after {found} of {expected} bytes")
 
