@@ -31,7 +31,7 @@ logger = logging.getLogger("fmawsss")
 
 # Settings that say where things lie or how fast they are made, but not what they are
 INCIDENTAL = {"root", "folder", "overlays", "cache", "product", "workers", "predict_batch_size", "points_per_batch"}
-INCIDENTAL |= {"superpixels", "seeds", "cams"}
+INCIDENTAL |= {"superpixels", "seeds", "cams", "crops_per_batch", "chunk_megabytes", "bias_numbers"}
 # Settings of a module that only training, or its checkpoint, knows
 LEARNING = {"loss", "optimizer", "scheduler", "val_powers", "network"}
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from fmawsss.sam import SuperpixelGenerator
+from fmawsss.sam_encoder import FusedEncoder
 from fmawsss.sam_points import Frame
 from fmawsss.superpixels import Superpixels, decode_masks
 
@@ -38,6 +41,10 @@ def draw_logits(
     wanted[0, int(found.level[mask])] = True
     predictor, points = generator.predictor, found.point[mask : mask + 1].numpy() - [left, top]
     with torch.no_grad():
-        crop = predictor.encode_crop(image, frame)
+        crop = next(predictor.encode_crops([(image, frame)], 1))
         answer = predictor.answer_points(crop, points)
-        return predictor.enlarge_masks(crop, predictor.draw_masks(answer, wanted))[0], (left, top)
+        return predictor.enlarge_masks(crop, predictor.draw_masks(crop, answer, wanted))[0], (left, top)
+
+
+EXACT = partial(FusedEncoder, dtype=torch.float32, bias_numbers=1 << 22, compile=None)
+SPEED = {"encoder": EXACT, "points_per_batch": 8, "crops_per_batch": 2, "chunk_megabytes": 4}

@@ -27,6 +27,7 @@ def test_links_and_pictures_exist():
 
 
 def test_options_are_listed():
-    for group in ("dataset", "clip", "sam", "prompts", "affinity", "loss", "network", "trainer", "logger", "cache"):
+    superpixels, prompts = ("sam", "masks", "speed"), ("clip", "prompts", "affinity", "loss")
+    for group in ("dataset", *superpixels, *prompts, "network", "trainer", "logger", "cache"):
         row = next(line for line in README.splitlines() if line.startswith(f"| `{group}=` |"))
         assert set(re.findall(r"`(\w+)`", row)) == {path.stem for path in (ROOT / "conf" / group).glob("*.yaml")}

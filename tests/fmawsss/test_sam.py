@@ -11,12 +11,11 @@ import pytest
 import torch
 from golden_sam import BlobPredictor, golden_sam
 from golden_tools import assert_close, load_case
-from sam_tools import decode_golden, find_flipped
+from sam_tools import EXACT, SPEED, decode_golden, find_flipped
 from segment_anything import SamAutomaticMaskGenerator
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 from torch import Tensor
 
-from fmawsss import sam_thresholds
 from fmawsss.sam import SuperpixelGenerator
 from fmawsss.sam_points import Frame, SamPoints
 from fmawsss.superpixels import Superpixels
@@ -25,7 +24,6 @@ from fmawsss.tiny.models import tiny_sam
 NO_OFFSETS = {"iou_offsets": (0.0, 0.0, 0.0), "nms_offsets": (0.0, 0.0, 0.0), "stability_offsets": (0.0, 0.0, 0.0)}
 OFFICIAL = {
     "points_per_side": 16,
-    "points_per_batch": 64,
     "pred_iou_thresh": 0.88,
     "stability_score_thresh": 0.95,
     "stability_score_offset": 1.0,
@@ -60,7 +58,7 @@ def random_sam(seed: int = 0, side: int = 64) -> Sam:
 
 def build_golden(name: str, params: dict[str, Any]) -> SuperpixelGenerator:
     settings = {RELEASED_NAMES.get(key, key): value for key, value in params.items()}
-    settings = {"points_per_batch": 64, **settings}
+    settings = {**SPEED, **settings}
     settings.pop("rock_sand_water_chunk_size", None)
     generator = SuperpixelGenerator(golden_sam(), **settings)
     if name.startswith("blob"):
@@ -100,14 +98,16 @@ def test_generation_equals_the_golden_vectors(name: str) -> None:
 
 def test_the_golden_answers_of_sam_are_reproduced() -> None:
     arrays, _ = load_case("case8_sam/tiny_sam_raw")
-    predictor, size = SamPoints(golden_sam()), arrays["image"].shape[:2]
+    predictor, size = SamPoints(golden_sam(), EXACT), arrays["image"].shape[:2]
     with torch.no_grad():
-        crop = predictor.encode_crop(arrays["image"], Frame((0, 0, size[1], size[0]), size))
+        crop = next(predictor.encode_crops([(arrays["image"], Frame((0, 0, size[1], size[0]), size))], 1))
         answer = predictor.answer_points(crop, arrays["points"])
-        drawn = predictor.draw_masks(answer, torch.ones(4, 3, dtype=torch.bool))
+        drawn = predictor.draw_masks(crop, answer, torch.ones(4, 3, dtype=torch.bool))
         logits = predictor.enlarge_masks(crop, drawn)
     assert_close(answer.iou, arrays["iou_preds"], "case8_sam/tiny_sam_raw:iou_preds")
-    np.testing.assert_allclose(drawn.view(4, 3, 64, 64), arrays["low_res"], atol=2e-4 * np.abs(arrays["low_res"]).max())
+    low = arrays["low_res"][:, :, : drawn.shape[1], : drawn.shape[2]]  # the rest is padding, and not drawn
+    assert drawn.shape[1] == 64 or drawn.shape[2] == 64
+    np.testing.assert_allclose(drawn.view(low.shape), low, atol=2e-4 * np.abs(low).max())
     np.testing.assert_allclose(
         logits.view(4, 3, *size), arrays["masks_logits"], atol=2e-4 * np.abs(arrays["masks_logits"]).max()
     )
@@ -157,13 +157,13 @@ def test_without_offsets_and_filter_it_is_sam(
     margin = 1.0 if sam is tiny_sam else 1e-3  # random weights give small logits
     settings, image = OFFICIAL | {"stability_score_offset": margin} | settings, draw_image(*size)
     expected = SamAutomaticMaskGenerator(sam(), output_mode="uncompressed_rle", **settings).generate(image)
-    found = SuperpixelGenerator(sam(), **settings, **NO_OFFSETS, recall_threshold=None).generate(image)
+    found = SuperpixelGenerator(sam(), **SPEED | settings, **NO_OFFSETS, recall_threshold=None).generate(image)
     assert len(expected) >= at_least
     check_equal(found, expected)
 
 
-def test_masks_are_enlarged_in_bounded_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = OFFICIAL | LOOSE | NO_OFFSETS | {"points_per_side": 6, "recall_threshold": None}
+def test_masks_are_drawn_in_bounded_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = SPEED | OFFICIAL | OPEN | NO_OFFSETS | {"points_per_side": 4, "recall_threshold": None}
     generator, image, sizes = SuperpixelGenerator(tiny_sam(), **settings), draw_image(90, 112), []
     whole = generator.generate(image)
     enlarge = generator.predictor.enlarge_masks
@@ -173,25 +173,25 @@ def test_masks_are_enlarged_in_bounded_chunks(monkeypatch: pytest.MonkeyPatch) -
         return enlarge(crop, logits)
 
     monkeypatch.setattr(generator.predictor, "enlarge_masks", watch)
-    monkeypatch.setattr(sam_thresholds, "CHUNK_PIXELS", 5 * sam_thresholds.SAM_PIXELS)
+    generator.chunk_numbers = 2 * 3 * 90 * 112
     chunked = generator.generate(image)
-    assert max(sizes) == 5
+    assert max(sizes) == 6
     assert torch.equal(whole.counts, chunked.counts)
 
 
 def test_only_masks_that_can_pass_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = OFFICIAL | {"pred_iou_thresh": 1.0, "stability_score_thresh": 0.0, "points_per_side": 4}
+    settings = SPEED | OFFICIAL | {"pred_iou_thresh": 1.0, "stability_score_thresh": 0.0, "points_per_side": 4}
     offsets = NO_OFFSETS | {"iou_offsets": (0.0, 0.0, 1.0)}
     generator, drawn = SuperpixelGenerator(tiny_sam(), **settings, **offsets, recall_threshold=None), []
     draw = generator.predictor.draw_masks
 
-    def watch(answer: Any, wanted: Tensor) -> Tensor:
+    def watch(crop: Any, answer: Any, wanted: Tensor) -> Tensor:
         drawn.append(wanted.sum(0).tolist())
-        return draw(answer, wanted)
+        return draw(crop, answer, wanted)
 
     monkeypatch.setattr(generator.predictor, "draw_masks", watch)
     found = generator.generate(draw_image(112, 112))
-    assert drawn == [[0, 0, 16]]
+    assert torch.tensor(drawn).sum(0).tolist() == [0, 0, 16]
     assert set(found.level.tolist()) == {2}
 
 
@@ -215,7 +215,7 @@ def build_blobs(**fixed: Any) -> Callable[..., SuperpixelGenerator]:
     """Prepare generators that ask the analytic predictor."""
 
     def build(**settings: Any) -> SuperpixelGenerator:
-        generator = SuperpixelGenerator(golden_sam(), **(OFFICIAL | NO_OFFSETS | fixed | settings))
+        generator = SuperpixelGenerator(golden_sam(), **(SPEED | OFFICIAL | NO_OFFSETS | fixed | settings))
         generator.predictor = BlobPredictor()
         return generator
 
@@ -225,7 +225,7 @@ def build_blobs(**fixed: Any) -> Callable[..., SuperpixelGenerator]:
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (3, 2), (2, 700), (112, 112)])
 @pytest.mark.parametrize("recall_threshold", [0.3, None])
 def test_an_image_without_masks_has_an_empty_record(size: tuple[int, int], recall_threshold: float | None) -> None:
-    settings = OFFICIAL | NO_OFFSETS | {"pred_iou_thresh": 9.0, "points_per_side": 4, "min_mask_region_area": 9}
+    settings = SPEED | OFFICIAL | NO_OFFSETS | {"pred_iou_thresh": 9.0, "points_per_side": 4, "min_mask_region_area": 9}
     settings |= {"crop_n_layers": 2, "recall_threshold": recall_threshold}
     found = SuperpixelGenerator(tiny_sam(), **settings).generate(draw_image(*size))
     assert len(found) == 0
@@ -234,7 +234,7 @@ def test_an_image_without_masks_has_an_empty_record(size: tuple[int, int], recal
 
 
 def test_settings_and_images_that_make_no_sense_are_refused() -> None:
-    settings = OFFICIAL | NO_OFFSETS | {"recall_threshold": None}
+    settings = SPEED | OFFICIAL | NO_OFFSETS | {"recall_threshold": None}
     with pytest.raises(ValueError, match="points_per_side=2 leaves no point in crop layer 1"):
         SuperpixelGenerator(
             tiny_sam(), **settings | {"points_per_side": 2, "crop_n_layers": 1, "crop_n_points_downscale_factor": 3}
@@ -248,6 +248,8 @@ def test_settings_and_images_that_make_no_sense_are_refused() -> None:
 
 
 def test_the_generator_learns_nothing_and_leaves_no_graph() -> None:
-    generator = SuperpixelGenerator(tiny_sam(), **OFFICIAL | LOOSE | NO_OFFSETS | {"recall_threshold": 0.3}).train()
+    generator = SuperpixelGenerator(
+        tiny_sam(), **SPEED | OFFICIAL | LOOSE | NO_OFFSETS | {"recall_threshold": 0.3}
+    ).train()
     assert not any(parameter.requires_grad for parameter in generator.parameters())
     assert not generator.generate(draw_image(50, 50)).predicted_iou.requires_grad
