@@ -101,7 +101,7 @@ class SuperpixelGenerator(nn.Module):
         """Cut an RGB image into quasi-superpixels; where no mask survives, the record is empty."""
         return self.generate_batch([image])[0]
 
-    def generate_batch(self, images: Sequence[UInt8[np.ndarray, "H W 3"]]) -> list[Superpixels]:
+    def generate_batch(self, images: Sequence[UInt8[np.ndarray, "_H _W 3"]]) -> list[Superpixels]:
         """Cut images of any sizes; their crops share the encoder's batches, and while one is cleaned on the CPU, the
         device is at the next.
         """

@@ -120,8 +120,8 @@ class PointDecoder(nn.Module):
         features = last((features @ flatten_upscaling(second)).add_(second.bias.repeat(4)))
 
         readers = zip(self.decoder.output_hypernetworks_mlps, decoded.tokens[asked].unbind(1), strict=True)
-        weights = torch.stack([read(token) for read, token in readers], dim=2)[:, :, 1:]
-        logits = features.flatten(1, 2).unflatten(2, (4, -1)).flatten(1, 2) @ weights
+        weights = torch.stack([read(token) for read, token in readers], dim=1)[:, 1:]
+        logits = weights @ features.flatten(1, 2).unflatten(2, (4, -1)).flatten(1, 2).mT
         return arrange_pixels(logits, cells)[wanted[asked]]
 
 
@@ -216,8 +216,8 @@ def flatten_upscaling(layer: nn.ConvTranspose2d) -> Float[Tensor, "D U"]:
     return layer.weight.permute(0, 2, 3, 1).flatten(1)
 
 
-def arrange_pixels(logits: Float[Tensor, "Q pixels 3"], cells: tuple[int, int]) -> Float[Tensor, "Q 3 y x"]:
+def arrange_pixels(logits: Float[Tensor, "Q 3 pixels"], cells: tuple[int, int]) -> Float[Tensor, "Q 3 y x"]:
     """Put the sixteen pixels of every cell, four quarters of four, where they belong."""
     down, right = cells
-    parts = logits.view(len(logits), down, right, 2, 2, 2, 2, 3)
-    return parts.permute(0, 7, 1, 3, 5, 2, 4, 6).reshape(len(logits), 3, 4 * down, 4 * right)
+    parts = logits.view(-1, 3, down, right, 2, 2, 2, 2)
+    return parts.permute(0, 1, 2, 4, 6, 3, 5, 7).reshape(len(logits), 3, 4 * down, 4 * right)

@@ -37,7 +37,7 @@ class Frame:
         return max(0, self.box[2] - self.box[0]) * max(0, self.box[3] - self.box[1])
 
 
-View = tuple[UInt8[np.ndarray, "H W 3"], Frame]  # an image, and what to cut out of it
+View = tuple[UInt8[np.ndarray, "_H _W 3"], Frame]  # an image, and what to cut out of it
 
 
 @runtime_checkable

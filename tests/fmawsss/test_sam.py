@@ -11,14 +11,13 @@ import pytest
 import torch
 from golden_sam import BlobPredictor, golden_sam
 from golden_tools import assert_close, load_case
-from sam_tools import EXACT, SPEED, decode_golden, find_flipped
+from sam_tools import EXACT, SPEED, compare_with_sam, decode_golden, find_flipped
 from segment_anything import SamAutomaticMaskGenerator
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 from torch import Tensor
 
 from fmawsss.sam import SuperpixelGenerator
 from fmawsss.sam_points import Frame, SamPoints
-from fmawsss.superpixels import Superpixels
 from fmawsss.tiny.models import tiny_sam
 
 NO_OFFSETS = {"iou_offsets": (0.0, 0.0, 0.0), "nms_offsets": (0.0, 0.0, 0.0), "stability_offsets": (0.0, 0.0, 0.0)}
@@ -120,21 +119,9 @@ def draw_image(height: int, width: int, seed: int = 0) -> np.ndarray:
     return (blocks[:height, :width] * 0.8 + rng.integers(0, 52, (height, width, 3))).astype(np.uint8)
 
 
-def check_equal(found: Superpixels, expected: list[dict[str, Any]]) -> None:
-    assert len(found) == len(expected)
-    runs = np.split(found.counts.numpy(), found.offsets[1:-1].numpy())
-    for index, record in enumerate(expected):
-        assert runs[index].tolist() == record["segmentation"]["counts"]
-        assert int(found.area[index]) == record["area"]
-        assert found.box[index].tolist() == record["bbox"]
-        assert found.crop[index].tolist() == record["crop_box"]
-        assert found.point[index].tolist() == record["point_coords"][0]
-        assert float(found.predicted_iou[index]) == pytest.approx(record["predicted_iou"], abs=1e-5)
-        assert float(found.stability[index]) == pytest.approx(record["stability_score"], abs=1e-5)
-
-
 OPEN = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0}
 LOOSE = {"pred_iou_thresh": 0.3, "stability_score_thresh": 0.4}
+MANY_SIZES = [(7, 5), (64, 63), (65, 130), (200, 31), (256, 256), (40, 300)]
 
 
 @pytest.mark.parametrize(
@@ -144,11 +131,14 @@ LOOSE = {"pred_iou_thresh": 0.3, "stability_score_thresh": 0.4}
         (tiny_sam, (130, 97), {**LOOSE, "crop_n_layers": 1, "crop_n_points_downscale_factor": 4}, 3),
         (tiny_sam, (80, 201), {**LOOSE, "crop_n_layers": 1, "min_mask_region_area": 40, "points_per_side": 8}, 2),
         (tiny_sam, (90, 75), {**LOOSE, "crop_n_layers": 2, "crop_nms_thresh": 0.5, "points_per_side": 4}, 2),
-        (tiny_sam, (60, 45), {**LOOSE, "points_per_side": 5, "points_per_batch": 3}, 2),
+        (tiny_sam, (60, 45), {**LOOSE, "points_per_side": 5}, 2),
+        (tiny_sam, (333, 250), {**OPEN, "points_per_side": 4, "crop_n_layers": 1}, 2),
         (tiny_sam, (1, 160), {**LOOSE, "points_per_side": 4}, 0),
         (random_sam, (64, 64), {**OPEN, "stability_score_thresh": 0.8, "box_nms_thresh": 1.0}, 20),
         (random_sam, (70, 41), {**OPEN, "crop_n_layers": 1, "box_nms_thresh": 1.0, "points_per_side": 6}, 20),
         (random_sam, (33, 90), {**OPEN, "min_mask_region_area": 20, "box_nms_thresh": 1.0, "points_per_side": 8}, 20),
+        *((random_sam, size, {**OPEN, "points_per_side": 4, "crop_n_layers": 1}, 1) for size in MANY_SIZES),
+        *((random_sam, size, {**OPEN, "points_per_side": 4, "box_nms_thresh": 0.99}, 1) for size in MANY_SIZES),
     ],
 )
 def test_without_offsets_and_filter_it_is_sam(
@@ -156,10 +146,23 @@ def test_without_offsets_and_filter_it_is_sam(
 ) -> None:
     margin = 1.0 if sam is tiny_sam else 1e-3  # random weights give small logits
     settings, image = OFFICIAL | {"stability_score_offset": margin} | settings, draw_image(*size)
-    expected = SamAutomaticMaskGenerator(sam(), output_mode="uncompressed_rle", **settings).generate(image)
-    found = SuperpixelGenerator(sam(), **SPEED | settings, **NO_OFFSETS, recall_threshold=None).generate(image)
+    expected = SamAutomaticMaskGenerator(sam(), output_mode="binary_mask", **settings).generate(image)
+    generator = SuperpixelGenerator(sam(), **SPEED | settings, **NO_OFFSETS, recall_threshold=None)
     assert len(expected) >= at_least
-    check_equal(found, expected)
+    counted = compare_with_sam(generator, image, generator.generate(image), expected)
+    assert counted.flipped <= 1e-5 * len(expected) * size[0] * size[1] + 2
+    assert counted.at_threshold == 0
+
+
+def test_several_images_share_the_encoder() -> None:
+    settings = SPEED | OFFICIAL | LOOSE | NO_OFFSETS | {"points_per_side": 4, "crop_n_layers": 1}
+    generator = SuperpixelGenerator(tiny_sam(), **settings | {"recall_threshold": 0.3, "crops_per_batch": 3})
+    images = [draw_image(*size) for size in ((112, 90), (60, 112), (1, 1))]
+    together, alone = generator.generate_batch(images), [generator.generate(image) for image in images]
+    assert sum(map(len, alone)) > 4
+    for found, expected in zip(together, alone, strict=True):
+        assert torch.equal(found.counts, expected.counts)
+        assert torch.equal(found.level, expected.level)
 
 
 def test_masks_are_drawn_in_bounded_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +176,7 @@ def test_masks_are_drawn_in_bounded_chunks(monkeypatch: pytest.MonkeyPatch) -> N
         return enlarge(crop, logits)
 
     monkeypatch.setattr(generator.predictor, "enlarge_masks", watch)
-    generator.chunk_numbers = 2 * 3 * 90 * 112
+    generator.chunk_numbers = 2 * generator.predictor.point_numbers
     chunked = generator.generate(image)
     assert max(sizes) == 6
     assert torch.equal(whole.counts, chunked.counts)
