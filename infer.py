@@ -22,6 +22,7 @@ from callbacks.progress import StageProgress
 from callbacks.scores import ScoreJournal, list_journals, read_scores, show_scores, write_scores
 from datamodules.base import SegmentationDataModule
 from datamodules.choosing import Splits, name_splits
+from datamodules.shard import Shard
 from fmawsss.contexts import load_released_context
 from fmawsss.fingerprint import fingerprint
 from fmawsss.metrics import SegmentationScores
@@ -31,7 +32,7 @@ logger = logging.getLogger("fmawsss")
 
 # Settings that say where things lie or how fast they are made, but not what they are
 INCIDENTAL = {"root", "folder", "overlays", "cache", "product", "workers", "predict_batch_size", "points_per_batch"}
-INCIDENTAL |= {"superpixels", "seeds", "cams", "crops_per_batch", "chunk_megabytes", "bias_numbers"}
+INCIDENTAL |= {"superpixels", "seeds", "cams", "crops_per_batch", "chunk_megabytes", "bias_numbers", "every"}
 # Settings of a module that only training, or its checkpoint, knows
 LEARNING = {"loss", "optimizer", "scheduler", "val_powers", "network"}
 
@@ -113,9 +114,12 @@ def apply_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -
     datamodule = open_data(cfg, stage, "predict")
     split, inputs = describe_inputs(datamodule, datamodule.predict_split)
     picture = Path(cfg.paths.work) / "pictures" / f"{product.path.name}.png"
+    shard = choose_shard(cfg, product)
     start_product(product, split, inputs, cfg.overwrite, [picture, *list_journals(product.path)])
-    writers = [*build_writers(cfg, stage), ScoreJournal(product.path)]
-    datamodule.done = lambda name: all(writer.has(name) for writer in writers)
+    names = [record.name for record in datamodule.read_records(datamodule.predict_split)]
+    mine = shard.choose(names)
+    writers = [*build_writers(cfg, stage), ScoreJournal(product.path, shard.number)]
+    datamodule.done = lambda name: name not in mine or all(writer.has(name) for writer in writers)
 
     if product.is_complete(split) and not datamodule.list_remaining():
         logger.info("%s: %s is complete for %s, skipped", stage.stage, product.path, split)
@@ -124,14 +128,33 @@ def apply_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -
         trainer = build_trainer(cfg, stage, writers, {"logger": False})
         trainer.predict(module, datamodule, return_predictions=False)
         trainer.strategy.barrier()
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and (shard.is_whole or is_everything_done(cfg, stage, product, names)):
             product.finish(split)
 
-    names = [record.name for record in datamodule.read_records(datamodule.predict_split)]
     scores = read_scores(product.path, names, datamodule.class_names)
     if scores and rank_zero_only.rank == 0:
         write_scores(Path(cfg.paths.work) / "scores.json", stage.stage, split, scores)
     return scores
+
+
+def choose_shard(cfg: DictConfig, product: Product) -> Shard:
+    """Read `shard`; raise ValueError where one shard would remove what the others made."""
+    shard = Shard.parse(cfg.shard)
+    if cfg.overwrite and not shard.is_whole:
+        raise ValueError(
+            f"overwrite=true would remove what other shards made: remove {product.path} and {product.record_path.name} "
+            "beside it, then start all shards without overwrite"
+        )
+    return shard
+
+
+def is_everything_done(cfg: DictConfig, stage: DictConfig, product: Product, names: Sequence[str]) -> bool:
+    """Say whether all shards together have made every image."""
+    writers = [*build_writers(cfg, stage), ScoreJournal(product.path)]
+    done = all(writer.has(name) for name in names for writer in writers)
+    if not done:
+        logger.info("%s: this shard is complete, others are not yet", stage.stage)
+    return done
 
 
 def build_writers(cfg: DictConfig, stage: DictConfig) -> list[L.Callback]:

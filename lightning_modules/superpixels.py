@@ -36,7 +36,5 @@ class SuperpixelModule(L.LightningModule):
     def predict_step(self, batch: Batch, batch_index: int = 0) -> list[SuperpixelPrediction]:
         """Cut each image of the batch."""
         assert batch.originals is not None
-        return [
-            SuperpixelPrediction(name, self.generator.generate(image))
-            for name, image in zip(batch.names, batch.originals, strict=True)
-        ]
+        found = self.generator.generate_batch(batch.originals)
+        return [SuperpixelPrediction(name, own) for name, own in zip(batch.names, found, strict=True)]

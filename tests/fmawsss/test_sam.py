@@ -132,7 +132,7 @@ MANY_SIZES = [(7, 5), (64, 63), (65, 130), (200, 31), (256, 256), (40, 300)]
         (tiny_sam, (80, 201), {**LOOSE, "crop_n_layers": 1, "min_mask_region_area": 40, "points_per_side": 8}, 2),
         (tiny_sam, (90, 75), {**LOOSE, "crop_n_layers": 2, "crop_nms_thresh": 0.5, "points_per_side": 4}, 2),
         (tiny_sam, (60, 45), {**LOOSE, "points_per_side": 5}, 2),
-        (tiny_sam, (333, 250), {**OPEN, "points_per_side": 4, "crop_n_layers": 1}, 2),
+        (tiny_sam, (333, 250), {**OPEN, "points_per_side": 4, "crop_n_layers": 1}, 1),
         (tiny_sam, (1, 160), {**LOOSE, "points_per_side": 4}, 0),
         (random_sam, (64, 64), {**OPEN, "stability_score_thresh": 0.8, "box_nms_thresh": 1.0}, 20),
         (random_sam, (70, 41), {**OPEN, "crop_n_layers": 1, "box_nms_thresh": 1.0, "points_per_side": 6}, 20),
