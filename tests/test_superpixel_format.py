@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import numpy as np
+import pytest
 import torch
 from front_door import ROOT
 from pycocotools import mask as coco
@@ -13,6 +14,7 @@ from superpixel_tools import make_superpixels
 from fmawsss.storage import read_superpixels, write_superpixels
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")  # of pycocotools
 def test_numpy_and_cocos_tools_read_what_we_write(tmp_path):
     masks = torch.rand(3, 9, 7, generator=torch.Generator().manual_seed(0)) > 0.5
     write_superpixels(tmp_path / "a.npz", make_superpixels(masks, torch.tensor([2, 1, 0])), "f")

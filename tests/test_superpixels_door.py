@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from front_door import run
+from hydra.errors import InstantiationException
 
 import infer
 import train
@@ -95,3 +96,16 @@ def test_pictures_progress_and_summary(whole, tmp_path, monkeypatch, capsys):
     assert "80%, 0:0" in told
     assert "5 images cut into 0 masks (none), " in told
     assert "5 images without any mask, e.g. train_00000" in told
+
+
+def test_classic_superpixels_need_no_model(whole, tmp_path, monkeypatch):
+    run(infer.main, monkeypatch, *QUICK, *places(tmp_path, whole), "sam=superpixels_classic")
+    found = read_superpixels(tmp_path / "outputs/shapes/superpixels/train_00001.npz")
+    assert int(found.area.sum()) == 112 * 112
+    assert len(found) > 3
+
+
+def test_missing_sam2_weights_say_url_and_place(whole, tmp_path, monkeypatch):
+    overrides = [*QUICK, *places(tmp_path, whole), "sam=sam2_l", f"paths.weights={tmp_path}/weights"]
+    with pytest.raises(InstantiationException, match=r"(?s)sam2\.1-hiera-large/config\.json.*https://"):
+        run(infer.main, monkeypatch, *overrides)
