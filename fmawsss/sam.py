@@ -24,6 +24,11 @@ from fmawsss.sam_thresholds import LevelThresholds, judge_points
 from fmawsss.superpixels import Superpixels, choose_rock_sand_water, encode_packed
 
 FILES = {"vit_b": "sam_vit_b_01ec64.pth", "vit_l": "sam_vit_l_0b3195.pth", "vit_h": "sam_vit_h_4b8939.pth"}
+DIGESTS = {
+    "vit_b": "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
+    "vit_l": "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
+    "vit_h": "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
+}
 URL = "https://dl.fbaipublicfiles.com/segment_anything"
 
 
@@ -34,7 +39,7 @@ def load_sam(kind: str, folder: str | Path) -> Sam:
     """
     if kind not in FILES:
         raise ValueError(f"no SAM is called {kind!r}: choose one of {', '.join(FILES)}")
-    path = fetch_file(Path(folder) / FILES[kind], f"{URL}/{FILES[kind]}")
+    path = fetch_file(Path(folder) / FILES[kind], f"{URL}/{FILES[kind]}", DIGESTS[kind])
     sam = sam_model_registry[kind]()
     try:
         sam.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
