@@ -23,6 +23,7 @@ from callbacks.progress import StageProgress
 from callbacks.scores import ScoreJournal, list_journals, read_scores, show_scores, write_scores
 from datamodules.base import SegmentationDataModule
 from datamodules.choosing import Splits, name_splits
+from datamodules.shard import Shard
 from fmawsss.contexts import load_released_context
 from fmawsss.fingerprint import fingerprint
 from fmawsss.metrics import SegmentationScores
@@ -32,7 +33,7 @@ logger = logging.getLogger("fmawsss")
 
 # Settings that say where things lie or how fast they are made, but not what they are
 INCIDENTAL = {"root", "folder", "overlays", "cache", "product", "workers", "predict_batch_size", "points_per_batch"}
-INCIDENTAL |= {"superpixels", "seeds", "cams"}
+INCIDENTAL |= {"superpixels", "seeds", "cams", "crops_per_batch", "chunk_megabytes", "bias_numbers", "every"}
 # Settings of a module that only training, or its checkpoint, knows
 LEARNING = {"loss", "optimizer", "scheduler", "val_powers", "network"}
 
@@ -124,9 +125,12 @@ def apply_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -
     split, inputs = describe_inputs(datamodule, datamodule.predict_split)
     parts = list_parts(datamodule, split, stage.get("also_scored") or ())
     picture = Path(cfg.paths.work) / "pictures" / f"{product.path.name}.png"
+    shard = choose_shard(cfg, product)
     start_product(product, split, inputs, cfg.overwrite, [picture, *list_journals(product.path)])
-    writers = [*build_writers(cfg, stage), ScoreJournal(product.path)]
-    datamodule.done = lambda name: all(writer.has(name) for writer in writers)
+    names = parts[split]
+    mine = shard.choose(names)
+    writers = [*build_writers(cfg, stage), ScoreJournal(product.path, shard.number)]
+    datamodule.done = lambda name: name not in mine or all(writer.has(name) for writer in writers)
 
     if product.is_complete(split) and not datamodule.list_remaining():
         logger.info("%s: %s is complete for %s, skipped", stage.stage, product.path, split)
@@ -135,10 +139,10 @@ def apply_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -
         trainer = build_trainer(cfg, stage, writers, {"logger": False})
         trainer.predict(module, datamodule, return_predictions=False)
         trainer.strategy.barrier()
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and (shard.is_whole or is_everything_done(cfg, stage, product, names)):
             product.finish(split)
 
-    scores = {part: read_scores(product.path, names, datamodule.class_names) for part, names in parts.items()}
+    scores = {part: read_scores(product.path, part_names, datamodule.class_names) for part, part_names in parts.items()}
     for part, found in scores.items():
         if found and rank_zero_only.rank == 0:
             write_scores(Path(cfg.paths.work) / "scores.json", stage.stage, part, found)
@@ -163,6 +167,26 @@ def export_masks(cfg: DictConfig, datamodule: SegmentationDataModule) -> None:
     for name, export in exports.items():
         export(masks)
         logger.info("%s: saved as %s in %s/exports/%s", cfg.stage, name, cfg.paths.work, cfg.stage)
+
+
+def choose_shard(cfg: DictConfig, product: Product) -> Shard:
+    """Read `shard`; raise ValueError where one shard would remove what the others made."""
+    shard = Shard.parse(cfg.shard)
+    if cfg.overwrite and not shard.is_whole:
+        raise ValueError(
+            f"overwrite=true would remove what other shards made: remove {product.path} and {product.record_path.name} "
+            "beside it, then start all shards without overwrite"
+        )
+    return shard
+
+
+def is_everything_done(cfg: DictConfig, stage: DictConfig, product: Product, names: Sequence[str]) -> bool:
+    """Say whether all shards together have made every image."""
+    writers = [*build_writers(cfg, stage), ScoreJournal(product.path)]
+    done = all(writer.has(name) for name in names for writer in writers)
+    if not done:
+        logger.info("%s: this shard is complete, others are not yet", stage.stage)
+    return done
 
 
 def build_writers(cfg: DictConfig, stage: DictConfig) -> list[L.Callback]:

@@ -75,6 +75,7 @@ def refuse_ambiguity(cfg: DictConfig) -> None:
     for key, remedy in (
         ("ckpt", "task=cls ckpt=…"),
         ("split", "task=cls split=…"),
+        ("shard", "task=superpixels shard=…"),
         ("writers", "task=cls callbacks=cams"),
     ):
         if cfg.get(key) is not None:

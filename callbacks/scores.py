@@ -29,8 +29,9 @@ class ScoreJournal(L.Callback):
     image is done again. Nothing is ever chosen by these numbers.
     """
 
-    def __init__(self, product: str | Path) -> None:
+    def __init__(self, product: str | Path, shard: int = 1) -> None:
         self.product = Path(product)
+        self.shard = shard
         self.known = {line["name"] for line in read_journal(self.product)}
 
     def has(self, name: str) -> bool:
@@ -44,7 +45,7 @@ class ScoreJournal(L.Callback):
         """Count the batch."""
         classes = len(pl_module.classes) + 1
         truths = batch.truths if batch.truths is not None else [None] * len(outputs)
-        path = self.product.with_name(f"{self.product.name}.scores.{trainer.global_rank}.jsonl")
+        path = self.product.with_name(f"{self.product.name}.scores.{self.shard}-{trainer.global_rank}.jsonl")
         with path.open("a", encoding="utf-8") as journal:
             for prediction, truth in zip(outputs, truths, strict=True):
                 masks = prediction.masks() if truth is not None else {}

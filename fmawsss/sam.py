@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,11 +18,17 @@ from torch import Tensor, nn
 from fmawsss.bitmasks import count_areas
 from fmawsss.downloads import fetch_file
 from fmawsss.sam_candidates import Candidates, clean_regions, join_candidates, suppress_crop_doubles, suppress_doubles
+from fmawsss.sam_encoder import EncoderWrapper
 from fmawsss.sam_points import Frame, PointPredictor, SamPoints
 from fmawsss.sam_thresholds import LevelThresholds, judge_points
 from fmawsss.superpixels import Superpixels, choose_rock_sand_water, encode_packed
 
 FILES = {"vit_b": "sam_vit_b_01ec64.pth", "vit_l": "sam_vit_l_0b3195.pth", "vit_h": "sam_vit_h_4b8939.pth"}
+DIGESTS = {
+    "vit_b": "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
+    "vit_l": "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
+    "vit_h": "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
+}
 URL = "https://dl.fbaipublicfiles.com/segment_anything"
 
 
@@ -31,7 +39,7 @@ def load_sam(kind: str, folder: str | Path) -> Sam:
     """
     if kind not in FILES:
         raise ValueError(f"no SAM is called {kind!r}: choose one of {', '.join(FILES)}")
-    path = fetch_file(Path(folder) / FILES[kind], f"{URL}/{FILES[kind]}")
+    path = fetch_file(Path(folder) / FILES[kind], f"{URL}/{FILES[kind]}", DIGESTS[kind])
     sam = sam_model_registry[kind]()
     try:
         sam.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
@@ -52,9 +60,12 @@ class SuperpixelGenerator(nn.Module):
 
     def __init__(
         self,
-        sam: Sam,
+        sam: Sam | PointPredictor,
+        encoder: EncoderWrapper,
         points_per_side: int,
         points_per_batch: int,
+        crops_per_batch: int,
+        chunk_megabytes: float,
         pred_iou_thresh: float,
         stability_score_thresh: float,
         stability_score_offset: float,
@@ -70,8 +81,11 @@ class SuperpixelGenerator(nn.Module):
         recall_threshold: float | None,
     ) -> None:
         super().__init__()
-        self.predictor: PointPredictor = SamPoints(sam).eval().requires_grad_(False)
+        predictor: Any = SamPoints(sam, encoder) if isinstance(sam, Sam) else sam
+        self.predictor: PointPredictor = predictor.eval().requires_grad_(False)
         self.points_per_batch = points_per_batch
+        self.crops_per_batch = crops_per_batch
+        self.chunk_numbers = int(chunk_megabytes * (1 << 18))  # of four bytes
         self.box_nms_thresh = box_nms_thresh
         self.crop_n_layers = crop_n_layers
         self.crop_nms_thresh = crop_nms_thresh
@@ -88,13 +102,52 @@ class SuperpixelGenerator(nn.Module):
         )
         self.grids = build_grids(points_per_side, crop_n_layers, crop_n_points_downscale_factor)
 
-    @torch.no_grad()
     def generate(self, image: UInt8[np.ndarray, "H W 3"]) -> Superpixels:
         """Cut an RGB image into quasi-superpixels; where no mask survives, the record is empty."""
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise ValueError(f"expected an RGB image (height, width, 3) of uint8, found {image.shape} of {image.dtype}")
-        size = (image.shape[0], image.shape[1])
-        masks = self.search_image(image, size)
+        return self.generate_batch([image])[0]
+
+    def generate_batch(self, images: Sequence[UInt8[np.ndarray, "_H _W 3"]]) -> list[Superpixels]:
+        """Cut images of any sizes; their crops share the encoder's batches, and while one is cleaned on the CPU, the
+        device is at the next.
+        """
+        sizes = [check_image(image) for image in images]
+        frames = [self.list_frames(size) for size in sizes]
+        views = [(image, frame) for image, own in zip(images, frames, strict=True) for frame, _ in own]
+        with torch.no_grad(), ThreadPoolExecutor(1) as beside:
+            crops = self.predictor.encode_crops(views, self.crops_per_batch)
+            masks = (self.search_image(crops, own, size) for own, size in zip(frames, sizes, strict=True))
+            records = [beside.submit(self.finish, found, size) for found, size in zip(masks, sizes, strict=True)]
+            return [record.result() for record in records]
+
+    def list_frames(self, size: tuple[int, int]) -> list[tuple[Frame, int]]:
+        """List the whole image, then crops of it, each with its layer; an image of very few pixels lacks the last."""
+        boxes, layers = generate_crop_boxes(size, self.crop_n_layers, self.crop_overlap_ratio)
+        frames = [Frame((left, top, right, bottom), size) for left, top, right, bottom in boxes]
+        return [(frame, layer) for frame, layer in zip(frames, layers, strict=True) if frame.pixels > 0]
+
+    def search_image(self, crops: Iterator[Any], frames: list[tuple[Frame, int]], size: tuple[int, int]) -> Candidates:
+        """Search all crops of an image, then suppress doubles between them."""
+        found = [self.search_crop(next(crops), frame, layer) for frame, layer in frames]
+        masks = join_candidates(found, size)
+        return suppress_crop_doubles(masks, self.crop_nms_thresh) if len(frames) > 1 else masks
+
+    def search_crop(self, crop: Any, frame: Frame, layer: int) -> Candidates:
+        """Ask for the masks of all points of one crop; suppress doubles among those that pass the thresholds."""
+        left, top, right, bottom = frame.box
+        points = self.grids[layer] * np.array([right - left, bottom - top])
+        batches = np.split(points, range(self.points_per_batch, len(points), self.points_per_batch))
+        found = [
+            part
+            for batch in batches
+            for part in judge_points(self.predictor, crop, batch, frame, self.thresholds, self.chunk_numbers)
+        ]
+        masks = join_candidates(found, frame.size)
+        ranks = masks.predicted_iou + self.nms_offsets.to(masks.level.device)[masks.level.int()]
+        return suppress_doubles(masks, ranks, self.box_nms_thresh)
+
+    def finish(self, masks: Candidates, size: tuple[int, int]) -> Superpixels:
+        """Clean and filter the masks of an image, on the CPU."""
+        masks = masks.to("cpu")
         if self.min_mask_region_area > 0:
             iou_threshold = max(self.box_nms_thresh, self.crop_nms_thresh)
             masks = clean_regions(masks, size, self.min_mask_region_area, iou_threshold)
@@ -102,25 +155,12 @@ class SuperpixelGenerator(nn.Module):
             masks = masks.select(choose_rock_sand_water(masks.bits, masks.level, self.recall_threshold))
         return record_superpixels(masks, size)
 
-    def search_image(self, image: UInt8[np.ndarray, "H W 3"], size: tuple[int, int]) -> Candidates:
-        """Search the whole image, then crops of it, layer by layer."""
-        boxes, layers = generate_crop_boxes(size, self.crop_n_layers, self.crop_overlap_ratio)
-        frames = [Frame((left, top, right, bottom), size) for left, top, right, bottom in boxes]
-        found = [self.search_crop(image, frame, layer) for frame, layer in zip(frames, layers, strict=True)]
-        masks = join_candidates(found, size)
-        return suppress_crop_doubles(masks, self.crop_nms_thresh) if len(boxes) > 1 else masks
 
-    def search_crop(self, image: UInt8[np.ndarray, "H W 3"], frame: Frame, layer: int) -> Candidates:
-        """Ask for the masks of all points of one crop; suppress doubles among those that pass the thresholds."""
-        if frame.pixels <= 0:  # an image of very few pixels has no last crop
-            return Candidates.empty(frame.size)
-        crop = self.predictor.encode_crop(image, frame)
-        left, top, right, bottom = frame.box
-        points = self.grids[layer] * np.array([right - left, bottom - top])
-        batches = np.split(points, range(self.points_per_batch, len(points), self.points_per_batch))
-        found = [judge_points(self.predictor, crop, batch, frame, self.thresholds) for batch in batches]
-        masks = join_candidates(found, frame.size)
-        return suppress_doubles(masks, masks.predicted_iou + self.nms_offsets[masks.level.int()], self.box_nms_thresh)
+def check_image(image: UInt8[np.ndarray, "H W 3"]) -> tuple[int, int]:
+    """Return height and width of an image; raise ValueError for anything but RGB."""
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ValueError(f"expected an RGB image (height, width, 3) of uint8, found {image.shape} of {image.dtype}")
+    return image.shape[0], image.shape[1]
 
 
 def build_grids(points_per_side: int, layers: int, downscale: int) -> list[np.ndarray]:

@@ -10,14 +10,14 @@ import torch
 from jaxtyping import Float32, Float64, Int64, Shaped, UInt8
 from segment_anything.utils.amg import batched_mask_to_box, remove_small_regions
 from torch import Tensor
-from torchvision.ops import batched_nms, box_area
+from torchvision.ops import box_area, nms
 
 from fmawsss.bitmasks import pack_masks, unpack_masks
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """M masks in the frame of the whole image, on the CPU; `predicted_iou` and `stability` are without offsets."""
+    """M masks in the frame of the whole image, on one device; `predicted_iou` and `stability` are without offsets."""
 
     bits: UInt8[Tensor, "M Z"]  # packed by `pack_masks`
     level: UInt8[Tensor, "M"]
@@ -34,6 +34,10 @@ class Candidates:
         bits = pack_masks(torch.zeros(0, *size, dtype=torch.bool))
         return cls(bits, none.byte(), boxes, none, none, torch.zeros(0, 2).double(), boxes)
 
+    def to(self, device: torch.device | str) -> Candidates:
+        """Move to a device."""
+        return Candidates(*(getattr(self, field.name).to(device) for field in fields(self)))
+
     def __len__(self) -> int:
         return len(self.level)
 
@@ -44,13 +48,13 @@ class Candidates:
 
 def join_candidates(parts: Iterable[Candidates], size: tuple[int, int]) -> Candidates:
     """Append candidates of one image of `size` (height, width) to one another."""
-    parts = [Candidates.empty(size), *parts]
+    parts = list(parts) or [Candidates.empty(size)]
     return Candidates(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Candidates)))
 
 
 def suppress_doubles(masks: Candidates, scores: Float32[Tensor, "M"], iou_threshold: float) -> Candidates:
     """Keep the best-scored masks whose boxes overlap by at most `iou_threshold`, best first."""
-    return masks.select(batched_nms(masks.box.float(), scores, torch.zeros(len(masks)), iou_threshold))
+    return masks.select(nms(masks.box.float(), scores, iou_threshold))
 
 
 def suppress_crop_doubles(masks: Candidates, iou_threshold: float) -> Candidates:

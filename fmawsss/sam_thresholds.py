@@ -7,22 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Float64, Int64
-from segment_anything.utils.amg import (
-    batched_mask_to_box,
-    calculate_stability_score,
-    is_box_near_crop_edge,
-    uncrop_boxes_xyxy,
-    uncrop_masks,
-)
+from jaxtyping import Bool, Float, Float32, Float64, Int32, Int64
+from segment_anything.utils.amg import is_box_near_crop_edge, uncrop_boxes_xyxy, uncrop_masks
 from torch import Tensor
 
 from fmawsss.bitmasks import pack_masks
-from fmawsss.sam_candidates import Candidates, join_candidates
+from fmawsss.sam_candidates import Candidates
 from fmawsss.sam_points import Frame, PointPredictor
-
-CHUNK_PIXELS = 1 << 26  # of logits enlarged at once: 256 MB
-SAM_PIXELS = 1 << 20  # logits pass through SAM's input size on their way
 
 
 @dataclass(frozen=True)
@@ -54,50 +45,70 @@ class Proposals:
     predicted_iou: Float32[Tensor, "M"]
     point: Float64[Tensor, "M 2"]  # x, y in the image
 
-    def split(self, amount: int) -> list[Proposals]:
-        """Cut into parts of at most `amount`."""
-        parts = self.level.split(amount), self.predicted_iou.split(amount), self.point.split(amount)
-        return [Proposals(*part) for part in zip(*parts, strict=True)]
-
 
 def judge_points(
-    predictor: PointPredictor, crop: Any, points: Float64[np.ndarray, "Q 2"], frame: Frame, thresholds: LevelThresholds
-) -> Candidates:
-    """Ask for the masks of some points (x, y in the crop); return those that pass."""
+    predictor: PointPredictor,
+    crop: Any,
+    points: Float64[np.ndarray, "Q 2"],
+    frame: Frame,
+    thresholds: LevelThresholds,
+    chunk_numbers: int,
+) -> list[Candidates]:
+    """Ask for the masks of some points (x, y in the crop); return those that pass, in parts."""
     answer = predictor.answer_points(crop, points)
     iou = answer.iou.float().cpu()
     passed = thresholds.pass_iou(iou)
-    if not passed.any():
-        return Candidates.empty(frame.size)
-    owner, level = torch.where(passed)
-    proposals = Proposals(level, iou[passed], torch.from_numpy(points)[owner] + torch.tensor(frame.box[:2]))
+    places = torch.from_numpy(points) + torch.tensor(frame.box[:2])
 
-    # masks reach the size of the crop a few at a time
-    amount = max(1, CHUNK_PIXELS // max(frame.pixels, SAM_PIXELS))
-    drawn = predictor.draw_masks(answer, passed).split(amount)
-    found = (
-        judge_masks(predictor.enlarge_masks(crop, logits), part, predictor.mask_threshold, frame, thresholds)
-        for logits, part in zip(drawn, proposals.split(amount), strict=True)
-    )
-    return join_candidates(found, frame.size)
+    # only points with a mask that can pass are drawn, a few at a time
+    amount = max(1, chunk_numbers // max(predictor.point_numbers, passed.shape[1] * frame.pixels))
+    found = []
+    for some in passed.any(1).nonzero()[:, 0].split(amount):
+        wanted = torch.zeros_like(passed)
+        wanted[some] = passed[some]
+        owner, level = torch.where(wanted)
+        proposals = Proposals(level, iou[wanted], places[owner])
+        logits = predictor.enlarge_masks(crop, predictor.draw_masks(crop, answer, wanted))
+        found.append(judge_masks(logits, proposals, predictor.mask_threshold, frame, thresholds))
+    return found
 
 
 def judge_masks(
     logits: Float[Tensor, "M H W"], of: Proposals, mask_threshold: float, frame: Frame, thresholds: LevelThresholds
 ) -> Candidates:
     """Keep stable masks, without those that end near an edge of the crop where the image goes on."""
-    stability = calculate_stability_score(logits, mask_threshold, thresholds.stability_margin)
-    stable = thresholds.pass_stability(stability.cpu(), of.level)
-    masks = (logits > mask_threshold)[stable.to(logits.device)]
-    corners = batched_mask_to_box(masks)
+    high, low = (count_above(logits, mask_threshold + sign * thresholds.stability_margin) for sign in (1, -1))
+    stability = high / low
+    stable = thresholds.pass_stability(stability.cpu(), of.level).nonzero()[:, 0]
+    logits = logits[stable.to(logits.device)]
+    corners = find_corners(logits, mask_threshold)
     whole = ~is_box_near_crop_edge(corners, list(frame.box), [0, 0, frame.size[1], frame.size[0]])
-    kept = stable.nonzero()[whole.cpu(), 0]
+    kept = stable[whole.cpu()]
+    masks = uncrop_masks(logits[whole] > mask_threshold, list(frame.box), *frame.size)
+    device = logits.device
     return Candidates(
-        bits=pack_masks(uncrop_masks(masks[whole].cpu(), list(frame.box), *frame.size)),
-        level=of.level[kept].byte(),
-        box=uncrop_boxes_xyxy(corners[whole], list(frame.box)).long().cpu(),
-        predicted_iou=of.predicted_iou[kept],
-        stability=stability.cpu()[kept],
-        point=of.point[kept],
-        crop=torch.tensor([frame.box]).expand(len(kept), 4),
+        bits=pack_masks(masks),
+        level=of.level[kept].byte().to(device),
+        box=uncrop_boxes_xyxy(corners[whole], list(frame.box)),
+        predicted_iou=of.predicted_iou[kept].to(device),
+        stability=stability[kept.to(device)],
+        point=of.point[kept].to(device),
+        crop=torch.tensor([frame.box], device=device).expand(len(kept), 4),
     )
+
+
+def count_above(logits: Float[Tensor, "M H W"], threshold: float) -> Int32[Tensor, "M"]:
+    """Count the pixels above a threshold; exact, as no row holds 2**24 of them."""
+    above = torch.gt(logits, threshold, out=torch.empty_like(logits, dtype=torch.float32))
+    return above.sum(2).int().sum(1, dtype=torch.int32)
+
+
+def find_corners(logits: Float[Tensor, "M H W"], threshold: float) -> Int64[Tensor, "M 4"]:
+    """Find x, y of the first and of the last pixel of each mask; zeros for an empty one."""
+    ends = []
+    for axis in (1, 2):
+        inside = (logits.amax(axis) > threshold).byte()
+        last = inside.shape[1] - 1 - inside.flip(1).argmax(1)
+        ends.append((inside.argmax(1), last * inside.amax(1)))
+    (left, right), (top, bottom) = ends
+    return torch.stack([left, top, right, bottom], dim=1)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -13,6 +14,14 @@ from torch import Tensor
 from fmawsss.bitmasks import count_areas, count_overlaps, pack_masks, unpack_masks
 
 CHUNK_PIXELS = 1 << 26  # of Boolean masks unpacked at once: 64 MB
+
+
+@runtime_checkable
+class ImageCutter(Protocol):
+    """Whatever makes superpixels of images."""
+
+    def generate_batch(self, images: Sequence[UInt8[np.ndarray, "_H _W 3"]]) -> list[Superpixels]:
+        """Cut RGB images of any sizes."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import lightning as L
 from torch import Tensor
 
 from datamodules.sample import Batch
-from fmawsss.sam import SuperpixelGenerator
-from fmawsss.superpixels import Superpixels
+from fmawsss.superpixels import ImageCutter, Superpixels
 
 
 @dataclass(frozen=True)
@@ -26,17 +26,18 @@ class SuperpixelPrediction:
 
 
 class SuperpixelModule(L.LightningModule):
-    """Predict the quasi-superpixels of whole images at their own size."""
+    """Predict the quasi-superpixels of whole images at their own size.
 
-    def __init__(self, generator: SuperpixelGenerator, classes: Sequence[str]) -> None:
+    source: a model that answers points, which `generator` asks; or one that cuts images by itself.
+    """
+
+    def __init__(self, source: Any, generator: Callable[[Any], ImageCutter], classes: Sequence[str]) -> None:
         super().__init__()
         self.classes = tuple(classes)
-        self.generator = generator
+        self.generator = source if isinstance(source, ImageCutter) else generator(source)
 
     def predict_step(self, batch: Batch, batch_index: int = 0) -> list[SuperpixelPrediction]:
         """Cut each image of the batch."""
         assert batch.originals is not None
-        return [
-            SuperpixelPrediction(name, self.generator.generate(image))
-            for name, image in zip(batch.names, batch.originals, strict=True)
-        ]
+        found = self.generator.generate_batch(batch.originals)
+        return [SuperpixelPrediction(name, own) for name, own in zip(batch.names, found, strict=True)]

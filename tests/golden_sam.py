@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 
@@ -11,7 +12,7 @@ from golden_tools import load_case
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 from torch import Tensor, nn
 
-from fmawsss.sam_points import Frame
+from fmawsss.sam_points import View
 
 
 @cache
@@ -44,10 +45,12 @@ class BlobPredictor(nn.Module):
     """The analytic stand-in for SAM that the `blob_*` vectors were made with."""
 
     mask_threshold = 0.0
+    point_numbers = 1
 
-    def encode_crop(self, image: np.ndarray, frame: Frame) -> BlobCrop:
-        left, top, right, bottom = frame.box
-        return BlobCrop((left, top), (bottom - top, right - left))
+    def encode_crops(self, views: Iterable[View], at_once: int) -> Iterator[BlobCrop]:
+        for _, frame in views:
+            left, top, right, bottom = frame.box
+            yield BlobCrop((left, top), (bottom - top, right - left))
 
     def answer_points(self, crop: BlobCrop, points: np.ndarray) -> BlobAnswer:
         corner = np.array(crop.corner, dtype=np.float64)
@@ -69,7 +72,7 @@ class BlobPredictor(nn.Module):
         logits = np.where(island, np.maximum(logits, 4), logits)
         return np.where((dx**2 + dy**2 < 1.6**2) & (k >= 1), -4.0, logits)
 
-    def draw_masks(self, answer: BlobAnswer, wanted: Tensor) -> Tensor:
+    def draw_masks(self, crop: BlobCrop, answer: BlobAnswer, wanted: Tensor) -> Tensor:
         return answer.logits[wanted]
 
     def enlarge_masks(self, crop: BlobCrop, logits: Tensor) -> Tensor:

@@ -134,7 +134,7 @@ def test_names(dataset, classes):
 def test_superpixels(dataset):
     cfg = compose_config("infer", "task=superpixels", f"dataset={dataset}")
     generator = dict(cfg.module.generator)
-    for free in ("_target_", "sam", "points_per_batch"):
+    for free in ("_target_", "_partial_", "encoder", "points_per_batch", "crops_per_batch", "chunk_megabytes"):
         del generator[free]
     assert cfg.sam.kind == "vit_h"
     assert generator == {

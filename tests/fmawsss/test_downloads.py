@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 from urllib.error import URLError
@@ -62,3 +63,13 @@ def test_files_are_fetched_once_and_whole(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(FileNotFoundError, match="the connection ended after 4 of 100 bytes"):
         downloads.fetch_file(tmp_path / "other.pth", "http://some.where/other.pth")
     assert [path.name for path in tmp_path.iterdir()] == ["weights"]
+
+
+def test_a_file_with_another_digest_is_not_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "source").write_bytes(b"weights")
+    url, right = (tmp_path / "source").as_uri(), sha256(b"weights").hexdigest()
+    with pytest.raises(FileNotFoundError, match=f"its SHA-256 is {right}, expected {'0' * 64}"):
+        downloads.fetch_file(tmp_path / "a.pth", url, "0" * 64)
+    assert not (tmp_path / "a.pth").exists()
+    downloads.fetch_file(tmp_path / "a.pth", url, right)
+    assert "a.pth" in capsys.readouterr().out  # the progress bar

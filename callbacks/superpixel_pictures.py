@@ -1,0 +1,46 @@
+"""A picture for every N-th image: the image, its superpixels, and the same by level."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+from fmawsss.storage import write_png
+from fmawsss.viz import colour_levels, colour_superpixels, draw_panel
+from lightning_modules.superpixels import SuperpixelPrediction
+
+SIDE = 320  # of a picture in the panel, in pixels
+
+
+class SuperpixelPictures(L.Callback):
+    """Write `<folder>/<name>.png` for the first image that this process cuts, and for every `every`-th after it."""
+
+    def __init__(self, folder: str | Path, every: int) -> None:
+        if every < 1:
+            raise ValueError(f"writers.pictures.every={every}: expected 1 for every image, 100 for every hundredth")
+        self.folder = Path(folder)
+        self.every = every
+        self.images = 0
+
+    def has(self, name: str) -> bool:
+        """Pictures hold up nothing: an image without one counts as done."""
+        return True
+
+    def on_predict_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:  # fmt: skip
+        """Draw the images whose turn it is."""
+        predictions: list[SuperpixelPrediction] = outputs
+        for image, prediction in zip(batch.originals, predictions, strict=True):
+            if self.images % self.every == 0:
+                found = prediction.superpixels
+                row = [
+                    (prediction.name, image),
+                    (f"{len(found)} superpixels", colour_superpixels(found, SIDE)),
+                    ("wholes blue, parts teal, subparts yellow", colour_levels(found, SIDE)),
+                ]
+                write_png(self.folder / f"{prediction.name}.png", draw_panel([row], SIDE))
+            self.images += 1

@@ -1,0 +1,12 @@
+"""The superpixel benchmark runs, and both of its forms keep the same number of masks."""
+
+from __future__ import annotations
+
+from benchmarks.superpixels import AIMS, format_table, run_form
+
+
+def test_both_forms_make_the_same_masks():
+    plain, ours = (run_form(form, quick=True) for form in ("plain", "ours"))
+    assert plain["masks of the batch"] == ours["masks of the batch"] > 0
+    table = "\n".join(format_table(plain, ours))
+    assert all(f"| {part} | " in table for part in AIMS)
