@@ -60,6 +60,11 @@ def build_clip(name: str) -> open_clip.CLIP:
     clip = open_clip.CLIP(**SMALL) if name == "small" else open_clip.create_model(name, pretrained=None)
     with torch.no_grad():
         clip.logit_scale.fill_(math.log(100))
+        for block in clip.visual.transformer.resblocks:
+            # patches that all attend alike would leave flat maps, whose normalised scores are nothing but rounding
+            queries, keys, _ = block.attn.in_proj_weight.chunk(3)
+            queries.mul_(3)
+            keys.mul_(3)
     return clip
 
 
