@@ -23,7 +23,7 @@ from callbacks.progress import StageProgress
 from callbacks.scores import ScoreJournal, list_journals, read_scores, show_scores, write_scores
 from datamodules.base import SegmentationDataModule
 from datamodules.choosing import Splits, name_splits
-from datamodules.shard import Shard
+from datamodules.shard import choose_shard
 from fmawsss.contexts import load_released_context
 from fmawsss.fingerprint import fingerprint
 from fmawsss.metrics import SegmentationScores
@@ -125,7 +125,7 @@ def apply_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -
     split, inputs = describe_inputs(datamodule, datamodule.predict_split)
     parts = list_parts(datamodule, split, stage.get("also_scored") or ())
     picture = Path(cfg.paths.work) / "pictures" / f"{product.path.name}.png"
-    shard = choose_shard(cfg, product)
+    shard = choose_shard(cfg.shard, cfg.overwrite, product.path)
     start_product(product, split, inputs, cfg.overwrite, [picture, *list_journals(product.path)])
     names = parts[split]
     mine = shard.choose(names)
@@ -142,7 +142,7 @@ def apply_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -
         if trainer.is_global_zero and (shard.is_whole or is_everything_done(cfg, stage, product, names)):
             product.finish(split)
 
-    scores = {part: read_scores(product.path, part_names, datamodule.class_names) for part, part_names in parts.items()}
+    scores = {part: read_scores(product.path, own, datamodule.class_names) for part, own in parts.items()}
     for part, found in scores.items():
         if found and rank_zero_only.rank == 0:
             write_scores(Path(cfg.paths.work) / "scores.json", stage.stage, part, found)
@@ -167,17 +167,6 @@ def export_masks(cfg: DictConfig, datamodule: SegmentationDataModule) -> None:
     for name, export in exports.items():
         export(masks)
         logger.info("%s: saved as %s in %s/exports/%s", cfg.stage, name, cfg.paths.work, cfg.stage)
-
-
-def choose_shard(cfg: DictConfig, product: Product) -> Shard:
-    """Read `shard`; raise ValueError where one shard would remove what the others made."""
-    shard = Shard.parse(cfg.shard)
-    if cfg.overwrite and not shard.is_whole:
-        raise ValueError(
-            f"overwrite=true would remove what other shards made: remove {product.path} and {product.record_path.name} "
-            "beside it, then start all shards without overwrite"
-        )
-    return shard
 
 
 def is_everything_done(cfg: DictConfig, stage: DictConfig, product: Product, names: Sequence[str]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -34,3 +35,14 @@ class Shard:
     def choose(self, names: Sequence[str]) -> set[str]:
         """Choose the names of this share."""
         return set(names[self.number - 1 :: self.count])
+
+
+def choose_shard(text: str | None, overwrite: bool, product: Path) -> Shard:
+    """Read `shard`; raise ValueError where one shard would remove what the others made."""
+    shard = Shard.parse(text)
+    if overwrite and not shard.is_whole:
+        raise ValueError(
+            f"overwrite=true would remove what other shards made: remove {product} and {product.name}.json beside it, "
+            "then start all shards without overwrite"
+        )
+    return shard

@@ -10,7 +10,7 @@ import pytest
 from front_door import ROOT, compose_config
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from hydra.utils import get_object
+from hydra.utils import get_method, get_object
 from omegaconf import OmegaConf
 
 GROUPS = {
@@ -44,6 +44,8 @@ def find_targets(node: Any) -> Iterator[dict[str, Any]]:
 def check_targets(config: dict[str, Any]) -> None:
     for node in find_targets(config):
         target = get_object(node["_target_"])
+        if target is get_method:
+            assert callable(get_object(node["path"]))
         if inspect.isbuiltin(target):  # torch.mean: a function of C has no signature to read
             continue
         parameters = inspect.signature(target).parameters

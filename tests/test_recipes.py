@@ -64,7 +64,7 @@ def describe(task: str, dataset: str) -> tuple:
     cfg = compose_config("train", f"task={task}", f"dataset={dataset}")
     caa = cfg.affinity
     refined = (
-        (caa.iterations, caa.threshold, caa.power, caa["values"]._target_.split(".")[-1]) if "power" in caa else None
+        (caa.iterations, caa.threshold, caa.power, caa["values"].path.split(".")[-1]) if "power" in caa else None
     )
     crop_labels = cfg.data.get("crop_labels")
     return (
