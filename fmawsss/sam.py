@@ -107,8 +107,8 @@ class SuperpixelGenerator(nn.Module):
         return self.generate_batch([image])[0]
 
     def generate_batch(self, images: Sequence[UInt8[np.ndarray, "_H _W 3"]]) -> list[Superpixels]:
-        """Cut images of any sizes; their crops share the encoder's batches, and while one is cleaned on the CPU, the
-        device is at the next.
+        """Cut images of any sizes; their crops share the encoder's batches, and while one is cleaned on the CPU, a GPU
+        is at the next.
         """
         sizes = [check_image(image) for image in images]
         frames = [self.list_frames(size) for size in sizes]
@@ -116,6 +116,8 @@ class SuperpixelGenerator(nn.Module):
         with torch.no_grad(), ThreadPoolExecutor(1) as beside:
             crops = self.predictor.encode_crops(views, self.crops_per_batch)
             masks = (self.search_image(crops, own, size) for own, size in zip(frames, sizes, strict=True))
+            if next(self.parameters()).device.type == "cpu":  # there, a thread beside would only compete
+                return [self.finish(found, size) for found, size in zip(masks, sizes, strict=True)]
             records = [beside.submit(self.finish, found, size) for found, size in zip(masks, sizes, strict=True)]
             return [record.result() for record in records]
 

@@ -63,9 +63,7 @@ PUBLISHED = {
 def describe(task: str, dataset: str) -> tuple:
     cfg = compose_config("train", f"task={task}", f"dataset={dataset}")
     caa = cfg.affinity
-    refined = (
-        (caa.iterations, caa.threshold, caa.power, caa["values"].path.split(".")[-1]) if "power" in caa else None
-    )
+    refined = (caa.iterations, caa.threshold, caa.power, caa["values"].path.split(".")[-1]) if "power" in caa else None
     crop_labels = cfg.data.get("crop_labels")
     return (
         cfg.loop.max_steps,
