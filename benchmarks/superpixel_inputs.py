@@ -4,26 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
+from omegaconf import OmegaConf
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-PUBLISHED = {
-    "points_per_side": 32,
-    "pred_iou_thresh": 0.86,
-    "stability_score_thresh": 0.92,
-    "stability_score_offset": 1.0,
-    "box_nms_thresh": 0.7,
-    "crop_n_layers": 1,
-    "crop_nms_thresh": 0.7,
-    "crop_overlap_ratio": 512 / 1500,
-    "crop_n_points_downscale_factor": 2,
-    "min_mask_region_area": 100,
-}
-RECALL = 0.3  # of the rock-sand-water filter
+from benchmarks.inputs import CONF
+
+SETTINGS: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(CONF / "masks/published.yaml"))
+RECALL = SETTINGS.pop("recall_threshold")  # of the rock-sand-water filter
+# what segment_anything knows as well: it has no offsets
+PUBLISHED = {key: value for key, value in SETTINGS.items() if not key.endswith("_offsets")}
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,7 @@ class SuperpixelGenerator(nn.Module):
         with torch.no_grad(), ThreadPoolExecutor(1) as beside:
             crops = self.predictor.encode_crops(views, self.crops_per_batch)
             masks = (self.search_image(crops, own, size) for own, size in zip(frames, sizes, strict=True))
-            if next(self.parameters(), torch.empty(0)).device.type == "cpu":  # a thread would compete
+            if next(self.parameters(), torch.empty(0)).device.type == "cpu":  # a thread would slow it
                 return [self.finish(found, size) for found, size in zip(masks, sizes, strict=True)]
             records = [beside.submit(self.finish, found, size) for found, size in zip(masks, sizes, strict=True)]
             return [record.result() for record in records]
