@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
@@ -25,15 +24,12 @@ from datamodules.base import SegmentationDataModule
 from datamodules.choosing import Splits, name_splits
 from datamodules.shard import choose_shard
 from fmawsss.contexts import load_released_context
-from fmawsss.fingerprint import fingerprint
+from fmawsss.fingerprint import digest_weights, fingerprint, strip_incidental
 from fmawsss.metrics import SegmentationScores
 from fmawsss.products import Product, read_fingerprint
 
 logger = logging.getLogger("fmawsss")
 
-# Settings that say where things lie or how fast they are made, but not what they are
-INCIDENTAL = {"root", "folder", "overlays", "cache", "product", "workers", "predict_batch_size", "points_per_batch"}
-INCIDENTAL |= {"superpixels", "seeds", "cams", "crops_per_batch", "chunk_megabytes", "bias_numbers", "every"}
 # Settings of a module that only training, or its checkpoint, knows
 LEARNING = {"loss", "optimizer", "scheduler", "val_powers", "network"}
 
@@ -252,25 +248,9 @@ def describe_product(cfg: DictConfig, stage: DictConfig, module: L.LightningModu
     return Product(Path(stage.emits), strip_incidental(settings), upstream)
 
 
-def digest_weights(module: L.LightningModule) -> str:
-    """Digest the frozen weights of a module: the same settings with other weights make another product."""
-    digest = hashlib.sha256()
-    for name, parameter in module.named_parameters():
-        if not parameter.requires_grad:
-            digest.update(name.encode() + parameter.detach().cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
 def plain(node: Any) -> Any:
     """Resolve a config node to plain lists and dictionaries."""
     return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
-
-
-def strip_incidental(settings: Any) -> Any:
-    """Drop the settings that say where things lie or how fast they are made, at any depth."""
-    if isinstance(settings, dict):
-        return {key: strip_incidental(value) for key, value in settings.items() if key not in INCIDENTAL}
-    return [strip_incidental(value) for value in settings] if isinstance(settings, list) else settings
 
 
 def describe_inputs(datamodule: SegmentationDataModule, splits: Splits) -> tuple[str, str]:

@@ -20,7 +20,7 @@ from callbacks.scores import show_scores
 from datamodules.base import SegmentationDataModule
 from datamodules.sample import collate_samples
 from fmawsss.features import FeatureStore
-from fmawsss.fingerprint import fingerprint
+from fmawsss.fingerprint import digest_weights, fingerprint, strip_incidental
 from fmawsss.metrics import SegmentationScores
 from fmawsss.products import Product, read_fingerprint
 from infer import (
@@ -28,13 +28,11 @@ from infer import (
     build_module,
     build_trainer,
     describe_inputs,
-    digest_weights,
     learns,
     open_data,
     plain,
     prepare_run,
     start_product,
-    strip_incidental,
 )
 from lightning_modules.features import FeatureModule
 from lightning_modules.prompts import PromptModule

@@ -7,7 +7,12 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from torch import nn
+
 ABSENT = "(absent)"
+# Settings that say where things lie or how fast they are made, but not what they are
+INCIDENTAL = {"root", "folder", "overlays", "cache", "product", "workers", "predict_batch_size", "points_per_batch"}
+INCIDENTAL |= {"superpixels", "seeds", "cams", "crops_per_batch", "chunk_megabytes", "bias_numbers", "every"}
 
 
 def fingerprint(settings: Mapping[str, Any]) -> str:
@@ -33,6 +38,22 @@ def differing_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """List the dotted keys, sorted, whose values differ or that only one of the two settings has."""
     left, right = flatten(old), flatten(new)
     return sorted(key for key in left.keys() | right.keys() if _show(left, key) != _show(right, key))
+
+
+def strip_incidental(settings: Any) -> Any:
+    """Drop the settings that say where things lie or how fast they are made, at any depth."""
+    if isinstance(settings, dict):
+        return {key: strip_incidental(value) for key, value in settings.items() if key not in INCIDENTAL}
+    return [strip_incidental(value) for value in settings] if isinstance(settings, list) else settings
+
+
+def digest_weights(module: nn.Module) -> str:
+    """Digest the frozen weights of a module: the same settings with other weights make another product."""
+    digest = hashlib.sha256()
+    for name, parameter in module.named_parameters():
+        if not parameter.requires_grad:
+            digest.update(name.encode() + parameter.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _walk(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
