@@ -119,6 +119,7 @@ def apply_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -
     product = describe_product(cfg, stage, module)
     datamodule = open_data(cfg, stage, "predict")
     split, inputs = describe_inputs(datamodule, datamodule.predict_split)
+    inputs = "any" if stage.get("grows") else inputs
     parts = list_parts(datamodule, split, stage.get("also_scored") or ())
     picture = Path(cfg.paths.work) / "pictures" / f"{product.path.name}.png"
     shard = choose_shard(cfg.shard, cfg.overwrite, product.path)

@@ -12,6 +12,7 @@ from pathlib import Path
 from datamodules.base import SegmentationDataModule
 from datamodules.choosing import Records, name_first, name_splits
 from datamodules.images import try_image
+from datamodules.labels import LabelFaults
 from datamodules.loading import check_mask, find_start_context
 from datamodules.sample import ImageRecord
 from datamodules.tables import show_table
@@ -116,6 +117,9 @@ def check_labels(datamodule: SegmentationDataModule, report: SplitReport) -> Non
     try:
         datamodule.labelled = True
         records = datamodule.read_split(report.split)
+    except LabelFaults as error:
+        report.broken += [f"labels: {fault}" for fault in error.faults]
+        return
     except (FileNotFoundError, ValueError) as error:
         report.broken += [] if str(error) in report.masks else [f"labels: {error}"]
         return

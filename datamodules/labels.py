@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 from xml.etree import ElementTree
 
 import numpy as np
@@ -20,7 +21,9 @@ from fmawsss.storage import read_mask, write_bytes
 log = logging.getLogger(__name__)
 
 IGNORED = 255
+SHOWN = 5  # faults in one message
 Labels = tuple[int, ...]
+Item = TypeVar("Item")
 Row = tuple[str, list[str], str]  # image name, class names, the place in the file for messages
 
 
@@ -34,6 +37,15 @@ class LabelSource:
     classes: Mapping[str, int]
     masks: Mapping[str, Path]
     annotations: Path | None
+
+
+class LabelFaults(ValueError):
+    """Everything that is wrong with the labels of a data set; the message shows the first faults."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        more = [f"and {len(faults) - SHOWN} more; `python infer.py task=check` counts and lists them"]
+        super().__init__("\n".join([*faults[:SHOWN], *more[: len(faults) > SHOWN]]))
+        self.faults = list(faults)
 
 
 # Labels by image name; an image that is missing from the answer has unknown labels.
@@ -94,7 +106,10 @@ class LabelsFromXml:
                 "unpack the data set's annotations there, or choose dataset/labels=masks"
             )
         files = {name: source.annotations / f"{name}.xml" for name in images}
-        return {name: self._read_file(file, source.classes) for name, file in files.items() if file.exists()}
+        names = [name for name, file in files.items() if file.exists()]
+        return dict(
+            zip(names, read_each(lambda name: self._read_file(files[name], source.classes), names), strict=True)
+        )
 
     def _read_file(self, file: Path, classes: Mapping[str, int]) -> Labels:
         try:
@@ -167,7 +182,9 @@ class LabelsFromFolders:
                 f"{len(loose)} images lie in no class folder, first {loose[0]!r}; "
                 "move each into a folder named like its class, or choose another dataset/labels"
             )
-        return {name: find_classes([name.split("/")[-2]], source.classes, f"the folder of {name!r}") for name in images}
+        folders = {name: (name.split("/")[-2], f"the folder of {name!r}") for name in images}
+        labels = read_each(lambda row: find_classes([row[0]], source.classes, row[1]), folders.values())
+        return dict(zip(folders, labels, strict=True))
 
     def list_names(self, images: Sequence[str]) -> list[str]:
         """List the names of the folders, in alphabetical order."""
@@ -200,6 +217,19 @@ def find_classes(names: Iterable[str], classes: Mapping[str, int], where: str) -
     return tuple(sorted(found))
 
 
+def read_each(read: Callable[[Item], Labels], items: Iterable[Item]) -> list[Labels]:
+    """Read the labels of every item; raises LabelFaults with all that cannot be read."""
+    labels, faults = list[Labels](), list[str]()
+    for item in items:
+        try:
+            labels.append(read(item))
+        except ValueError as error:
+            faults.append(str(error))
+    if faults:
+        raise LabelFaults(faults)
+    return labels
+
+
 def keep_image_labels(labels: Bool[np.ndarray, "C"], seed: UInt8[np.ndarray, "H W"] | None) -> Bool[np.ndarray, "C"]:
     """Let a crop keep the labels of the whole image."""
     return labels
@@ -217,9 +247,9 @@ def gather_labels(
     rows: Iterable[Row], images: Sequence[str], classes: Mapping[str, int], path: Path | str
 ) -> dict[str, Labels]:
     """Collect the labels of some images from a file's rows; every row is checked, those of other images too."""
-    wanted, found = set(images), dict[str, Labels]()
-    for name, cells, where in rows:
-        labels = find_classes(cells, classes, where)
+    wanted, found, rows = set(images), dict[str, Labels](), list(rows)
+    read = read_each(lambda row: find_classes(row[1], classes, row[2]), rows)
+    for (name, _, _), labels in zip(rows, read, strict=True):
         key = name if name in wanted else strip_suffix(name)
         if key in wanted:
             found[key] = tuple(sorted({*found.get(key, ()), *labels}))

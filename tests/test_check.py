@@ -39,6 +39,7 @@ def test_everything_wrong_is_named_at_once(voc: Path, tmp_path: Path, monkeypatc
     image.write_bytes(image.read_bytes()[:-200])
     write_mask(voc / "SegmentationClass/2007_000032.png", np.full((36, 50), 21, np.uint8))
     write_mask(voc / "SegmentationClass/2007_000033.png", np.zeros((50, 36), np.uint8))
+    write_voc_xml(voc / "Annotations/2007_000032.xml", [("golem", 0)])
     write_voc_xml(voc / "Annotations/2007_000033.xml", [("yeti", 0)])
     with pytest.raises(SystemExit):
         check(monkeypatch, tmp_path, *TRAIN)
@@ -49,10 +50,11 @@ def test_everything_wrong_is_named_at_once(voc: Path, tmp_path: Path, monkeypatc
         "lost.jpg does not exist",
         "2007_000032.png holds the value 21",
         "2007_000033.png has the size (50, 36), its image (36, 50)",
+        "2007_000032.xml: label 'golem'",
         "2007_000033.xml: label 'yeti'",
     ):
         assert sum(expected in error for error in errors) == 1, (expected, errors)
-    assert len(errors) == 7, "six mistakes, and the remark that an image has no mask"
+    assert len(errors) == 8, "seven mistakes, and the remark that an image has no mask"
 
 
 def test_few_of_many_problems_are_shown(voc: Path, tmp_path: Path, monkeypatch, capsys) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,22 @@ def test_proposals_are_corrected_and_trained_on(photos: Path, tmp_path: Path, mo
     quick += ["writers.seeds.kind=cam", "scored=cam"]
     run(train.main, monkeypatch, "task=cls", "dataset/labels=zeroshot", CLASSES, *there, *quick)
     assert len(list((tmp_path / "folder/seeds/coarse").glob("*.png"))) == 8
+
+
+def test_added_photos_add_rows_and_keep_corrected_ones(photos: Path, tmp_path: Path, monkeypatch) -> None:
+    shutil.copytree(photos / "photos", tmp_path / "photos")
+    (tmp_path / "photos/größe 7.png").rename(tmp_path / "later.png")
+    there = settings(tmp_path, tmp_path / "o")
+    run(infer.main, monkeypatch, "task=labels", CLASSES, *there)
+    table = tmp_path / "o/folder/labels.csv"
+    corrected = [*table.read_text(encoding="utf-8").splitlines()[:-1], "größe 6,moon;star,"]
+    table.write_text("\n".join(corrected) + "\n", encoding="utf-8")
+
+    (tmp_path / "later.png").rename(tmp_path / "photos/größe 7.png")
+    run(infer.main, monkeypatch, "task=labels", CLASSES, *there)
+    lines = table.read_text(encoding="utf-8").splitlines()
+    assert lines[:-1] == corrected
+    assert lines[-1].startswith("größe 7,")
 
 
 def test_threshold_and_top_k_choose(photos: Path, tmp_path: Path, monkeypatch) -> None:
