@@ -78,6 +78,6 @@ def test_the_tables_show_totals_and_classes(tmp_path, capsys):
     show_scores(tmp_path / "scores.json")
     cells = [[cell.strip() for cell in line.split("│")] for line in capsys.readouterr().out.splitlines()]
     # mIoU: 4/5 and 3/4; 7 of 8 pixels; precision 4/5 and 1, recall 1 and 3/4
-    assert ["", "cls, train", "sams", "77.5", "87.5", "90.0", "87.5", ""] in cells
+    assert ["", "cls, train", "sams", "77.5", "87.5", "90.0", "87.5", "none", ""] in cells
     assert ["", "dog", "75.0", ""] in cells
     assert ["", "cat", "none", ""] in cells
