@@ -1,10 +1,10 @@
 """Score masks against ground truth where there is any: counted image by image, so that a killed run loses nothing.
 
 `scores.json` holds, by stage, split and kind of mask (`scores["network"]["val"]["network"]`): the fields of
-`SegmentationScores`; `mean_boundary_iou`, over the classes of the truth, and `boundary_iou` by class; `confusion`, pixels
-by truth (rows: background, classes) and prediction (columns: the same, then what is no class); `worst_images`, the names
-and mIoU of the worst. What nothing defines is null. `network` trained with `val_every` adds the split `<split> during
-training` with the kinds `last, step N` and `best, step M`, without the images' details.
+`SegmentationScores`; `mean_boundary_iou`, over the classes of the truth, and `boundary_iou` by class; `confusion`,
+pixels by truth (rows: background, classes) and prediction (columns: the same, then what is no class); `worst_images`,
+the names and mIoU of the worst. What nothing defines is null. A network trained with `val_every` adds the split
+`<split> during training` with the kinds `last, step N` and `best, step M`, without the images' details.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ TRIES = 10  # crops drawn before one is taken as it is
 
 
 class ScaledCrop:
-    """Resize by a random scale, crop a square with more than one class in it, mirror with probability ½, change colours.
+    """Resize by a random scale, crop a square that no class fills, mirror with probability ½, change the colours.
 
     The shorter side becomes `crop` times one of `scales`, the longer one at most `longest`. A crop is drawn again, ten
     times at most, while one class has more than `class_share` of its valid seed pixels. What lies outside the image is

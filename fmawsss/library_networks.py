@@ -47,9 +47,10 @@ def load_timm_encoder(network: nn.Module, encoder: str, settings: Mapping[str, A
     """
     import timm
 
-    source = timm.get_pretrained_cfg(encoder)
+    known = timm.list_pretrained(f"{encoder.split('.')[0]}*")
+    source = timm.get_pretrained_cfg(encoder) if encoder in known or "." not in encoder else None
     if source is None or not source.hf_hub_id:
-        names = ", ".join(timm.list_pretrained(f"{encoder.split('.')[0]}*")[:5]) or "none of that kind"
+        names = ", ".join(known[:5]) or "none of that kind"
         raise ValueError(f"timm has no weights called {encoder!r}, but {names}; network.weights=null starts at random")
     file = source.hf_hub_filename or FILE
     path = fetch_file(

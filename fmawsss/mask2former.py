@@ -59,7 +59,7 @@ class Mask2FormerNetwork(nn.Module):
 def score_classes(
     classes: Float[Tensor, "B queries answers"], masks: Float[Tensor, "B queries h w"], size: tuple[int, int]
 ) -> Float[Tensor, "B R H W"]:
-    """Score classes per pixel, `Σ_q p_q(class) · m_q(pixel)` at `size`; the logarithm of their shares (softmax undoes it).
+    """Score classes per pixel, `Σ_q p_q(class) · m_q(pixel)` at `size`, and return the logarithm of their shares.
 
     The mask logits are resized to the pixels first, as published, and not to 384 x 384 as the library would.
     """

@@ -1,4 +1,4 @@
-"""The learning rates of the published runs: a constant warm-up, then a cosine to zero (METHOD 8); for networks, poly."""
+"""The learning rates of the published runs: a constant warm-up, then a cosine to zero (METHOD 8), and poly."""
 
 from __future__ import annotations
 
