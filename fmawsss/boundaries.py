@@ -35,6 +35,8 @@ def count_boundaries(
 
 def find_band(mask: Bool[np.ndarray, "H W"], distance: int) -> Bool[np.ndarray, "H W"]:
     """Find the pixels of a mask within a (chessboard) distance from what is not in it, the image's outside included."""
-    kernel = np.ones((3, 3), np.uint8)
-    border = {"borderType": cv2.BORDER_CONSTANT, "borderValue": 0}
-    return mask & (cv2.erode(mask.astype(np.uint8), kernel, iterations=distance, **border) == 0)
+    inner = cv2.erode(
+        mask.astype(np.uint8), np.ones((3, 3), np.uint8), iterations=distance,
+        borderType=cv2.BORDER_CONSTANT, borderValue=0,
+    )  # fmt: skip
+    return mask & (inner == 0)

@@ -30,7 +30,7 @@ def load_smp_encoder(network: nn.Module, encoder: str, folder: str) -> None:
     source = encoders[encoder]["pretrained_settings"]["imagenet"]
     address = f"{HUB}/{source['repo_id']}/resolve/{source['revision']}/{FILE}"
     weights = load_file(fetch_file(Path(folder) / source["repo_id"].split("/")[-1] / FILE, address))
-    network.encoder.load_state_dict(weights)
+    network.get_submodule("encoder").load_state_dict(weights)
 
 
 def build_on_timm_encoder(
@@ -57,7 +57,7 @@ def load_timm_encoder(network: nn.Module, encoder: str, settings: Mapping[str, A
         Path(folder) / source.hf_hub_id.split("/")[-1] / file, f"{HUB}/{source.hf_hub_id}/resolve/main/{file}"
     )
 
-    features = network.encoder.model
+    features: Any = network.get_submodule("encoder.model")
     trained = timm.create_model(
         encoder, pretrained=True, pretrained_cfg_overlay={"file": str(path)}, features_only=True,
         out_indices=features.feature_info.out_indices, **settings,

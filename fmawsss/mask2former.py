@@ -48,7 +48,9 @@ class Mask2FormerNetwork(nn.Module):
         """Answer with queries in training, else with the logarithm of the normalised semantic scores."""
         output = self.model(images, output_auxiliary_logits=self.training)
         if not self.training:
-            return score_classes(output.class_queries_logits, output.masks_queries_logits, images.shape[-2:])
+            return score_classes(
+                output.class_queries_logits, output.masks_queries_logits, (images.shape[-2], images.shape[-1])
+            )
         earlier = output.auxiliary_logits
         return MaskQueries(
             [*(one["class_queries_logits"] for one in earlier), output.class_queries_logits],
@@ -63,10 +65,11 @@ def score_classes(
 
     The mask logits are resized to the pixels first, as published, and not to 384 x 384 as the library would.
     """
-    resized = F.interpolate(masks.float(), size=size, mode="bilinear", align_corners=False)
-    scores = torch.einsum("bqr,bqhw->brhw", classes.float().softmax(-1)[..., :-1], resized.sigmoid())
-    scores = scores.clamp(min=SURE_ENOUGH)
-    return (scores / scores.sum(1, keepdim=True)).log()
+    with torch.autocast(masks.device.type, enabled=False):
+        resized = F.interpolate(masks.float(), size=size, mode="bilinear", align_corners=False)
+        scores = torch.einsum("bqr,bqhw->brhw", classes.float().softmax(-1)[..., :-1], resized.sigmoid())
+        scores = scores.clamp(min=SURE_ENOUGH)
+        return (scores / scores.sum(1, keepdim=True)).log()
 
 
 def load_swin(network: Mask2FormerNetwork, repository: str, folder: str) -> None:

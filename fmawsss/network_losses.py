@@ -31,7 +31,7 @@ class PixelLoss:
 
     def __call__(self, logits: Float[Tensor, "B R h w"], targets: PixelTargets, share: Share = keep) -> Tensor:
         """Compare logits of any resolution with targets; without a valid pixel the loss is 0 and keeps its graph."""
-        logits = F.interpolate(logits, size=targets.labels.shape[-2:], mode="bilinear", align_corners=False)
+        logits = F.interpolate(logits.float(), size=targets.labels.shape[-2:], mode="bilinear", align_corners=False)
         loss = F.cross_entropy(logits, targets.labels, ignore_index=IGNORE, reduction="none")
         if targets.certainty is not None:
             loss = _soften(loss, logits, targets.certainty)
@@ -65,34 +65,37 @@ class MaskSetLoss:
     importance: float  # share of the points where the prediction is least sure
 
     def __call__(self, queries: MaskQueries, targets: PixelTargets, share: Share = keep) -> Tensor:
-        """Sum the losses of all decoder outputs."""
+        """Sum the losses of all decoder outputs, in float32."""
         images = [ImageTargets.collect(targets, index) for index in range(len(targets.labels))]
         masks = share(queries.classes[0].new_tensor(float(sum(len(image.classes) for image in images)))).clamp(min=1)
-        outputs = zip(queries.classes, queries.masks, strict=True)
-        return torch.stack([self._compare(*output, images, masks, share) for output in outputs]).sum()
+        with torch.autocast(targets.labels.device.type, enabled=False):
+            outputs = [
+                self._compare(classes.float(), masks_of_output.float(), images, masks, share)
+                for classes, masks_of_output in zip(queries.classes, queries.masks, strict=True)
+            ]
+        return torch.stack(outputs).sum()
 
     def _compare(
         self,
         classes: Float[Tensor, "B queries answers"],
         masks: Float[Tensor, "B queries h w"],
         images: list[ImageTargets],
-        count: Tensor,
+        count: Float[Tensor, ""],
         share: Share,
     ) -> Tensor:
-        """Compare one decoder output with the targets of its images."""
-        classes, masks = classes.float(), masks.float()
-        mask_loss = classes.sum() * 0 + masks.sum() * 0
-        wanted, weight = torch.full(classes.shape[:2], classes.shape[-1] - 1, device=classes.device), []
+        """Compare one decoder output with the targets of its images; `count` is the mean number of masks."""
+        nothing = classes.shape[-1] - 1
+        wanted = torch.full(classes.shape[:2], nothing, device=classes.device)
+        mask_loss = masks.sum() * 0  # keeps the graph where no mask is there to compare
         for index, image in enumerate(images):
             queries, order = self.match(classes[index], masks[index], image)
             wanted[index, queries] = image.classes[order]
-            weight.append(classes.new_full((classes.shape[1],), float(len(image.pixels) > 0)))
             if len(queries):
                 mask_loss = mask_loss + self._compare_masks(masks[index, queries], image, order)
 
         # An image without a valid pixel says nothing about its classes either
-        weight = torch.stack(weight)
-        weight = torch.where(wanted == classes.shape[-1] - 1, self.no_object_weight * weight, weight)
+        known = torch.tensor([[float(len(image.pixels) > 0)] for image in images], device=classes.device)
+        weight = known * torch.where(wanted == nothing, self.no_object_weight, 1.0)
         class_loss = F.cross_entropy(classes.flatten(0, 1), wanted.flatten(), reduction="none")
         class_loss = (weight.flatten() * class_loss).sum() / share(weight.sum()).clamp(min=1e-6)
         return self.class_weight * class_loss + mask_loss / count
@@ -104,22 +107,24 @@ class MaskSetLoss:
         """Match queries and classes one to one at the least cost: indices of queries, and of the image's classes."""
         if len(image.classes) == 0:
             return image.classes, image.classes
+        cost = self.compute_costs(masks, image) - self.class_weight * classes.softmax(-1)[:, image.classes]
+        rows, columns = linear_sum_assignment(torch.nan_to_num(cost, nan=1e9, posinf=1e9, neginf=1e9).cpu().numpy())
+        return torch.as_tensor(rows, device=masks.device), torch.as_tensor(columns, device=masks.device)
+
+    def compute_costs(
+        self, masks: Float[Tensor, "queries h w"], image: ImageTargets
+    ) -> Float[Tensor, "queries present"]:
+        """Compare every mask with every class of the image, all at the same points."""
         points = image.draw(1, self.points)[0]
         logits = image.look(masks, points.expand(len(masks), -1))
         truth, weight = image.read(points, image.classes)
         weight = weight / weight.sum().clamp(min=1e-6)
 
-        positive, negative = F.softplus(-logits) * weight, F.softplus(logits) * weight
-        mask_cost = positive @ truth.T + negative @ (1 - truth).T
+        cross_entropy = (F.softplus(-logits) * weight) @ truth.T + (F.softplus(logits) * weight) @ (1 - truth).T
         scores = logits.sigmoid() * weight
-        dice = (2 * scores @ truth.T * self.points + 1) / (
-            (scores.sum(1)[:, None] + (truth * weight).sum(1)) * self.points + 1
-        )
-        cost = self.mask_weight * mask_cost - self.class_weight * classes.softmax(-1)[:, image.classes]
-        cost = torch.nan_to_num(cost + self.dice_weight * (1 - dice), nan=1e9, posinf=1e9, neginf=1e9)
-        rows, columns = linear_sum_assignment(cost.cpu().numpy())
-        device = classes.device
-        return torch.as_tensor(rows, device=device), torch.as_tensor(columns, device=device)
+        either = scores.sum(1)[:, None] + (truth * weight).sum(1)
+        dice = 1 - (2 * self.points * scores @ truth.T + 1) / (self.points * either + 1)
+        return self.mask_weight * cross_entropy + self.dice_weight * dice
 
     def _compare_masks(
         self, masks: Float[Tensor, "matched h w"], image: ImageTargets, order: Int64[Tensor, "matched"]
@@ -185,11 +190,12 @@ class ImageTargets:
         self, points: Int64[Tensor, "*shape"], classes: Int64[Tensor, "matched"]
     ) -> tuple[Float[Tensor, "matched points"], Float[Tensor, "*shape"]]:
         """Return masks of classes at points, common to all or a row for each, and the weights of the points."""
-        labels, weight, certainty = (
+        labels = self.targets.labels[self.index].flatten()[points]
+        weight, certainty = (
             values if values is None else values[self.index].flatten()[points]
-            for values in (self.targets.labels, self.targets.weight, self.targets.certainty)
+            for values in (self.targets.weight, self.targets.certainty)
         )
-        truth = (labels == classes[:, None]).float()
+        truth = torch.eq(labels, classes[:, None]).float()
         if certainty is not None:
             others = max(len(self.classes) - 1, 1)
             truth = truth * certainty + (1 - truth) * (1 - certainty) / others

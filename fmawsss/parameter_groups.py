@@ -23,7 +23,7 @@ def split_parameters(
     The encoder (`network.encoder`) learns at `lr · encoder_factor`. Norms are not decayed, nor are embeddings (queries,
     levels) and parameters whose name contains one of `undecayed`.
     """
-    encoder = {id(parameter) for parameter in network.encoder.parameters()}
+    encoder = {id(parameter) for parameter in network.get_submodule("encoder").parameters()}
     free = find_undecayed(network, undecayed)
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for parameter in network.parameters():
