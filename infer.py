@@ -23,6 +23,7 @@ from callbacks.scores import ScoreJournal, list_journals, read_scores, show_scor
 from datamodules.base import SegmentationDataModule
 from datamodules.choosing import Splits, name_splits
 from datamodules.shard import choose_shard
+from fmawsss.checkpoints import read_checkpoint
 from fmawsss.contexts import load_released_context
 from fmawsss.fingerprint import digest_weights, fingerprint, strip_incidental
 from fmawsss.metrics import SegmentationScores
@@ -68,14 +69,14 @@ def adopt_checkpoint(cfg: DictConfig) -> DictConfig:
     """Take from the checkpoint what it was trained with: its classes, its network, how it wants to see images."""
     cfg = cfg.copy()
     path = find_checkpoint(cfg, cfg)
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    if "carried" not in checkpoint:
-        raise ValueError(f"{path} is no checkpoint of a network; make one with `python train.py task=network`")
+    checkpoint = read_checkpoint(path)
     logger.info("%s knows %s", path, ", ".join(checkpoint["classes"]))
     cfg.ckpt = str(path)
     with open_dict(cfg):
-        for section, settings in {"dataset": {"classes": checkpoint["classes"]}, **checkpoint["carried"]}.items():
-            cfg[section].update(settings)
+        cfg.dataset.classes = checkpoint["classes"]
+        for settings in (checkpoint["carried"], {"data": cfg.inference.data}):
+            for section, values in settings.items():
+                cfg[section].update(values)
     return cfg
 
 

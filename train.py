@@ -19,6 +19,7 @@ from callbacks.feature_writer import FeatureWriter
 from callbacks.scores import show_scores
 from datamodules.base import SegmentationDataModule
 from datamodules.sample import collate_samples
+from fmawsss.checkpoints import forget_weights
 from fmawsss.features import FeatureStore
 from fmawsss.fingerprint import digest_weights, fingerprint, strip_incidental
 from fmawsss.metrics import SegmentationScores
@@ -106,7 +107,8 @@ def learn_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -
     )
     loggers = [build(name=stage.stage) for build in instantiate(cfg.logger).values()]
     if "carried" in stage:
-        module.carried = plain(stage.carried)
+        module.carried = forget_weights(plain(stage.carried))
+        module.config = {**plain(stage), "dataset": plain(cfg.dataset), "seed": cfg.seed}
     settings = {**plain(stage.loop), **validate_every(stage), "logger": loggers or False}
     trainer = build_trainer(cfg, stage, [saver], settings)
     try:

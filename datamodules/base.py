@@ -37,8 +37,8 @@ from datamodules.loading import (
 )
 from datamodules.sample import Batch, ImageRecord
 from datamodules.sampler import BatchPlan, EndlessMicroBatches
-from datamodules.transforms import Normaliser, Resize
 from fmawsss.features import FeatureStore
+from fmawsss.resizing import Normaliser, Resize
 
 log = logging.getLogger(__name__)
 
