@@ -25,7 +25,7 @@ NEEDED = ("classes", "carried", "state_dict")
 
 
 def describe_classes(classes: tuple[str, ...]) -> dict[str, Any]:
-    """Describe the masks for a checkpoint: the classes as prompts name them, and the colours of background and classes."""
+    """Describe the masks for a checkpoint: the classes as prompts name them, and all colours."""
     return {"classes": list(classes), "palette": make_palette(len(classes) + 1).tolist()}
 
 
@@ -86,7 +86,7 @@ def find_builder(target: str) -> Callable[..., Any]:
     module, _, name = str(target).rpartition(".")
     if module.split(".")[0] in PACKAGES:
         try:
-            builder = getattr(import_module(module), name, None)
+            builder: Any = getattr(import_module(module), name, None)
         except ImportError as error:
             raise ValueError(f"the checkpoint names {target!r}, which cannot be imported: {error}") from error
         if is_network_builder(builder) or getattr(builder, "__module__", None) == RESIZING:

@@ -76,6 +76,7 @@ def _turn_upright(picture: Image.Image) -> Image.Image:
 
 
 def convert_to_rgb(picture: Image.Image) -> Image.Image:
+    """Turn a picture of any common mode into RGB; raises ValueError for others."""
     if picture.mode == "RGB" and "transparency" not in picture.info:
         return picture
     if picture.mode in _TRANSPARENT or "transparency" in picture.info:

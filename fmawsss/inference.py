@@ -54,8 +54,11 @@ class WholeImages:
         """Give the probabilities of one image after the other, each at its size."""
         views = [view_scores(network, images, scale, mirrored) for scale in self.scales for mirrored in self._mirrored]
         for index, size in enumerate(sizes):
-            scores = sum(resize_scores(view[index : index + 1], size) for view in views) / len(views)
-            yield self.refine(scores, None if originals is None else torch.from_numpy(originals[index]))
+            scores = resize_scores(views[0][index : index + 1], size)
+            for view in views[1:]:
+                scores += resize_scores(view[index : index + 1], size)
+            original = None if originals is None else torch.from_numpy(originals[index])
+            yield self.refine(scores / len(views), original)
 
     @property
     def _mirrored(self) -> tuple[bool, ...]:
@@ -120,7 +123,8 @@ class SlidingWindows:
         places = [(slice(top, top + self.window), slice(left, left + self.window)) for left in lefts]
         windows = torch.stack([image[:, rows, columns] for rows, columns in places])
         cut = None if original is None else [original[place] for place in places]
-        return self.whole.estimate(network, windows, [tuple(windows.shape[-2:])] * len(lefts), cut)
+        height, width = windows.shape[-2:]
+        return self.whole.estimate(network, windows, [(height, width)] * len(lefts), cut)
 
 
 SINGLE_SCALE = WholeImages(scales=(1.0,), mirror=False, refine=keep_scores)

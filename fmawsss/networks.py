@@ -66,7 +66,7 @@ class TowerNetwork(nn.Module):
         grid = positions.T.unflatten(1, tower.grid_size)[None]
         resized = F.interpolate(grid, size=(height, width), mode="bilinear", align_corners=False)
         patches = (patches + resized).flatten(2).transpose(1, 2)
-        first = (tower.class_embedding + class_position).expand(len(images), 1, -1)
+        first = (tower.class_embedding + class_position).expand(images.shape[0], 1, -1)
         tokens = tower.ln_pre(torch.cat([first.to(patches.dtype), patches], dim=1))
         with sdpa_kernel(ATTENTION[images.device.type]):
             for block in tower.transformer.resblocks:

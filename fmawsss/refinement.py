@@ -28,8 +28,8 @@ def keep_scores(scores: Float[Tensor, "R H W"], image: UInt8[Tensor, "H W 3"] | 
 class PixelAdaptive:
     """Replace each pixel's scores, several times, by a mean over neighbours that look alike (Araslanov & Roth 2020).
 
-    The 8 neighbours at each of several distances are weighed by `softmax_n(-mean_c |I_c(i) - I_c(n)| / (κ σ_c(i)))`,
-    where `σ_c(i)` is the standard deviation of channel c among all of them and the pixel itself. Beyond the image lies
+    The 8 neighbours at each of several distances are weighed by `softmax_n(-mean_c |I_c(i) - I_c(n)| / (κ s_c(i)))`,
+    where `s_c(i)` is the standard deviation of channel c among all of them and the pixel itself. Beyond the image lies
     its nearest pixel. Neither a change of contrast nor of brightness matters.
 
     distances: of the neighbours, in pixels.
@@ -46,15 +46,16 @@ class PixelAdaptive:
         weights = self.weigh_neighbours(require_image(image).to(scores.device).permute(2, 0, 1).to(scores.dtype))
         for _ in range(self.steps):
             neighbours = self._shift(scores)
-            scores = sum(weight * neighbour for weight, neighbour in zip(weights, neighbours, strict=True))
+            mixed = (weight * neighbour for weight, neighbour in zip(weights, neighbours, strict=True))
+            scores = sum(mixed, torch.zeros_like(scores))
         return scores
 
     def weigh_neighbours(self, image: Float[Tensor, "3 H W"]) -> Float[Tensor, "K H W"]:
         """Weigh the K neighbours of each pixel; the weights sum to one."""
         others = self._shift(image)
         mean = sum(others, image) / (len(others) + 1)
-        variance = sum((other - mean).square() for other in [image, *others]) / len(others)
-        spread = variance.sqrt() + 1e-8
+        squares = sum(((other - mean).square() for other in others), (image - mean).square())
+        spread = (squares / len(others)).sqrt() + 1e-8
         unlike = [((image - other).abs() / spread).mean(dim=0) for other in others]
         return (-self.sharpness * torch.stack(unlike)).softmax(dim=0)
 

@@ -80,8 +80,8 @@ class Normaliser:
     """Turn values 0 to 255 into (value / 255 - mean) / std, the last step of every view."""
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        values, mean, std = (np.asarray(numbers, np.float32) for numbers in (np.arange(256), mean, std))
-        self.table = ((values[:, None] - 255 * mean) * np.reciprocal(255 * std))[:, None]
+        values, centre, width = (np.asarray(numbers, np.float32) for numbers in (np.arange(256), mean, std))
+        self.table = ((values[:, None] - 255 * centre) * np.reciprocal(255 * width))[:, None]
 
     def __call__(self, image: Picture) -> Float32[np.ndarray, "H W 3"]:
         """Normalise an image of 8-bit RGB."""
