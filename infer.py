@@ -40,7 +40,8 @@ def main(cfg: DictConfig) -> float | None:
     """Apply the chosen stage; return the mIoU of its product, so that sweeps can maximise it."""
     prepare_run(cfg)
     if "job" in cfg:
-        return instantiate(cfg.job, _convert_="all")(build_data(cfg, cfg))
+        job = instantiate(cfg.job, _convert_="all")
+        return job(build_data(cfg, cfg)) if "data" in cfg else job(find_checkpoint(cfg, cfg))
     if "emits" not in cfg:
         raise ValueError(f"task={cfg.stage} cannot be applied on its own; use `python train.py task={cfg.stage}`")
     cfg = adopt_checkpoint(cfg) if "carried" in cfg else cfg
@@ -156,9 +157,10 @@ def list_parts(datamodule: SegmentationDataModule, split: str, also: Sequence[st
 def export_masks(cfg: DictConfig, datamodule: SegmentationDataModule) -> None:
     """Write the finished masks in the formats of the `save_as` group."""
     exports = instantiate(cfg.get("save_as") or {}, _convert_="all")
-    if not exports or rank_zero_only.rank != 0:
-        return
     images = {record.name: record.image for record in datamodule.read_records(datamodule.predict_split)}
+    unfinished = cfg.shard is not None and not all((Path(cfg.emits) / f"{name}.png").is_file() for name in images)
+    if not exports or rank_zero_only.rank != 0 or unfinished:
+        return
     split = "_".join(name_splits(datamodule.predict_split))
     masks = require_masks(MaskSet(Path(cfg.emits), images, datamodule.class_names, split))
     for name, export in exports.items():
@@ -224,8 +226,8 @@ def find_checkpoint(cfg: DictConfig, stage: DictConfig) -> Path:
         return others[0]
     choice = f"one of {', '.join(map(str, others))}" if others else "PATH"
     raise FileNotFoundError(
-        f"{path}: no checkpoint of stage {stage.stage}; make it with "
-        f"`python train.py task={stage.stage} dataset={cfg.paths.dataset}`, or name one with ckpt={choice}"
+        f"{path}: no checkpoint of stage {Path(stage.learns).stem}; make it with "
+        f"`python train.py task={Path(stage.learns).stem} dataset={cfg.paths.dataset}`, or name one with ckpt={choice}"
     )
 
 

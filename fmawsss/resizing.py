@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -15,6 +15,7 @@ Picture = UInt8[np.ndarray, "_ _ 3"]
 Size = tuple[int, int]  # height, width
 
 
+@runtime_checkable
 class Resize(Protocol):
     """How a whole image becomes the network's input."""
 
