@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,7 @@ def main(cfg: DictConfig) -> float | None:
     """Apply the chosen stage; return the mIoU of its product, so that sweeps can maximise it."""
     prepare_run(cfg)
     if "job" in cfg:
-        job = instantiate(cfg.job, _convert_="all")
-        return job(build_data(cfg, cfg)) if "data" in cfg else job(find_checkpoint(cfg, cfg))
+        return run_job(cfg)
     if "emits" not in cfg:
         raise ValueError(f"task={cfg.stage} cannot be applied on its own; use `python train.py task={cfg.stage}`")
     cfg = adopt_checkpoint(cfg) if "carried" in cfg else cfg
@@ -50,6 +50,14 @@ def main(cfg: DictConfig) -> float | None:
     export_masks(cfg, datamodule)
     show_scores(Path(cfg.paths.work) / "scores.json")
     return scores[cfg.scored].miou if cfg.scored in scores else None
+
+
+def run_job(cfg: DictConfig) -> Any:
+    """Run a task without a product: on a data set, on a checkpoint, or on what builds the modules of several stages."""
+    job = instantiate(cfg.job, _convert_="all")
+    if "stages" in cfg:
+        return job({name: partial(instantiate, part.module, _convert_="all") for name, part in cfg.stages.items()})
+    return job(build_data(cfg, cfg)) if "data" in cfg else job(find_checkpoint(cfg, cfg))
 
 
 def prepare_run(cfg: DictConfig) -> None:

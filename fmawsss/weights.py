@@ -33,7 +33,7 @@ def load_open_clip(name: str, pretrained: str | None, folder: str) -> CLIP:
     if open_clip.get_model_config(name) is None:
         raise ValueError(f"open_clip knows no model {name!r}: see open_clip.list_models()")
     if pretrained is None:
-        return open_clip.create_model(name, precision="fp32", device="cpu")
+        return CLIP(**open_clip.get_model_config(name))
     path = find_weights(name, pretrained, Path(folder))
     if is_torchscript(path):
         return build_openai_clip(read_torchscript(path))
