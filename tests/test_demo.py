@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import subprocess
+import sys
 import urllib.request
 from pathlib import Path
 
 import numpy as np
 import pytest
-from front_door import QUICK, run
+from front_door import QUICK, ROOT, run
 from PIL import Image
 
 import callbacks.demo_page as demo_page
@@ -17,6 +21,13 @@ import train
 from callbacks.demo import HANDWRITTEN, Analyst
 from fmawsss.storage import read_mask
 from fmawsss.tiny.shapes import CLASS_NAMES
+
+BROWSER = {
+    "QT_QPA_PLATFORM": "offscreen",
+    "QT_QUICK_BACKEND": "software",
+    "QTWEBENGINE_DISABLE_SANDBOX": "1",
+    "QTWEBENGINE_CHROMIUM_FLAGS": "--no-sandbox --disable-gpu",
+}
 
 
 @pytest.fixture(scope="module")
@@ -74,27 +85,41 @@ def test_handwritten_prompts_work_without_any_training(image, tmp_path, monkeypa
     assert set(np.unique(read_mask(Path(found.mask)))) <= {0, 1, 2}
 
 
-# Gradio and its server libraries announce changes to come
-@pytest.mark.filterwarnings("ignore")
-def test_the_page_answers_over_http(finished, image, tmp_path, monkeypatch) -> None:
-    client_library = pytest.importorskip("gradio_client")
-    gradio = demo_page.import_gradio()
+@pytest.fixture
+def page(finished, monkeypatch):
+    """The served page, on a port that is free, and what is behind it."""
+    gradio = pytest.importorskip("gradio")
     analyst = open_analyst(finished / "outputs", monkeypatch)
     page = demo_page.build_page(gradio, analyst)
     demo_page.open_page(gradio, page, "127.0.0.1", None, wait=False)
-    try:
-        with urllib.request.urlopen(page.local_url) as answer:
-            html = answer.read().decode()
-        assert "fmawsss" in html
-        assert "fonts.googleapis.com" not in html
-        Image.fromarray(image).save(tmp_path / "image.png")
-        client = client_library.Client(page.local_url, verbose=False)
-        upload = client_library.handle_file(str(tmp_path / "image.png"))
-        *pictures, mask = client.predict(upload, ["circle"], "", "cls", api_name="/segment")
-        shutil.copy(mask, tmp_path / "mask.png")
-        assert (read_mask(tmp_path / "mask.png") == analyst.segmenter.predict([image])[0].mask).all()
-        assert len(pictures) == 4
-        with pytest.raises(Exception, match="at least one label"):
-            client.predict(upload, [], "", "cls", api_name="/segment")
-    finally:
-        page.close()
+    yield page.local_url, analyst
+    page.close()
+
+
+# Gradio and its server libraries announce changes to come
+@pytest.mark.filterwarnings("ignore")
+def test_the_page_answers_over_http(page, image, tmp_path) -> None:
+    gradio_client = pytest.importorskip("gradio_client")
+    address, analyst = page
+    with urllib.request.urlopen(address) as answer:
+        assert "fonts.googleapis.com" not in answer.read().decode()
+    Image.fromarray(image).save(tmp_path / "image.png")
+    client = gradio_client.Client(address, verbose=False)
+    upload = gradio_client.handle_file(str(tmp_path / "image.png"))
+    *pictures, mask = client.predict(upload, ["circle"], "", "cls", api_name="/segment")
+    shutil.copy(mask, tmp_path / "mask.png")
+    assert (read_mask(tmp_path / "mask.png") == analyst.segmenter.predict([image])[0].mask).all()
+    assert len(pictures) == 4
+    with pytest.raises(Exception, match="at least one label"):
+        client.predict(upload, [], "", "cls", api_name="/segment")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_page_works_in_a_browser(page, image, tmp_path) -> None:
+    pytest.importorskip(
+        "PySide6.QtWebEngineWidgets", reason="no browser: pip install 'PySide6<6.12'", exc_type=ImportError
+    )
+    Image.fromarray(image).save(tmp_path / "image.png")
+    command = [sys.executable, str(ROOT / "tests/browser_demo.py"), page[0], str(tmp_path / "image.png")]
+    done = subprocess.run(command, env={**os.environ, **BROWSER}, capture_output=True, text=True, timeout=180)
+    assert json.loads(done.stdout) == {"pictures": 5, "hosts": ["127.0.0.1"]}
