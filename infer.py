@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from callbacks.scores import ScoreJournal, list_journals, read_details, read_sco
 from datamodules.base import SegmentationDataModule
 from datamodules.choosing import Splits, name_splits
 from datamodules.shard import choose_shard
+from fmawsss.checkpoints import read_checkpoint
 from fmawsss.contexts import load_released_context
 from fmawsss.fingerprint import digest_weights, fingerprint, strip_incidental
 from fmawsss.metrics import SegmentationScores
@@ -39,7 +41,7 @@ def main(cfg: DictConfig) -> float | None:
     """Apply the chosen stage; return the mIoU of its product, so that sweeps can maximise it."""
     prepare_run(cfg)
     if "job" in cfg:
-        return instantiate(cfg.job, _convert_="all")(build_data(cfg, cfg))
+        return run_job(cfg)
     if "emits" not in cfg:
         raise ValueError(f"task={cfg.stage} cannot be applied on its own; use `python train.py task={cfg.stage}`")
     cfg = adopt_checkpoint(cfg) if "carried" in cfg else cfg
@@ -48,6 +50,14 @@ def main(cfg: DictConfig) -> float | None:
     export_masks(cfg, datamodule)
     show_scores(Path(cfg.paths.work) / "scores.json")
     return scores[cfg.scored].miou if cfg.scored in scores else None
+
+
+def run_job(cfg: DictConfig) -> Any:
+    """Run a task without a product: on a data set, on a checkpoint, or on what builds the modules of several stages."""
+    job = instantiate(cfg.job, _convert_="all")
+    if "stages" in cfg:
+        return job({name: partial(instantiate, part.module, _convert_="all") for name, part in cfg.stages.items()})
+    return job(build_data(cfg, cfg)) if "data" in cfg else job(find_checkpoint(cfg, cfg))
 
 
 def prepare_run(cfg: DictConfig) -> None:
@@ -68,14 +78,14 @@ def adopt_checkpoint(cfg: DictConfig) -> DictConfig:
     """Take from the checkpoint what it was trained with: its classes, its network, how it wants to see images."""
     cfg = cfg.copy()
     path = find_checkpoint(cfg, cfg)
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    if "carried" not in checkpoint:
-        raise ValueError(f"{path} is no checkpoint of a network; make one with `python train.py task=network`")
+    checkpoint = read_checkpoint(path)
     logger.info("%s knows %s", path, ", ".join(checkpoint["classes"]))
     cfg.ckpt = str(path)
     with open_dict(cfg):
-        for section, settings in {"dataset": {"classes": checkpoint["classes"]}, **checkpoint["carried"]}.items():
-            cfg[section].update(settings)
+        cfg.dataset.classes = checkpoint["classes"]
+        for settings in (checkpoint["carried"], {"data": cfg.inference.data}):
+            for section, values in settings.items():
+                cfg[section].update(values)
     return cfg
 
 
@@ -157,9 +167,10 @@ def list_parts(datamodule: SegmentationDataModule, split: str, also: Sequence[st
 def export_masks(cfg: DictConfig, datamodule: SegmentationDataModule) -> None:
     """Write the finished masks in the formats of the `save_as` group."""
     exports = instantiate(cfg.get("save_as") or {}, _convert_="all")
-    if not exports or rank_zero_only.rank != 0:
-        return
     images = {record.name: record.image for record in datamodule.read_records(datamodule.predict_split)}
+    unfinished = cfg.shard is not None and not all((Path(cfg.emits) / f"{name}.png").is_file() for name in images)
+    if not exports or rank_zero_only.rank != 0 or unfinished:
+        return
     split = "_".join(name_splits(datamodule.predict_split))
     masks = require_masks(MaskSet(Path(cfg.emits), images, datamodule.class_names, split))
     for name, export in exports.items():
@@ -225,8 +236,8 @@ def find_checkpoint(cfg: DictConfig, stage: DictConfig) -> Path:
         return others[0]
     choice = f"one of {', '.join(map(str, others))}" if others else "PATH"
     raise FileNotFoundError(
-        f"{path}: no checkpoint of stage {stage.stage}; make it with "
-        f"`python train.py task={stage.stage} dataset={cfg.paths.dataset}`, or name one with ckpt={choice}"
+        f"{path}: no checkpoint of stage {Path(stage.learns).stem}; make it with "
+        f"`python train.py task={Path(stage.learns).stem} dataset={cfg.paths.dataset}`, or name one with ckpt={choice}"
     )
 
 
