@@ -59,9 +59,7 @@ def main(cfg: DictConfig) -> float | None:
 
 def build_modules(cfg: DictConfig, stages: list[DictConfig]) -> list[L.LightningModule]:
     """Open and build every stage before the first one runs: missing images and weights show now, not after hours."""
-    later = (
-        {"seeds": None, "superpixels": None, "confidence": None} if len(stages) > 1 else {}
-    )  # what earlier stages will have made
+    later = dict.fromkeys(("seeds", "superpixels", "confidence")) if len(stages) > 1 else {}  # made by earlier stages
     modules = []
     for stage in stages:
         for purpose in ("fit", "predict") if "learns" in stage else ("predict",):
@@ -84,7 +82,7 @@ def refuse_ambiguity(cfg: DictConfig) -> None:
     ):
         if cfg.get(key) is not None:
             raise ValueError(f"{key} belongs to one stage, not to the pipeline: use `python infer.py {remedy}`")
-    if cfg.stages.network.data.confidence is not None:
+    if any(stage.data.get("confidence") for stage in cfg.stages.values()):
         raise ValueError(
             "a pipeline keeps no confidence of its seeds: run it with hard targets, then `python infer.py task=seg "
             "callbacks=seed_confidence`, then `python train.py task=network targets=…`"
