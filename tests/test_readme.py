@@ -28,6 +28,7 @@ def test_links_and_pictures_exist():
 
 def test_options_are_listed():
     superpixels, prompts = ("sam", "masks", "speed"), ("clip", "prompts", "affinity", "loss", "cache")
-    for group in ("dataset", "dataset/labels", *superpixels, *prompts, "network", "targets", "averaging", "trainer", "logger"):
+    networks, runs = ("network", "targets", "averaging", "trainer"), ("sweep", "criterion", "logger")
+    for group in ("dataset", "dataset/labels", *superpixels, *prompts, *networks, *runs):
         row = next(line for line in README.splitlines() if line.startswith(f"| `{group}=` |"))
         assert set(re.findall(r"`(\w+)`", row)) == {path.stem for path in (ROOT / "conf" / group).glob("*.yaml")}
