@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from front_door import ROOT, run
 from hydra import compose, initialize_config_dir
+from hydra.core.plugins import Plugins
 from omegaconf import OmegaConf
 
 import infer
@@ -222,7 +223,9 @@ def test_a_launcher_that_breaks_down_is_reported(base, monkeypatch):
     def break_down(*_: object, **__: object) -> None:
         raise OSError("the node is gone")
 
-    monkeypatch.setattr("hydra._internal.core_plugins.basic_launcher.BasicLauncher.launch", break_down)
+    launchers = Plugins.instance().class_name_to_class
+    basic = launchers["hydra._internal.core_plugins.basic_launcher.BasicLauncher"]
+    monkeypatch.setattr(basic, "launch", break_down)
     with pytest.raises(RuntimeError, match=r"2 of 2 jobs failed[\s\S]*ended without a record"):
         sweep_seeding(monkeypatch, base, "affinity.power=1,2")
     assert "2 not finished" in (base / "shapes/sweeps/seeds_seeding/summary.md").read_text()
