@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -27,10 +28,10 @@ from datamodules.shard import choose_shard
 from fmawsss.checkpoints import read_checkpoint
 from fmawsss.contexts import load_released_context
 from fmawsss.fingerprint import digest_weights, fingerprint, strip_incidental
-from fmawsss.metrics import SegmentationScores
 from fmawsss.products import Product, read_fingerprint
 
 logger = logging.getLogger("fmawsss")
+sys.path.append(str(Path(__file__).parent / "conf"))  # Hydra finds the sweeper there, in `hydra_plugins`
 
 # Settings of a module that only training, or its checkpoint, knows
 LEARNING = {"loss", "optimizer", "scheduler", "val_powers", "network", "weights", "targets", "parameters", "seed"}
@@ -38,7 +39,7 @@ LEARNING = {"loss", "optimizer", "scheduler", "val_powers", "network", "weights"
 
 @hydra.main(version_base=None, config_path=str(Path(__file__).parent / "conf"), config_name="infer")
 def main(cfg: DictConfig) -> float | None:
-    """Apply the chosen stage; return the mIoU of its product, so that sweeps can maximise it."""
+    """Apply the chosen stage; return the number that a sweep maximises."""
     prepare_run(cfg)
     if "job" in cfg:
         return run_job(cfg)
@@ -46,10 +47,10 @@ def main(cfg: DictConfig) -> float | None:
         raise ValueError(f"task={cfg.stage} cannot be applied on its own; use `python train.py task={cfg.stage}`")
     cfg = adopt_checkpoint(cfg) if "carried" in cfg else cfg
     datamodule = open_data(cfg, cfg, "predict")
-    scores = apply_stage(cfg, cfg, build_module(cfg, cfg, datamodule))
+    apply_stage(cfg, cfg, build_module(cfg, cfg, datamodule))
     export_masks(cfg, datamodule)
     show_scores(Path(cfg.paths.work) / "scores.json")
-    return scores[cfg.scored].miou if cfg.scored in scores else None
+    return measure(cfg)
 
 
 def run_job(cfg: DictConfig) -> Any:
@@ -62,9 +63,8 @@ def run_job(cfg: DictConfig) -> Any:
 
 def prepare_run(cfg: DictConfig) -> None:
     """Give a sweep's job a folder of its own, and hush warnings about what is meant to be so."""
-    hydra_config = HydraConfig.get()
-    if hydra_config.mode == RunMode.MULTIRUN and cfg.paths.work == cfg.paths.base:
-        cfg.paths.work = hydra_config.runtime.output_dir
+    if is_sweep() and cfg.paths.work == cfg.paths.base:
+        cfg.paths.work = HydraConfig.get().runtime.output_dir
     warnings.filterwarnings(
         "ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated"
     )  # Lightning 2.6 on torch 2.15
@@ -72,6 +72,16 @@ def prepare_run(cfg: DictConfig) -> None:
     warnings.filterwarnings("ignore", r"Checkpoint directory .* exists and is not empty")  # an unfinished training
     warnings.filterwarnings("ignore", r"The '\w+_dataloader' does not have many workers")  # chosen in YAML
     warnings.filterwarnings("ignore", r"Total length of `list` across ranks is zero")  # no validation split, none asked
+
+
+def is_sweep() -> bool:
+    """Say whether this run is one job of several."""
+    return HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def measure(cfg: DictConfig) -> float | None:
+    """Return the number that a sweep maximises; a single run needs none."""
+    return instantiate(cfg.criterion, _convert_="all") if is_sweep() else None
 
 
 def adopt_checkpoint(cfg: DictConfig) -> DictConfig:
@@ -124,7 +134,7 @@ def build_trainer(
     )
 
 
-def apply_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -> dict[str, SegmentationScores]:
+def apply_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -> None:
     """Make the stage's product for each image of the split that lacks it; score it where ground truth is known."""
     product = describe_product(cfg, stage, module)
     datamodule = open_data(cfg, stage, "predict")
@@ -154,7 +164,6 @@ def apply_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -
         if found and rank_zero_only.rank == 0:
             details = read_details(product.path, parts[part], datamodule.class_names)
             write_scores(Path(cfg.paths.work) / "scores.json", stage.stage, part, found, details)
-    return scores[split]
 
 
 def list_parts(datamodule: SegmentationDataModule, split: str, also: Sequence[str]) -> dict[str, list[str]]:

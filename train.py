@@ -25,7 +25,6 @@ from datamodules.sample import collate_samples
 from fmawsss.checkpoints import forget_weights
 from fmawsss.features import FeatureStore
 from fmawsss.fingerprint import digest_weights, fingerprint, strip_incidental
-from fmawsss.metrics import SegmentationScores
 from fmawsss.products import Product, read_fingerprint
 from infer import (
     apply_stage,
@@ -33,6 +32,7 @@ from infer import (
     build_trainer,
     describe_inputs,
     learns,
+    measure,
     open_data,
     plain,
     prepare_run,
@@ -46,15 +46,14 @@ logger = logging.getLogger("fmawsss")
 
 @hydra.main(version_base=None, config_path=str(Path(__file__).parent / "conf"), config_name="train")
 def main(cfg: DictConfig) -> float | None:
-    """Run the chosen stage, or every stage of the pipeline; return the last score, so that sweeps can maximise it."""
+    """Run the chosen stage, or every stage of the pipeline; return the number that a sweep maximises."""
     prepare_run(cfg)
     refuse_ambiguity(cfg)
     stages = list(cfg.stages.values()) if "stages" in cfg else [cfg]
-    scores = {}
     for stage, module in zip(stages, build_modules(cfg, stages), strict=True):
-        scores = run_stage(cfg, stage, module)
+        run_stage(cfg, stage, module)
     show_scores(Path(cfg.paths.work) / "scores.json")
-    return scores[cfg.scored].miou if cfg.scored in scores else None
+    return measure(cfg)
 
 
 def build_modules(cfg: DictConfig, stages: list[DictConfig]) -> list[L.LightningModule]:
@@ -89,13 +88,13 @@ def refuse_ambiguity(cfg: DictConfig) -> None:
         )
 
 
-def run_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -> dict[str, SegmentationScores]:
+def run_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -> None:
     """Learn what there is to learn, then emit and score the stage's product."""
     logger.info("stage %s", stage.stage)
     if learns(module):
         learn_stage(cfg, stage, module)
         report_validations(cfg, stage)
-    return apply_stage(cfg, stage, module)
+    apply_stage(cfg, stage, module)
 
 
 def report_validations(cfg: DictConfig, stage: DictConfig) -> None:

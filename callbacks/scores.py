@@ -21,6 +21,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from fmawsss.agreement import measure_agreement
 from fmawsss.boundaries import count_boundaries
 from fmawsss.metrics import SegmentationScores, count_confusion, summarise_confusion
 from fmawsss.storage import write_json
@@ -33,7 +34,7 @@ WORST = 10  # images that are named
 
 
 class ScoreJournal(L.Callback):
-    """Append a line per image: its confusion by kind of mask (`cam`, `caa`, `sams`, `network`).
+    """Append a line per image: its confusion by kind of mask (`cam`, `caa`, `sams`, `network`), how its seeds agree.
 
     The journal lies beside the product, one file per process; a broken last line (a killed run) is not counted, and its
     image is done again. Nothing is ever chosen by these numbers.
@@ -62,8 +63,17 @@ class ScoreJournal(L.Callback):
                 counts = {
                     "confusion": {kind: list_counts(count_confusion(m, truth, classes)) for kind, m in masks.items()},
                     "boundary": {kind: list_counts(count_boundaries(m, truth, classes)) for kind, m in masks.items()},
+                    "agreement": find_agreement(prediction),
                 }
                 journal.write("\n" + json.dumps({"name": prediction.name, **counts}) + "\n")
+
+
+def find_agreement(prediction: Any) -> float | None:
+    """Measure how well superpixel seeds agree with the seeds they came from; None where there are none."""
+    seeds = getattr(prediction, "seeds", {})
+    if not {"sams", "caa"} <= set(seeds):
+        return None
+    return measure_agreement(seeds["sams"].labels, seeds["caa"].labels, prediction.classes)
 
 
 def list_counts(confusion: torch.Tensor) -> list[list[int]]:

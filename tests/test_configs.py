@@ -34,7 +34,8 @@ TASKS = (
 STAGE_GROUPS = {"prompts": "cls", "affinity": "cls", "seeding": "cls", "augment": "cls", "optimizer": "cls"}
 LOSS_TASKS = dict.fromkeys(("cam_activation", "cam_activation_l2", "cam_activation_fg_bg"), "seg")
 STAGE_GROUPS |= dict.fromkeys(("network", "targets", "averaging", "scheduler", "inference", "refine"), "network")
-STAGE_GROUPS |= {"callbacks": "cls", "masks": "superpixels", "speed": "superpixels", "format": "export"}
+STAGE_GROUPS |= {"criterion": "cls", "sweep": "cls", "callbacks": "cls", "masks": "superpixels", "speed": "superpixels"}
+STAGE_GROUPS |= {"format": "export"}
 
 
 def resolve(name: str, *overrides: str) -> dict[str, Any]:

@@ -1,0 +1,45 @@
+"""The number that a sweep maximises, read from what a job left: the `criterion` group names it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from callbacks.scores import read_journal
+from datamodules.choosing import Splits, name_splits
+from fmawsss.storage import read_json
+
+
+def read_miou(scores: Path, stage: str, split: Splits | None, masks: str | None) -> float | None:
+    """Read the mIoU of one kind of masks of a stage on a split from `scores.json`; None when nothing has a score.
+
+    Raises:
+        ValueError: when there are scores, but not these.
+    """
+    if masks is None or split is None or not Path(scores).is_file():
+        return None
+    table = read_json(Path(scores)).get(stage, {})
+    name = ",".join(name_splits(split))
+    try:
+        return table[name][masks]["miou"]
+    except KeyError:
+        known = ", ".join(f"{part}: {' '.join(kinds)}" for part, kinds in table.items())
+        raise ValueError(
+            f"{scores} has no mIoU of {masks} on {name} by stage {stage}, only ({known}); "
+            "name one with criterion.split=… criterion.masks=…"
+        ) from None
+
+
+def read_agreement(product: Path) -> float:
+    """Average the agreement of the seeds over all images of a product (`fmawsss.agreement`).
+
+    Raises:
+        ValueError: when no image has any.
+    """
+    values = {line["name"]: line.get("agreement") for line in read_journal(Path(product))}
+    known = [value for value in values.values() if value is not None]
+    if not known:
+        raise ValueError(
+            f"{product} has no superpixel seeds whose agreement could be measured: use task=cls, seg or seeds "
+            "with superpixels, or criterion=miou"
+        )
+    return sum(known) / len(known)

@@ -1,0 +1,172 @@
+"""The sweeper of this project: goes on where it stopped, survives failed jobs, ends with a summary.
+
+Hydra takes plugins from the namespace package `hydra_plugins` only; infer.py puts `conf/` on the path.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override
+from hydra.core.plugins import Plugins
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from callbacks.searches import Axis, Choices, Interval, Point, Search
+from callbacks.sweep_jobs import FINISHED, Job, claim_gpu, enter_jobs, lock_sweep, read_jobs, record_job
+from fmawsss.fingerprint import fingerprint
+from fmawsss.storage import write_json
+
+logger = logging.getLogger("callbacks.sweep")
+CONF = Path(__file__).parents[2]
+
+
+class ResumableSweeper(Sweeper):
+    """Run the points of a search as jobs of any launcher; jobs that are finished already are not run again."""
+
+    def __init__(
+        self,
+        params: Mapping[str, Any],
+        search: Search,
+        gpus: Sequence[int] | None,
+        summarise: Callable[[Path], Any],
+    ) -> None:
+        self.params = dict(params)
+        self.search = search
+        self.gpus = gpus
+        self.summarise = summarise
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Give the launcher a task that records how each job ended."""
+        self.hydra_context = hydra_context
+        self.config = config
+        # fresh processes of a launcher (SLURM) find our packages, and this plugin, wherever they start
+        os.environ["PYTHONPATH"] = os.pathsep.join(map(str, [CONF.parent, CONF, *read_python_path()]))
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=RecordedTask(task_function, self.gpus), config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> list[Job]:
+        """Run the sweep.
+
+        Raises:
+            RuntimeError: when everything else is done, naming the jobs that failed.
+        """
+        typed = [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        axes = {override.get_key_element(): read_axis(override) for override in parser.parse_overrides(typed)}
+        folder = Path(self.config.hydra.sweep.dir)
+        with lock_sweep(folder):
+            OmegaConf.save(self.config, folder / "multirun.yaml")
+            write_json(folder / "sweep.json", self.describe(folder, list(axes)))
+            self.search.open(axes, folder)
+            while points := self.search.ask():
+                self.search.tell([job.value for job in self.run_points(folder, points)])
+            self.summarise(folder)
+        return refuse_failures(folder)
+
+    def describe(self, folder: Path, keys: Sequence[str]) -> dict[str, Any]:
+        """Describe the sweep for its summary."""
+        loader, hydra = self.hydra_context.config_loader, self.config.hydra
+        criterion = OmegaConf.to_container(self.config.criterion, resolve=True)
+        program = f"python {hydra.job.name}.py"
+        return {
+            "title": f"sweep {folder.name}",
+            "program": program,
+            "command": " ".join([program, "-m", *hydra.overrides.task]),
+            "label": str(criterion.pop("_target_")).rpartition("read_")[2],
+            "criterion": ", ".join(
+                f"{key} {value}" for key, value in criterion.items() if key not in ("scores", "product")
+            ),
+            "groups": [key for key in keys if loader.get_group_options(key.partition("@")[0].lstrip("+"))],
+        }
+
+    def run_points(self, folder: Path, points: Sequence[Point]) -> list[Job]:
+        """Run the jobs of a batch that are not finished; return all of them as they ended."""
+        overrides = [[f"{key}={value}" for key, value in point.items()] for point in points]
+        configs = [self.compose(job) for job in overrides]  # a typo shows before anything runs
+        jobs = enter_jobs(folder, list(zip(overrides, map(digest_config, configs), strict=True)))
+        again = {job.number for job, cfg in zip(jobs, configs, strict=True) if cfg.overwrite}
+        missing = {job.number: job for job in jobs if job.status != FINISHED or job.number in again}
+        logger.info("%s: %d jobs, %d finished before", folder, len(jobs), len(jobs) - len(missing))
+        if missing:
+            launched = [[*job.overrides, f"hydra.sweep.subdir={number}"] for number, job in missing.items()]
+            self.launch(launched, min(missing))
+        ended = {job.number: job for job in read_jobs(folder)}
+        return [ended[job.number] for job in jobs]
+
+    def launch(self, jobs: Sequence[Sequence[str]], first: int) -> None:
+        """Run jobs and wait; what a machine took down with it is reported at the end, as not finished."""
+        try:
+            self.launcher.launch(jobs, initial_job_idx=first)
+        except Exception:
+            logger.exception("the launcher gave up on a job that left no record")
+
+    def compose(self, overrides: Sequence[str]) -> DictConfig:
+        """Compose the config of a job."""
+        return self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+
+
+class RecordedTask:
+    """A task that records in its job's folder how it ended, on whichever machine it runs."""
+
+    def __init__(self, task: TaskFunction, gpus: Sequence[int] | None) -> None:
+        self.task = task
+        self.gpus = gpus
+
+    def __call__(self, cfg: DictConfig) -> float | None:
+        """Run the task, on a GPU of its own where several are given."""
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        if not self.gpus:
+            return record_job(folder, partial(self.task, cfg))
+        with claim_gpu(folder.parent, self.gpus) as gpu:
+            cfg.trainer.devices = [gpu]
+            return record_job(folder, partial(self.task, cfg))
+
+
+def read_axis(override: Override) -> Axis:
+    """Read one override of the command line: a value, several (1,2,4), or an interval(1,4)."""
+    if not override.is_sweep_override():
+        return Choices((override.get_value_element_as_str(),))
+    if override.is_discrete_sweep():
+        return Choices(tuple(override.sweep_string_iterator()))
+    span = override.value()
+    assert isinstance(span, IntervalSweep)
+    return Interval(span.start, span.end, log="log" in span.tags, whole=isinstance(span.start, int))
+
+
+def digest_config(cfg: DictConfig) -> str:
+    """Digest the config of a job: the same digest, the same job."""
+    cfg = cfg.copy()
+    with open_dict(cfg):
+        del cfg["hydra"], cfg["overwrite"]
+    return fingerprint(OmegaConf.to_container(cfg))
+
+
+def read_python_path() -> list[str]:
+    """List the folders of PYTHONPATH but for our own."""
+    known = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    return [folder for folder in known if folder not in (str(CONF.parent), str(CONF))]
+
+
+def refuse_failures(folder: Path) -> list[Job]:
+    """Return the jobs of a sweep; raise RuntimeError if some failed or left no record."""
+    jobs = read_jobs(folder)
+    failed = [job for job in jobs if job.status != FINISHED]
+    if failed:
+        lines = (
+            f"  job {job.number} ({' '.join(job.overrides)}): {job.reason or 'ended without a record'}"
+            for job in failed
+        )
+        raise RuntimeError(
+            "\n".join([f"{len(failed)} of {len(jobs)} jobs failed, the others are done; see {folder}", *lines])
+        )
+    return jobs
