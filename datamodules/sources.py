@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import shutil
 from itertools import takewhile
 from pathlib import Path
 
@@ -57,22 +58,23 @@ def index_list(file: Path) -> dict[str, Path]:
 def extract_frames(video: Path, folder: Path, step: int) -> None:
     """Write every `step`-th frame of a video as `<folder>/<its number>.jpg`, unless that was done before.
 
-    `<folder>.json` says when it is complete, and how fast the frames follow one another.
+    `<folder>.json` says of what video they are, and how fast they follow one another.
     """
     record = folder.with_name(f"{folder.name}.json")
     source = {"video": str(video.resolve()), "bytes": video.stat().st_size, "step": step}
-    if record.is_file() and read_json(record)["source"] == source:
+    if folder.is_dir():
+        if not record.is_file() or read_json(record)["source"] != source:
+            raise ValueError(f"{folder} holds frames of another video: delete it, or choose another dataset.frames")
         return
-    if record.is_file() or folder.exists():
-        raise ValueError(f"{folder} holds frames of another video, or not all of them: delete it and {record.name}")
     capture = cv2.VideoCapture(str(video))
     partial = folder.with_name(f".{folder.name}.partial")
-    partial.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
     kept = write_frames(capture, partial, step)
     if not kept:
         raise ValueError(f"video {video} cannot be read: convert it, e.g. to H.264 in an mp4 file")
-    partial.replace(folder)
     write_json(record, {"source": source, "frames": kept, "fps": capture.get(cv2.CAP_PROP_FPS) / step})
+    partial.replace(folder)
 
 
 def write_frames(capture: cv2.VideoCapture, folder: Path, step: int) -> int:

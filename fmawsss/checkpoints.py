@@ -7,6 +7,7 @@ build one are ever called.
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from importlib import import_module
@@ -21,7 +22,8 @@ from fmawsss.viz import make_palette
 PACKAGES = ("fmawsss", "segmentation_models_pytorch")  # ours, and one that only adds classes of networks
 RESIZING = "fmawsss.resizing"
 WEIGHTS = {"pretrained", "weights", "encoder_weights"}  # settings that name weights, which a checkpoint replaces
-NEEDED = ("classes", "carried", "state_dict")
+NEEDED = ("classes", "palette", "carried", "state_dict")
+SECTIONS = {"dataset", "module", "data"}  # of the config, which the settings of a checkpoint may change
 
 
 def describe_classes(classes: tuple[str, ...]) -> dict[str, Any]:
@@ -47,9 +49,22 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(checkpoint, dict) or not set(NEEDED) <= set(checkpoint):
         raise ValueError(f"{path} is no checkpoint of a network; make one with `python train.py task=network`")
-    for target in list_targets(checkpoint["carried"]):
+    carried = forget_weights(read_settings(checkpoint["carried"]))
+    return {**checkpoint, "classes": [str(name) for name in checkpoint["classes"]], "carried": carried}
+
+
+def read_settings(carried: Any) -> dict[str, Any]:
+    """Return the settings that a checkpoint brings along as plain data; raises ValueError for what it may not bring."""
+    try:
+        settings = json.loads(json.dumps(carried))  # dictionaries, lists, numbers and strings, and nothing else
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"the checkpoint's settings are no plain data ({error}): do not trust this file") from error
+    strange = set(settings) - SECTIONS
+    if strange:
+        raise ValueError(f"the checkpoint wants to change {', '.join(sorted(strange))}: do not trust this file")
+    for target in list_targets(settings):
         find_builder(target)
-    return {**checkpoint, "carried": forget_weights(checkpoint["carried"])}
+    return settings
 
 
 def list_targets(node: Any) -> Iterator[str]:

@@ -115,12 +115,39 @@ def test_a_checkpoint_runs_nothing(target: Any, checkpoint, tmp_path, trained, p
         apply(monkeypatch, trained, tmp_path / "out", photos, f"ckpt={tmp_path}/evil.ckpt")
 
 
+CALL = {"_target_": "os.mkdir", "_args_": ["made"]}
+
+
+@pytest.mark.parametrize(
+    ("where", "what"),
+    [
+        ("carried", {"writers": {"more": CALL}}),
+        ("carried", {"data": {"resize": (CALL,)}}),
+        ("carried", {"paths": {"work": "elsewhere"}}),
+        ("carried", {"data": {"image_mean": torch.zeros(3)}}),
+        ("classes", [CALL] * len(CLASS_NAMES)),
+    ],
+)
+def test_no_corner_of_a_checkpoint_runs(where: str, what, checkpoint, tmp_path, trained, photos, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    content = torch.load(checkpoint, weights_only=True)
+    content[where] = {**content["carried"], **what} if where == "carried" else what
+    torch.save(content, tmp_path / "evil.ckpt")
+    if where == "carried":
+        with pytest.raises(ValueError, match=r"the checkpoint (names|wants)|no plain data"):
+            read_checkpoint(tmp_path / "evil.ckpt")
+    else:
+        assert all(isinstance(name, str) for name in read_checkpoint(tmp_path / "evil.ckpt")["classes"])
+        apply(monkeypatch, trained, tmp_path / "out", photos, f"ckpt={tmp_path}/evil.ckpt")
+    assert not (tmp_path / "made").exists()
+
+
 def test_code_in_a_checkpoint_is_not_run(tmp_path) -> None:
     class Evil:
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "made"),)
 
-    torch.save({"classes": Evil(), "carried": {}, "state_dict": {}}, tmp_path / "evil.ckpt")
+    torch.save({"classes": Evil(), "palette": [], "carried": {}, "state_dict": {}}, tmp_path / "evil.ckpt")
     with pytest.raises(Exception, match=r"[Ww]eights"):
         Segmenter.from_checkpoint(tmp_path / "evil.ckpt")
     assert not (tmp_path / "made").exists()
