@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,16 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from callbacks.exports import MaskSet, require_masks
-from callbacks.progress import StageProgress
+from callbacks.dashboards import open_stage_loggers, publish_stage
+from callbacks.exports import export_masks
+from callbacks.hush import hush_warnings
+from callbacks.progress import follow_progress
+from callbacks.report import Stage, note_stage
+from callbacks.run_record import StageTimer, record_run
 from callbacks.scores import ScoreJournal, list_journals, read_scores, show_scores, write_scores
 from datamodules.base import SegmentationDataModule
 from datamodules.choosing import Splits, name_splits
@@ -38,14 +44,21 @@ LEARNING = {"loss", "optimizer", "scheduler", "val_powers", "network"}
 def main(cfg: DictConfig) -> float | None:
     """Apply the chosen stage; return the mIoU of its product, so that sweeps can maximise it."""
     prepare_run(cfg)
+    with keep_record(cfg):
+        return run_task(cfg)
+
+
+def run_task(cfg: DictConfig) -> float | None:
+    """Do the job, or apply the stage."""
     if "job" in cfg:
-        return instantiate(cfg.job, _convert_="all")(build_data(cfg, cfg))
+        return instantiate(cfg.job, _convert_="all")(build_data(cfg, cfg) if "data" in cfg else cfg.run)
     if "emits" not in cfg:
         raise ValueError(f"task={cfg.stage} cannot be applied on its own; use `python train.py task={cfg.stage}`")
     cfg = adopt_checkpoint(cfg) if "carried" in cfg else cfg
     datamodule = open_data(cfg, cfg, "predict")
-    scores = apply_stage(cfg, cfg, build_module(cfg, cfg, datamodule))
-    export_masks(cfg, datamodule)
+    with open_stage_loggers(instantiate(cfg.logger), cfg.stage) as loggers:
+        scores = apply_stage(cfg, cfg, build_module(cfg, cfg, datamodule), loggers)
+    export_masks(instantiate(cfg.get("save_as") or {}, _convert_="all"), Path(cfg.emits), datamodule, cfg.stage)
     show_scores(Path(cfg.paths.work) / "scores.json")
     return scores[cfg.scored].miou if cfg.scored in scores else None
 
@@ -55,13 +68,19 @@ def prepare_run(cfg: DictConfig) -> None:
     hydra_config = HydraConfig.get()
     if hydra_config.mode == RunMode.MULTIRUN and cfg.paths.work == cfg.paths.base:
         cfg.paths.work = hydra_config.runtime.output_dir
-    warnings.filterwarnings(
-        "ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated"
-    )  # Lightning 2.6 on torch 2.15
-    warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")  # a frozen CLIP stays in it
-    warnings.filterwarnings("ignore", r"Checkpoint directory .* exists and is not empty")  # an unfinished training
-    warnings.filterwarnings("ignore", r"The '\w+_dataloader' does not have many workers")  # chosen in YAML
-    warnings.filterwarnings("ignore", r"Total length of `list` across ranks is zero")  # no validation split, none asked
+    hush_warnings()
+
+
+def keep_record(cfg: DictConfig) -> AbstractContextManager[None]:
+    """Write `run.json` while a run goes on, and `report.html` when it ends well."""
+    what = {"stage": cfg.stage, "dataset": cfg.paths.dataset, "overrides": list(HydraConfig.get().overrides.task)}
+    draw = partial(instantiate(cfg.report), cfg.paths.work) if cfg.report and "job" not in cfg else None
+    return record_run(find_run_folder(), {**what, "job": "job" in cfg}, OmegaConf.to_yaml(cfg, resolve=True), draw)
+
+
+def find_run_folder() -> Path:
+    """Return the folder of this run's settings, logs and record."""
+    return Path(HydraConfig.get().runtime.output_dir)
 
 
 def adopt_checkpoint(cfg: DictConfig) -> DictConfig:
@@ -105,16 +124,23 @@ def build_module(cfg: DictConfig, stage: DictConfig, datamodule: SegmentationDat
 
 
 def build_trainer(
-    cfg: DictConfig, stage: DictConfig, callbacks: list[L.Callback], settings: Mapping[str, Any]
+    cfg: DictConfig,
+    stage: DictConfig,
+    callbacks: list[L.Callback],
+    settings: Mapping[str, Any],
+    action: str = "apply",
 ) -> L.Trainer:
-    """Instantiate the trainer of the `trainer` group, with a stage's own settings on top."""
-    progress = StageProgress(stage.stage)
+    """Instantiate the trainer of the `trainer` group, a stage's own settings on top; `action` names predictions."""
+    stages = [other.stage for other in cfg.stages.values()] if "stages" in cfg else [stage.stage]
+    beside = [follow_progress(stage.stage, action, stages), StageTimer(find_run_folder(), stage.stage, action)]
     return instantiate(
-        cfg.trainer, **settings, callbacks=[*callbacks, progress], default_root_dir=cfg.paths.work, _convert_="all"
+        cfg.trainer, **settings, callbacks=[*callbacks, *beside], default_root_dir=cfg.paths.work, _convert_="all"
     )
 
 
-def apply_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -> dict[str, SegmentationScores]:
+def apply_stage(
+    cfg: DictConfig, stage: DictConfig, module: L.LightningModule, loggers: Sequence[Logger]
+) -> dict[str, SegmentationScores]:
     """Make the stage's product for each image of the split that lacks it; score it where ground truth is known."""
     product = describe_product(cfg, stage, module)
     datamodule = open_data(cfg, stage, "predict")
@@ -129,7 +155,8 @@ def apply_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -
     writers = [*build_writers(cfg, stage), ScoreJournal(product.path, shard.number)]
     datamodule.done = lambda name: name not in mine or all(writer.has(name) for writer in writers)
 
-    if product.is_complete(split) and not datamodule.list_remaining():
+    remaining = datamodule.list_remaining()
+    if product.is_complete(split) and not remaining:
         logger.info("%s: %s is complete for %s, skipped", stage.stage, product.path, split)
     else:
         load_learned(cfg, stage, module)
@@ -143,6 +170,12 @@ def apply_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -
     for part, found in scores.items():
         if found and rank_zero_only.rank == 0:
             write_scores(Path(cfg.paths.work) / "scores.json", stage.stage, part, found)
+    if rank_zero_only.rank == 0:
+        made = Stage(stage.stage, product.path, split, len(names), ("background", *datamodule.class_names))
+        note_stage(Path(cfg.paths.work), made)
+        if remaining:
+            config = {**plain(stage), "dataset": plain(cfg.dataset), "seed": cfg.seed}
+            publish_stage(loggers, Path(cfg.paths.work), made, scores, config)
     return scores[split]
 
 
@@ -151,19 +184,6 @@ def list_parts(datamodule: SegmentationDataModule, split: str, also: Sequence[st
     whole = [record.name for record in datamodule.read_records(datamodule.predict_split)]
     parts = {part: [record.name for record in datamodule.read_records(part)] for part in also}
     return {split: whole, **{part: names for part, names in parts.items() if set(names) <= set(whole)}}
-
-
-def export_masks(cfg: DictConfig, datamodule: SegmentationDataModule) -> None:
-    """Write the finished masks in the formats of the `save_as` group."""
-    exports = instantiate(cfg.get("save_as") or {}, _convert_="all")
-    if not exports or rank_zero_only.rank != 0:
-        return
-    images = {record.name: record.image for record in datamodule.read_records(datamodule.predict_split)}
-    split = "_".join(name_splits(datamodule.predict_split))
-    masks = require_masks(MaskSet(Path(cfg.emits), images, datamodule.class_names, split))
-    for name, export in exports.items():
-        export(masks)
-        logger.info("%s: saved as %s in %s/exports/%s", cfg.stage, name, cfg.paths.work, cfg.stage)
 
 
 def is_everything_done(cfg: DictConfig, stage: DictConfig, product: Product, names: Sequence[str]) -> bool:

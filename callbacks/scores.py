@@ -11,9 +11,12 @@ from typing import Any
 
 import lightning as L
 import torch
+from jaxtyping import Int64
 from rich.console import Console
 from rich.table import Table
 
+from callbacks.image_facts import describe_prediction, describe_record
+from datamodules.sample import ImageRecord
 from fmawsss.metrics import SegmentationScores, count_confusion, summarise_confusion
 from fmawsss.storage import write_json
 
@@ -23,7 +26,7 @@ TOTALS = {"mIoU": "miou", "accuracy": "accuracy", "precision": "mean_precision",
 
 
 class ScoreJournal(L.Callback):
-    """Append a line per image: its confusion by kind of mask (`cam`, `caa`, `sams`, `network`).
+    """Append a line per image: its confusion by kind of mask (`cam`, `caa`, `sams`, `network`), and other facts.
 
     The journal lies beside the product, one file per process; a broken last line (a killed run) is not counted, and its
     image is done again. Nothing is ever chosen by these numbers.
@@ -33,10 +36,16 @@ class ScoreJournal(L.Callback):
         self.product = Path(product)
         self.shard = shard
         self.known = {line["name"] for line in read_journal(self.product)}
+        self.records: dict[str, ImageRecord] = {}
 
     def has(self, name: str) -> bool:
         """Say whether the image was counted before."""
         return name in self.known
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Learn where the images lie."""
+        datamodule = trainer.datamodule
+        self.records = {record.name: record for record in datamodule.read_records(datamodule.predict_split)}
 
     def on_predict_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int,
@@ -50,7 +59,13 @@ class ScoreJournal(L.Callback):
             for prediction, truth in zip(outputs, truths, strict=True):
                 masks = prediction.masks() if truth is not None else {}
                 counts = {kind: list_counts(count_confusion(mask, truth, classes)) for kind, mask in masks.items()}
-                journal.write("\n" + json.dumps({"name": prediction.name, "confusion": counts}) + "\n")
+                facts = self._describe(prediction)
+                journal.write("\n" + json.dumps({"name": prediction.name, "confusion": counts, **facts}) + "\n")
+
+    def _describe(self, prediction: Any) -> dict[str, Any]:
+        record = self.records.get(prediction.name)
+        known = {} if record is None else describe_record(record)
+        return {**known, **describe_prediction(prediction)}
 
 
 def list_counts(confusion: torch.Tensor) -> list[list[int]]:
@@ -79,13 +94,21 @@ def read_scores(product: Path, names: Iterable[str], classes: Sequence[str]) -> 
     """Sum the journal over the images of a split: one confusion matrix, and its scores, per kind of mask."""
     entries = {line["name"]: line["confusion"] for line in read_journal(product)}
     rows = ("background", *classes)
+    totals = sum_confusions((entries.get(name, {}) for name in names), len(rows))
+    return {kind: summarise_confusion(total, rows) for kind, total in totals.items()}
+
+
+def sum_confusions(
+    entries: Iterable[Mapping[str, Sequence[Sequence[int]]]], classes: int
+) -> dict[str, Int64[torch.Tensor, "R R+1"]]:
+    """Sum the sparse confusions of images, by kind of mask; `classes` includes the background."""
     totals: dict[str, torch.Tensor] = {}
-    for name in names:
-        for kind, counts in entries.get(name, {}).items():
-            total = totals.setdefault(kind, torch.zeros(len(rows), len(rows) + 1, dtype=torch.int64))
+    for entry in entries:
+        for kind, counts in entry.items():
+            total = totals.setdefault(kind, torch.zeros(classes, classes + 1, dtype=torch.int64))
             for truth, prediction, pixels in counts:
                 total[truth, prediction] += pixels
-    return {kind: summarise_confusion(total, rows) for kind, total in totals.items()}
+    return totals
 
 
 def write_scores(path: Path, stage: str, split: str, scores: Mapping[str, SegmentationScores]) -> None:
