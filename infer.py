@@ -68,6 +68,7 @@ def prepare_run(cfg: DictConfig) -> None:
     hydra_config = HydraConfig.get()
     if hydra_config.mode == RunMode.MULTIRUN and cfg.paths.work == cfg.paths.base:
         cfg.paths.work = hydra_config.runtime.output_dir
+        cfg.paths.group = str(Path(cfg.paths.work).parent)
     hush_warnings()
 
 

@@ -49,7 +49,7 @@ def read_trainings(folder: RunFolder) -> dict[str, list[dict[str, str]]]:
     """Read the CSV logs of each stage; what an interrupted training logged before the newest log begins is kept."""
     trainings: dict[str, list[dict[str, str]]] = {}
     for run in folder.runs:
-        for path in sorted(run["folder"].glob("*/metrics.csv")):
+        for path in sorted(run["folder"].glob("*/metrics.csv"), key=lambda path: path.stat().st_mtime):
             rows = read_rows(path)
             if any(row.get("train/loss") for row in rows):
                 first = float(rows[0]["step"])
@@ -88,7 +88,7 @@ def draw_plot(title: str, curves: Mapping[str, Curve]) -> Plot | None:
 
     paths = [(name, "M" + "L".join(place(point) for point in thin_curve(curve))) for name, curve in curves.items()]
     final = ", ".join(f"{name} {curve[-1][1]:.4g}" for name, curve in curves.items())
-    return Plot(title, paths, f"{low:.3g}", f"{high:.3g}", f"{first:g}", f"{last:g}", final)
+    return Plot(title, paths, f"{low:.2g}", f"{high:.2g}", f"{first:g}", f"{last:g}", final)
 
 
 def thin_curve(curve: Curve) -> Curve:

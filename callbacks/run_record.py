@@ -90,7 +90,7 @@ def find_commit(folder: Path) -> str | None:
         changed = _ask_git(folder, "status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.SubprocessError):
         return None
-    return commit + (" with changes" if changed else "")
+    return commit[:12] + (" with changes" if changed else "")
 
 
 def _ask_git(folder: Path, *words: str) -> str:
