@@ -18,7 +18,7 @@ GROUPS = {
     for path in (ROOT / "conf").glob("*/*.yaml")
     if path.parent.name not in ("recipe", "experiment", "task", "dataset")
 }
-TASKS = ("cls", "seg", "network", "superpixels", "templates", "pipeline", "prepare", "check", "labels")
+TASKS = ("cls", "seg", "network", "superpixels", "templates", "pipeline", "prepare", "check", "labels", "report")
 STAGE_GROUPS = {"prompts": "cls", "affinity": "cls", "seeding": "cls", "augment": "cls", "optimizer": "cls"}
 LOSS_TASKS = dict.fromkeys(("cam_activation", "cam_activation_l2", "cam_activation_fg_bg"), "seg")
 STAGE_GROUPS |= {"network": "network", "callbacks": "cls", "masks": "superpixels", "speed": "superpixels"}

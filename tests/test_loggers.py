@@ -59,6 +59,12 @@ def test_csv_has_every_scalar(logged):
     assert set(rows[0]) >= SCALARS
 
 
+def test_the_report_draws_what_csv_has(logged):
+    page = (logged.parents[1] / "report.html").read_text()
+    for curve in ("loss", "learning rate", "gradient norm", "images per second", "validation mIoU"):
+        assert f'aria-label="{curve} of cls, steps 0 to 1' in page
+
+
 def test_tensorboard_has_every_scalar_and_pictures(logged):
     events = EventAccumulator(str(logged / "cls")).Reload()
     assert SCALARS - {"val/iou_power_5/circle"} <= set(events.Tags()["scalars"])

@@ -80,7 +80,7 @@ def test_a_pipeline_leaves_one_self_contained_page(finished):
 def test_the_report_tells_what_ran_and_how_well(finished):
     work = finished / "outputs/shapes"
     page = read_page(work / "report.html")
-    for words in ("Run", "Scores", "Training", "Images", "Superpixels", "Files", "Time per stage", "learning rate"):
+    for words in ("Run", "Scores", "Images", "Labels in doubt", "Superpixels", "Files", "Time per stage"):
         assert words in page.words
     miou = json.loads((work / "scores.json").read_text())["network"]["val"]["network"]["miou"]
     assert f"{100 * miou:.1f}" in page.words
