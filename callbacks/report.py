@@ -62,14 +62,15 @@ class RunFolder:
 
     @cached_property
     def stages(self) -> list[Stage]:
-        """The stages that left a product, in the order in which they were first made."""
+        """The stages that left a product, in the order in which they were first made; splits share a product."""
         path = self.path / STAGES_FILE
         found = read_json(path) if path.is_file() else {}
-        return [
-            Stage(name, self.path / entry["product"], split, entry["images"], tuple(entry["classes"]))
-            for name, splits in found.items()
-            for split, entry in splits.items()
-        ]
+        return [self._join_splits(name, splits) for name, splits in found.items()]
+
+    def _join_splits(self, name: str, splits: Mapping[str, Any]) -> Stage:
+        newest = list(splits.values())[-1]
+        images = sum(entry["images"] for entry in splits.values())
+        return Stage(name, self.path / newest["product"], ", ".join(splits), images, tuple(newest["classes"]))
 
     @cached_property
     def scores(self) -> dict[str, Any]:

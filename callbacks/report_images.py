@@ -20,12 +20,22 @@ BINS = 12
 LEVELS = ("subpart", "part", "whole")
 
 
+class Inlined(NamedTuple):
+    """A picture inside the page: caption, the address of its own data, a description, its size."""
+
+    caption: str
+    address: str
+    text: str
+    width: int
+    height: int
+
+
 class Row(NamedTuple):
-    """One image of a panel: its pictures (caption, data address, description), and a remark."""
+    """One image of a panel: its pictures, and a remark."""
 
     name: str
     remark: str
-    pictures: list[tuple[str, str, str]]
+    pictures: list[Inlined]
 
 
 def show_images(folder: RunFolder, images: int) -> Section | None:
@@ -120,7 +130,7 @@ def draw_rows(folder: RunFolder, stage: Stage, chosen: Sequence[tuple[Mapping[st
         scene = gather_scene(folder, line)
         if scene is not None:
             pictures = [
-                (caption, inline_picture(picture), describe_picture(caption, scene.masks.get(caption), stage))
+                inline_picture(caption, picture, describe_picture(caption, scene.masks.get(caption), stage))
                 for caption, picture in scene.draw().items()
             ]
             rows.append(Row(scene.name, remark, pictures))
@@ -135,11 +145,14 @@ def describe_picture(caption: str, mask: Any, stage: Stage) -> str:
     return f"{caption}: {', '.join(names) or 'background only'}"
 
 
-def inline_picture(picture: Picture) -> str:
+def inline_picture(caption: str, picture: Picture, text: str) -> Inlined:
     """Encode a picture as the address of its own data."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "webp", quality=QUALITY)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+    height, width = picture.shape[:2]
+    return Inlined(
+        caption, "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode(), text, width, height
+    )
 
 
 def list_legend(folder: RunFolder) -> list[tuple[str, Markup]]:
