@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,6 @@ def fit_mask(mask: UInt8[np.ndarray, "A B"], image: Picture) -> UInt8[np.ndarray
     return cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
 
 
-def name_classes(stage: Stage, values: Iterator[int] | list[int]) -> list[str]:
+def name_classes(stage: Stage, values: Iterable[int]) -> list[str]:
     """Name the classes of mask values."""
     return [stage.classes[value] for value in values if value < len(stage.classes)]

@@ -207,3 +207,6 @@ def test_the_network_masks_a_folder_of_photos(finished, tmp_path, monkeypatch):
     with Image.open(tmp_path / "out/masks/été.png") as mask, Image.open(tmp_path / "out/overlays/b.png") as overlay:
         assert (mask.mode, mask.size) == ("P", (101, 70))
         assert overlay.size == (32, 64)
+    report = (tmp_path / "out/report.html").read_text()
+    assert "most uncertain" in report
+    assert "été" in report
