@@ -74,7 +74,8 @@ def prepare_run(cfg: DictConfig) -> None:
 
 def keep_record(cfg: DictConfig) -> AbstractContextManager[None]:
     """Write `run.json` while a run goes on, and `report.html` when it ends well."""
-    what = {"stage": cfg.stage, "dataset": cfg.paths.dataset, "overrides": list(HydraConfig.get().overrides.task)}
+    overrides = OmegaConf.to_container(HydraConfig.get().overrides.task)  # as typed: not to be resolved here
+    what = {"stage": cfg.stage, "dataset": cfg.paths.dataset, "overrides": overrides}
     draw = partial(instantiate(cfg.report), cfg.paths.work) if cfg.report and "job" not in cfg else None
     return record_run(find_run_folder(), {**what, "job": "job" in cfg}, OmegaConf.to_yaml(cfg, resolve=True), draw)
 
