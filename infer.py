@@ -25,7 +25,7 @@ from callbacks.hush import hush_warnings
 from callbacks.progress import follow_progress
 from callbacks.report import Stage, note_stage
 from callbacks.run_record import StageTimer, record_run
-from callbacks.scores import ScoreJournal, list_journals, read_scores, show_scores, write_scores
+from callbacks.scores import ScoreJournal, list_journals, read_details, read_scores, show_scores, write_scores
 from datamodules.base import SegmentationDataModule
 from datamodules.choosing import Splits, name_splits
 from datamodules.shard import choose_shard
@@ -37,7 +37,7 @@ from fmawsss.products import Product, read_fingerprint
 logger = logging.getLogger("fmawsss")
 
 # Settings of a module that only training, or its checkpoint, knows
-LEARNING = {"loss", "optimizer", "scheduler", "val_powers", "network"}
+LEARNING = {"loss", "optimizer", "scheduler", "val_powers", "network", "weights", "targets", "parameters", "seed"}
 
 
 @hydra.main(version_base=None, config_path=str(Path(__file__).parent / "conf"), config_name="infer")
@@ -171,7 +171,8 @@ def apply_stage(
     scores = {part: read_scores(product.path, own, datamodule.class_names) for part, own in parts.items()}
     for part, found in scores.items():
         if found and rank_zero_only.rank == 0:
-            write_scores(Path(cfg.paths.work) / "scores.json", stage.stage, part, found)
+            details = read_details(product.path, parts[part], datamodule.class_names)
+            write_scores(Path(cfg.paths.work) / "scores.json", stage.stage, part, found, details)
     if rank_zero_only.rank == 0:
         made = Stage(stage.stage, product.path, split, len(names), ("background", *datamodule.class_names))
         note_stage(Path(cfg.paths.work), made)

@@ -14,13 +14,16 @@ from filelock import FileLock
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
 from callbacks.dashboards import open_stage_loggers
 from callbacks.feature_writer import FeatureWriter
-from callbacks.scores import show_scores
+from callbacks.scores import show_scores, write_scores
 from callbacks.training_signals import TrainingSignals
+from callbacks.validation_record import choose_reported, keep_learned, place_record, read_validations
 from datamodules.base import SegmentationDataModule
+from datamodules.choosing import name_splits
 from datamodules.sample import collate_samples
 from fmawsss.features import FeatureStore
 from fmawsss.fingerprint import digest_weights, fingerprint, strip_incidental
@@ -66,7 +69,9 @@ def run_stages(cfg: DictConfig) -> float | None:
 
 def build_modules(cfg: DictConfig, stages: list[DictConfig]) -> list[L.LightningModule]:
     """Open and build every stage before the first one runs: missing images and weights show now, not after hours."""
-    later = {"seeds": None, "superpixels": None} if len(stages) > 1 else {}  # what earlier stages will have made
+    later = (
+        {"seeds": None, "superpixels": None, "confidence": None} if len(stages) > 1 else {}
+    )  # what earlier stages will have made
     modules = []
     for stage in stages:
         for purpose in ("fit", "predict") if "learns" in stage else ("predict",):
@@ -89,6 +94,11 @@ def refuse_ambiguity(cfg: DictConfig) -> None:
     ):
         if cfg.get(key) is not None:
             raise ValueError(f"{key} belongs to one stage, not to the pipeline: use `python infer.py {remedy}`")
+    if cfg.stages.network.data.confidence is not None:
+        raise ValueError(
+            "a pipeline keeps no confidence of its seeds: run it with hard targets, then `python infer.py task=seg "
+            "callbacks=confidence`, then `python train.py task=network targets=…`"
+        )
 
 
 def run_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -> dict[str, SegmentationScores]:
@@ -96,7 +106,16 @@ def run_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -> 
     with open_stage_loggers(instantiate(cfg.logger), stage.stage) as loggers:
         if learns(module):
             learn_stage(cfg, stage, module, loggers)
+            report_validations(cfg, stage)
         return apply_stage(cfg, stage, module, loggers)
+
+
+def report_validations(cfg: DictConfig, stage: DictConfig) -> None:
+    """Enter the last and the best validation of the training in the table, each by its name."""
+    reported = choose_reported(read_validations(Path(stage.learns)))
+    if reported and rank_zero_only.rank == 0:
+        split = f"{','.join(name_splits(stage.data.val_split))} during training"
+        write_scores(Path(cfg.paths.work) / "scores.json", stage.stage, split, reported)
 
 
 def learn_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule, loggers: list[Logger]) -> None:
@@ -105,7 +124,8 @@ def learn_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule, l
     product = describe_learning(cfg, stage, module)
     split, inputs = describe_inputs(datamodule, datamodule.train_split)
     steps = Path(cfg.paths.work) / "checkpoints" / stage.stage
-    start_product(product, split, inputs, cfg.overwrite, [steps])
+    best = product.path.with_name(f"{product.path.stem}_best.ckpt")
+    start_product(product, split, inputs, cfg.overwrite, [steps, place_record(product.path), best])
     if product.is_complete(split) and product.path.is_file():
         logger.info("%s: %s is complete, skipped", stage.stage, product.path)
         return
@@ -118,10 +138,16 @@ def learn_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule, l
     if "carried" in stage:
         module.carried = plain(stage.carried)
     settings = {**plain(stage.loop), **validate_every(stage), "logger": loggers or False}
-    trainer = build_trainer(cfg, stage, [saver, TrainingSignals()], settings)
+    averaging = list(instantiate(stage.get("averaging") or {}).values())
+    watching = instantiate(stage.get("validation") or {}) if stage.val_every is not None else {}
+    trainer = build_trainer(cfg, stage, [saver, TrainingSignals(), *averaging, *watching.values()], settings)
     trainer.fit(module, datamodule, ckpt_path=find_last_step(steps))
+    for callback in averaging:  # nothing happens at the end of a training that a resume finds finished
+        callback.on_train_end(trainer, module)
     trainer.save_checkpoint(product.path, weights_only=True)
     if trainer.is_global_zero:
+        if "best" in watching and watching["best"].best_model_path:
+            keep_learned(watching["best"].best_model_path, best)
         product.finish(split)
 
 
@@ -167,7 +193,7 @@ def describe_learning(cfg: DictConfig, stage: DictConfig, module: L.LightningMod
     """Describe what training makes: from which settings and seeds. What only prediction uses does not count."""
     node, data = plain(stage.module), plain(stage.data)
     node = {key: value for key, value in node.items() if key not in ("seeding", "val_powers")}
-    upstream = {"seeds": read_fingerprint(Path(data["seeds"]))} if data.get("seeds") else {}
+    upstream = {key: read_fingerprint(Path(data[key])) for key in ("seeds", "confidence") if data.get(key)}
     unused = ("predict", "val", "superpixels", "resize", "truths", "originals")
     data = {key: value for key, value in data.items() if not key.startswith(unused)}
     settings = {"dataset": plain(cfg.dataset), "module": node, "data": data, "seed": cfg.seed}
@@ -175,6 +201,8 @@ def describe_learning(cfg: DictConfig, stage: DictConfig, module: L.LightningMod
     if cfg.cache.store is not None:
         settings["features"] = cfg.cache.dtype
     settings["loop"] = {"precision": cfg.trainer.get("precision"), **plain(stage.loop)}
+    if stage.get("averaging"):
+        settings["averaging"] = plain(stage.averaging)
     return Product(Path(stage.learns), strip_incidental(settings), upstream)
 
 

@@ -132,9 +132,9 @@ def name_report(folder: RunFolder) -> str:
 
 
 def list_headline(folder: RunFolder) -> list[tuple[str, str]]:
-    """List (stage and split, mIoU in percent) of the last kind of mask of each."""
+    """List (stage, split and kind, mIoU in percent) of the last kind of mask of each."""
     return [
-        (f"{stage}, {split}", write_percent(list(kinds.values())[-1]["miou"]))
+        (f"{stage}, {split}: {list(kinds)[-1]}", write_percent(list(kinds.values())[-1]["miou"]))
         for stage, splits in folder.scores.items()
         for split, kinds in splits.items()
         if kinds

@@ -1,4 +1,11 @@
-"""Score masks against ground truth where there is any: counted image by image, so that a killed run loses nothing."""
+"""Score masks against ground truth where there is any: counted image by image, so that a killed run loses nothing.
+
+`scores.json` holds, by stage, split and kind of mask (`scores["network"]["val"]["network"]`): the fields of
+`SegmentationScores`; `mean_boundary_iou`, over the classes of the truth, and `boundary_iou` by class; `confusion`,
+pixels by truth (rows: background, classes) and prediction (columns: the same, then what is no class); `worst_images`,
+the names and mIoU of the worst. What nothing defines is null. A network trained with `val_every` adds the split
+`<split> during training` with the kinds `last, step N` and `best, step M`, without the images' details.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +24,15 @@ from rich.table import Table
 
 from callbacks.image_facts import describe_prediction, describe_record
 from datamodules.sample import ImageRecord
+from fmawsss.boundaries import count_boundaries
 from fmawsss.metrics import SegmentationScores, count_confusion, summarise_confusion
 from fmawsss.storage import write_json
 
 logger = logging.getLogger(__name__)
 
 TOTALS = {"mIoU": "miou", "accuracy": "accuracy", "precision": "mean_precision", "recall": "mean_recall"}
+TOTALS |= {"boundary IoU": "mean_boundary_iou"}
+WORST = 10  # images that are named
 
 
 class ScoreJournal(L.Callback):
@@ -58,9 +68,13 @@ class ScoreJournal(L.Callback):
         with path.open("a", encoding="utf-8") as journal:
             for prediction, truth in zip(outputs, truths, strict=True):
                 masks = prediction.masks() if truth is not None else {}
-                counts = {kind: list_counts(count_confusion(mask, truth, classes)) for kind, mask in masks.items()}
-                facts = self._describe(prediction)
-                journal.write("\n" + json.dumps({"name": prediction.name, "confusion": counts, **facts}) + "\n")
+                counts = {
+                    "confusion": {kind: list_counts(count_confusion(m, truth, classes)) for kind, m in masks.items()},
+                    "boundary": {kind: list_counts(count_boundaries(m, truth, classes)) for kind, m in masks.items()},
+                }
+                journal.write(
+                    "\n" + json.dumps({"name": prediction.name, **counts, **self._describe(prediction)}) + "\n"
+                )
 
     def _describe(self, prediction: Any) -> dict[str, Any]:
         record = self.records.get(prediction.name)
@@ -69,7 +83,7 @@ class ScoreJournal(L.Callback):
 
 
 def list_counts(confusion: torch.Tensor) -> list[list[int]]:
-    """List the entries of a sparse confusion matrix as (truth, prediction, pixels)."""
+    """List the entries of a sparse matrix as (row, column, pixels)."""
     return [[*index, int(confusion[tuple(index)])] for index in confusion.nonzero().tolist()]
 
 
@@ -92,10 +106,45 @@ def list_journals(product: Path) -> list[Path]:
 
 def read_scores(product: Path, names: Iterable[str], classes: Sequence[str]) -> dict[str, SegmentationScores]:
     """Sum the journal over the images of a split: one confusion matrix, and its scores, per kind of mask."""
-    entries = {line["name"]: line["confusion"] for line in read_journal(product)}
     rows = ("background", *classes)
-    totals = sum_confusions((entries.get(name, {}) for name in names), len(rows))
-    return {kind: summarise_confusion(total, rows) for kind, total in totals.items()}
+    totals = sum_counts(product, names, "confusion", (len(rows), len(rows) + 1))
+    return {kind: summarise_confusion(sum(images.values()), rows) for kind, images in totals.items()}
+
+
+def read_details(product: Path, names: Iterable[str], classes: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Read what else the journal tells of a split, per kind of mask: boundary IoU, confusion matrix, worst images."""
+    rows, names = ("background", *classes), list(names)
+    confusions = sum_counts(product, names, "confusion", (len(rows), len(rows) + 1))
+    boundaries = sum_counts(product, names, "boundary", (len(rows), 2))
+    details = {}
+    for kind, images in confusions.items():
+        total = sum(images.values())
+        shared, either = sum(boundaries.get(kind, {}).values(), torch.zeros(len(rows), 2)).unbind(1)
+        iou = shared / either  # NaN where neither has a boundary
+        mious = {name: summarise_confusion(counts, rows).miou for name, counts in images.items()}
+        worst = sorted((name for name in mious if mious[name] == mious[name]), key=mious.__getitem__)[:WORST]
+        details[kind] = {
+            "mean_boundary_iou": iou[total.sum(1) > 0].mean().item(),
+            "boundary_iou": dict(zip(rows, iou.tolist(), strict=True)),
+            "confusion": total.tolist(),
+            "worst_images": {name: mious[name] for name in worst},
+        }
+    return details
+
+
+def sum_counts(
+    product: Path, names: Iterable[str], what: str, shape: tuple[int, int]
+) -> dict[str, dict[str, torch.Tensor]]:
+    """Read one kind of count of the journal, by kind of mask and image; the last line of an image holds."""
+    entries = {line["name"]: line.get(what, {}) for line in read_journal(product)}
+    counts: dict[str, dict[str, torch.Tensor]] = {}
+    for name in names:
+        for kind, listed in entries.get(name, {}).items():
+            matrix = torch.zeros(shape, dtype=torch.int64)
+            for row, column, pixels in listed:
+                matrix[row, column] = pixels
+            counts.setdefault(kind, {})[name] = matrix
+    return counts
 
 
 def sum_confusions(
@@ -111,17 +160,26 @@ def sum_confusions(
     return totals
 
 
-def write_scores(path: Path, stage: str, split: str, scores: Mapping[str, SegmentationScores]) -> None:
+def write_scores(
+    path: Path,
+    stage: str,
+    split: str,
+    scores: Mapping[str, SegmentationScores],
+    details: Mapping[str, Mapping[str, Any]] | None = None,
+) -> None:
     """Enter the scores of a stage on a split in `scores.json`, beside those of the other stages."""
     table = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    table.setdefault(stage, {})[split] = {kind: _without_nan(score._asdict()) for kind, score in scores.items()}
+    more = details or {}
+    table.setdefault(stage, {})[split] = {
+        kind: remove_nan({**score._asdict(), **more.get(kind, {})}) for kind, score in scores.items()
+    }
     write_json(path, table)
 
 
-def _without_nan(values: Any) -> Any:
+def remove_nan(values: Any) -> Any:
     """Replace NaN (a class that neither truth nor masks have) by null, which JSON knows."""
     if isinstance(values, dict):
-        return {key: _without_nan(value) for key, value in values.items()}
+        return {key: remove_nan(value) for key, value in values.items()}
     return None if isinstance(values, float) and math.isnan(values) else values
 
 
@@ -139,7 +197,7 @@ def show_scores(path: Path) -> None:
     for column in TOTALS:
         totals.add_column(column, justify="right")
     for where, kind, score in rows:
-        totals.add_row(where, kind, *(write_percent(score[key]) for key in TOTALS.values()))
+        totals.add_row(where, kind, *(write_percent(score.get(key)) for key in TOTALS.values()))
     Console().print(totals)
 
     last = {where: score["iou"] for where, _, score in rows}
@@ -147,6 +205,11 @@ def show_scores(path: Path) -> None:
     for name in dict.fromkeys(name for ious in last.values() for name in ious):
         classes.add_row(name, *(write_percent(ious.get(name)) for ious in last.values()))
     Console().print(classes)
+
+    where, kind, score = rows[-1]
+    if score.get("worst_images"):
+        worst = ", ".join(f"{name} {write_percent(miou)}" for name, miou in list(score["worst_images"].items())[:5])
+        Console().print(f"worst images of {where}, {kind} (mIoU): {worst}", highlight=False)
 
 
 def write_percent(value: float | None) -> str:

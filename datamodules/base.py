@@ -64,7 +64,7 @@ class SegmentationDataModule(L.LightningDataModule):
     val_images: validate on this many images, spread evenly over the split; None takes all.
     resize, val_resize: network size of whole images in prediction and validation; None validates as it predicts.
     image_mean, image_std: normalisation of the network.
-    seeds: folder of `<name>.png` for training; None reads none.
+    seeds, confidence: folders of `<name>.png` for training; None reads none.
     superpixels, cams: folders of `<name>.npz` for prediction; None reads none.
     truths: prediction reads the ground-truth masks that exist. Validation always does, and needs them all.
     originals: prediction keeps the image as it is on disk.
@@ -94,6 +94,7 @@ class SegmentationDataModule(L.LightningDataModule):
     val_resize: Resize | None = None
     val_images: int | None = None
     seeds: Path | str | None = None
+    confidence: Path | str | None = None
     superpixels: Path | str | None = None
     cams: Path | str | None = None
     truths: bool = False
@@ -172,6 +173,9 @@ class SegmentationDataModule(L.LightningDataModule):
         if self.seeds is not None:
             remedy = "run the stage that makes them (`python train.py task=cls` or `task=seg`), or name another folder"
             require_files(records, Path(self.seeds), ".png", "seeds", remedy)
+        if self.confidence is not None:
+            remedy = "write them with `python infer.py task=seg callbacks=confidence`, or choose targets=hard"
+            require_files(records, Path(self.confidence), ".png", "confidences", remedy)
         return records
 
     def list_remaining(self) -> list[ImageRecord]:
@@ -199,6 +203,7 @@ class SegmentationDataModule(L.LightningDataModule):
             crop_labels=self.crop_labels,
             normalise=self._normalise,
             seeds=None if self.seeds is None else Path(self.seeds),
+            confidence=None if self.confidence is None else Path(self.confidence),
             views=self.views,
         )
 

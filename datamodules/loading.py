@@ -41,6 +41,7 @@ class TrainingBatches(Dataset[Batch]):
     crop_labels: CropLabels
     normalise: Normaliser
     seeds: Path | None
+    confidence: Path | None = None
     views: int | None = None
 
     def __getitem__(self, micro_batch: int) -> Batch:
@@ -60,8 +61,10 @@ class TrainingBatches(Dataset[Batch]):
     def _augment_image(self, index: int, rng: np.random.Generator) -> Sample:
         record = self.records[index]
         image = read_image(record.image)
-        seed = None if self.seeds is None else read_seed(self.seeds / f"{record.name}.png", image, self.classes)
-        view = self.augment(View(image, seed), rng)
+        masks = [] if self.seeds is None else [read_seed(self.seeds / f"{record.name}.png", image, self.classes)]
+        if self.confidence is not None:
+            masks.append(read_confidence(self.confidence / f"{record.name}.png", image))
+        view = self.augment(View(image, *masks), rng)
 
         labels = None
         if record.labels is not None:
@@ -72,7 +75,8 @@ class TrainingBatches(Dataset[Batch]):
             size=image.shape[:2],
             padding=None if view.padding is None else torch.from_numpy(view.padding),
             labels=labels,
-            seed=None if view.seed is None else torch.from_numpy(np.ascontiguousarray(view.seed)),
+            seed=to_mask(view.seed),
+            confidence=to_mask(view.confidence),
         )
 
 
@@ -165,9 +169,19 @@ def to_tensor(image: np.ndarray, padding: np.ndarray | None) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
 
 
+def to_mask(mask: np.ndarray | None) -> torch.Tensor | None:
+    """Turn a mask into a tensor, if there is one."""
+    return None if mask is None else torch.from_numpy(np.ascontiguousarray(mask))
+
+
 def read_seed(path: Path, image: np.ndarray, classes: int) -> UInt8[np.ndarray, "H W"]:
     """Read the seed map of an image; raises ValueError when size or values do not fit."""
     return check_mask(read_mask(path), path, image.shape[:2], classes)
+
+
+def read_confidence(path: Path, image: np.ndarray) -> UInt8[np.ndarray, "H W"]:
+    """Read how sure the seed map of an image is; raises ValueError when the size does not fit."""
+    return check_mask(read_mask(path), path, image.shape[:2], classes=IGNORED)
 
 
 def read_truth(path: Path, image: np.ndarray, classes: int) -> UInt8[torch.Tensor, "H W"]:

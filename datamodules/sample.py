@@ -35,7 +35,8 @@ class Sample:
     """One image as the network sees it, and what is known about it.
 
     `image` is normalised; `padding` marks pixels outside the picture (right and below), where `image` is 0 and `seed`
-    is 255. `size` is the height and width of the image on disk, which `truth`, `superpixels` and `original` share.
+    is 255. `confidence` says how sure the seed is, 0 to 255. `size` is the height and width of the image on disk, which
+    `truth`, `superpixels` and `original` share.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Sample:
     padding: Bool[Tensor, "H W"] | None = None
     labels: Bool[Tensor, "C"] | None = None
     seed: UInt8[Tensor, "H W"] | None = None
+    confidence: UInt8[Tensor, "H W"] | None = None
     truth: UInt8[Tensor, "A B"] | None = None
     superpixels: Superpixels | None = None
     cams: Cams | None = None
@@ -65,6 +67,7 @@ class Batch:
     padding: Bool[Tensor, "B H W"] | None = None
     labels: Bool[Tensor, "B C"] | None = None
     seeds: UInt8[Tensor, "B H W"] | None = None
+    confidence: UInt8[Tensor, "B H W"] | None = None
     truths: list[UInt8[Tensor, "A B"] | None] | None = None
     superpixels: list[Superpixels] | None = None
     cams: list[Cams] | None = None
@@ -86,7 +89,7 @@ class Batch:
         return self._map_tensors(lambda tensor: tensor.pin_memory())
 
     def _map_tensors(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        fields = ("images", "padding", "labels", "seeds")
+        fields = ("images", "padding", "labels", "seeds", "confidence")
         present = {field: getattr(self, field) for field in fields if getattr(self, field) is not None}
         changed: dict[str, Any] = {field: change(tensor) for field, tensor in present.items()}
         truths = None if self.truths is None else [truth if truth is None else change(truth) for truth in self.truths]
@@ -111,6 +114,9 @@ def collate_samples(samples: Sequence[Sample]) -> Batch:
         padding=_stack_padding(samples, size),
         labels=_stack([sample.labels for sample in samples]),
         seeds=_stack([s.seed if s.seed is None else pad_right_below(s.seed, size, 255) for s in samples]),
+        confidence=_stack(
+            [s.confidence if s.confidence is None else pad_right_below(s.confidence, size, 0) for s in samples]
+        ),
         truths=[s.truth for s in samples] if any(s.truth is not None for s in samples) else None,
         superpixels=_list([sample.superpixels for sample in samples]),
         cams=_list([sample.cams for sample in samples]),

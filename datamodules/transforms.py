@@ -38,11 +38,16 @@ class Resize(Protocol):
 
 @dataclass(frozen=True)
 class View:
-    """An image under augmentation, its seed map if it has one, and what of it lies outside the picture."""
+    """An image under augmentation, its seed map and the seed's confidence if it has them, and what lies outside it."""
 
     image: Picture
-    seed: Mask | None
+    seed: Mask | None = None
+    confidence: Mask | None = None  # never without a seed
     padding: Bool[np.ndarray, "H W"] | None = None
+
+    def masks(self) -> list[Mask]:
+        """List seed and confidence, as far as there are any: they move with the image."""
+        return [mask for mask in (self.seed, self.confidence) if mask is not None]
 
 
 class NoAugment:
@@ -62,7 +67,7 @@ class FixedView:
     def __call__(self, view: View, rng: np.random.Generator) -> View:
         """Return the square view."""
         square = (self.size, self.size)
-        return View(resize_image(view.image, square), None if view.seed is None else resize_mask(view.seed, square))
+        return View(resize_image(view.image, square), *(resize_mask(mask, square) for mask in view.masks()))
 
 
 class RandomView:
@@ -90,14 +95,12 @@ class RandomView:
         """Draw a view."""
         size = draw_range_size(view.image.shape[:2], self.long_side, self.short_side, rng)
         image = resize_image(self.jitter(view.image, rng), size)
-        inside = np.zeros(size, np.uint8)
-        masks = [inside] if view.seed is None else [inside, resize_mask(view.seed, size)]
+        masks = [np.zeros(size, np.uint8), *(resize_mask(mask, size) for mask in view.masks())]
 
         self.crop_and_mirror.set_random_state(rng, random.Random(int(rng.integers(2**63))))
         moved = self.crop_and_mirror(image=image, masks=masks)
         outside = moved["masks"][0] == IGNORED
-        seed = None if view.seed is None else moved["masks"][1]
-        return View(moved["image"], seed, outside if outside.any() else None)
+        return View(moved["image"], *moved["masks"][1:], padding=outside if outside.any() else None)
 
 
 class NoJitter:

@@ -39,6 +39,11 @@ class TowerNetwork(nn.Module):
         self.merge = nn.ModuleList([_convolve(2 * width, width), _convolve(width + width // 2, width)])
         self.classify = nn.Conv2d(width, classes, 1)
 
+    @property
+    def encoder(self) -> nn.Module:
+        """The tower."""
+        return self.tower
+
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B R H W"]:
         """Compute the logits of R classes, background first."""
         details = []

@@ -1,4 +1,4 @@
-"""The learning rate of the published runs: a constant warm-up, then a cosine to zero (METHOD 8)."""
+"""The learning rates of the published runs: a constant warm-up, then a cosine to zero (METHOD 8), and poly."""
 
 from __future__ import annotations
 
@@ -31,3 +31,12 @@ def warmup_cosine_schedule(optimizer: Optimizer, warmup: int, total: int, warmup
 
 def _compute_factor(warmup: int, total: int, base_lr: float, warmup_lr: float, step: int) -> float:
     return warmup_cosine(step, warmup, total, base_lr, warmup_lr) / base_lr
+
+
+def poly_schedule(optimizer: Optimizer, total: int, power: float) -> LambdaLR:
+    """Let every learning rate fall as `(1 - step / total) ** power`, to 0 at `total`; there is no warm-up."""
+    return LambdaLR(optimizer, partial(_compute_poly, total, power))
+
+
+def _compute_poly(total: int, power: float, step: int) -> float:
+    return (1 - min(step / total, 1.0)) ** power

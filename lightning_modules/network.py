@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from datamodules.sample import Batch
 from fmawsss.metrics import SegmentationMetric
+from fmawsss.targets import PixelTargets
 
 
 @dataclass(frozen=True)
@@ -35,17 +37,26 @@ class NetworkModule(L.LightningModule):
     def __init__(
         self,
         network: Callable[..., nn.Module],
+        weights: Callable[[nn.Module], None] | None,
         classes: Sequence[str],
-        loss: Callable[[Tensor, Tensor], Tensor],
+        targets: Callable[[Tensor, Tensor | None], PixelTargets],
+        loss: Callable[..., Tensor],
+        parameters: Callable[[nn.Module], list[dict[str, Any]]],
         optimizer: Callable[..., torch.optim.Optimizer],
         scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler],
+        seed: int,
     ) -> None:
         super().__init__()
         self.network = network(classes=len(classes) + 1)
+        if weights is not None:  # those of its encoder, before anything is learned
+            weights(self.network)
         self.classes = tuple(classes)
+        self.targets = targets
         self.loss = loss
+        self.parameter_groups = parameters
         self.optimizer = optimizer
         self.scheduler = scheduler
+        self.seed = seed
         self.carried: dict[str, Any] = {}  # settings that a checkpoint brings along, to be applied without a config
         self.metric = SegmentationMetric(("background", *classes))
 
@@ -54,11 +65,18 @@ class NetworkModule(L.LightningModule):
         self.network.compile()
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """Compare the network's logits with the seeds."""
+        """Compare what the network answers with the seeds."""
         assert batch.seeds is not None
-        loss = self.loss(self.network(batch.images), batch.seeds.long())
-        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch.names))
+        # Dropped paths and sampled points differ from step to step, and are the same after a resume
+        place = (self.seed, self.global_step, batch_index % self.trainer.accumulate_grad_batches, self.global_rank)
+        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
+        loss = self.loss(self.network(batch.images), self.targets(batch.seeds, batch.confidence), self.share)
+        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch.names), sync_dist=True)
         return loss
+
+    def share(self, count: Tensor) -> Tensor:
+        """Replace a count of this process by the mean over all, so that all together descend as one would."""
+        return self.trainer.strategy.reduce(count, reduce_op="mean") if self.trainer.world_size > 1 else count
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Count the confusion of every image at its own size."""
@@ -90,7 +108,7 @@ class NetworkModule(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Optimise the whole network, one scheduler step per optimiser step."""
-        optimizer = self.optimizer([p for p in self.parameters() if p.requires_grad])
+        optimizer = self.optimizer(self.parameter_groups(self.network))
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": self.scheduler(optimizer), "interval": "step"},

@@ -21,7 +21,8 @@ GROUPS = {
 TASKS = ("cls", "seg", "network", "superpixels", "templates", "pipeline", "prepare", "check", "labels", "report")
 STAGE_GROUPS = {"prompts": "cls", "affinity": "cls", "seeding": "cls", "augment": "cls", "optimizer": "cls"}
 LOSS_TASKS = dict.fromkeys(("cam_activation", "cam_activation_l2", "cam_activation_fg_bg"), "seg")
-STAGE_GROUPS |= {"network": "network", "callbacks": "cls", "masks": "superpixels", "speed": "superpixels"}
+STAGE_GROUPS |= dict.fromkeys(("network", "targets", "averaging", "scheduler"), "network")
+STAGE_GROUPS |= {"callbacks": "cls", "masks": "superpixels", "speed": "superpixels"}
 
 
 def resolve(name: str, *overrides: str) -> dict[str, Any]:

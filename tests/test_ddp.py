@@ -5,31 +5,54 @@ from __future__ import annotations
 import csv
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 from front_door import ROOT
+
+from fmawsss.storage import read_mask, write_palette_png
+from fmawsss.viz import make_palette
 
 TASK = ["task=cls", "data.superpixels=null", "writers.seeds.kind=caa", "trainer.log_every_n_steps=1"]
 QUICK = ["dataset.train_images=16", "dataset.val_images=1", "loop.max_steps=3", "save_every=3"]
+NETWORK = ["task=network", "network.build.width=16", "data.batch_size=4", "trainer.log_every_n_steps=1"]
+NETWORK.append("seeds=${paths.data}/shapes-0/SegmentationClass")
 TWO = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
 
 
-def train(folder: Path, name: str, *overrides: str) -> Path:
+def train(folder: Path, name: str, processes: Sequence[str], overrides: Sequence[str] = TASK) -> Path:
     places = [f"paths.data={folder}/data", f"paths.outputs={folder}/{name}"]
-    command = [sys.executable, str(ROOT / "train.py"), *TASK, *QUICK, *places, *overrides]
+    command = [sys.executable, str(ROOT / "train.py"), *overrides, *QUICK, *places, *processes]
     subprocess.run(command, check=True, cwd=folder, timeout=300)
     return folder / name / "shapes"
 
 
 def read_losses(work: Path) -> list[float]:
-    with next(work.glob("runs/*/cls/metrics.csv")).open() as file:
+    with next(work.glob("runs/*/*/metrics.csv")).open() as file:
         return [float(row["train/loss"]) for row in csv.DictReader(file)]
 
 
 def test_two_processes_give_what_one_gives(tmp_path):
-    one, two = train(tmp_path, "one"), train(tmp_path, "two", *TWO)
+    one, two = train(tmp_path, "one", ()), train(tmp_path, "two", TWO)
     assert read_losses(two) == pytest.approx(read_losses(one), rel=1e-5)
     seeds = {path.name: path.read_bytes() for path in (one / "seeds/coarse").glob("*.png")}
     assert len(seeds) == 16
     assert {path.name: path.read_bytes() for path in (two / "seeds/coarse").glob("*.png")} == seeds
+
+
+def test_two_processes_train_the_network_that_one_trains(tmp_path):
+    """The ignored pixels are not shared out evenly: the mean is over the pixels of both."""
+    train(tmp_path, "data_only", (), [*NETWORK, "loop.max_steps=1", "save_every=1"])
+    masks, seeds = tmp_path / "data/shapes-0/SegmentationClass", tmp_path / "seeds"
+    for index, path in enumerate(sorted(masks.glob("train_*.png"))):
+        mask = read_mask(path)
+        mask[: 6 * index] = 255
+        write_palette_png(seeds / path.name, mask, make_palette(256))
+    overrides = [*NETWORK, f"seeds={seeds}", "augment=none"]
+    one, two = train(tmp_path, "one", (), overrides), train(tmp_path, "two", TWO, overrides)
+    assert read_losses(two) == pytest.approx(read_losses(one), rel=1e-5)
+    states = [torch.load(work / "network.ckpt", weights_only=True)["state_dict"] for work in (one, two)]
+    for name, value in states[0].items():
+        torch.testing.assert_close(states[1][name], value, rtol=1e-3, atol=1e-5)

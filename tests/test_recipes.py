@@ -151,3 +151,24 @@ def test_superpixels(dataset):
         "stability_offsets": [0, 0, 0],
         "recall_threshold": 0.3,
     }
+
+
+@pytest.mark.parametrize(("dataset", "steps", "split"), [("voc", 80000, "trainaug"), ("coco", 100000, "train")])
+def test_network_recipes(dataset, steps, split):
+    cfg = compose_config("train", "task=network", f"dataset={dataset}")
+    build, loss, groups = cfg.network.build, cfg.module.loss, cfg.module.parameters
+    assert build._target_ == "fmawsss.mask2former.Mask2FormerNetwork"
+    assert cfg.module.weights.repository.endswith("swin-large-patch4-window12-384-in22k")
+    assert (build.decoder.num_queries, build.decoder.decoder_layers, build.swin.drop_path_rate) == (50, 10, 0.3)
+    assert (loss.class_weight, loss.mask_weight, loss.dice_weight, loss.no_object_weight) == (2, 5, 5, 0.1)
+    assert (loss.points, loss.oversample, loss.importance) == (12544, 3, 0.75)
+    assert (cfg.optimizer.lr, cfg.optimizer.weight_decay, groups.encoder_factor) == (1e-4, 0.05, 0.1)
+    assert (groups.lr, groups.weight_decay) == (1e-4, 0.05)
+    assert cfg.optimizer._target_ == "torch.optim.AdamW"
+    assert (cfg.scheduler.power, cfg.scheduler.total, cfg.loop.max_steps) == (0.9, steps, steps)
+    assert (cfg.loop.gradient_clip_val, cfg.data.batch_size, cfg.val_every) == (0.01, 8, 5000)
+    assert (cfg.data.train_split, cfg.data.val_split, cfg.data.predict_split) == (split, "val", "val")
+    assert (cfg.augment.crop, cfg.augment.class_share) == (512, 0.75)
+    assert list(cfg.augment.scales) == [scale / 10 for scale in range(5, 21)]
+    assert (cfg.data.resize.side, cfg.data.resize.longest) == (512, 2048)
+    assert list(cfg.data.image_mean) == [0.485, 0.456, 0.406]

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from callbacks.scores import ScoreJournal, read_scores, show_scores, write_scores
+from callbacks.scores import ScoreJournal, read_details, read_scores, show_scores, write_scores
+from fmawsss.boundaries import count_boundaries
 from fmawsss.metrics import count_confusion, summarise_confusion
 
 CLASSES = ("dog", "cat")
@@ -78,6 +79,26 @@ def test_the_tables_show_totals_and_classes(tmp_path, capsys):
     show_scores(tmp_path / "scores.json")
     cells = [[cell.strip() for cell in line.split("│")] for line in capsys.readouterr().out.splitlines()]
     # mIoU: 4/5 and 3/4; 7 of 8 pixels; precision 4/5 and 1, recall 1 and 3/4
-    assert ["", "cls, train", "sams", "77.5", "87.5", "90.0", "87.5", ""] in cells
+    assert ["", "cls, train", "sams", "77.5", "87.5", "90.0", "87.5", "none", ""] in cells
     assert ["", "dog", "75.0", ""] in cells
     assert ["", "cat", "none", ""] in cells
+
+
+def test_details_name_confusion_boundaries_and_the_worst_images(tmp_path, capsys):
+    images = [(name, random_mask(i), random_mask(i + 9)) for i, name in enumerate("abc")]
+    images.append(("d", random_mask(5), random_mask(5)))
+    run_batch(ScoreJournal(tmp_path / "masks"), *images)
+    details = read_details(tmp_path / "masks", "abcd", CLASSES)["sams"]
+    assert details["confusion"] == sum(count_confusion(mask, truth, 3) for _, mask, truth in images).tolist()
+    counts = sum(count_boundaries(mask, truth, 3) for _, mask, truth in images)
+    expected = (counts[:, 0] / counts[:, 1]).tolist()
+    assert list(details["boundary_iou"].values()) == pytest.approx(expected)
+    assert details["mean_boundary_iou"] == pytest.approx(sum(expected) / 3)
+    mious = {name: summarise_confusion(count_confusion(mask, truth, 3), "xyz").miou for name, mask, truth in images}
+    assert list(details["worst_images"].items()) == sorted(mious.items(), key=lambda item: item[1])
+
+    scores = read_scores(tmp_path / "masks", "abcd", CLASSES)
+    write_scores(tmp_path / "scores.json", "network", "val", scores, {"sams": details})
+    show_scores(tmp_path / "scores.json")
+    assert f"{100 * sum(expected) / 3:.1f}" in (out := capsys.readouterr().out)
+    assert f"worst images of network, val, sams (mIoU): {min(mious, key=mious.get)} " in out

@@ -8,7 +8,7 @@ import torch
 from golden_tools import load_case
 
 from fmawsss import schedules
-from fmawsss.schedules import warmup_cosine, warmup_cosine_schedule
+from fmawsss.schedules import poly_schedule, warmup_cosine, warmup_cosine_schedule
 
 
 def test_examples():
@@ -44,5 +44,15 @@ def test_the_schedule_drives_every_group_and_resumes(tmp_path):
         rates = [group["lr"] for group in optimizer.param_groups]
         assert rates[0] == pytest.approx(arrays["lrs"][step], rel=1e-9)
         assert rates[1] == pytest.approx(1e-5 if step < meta["warm_iters"] else 10 * arrays["lrs"][step], rel=1e-9)
+        optimizer.step()
+        schedule.step()
+
+
+def test_poly_falls_from_the_first_step_to_zero():
+    optimizer = torch.optim.SGD([{"params": [torch.zeros(1)]}, {"params": [torch.zeros(1)], "lr": 0.1}], lr=1.0)
+    schedule = poly_schedule(optimizer, total=4, power=0.9)
+    for step in range(6):
+        rate = max(1 - step / 4, 0) ** 0.9
+        assert schedule.get_last_lr() == pytest.approx([rate, 0.1 * rate])
         optimizer.step()
         schedule.step()

@@ -23,7 +23,7 @@ def test_a_few_steps_lower_the_loss():
     optimizer = torch.optim.Adam(module.parameters(), lr=1e-3)
     losses = []
     for _ in range(5):
-        loss = module.loss(module.network(images), seeds.long())
+        loss = module.loss(module.network(images), module.targets(seeds, None))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -34,9 +34,9 @@ def test_a_few_steps_lower_the_loss():
 def test_ignored_pixels_take_no_part():
     module = build()
     logits = torch.randn(1, 3, 8, 8, requires_grad=True)
-    seeds = torch.full((1, 8, 8), 255)
+    seeds = torch.full((1, 8, 8), 255, dtype=torch.uint8)
     seeds[0, 0, 0] = 1
-    module.loss(logits, seeds).backward()
+    module.loss(logits, module.targets(seeds, None)).backward()
     assert logits.grad[0, :, 0, 0].abs().sum() > 0
     assert logits.grad[0, :, 1:].abs().sum() == 0
 

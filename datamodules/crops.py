@@ -1,0 +1,99 @@
+"""Views for segmentation networks: scaled, cropped so that no class fills them, and short sides for prediction."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import albumentations as A
+import numpy as np
+
+from datamodules.transforms import IGNORED, Mask, Picture, Size, View, resize_image, resize_mask
+
+TRIES = 10  # crops drawn before one is taken as it is
+
+
+class ScaledCrop:
+    """Resize by a random scale, crop a square that no class fills, mirror with probability ½, change the colours.
+
+    The shorter side becomes `crop` times one of `scales`, the longer one at most `longest`. A crop is drawn again, ten
+    times at most, while one class has more than `class_share` of its valid seed pixels. What lies outside the image is
+    filled on the right and below: mean colour, seed 255, marked as padding.
+    """
+
+    def __init__(
+        self,
+        jitter: Callable[[Picture, np.random.Generator], Picture],
+        scales: Sequence[float],
+        longest: int,
+        crop: int,
+        class_share: float,
+    ) -> None:
+        self.jitter = jitter
+        self.scales = tuple(scales)
+        self.longest = longest
+        self.side = crop
+        self.class_share = class_share
+        padded = {"pad_if_needed": True, "pad_position": "top_left", "fill": 0, "fill_mask": IGNORED}
+        self.crop = A.Compose([A.RandomCrop(crop, crop, **padded)])
+        self.mirror = A.Compose([A.HorizontalFlip(p=0.5)])
+
+    def __call__(self, view: View, rng: np.random.Generator) -> View:
+        """Draw a view."""
+        size = find_short_size(view.image.shape[:2], int(self.side * rng.choice(self.scales)), self.longest)
+        # mirrored before the crop, which draws from the same distribution and leaves padding right and below
+        self.mirror.set_random_state(rng, random.Random(int(rng.integers(2**63))))
+        masks = [np.zeros(size, np.uint8), *(resize_mask(mask, size) for mask in view.masks())]
+        moved = self.mirror(image=resize_image(view.image, size), masks=masks)
+
+        cut = self.draw_crop(moved["image"], moved["masks"], rng)
+        outside = cut["masks"][0] == IGNORED
+        return View(self.jitter(cut["image"], rng), *cut["masks"][1:], padding=outside if outside.any() else None)
+
+    def draw_crop(self, image: Picture, masks: list[Mask], rng: np.random.Generator) -> dict:
+        """Draw crops until one shows more than one class."""
+        for _ in range(TRIES):
+            self.crop.set_random_state(rng, random.Random(int(rng.integers(2**63))))
+            cut = self.crop(image=image, masks=masks)
+            if len(masks) == 1 or find_largest_share(cut["masks"][1]) <= self.class_share:
+                break
+        return cut
+
+
+def find_largest_share(seed: Mask) -> float:
+    """Return the share of the valid pixels that the largest class has; 1 where none is valid.
+
+    >>> find_largest_share(np.array([[0, 0, 3, 255]], np.uint8))
+    0.6666666666666666
+    """
+    counts = np.bincount(seed.ravel(), minlength=256)[:IGNORED]
+    return float(counts.max() / counts.sum()) if counts.any() else 1.0
+
+
+def find_short_size(size: Size, side: int, longest: int) -> Size:
+    """Scale a size so that its shorter side is `side`, unless the longer one would exceed `longest`.
+
+    >>> find_short_size((375, 500), 512, 2048), find_short_size((100, 1000), 512, 2048)
+    ((512, 683), (205, 2048))
+    """
+    ratio = min(side / min(size), longest / max(size))
+    return int(ratio * size[0] + 0.5), int(ratio * size[1] + 0.5)
+
+
+@dataclass(frozen=True)
+class ShortSide:
+    """Resize whole images to a short side, both sides rounded to multiples of `patch`, for prediction."""
+
+    side: int
+    longest: int
+    patch: int
+
+    def __call__(self, image: Picture) -> Picture:
+        """Resize an image of 8-bit RGB."""
+        return resize_image(image, self.find_size(image.shape[:2]))
+
+    def find_size(self, size: Size) -> Size:
+        """Return the size that an image of a given size gets."""
+        height, width = find_short_size(size, self.side, self.longest)
+        return max(round(height / self.patch), 1) * self.patch, max(round(width / self.patch), 1) * self.patch

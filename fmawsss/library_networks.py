@@ -1,0 +1,65 @@
+"""Networks of segmentation_models_pytorch, and the ImageNet weights of their encoders; heads always start at random."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+from torch import nn
+
+from fmawsss.downloads import fetch_file
+
+HUB = "https://huggingface.co"
+FILE = "model.safetensors"
+
+
+def build_on_smp_encoder(decoder: Callable[..., nn.Module], encoder: str, classes: int) -> nn.Module:
+    """Build a decoder on an encoder of the library (`resnet101`, `mit_b5`), with random weights."""
+    return decoder(encoder_name=encoder, encoder_weights=None, classes=classes)
+
+
+def load_smp_encoder(network: nn.Module, encoder: str, folder: str) -> None:
+    """Give the encoder of a network the library's ImageNet weights, fetched to `folder` when they are missing.
+
+    Raises FileNotFoundError naming address and place when they cannot be fetched.
+    """
+    from segmentation_models_pytorch.encoders import encoders
+
+    source = encoders[encoder]["pretrained_settings"]["imagenet"]
+    address = f"{HUB}/{source['repo_id']}/resolve/{source['revision']}/{FILE}"
+    weights = load_file(fetch_file(Path(folder) / source["repo_id"].split("/")[-1] / FILE, address))
+    network.get_submodule("encoder").load_state_dict(weights)
+
+
+def build_on_timm_encoder(
+    decoder: Callable[..., nn.Module], encoder: str, settings: Mapping[str, Any], classes: int
+) -> nn.Module:
+    """Build a decoder on any timm encoder with feature maps, with random weights; `settings` go to timm."""
+    return decoder(encoder_name=f"tu-{encoder}", encoder_weights=None, classes=classes, **settings)
+
+
+def load_timm_encoder(network: nn.Module, encoder: str, settings: Mapping[str, Any], folder: str) -> None:
+    """Give the encoder of a network timm's weights of that name, fetched to `folder` when they are missing.
+
+    Raises FileNotFoundError naming address and place when they cannot be fetched, ValueError where timm has none.
+    """
+    import timm
+
+    known = timm.list_pretrained(f"{encoder.split('.')[0]}*")
+    source = timm.get_pretrained_cfg(encoder) if encoder in known or "." not in encoder else None
+    if source is None or not source.hf_hub_id:
+        names = ", ".join(known[:5]) or "none of that kind"
+        raise ValueError(f"timm has no weights called {encoder!r}, but {names}; network.weights=null starts at random")
+    file = source.hf_hub_filename or FILE
+    path = fetch_file(
+        Path(folder) / source.hf_hub_id.split("/")[-1] / file, f"{HUB}/{source.hf_hub_id}/resolve/main/{file}"
+    )
+
+    features: Any = network.get_submodule("encoder.model")
+    trained = timm.create_model(
+        encoder, pretrained=True, pretrained_cfg_overlay={"file": str(path)}, features_only=True,
+        out_indices=features.feature_info.out_indices, **settings,
+    )  # fmt: skip
+    features.load_state_dict(trained.state_dict())

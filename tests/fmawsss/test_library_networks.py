@@ -1,0 +1,76 @@
+"""Networks of segmentation_models_pytorch with their encoders' weights, all random and on disk."""
+
+from __future__ import annotations
+
+import pytest
+import segmentation_models_pytorch as smp
+import timm
+import torch
+from front_door import compose_config
+from hydra.utils import instantiate
+from safetensors.torch import save_file
+
+from fmawsss.library_networks import (
+    build_on_smp_encoder,
+    build_on_timm_encoder,
+    load_smp_encoder,
+    load_timm_encoder,
+)
+
+
+@pytest.mark.parametrize(
+    ("network", "encoder"),
+    [
+        ("deeplabv3plus_r101", "resnet18"),
+        ("segformer_b5", "mit_b0"),
+        ("timm", "mobilenetv3_small_050"),
+        ("timm", "convnext_atto"),
+    ],
+)
+def test_networks_answer_logits_at_the_size_of_the_images(network, encoder):
+    cfg = compose_config("train", "task=network", f"network={network}", f"network.build.encoder={encoder}")
+    built = instantiate(cfg.network.build)(classes=5).eval()
+    with torch.no_grad():
+        assert built(torch.randn(1, 3, 64, 96)).shape == (1, 5, 64, 96)
+    assert list(built.encoder.parameters())
+
+
+@pytest.mark.parametrize(
+    ("network", "encoder", "parameters"), [("deeplabv3plus_r101", "resnet101", 45e6), ("segformer_b5", "mit_b5", 84e6)]
+)
+def test_the_networks_are_the_large_ones(network, encoder, parameters):
+    cfg = compose_config("train", "task=network", f"network={network}")
+    assert cfg.network.build.encoder == encoder
+    with torch.device("meta"):
+        built = instantiate(cfg.network.build)(classes=21)
+    assert sum(p.numel() for p in built.parameters()) == pytest.approx(parameters, rel=0.05)
+
+
+def test_an_encoder_of_the_library_takes_its_weights(tmp_path):
+    given = smp.encoders.get_encoder("resnet18", weights=None).state_dict()
+    (tmp_path / "resnet18.imagenet").mkdir()
+    save_file(given, tmp_path / "resnet18.imagenet" / "model.safetensors")
+    network = build_on_smp_encoder(smp.Unet, "resnet18", classes=3)
+    load_smp_encoder(network, "resnet18", str(tmp_path))
+    taken = network.encoder.state_dict()
+    assert all(torch.equal(taken[name], value) for name, value in given.items())
+
+
+def test_a_timm_encoder_takes_its_weights(tmp_path):
+    given = timm.create_model("convnext_atto").state_dict()
+    (tmp_path / "convnext_atto.d2_in1k").mkdir()
+    save_file(given, tmp_path / "convnext_atto.d2_in1k" / "model.safetensors")
+    network = build_on_timm_encoder(smp.FPN, "convnext_atto.d2_in1k", {}, classes=3)
+    load_timm_encoder(network, "convnext_atto.d2_in1k", {}, str(tmp_path))
+    taken = network.encoder.model.state_dict()["stages_1.blocks.0.conv_dw.weight"]
+    assert torch.equal(taken, given["stages.1.blocks.0.conv_dw.weight"])
+
+
+def test_missing_weights_name_address_and_place(tmp_path):
+    network = build_on_smp_encoder(smp.Unet, "resnet18", classes=3)
+    with pytest.raises(FileNotFoundError, match=rf"{tmp_path}/resnet18\.imagenet/.*smp-hub/resnet18\.imagenet"):
+        load_smp_encoder(network, "resnet18", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=rf"{tmp_path}/resnet18\.a1_in1k/.*timm/resnet18\.a1_in1k"):
+        load_timm_encoder(network, "resnet18.a1_in1k", {}, str(tmp_path))
+    with pytest.raises(ValueError, match=r"no weights called 'resnet18\.mine', but resnet18\."):
+        load_timm_encoder(network, "resnet18.mine", {}, str(tmp_path))

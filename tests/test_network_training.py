@@ -1,0 +1,184 @@
+"""Networks are trained and applied through the front door; random weights, a few generated images, a few steps."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from front_door import run
+from network_tools import DECODER, SWIN
+
+import infer
+import train
+from fmawsss.storage import read_mask
+from lightning_modules.network import NetworkModule
+
+QUICK = ["dataset.train_images=4", "dataset.val_images=2", "loop.max_steps=2", "save_every=1", "data.batch_size=2"]
+VIEWS = ["augment.long_side=[64,96]", "augment.short_side=64", "augment.crop=64"]
+SMALL = {
+    "mask2former_swin_l": [
+        *(f"network.build.swin.{key}={value}".replace(" ", "") for key, value in SWIN.items()),
+        *(f"++network.build.decoder.{key}={value}" for key, value in DECODER.items()),
+        "network.loss.points=100", "network.resize.side=64",
+    ],
+    "deeplabv3plus_r101": ["network.build.encoder=resnet18"],
+    "segformer_b5": ["network.build.encoder=mit_b0", "network.build.decoder.decoder_segmentation_channels=16"],
+    "timm": ["network.build.encoder=mobilenetv3_small_050"],
+}  # fmt: skip
+
+
+def places(folder: Path, name: str = "outputs") -> list[str]:
+    seeds = f"seeds={folder}/data/shapes-0/SegmentationClass"  # true masks: seeds of another origin
+    return [f"paths.data={folder}/data", f"paths.outputs={folder}/{name}", seeds]
+
+
+def learn(monkeypatch, folder: Path, name: str, *overrides: str) -> dict[str, torch.Tensor]:
+    run(train.main, monkeypatch, "task=network", *QUICK, *VIEWS, *places(folder, name), *overrides)
+    return torch.load(folder / name / "shapes/network.ckpt", weights_only=True)["state_dict"]
+
+
+def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+@pytest.mark.parametrize("network", sorted(SMALL))
+def test_a_network_is_trained_and_applied(network, tmp_path, monkeypatch):
+    learn(monkeypatch, tmp_path, "outputs", f"network={network}", "network.weights=null", *SMALL[network])
+    work = tmp_path / "outputs/shapes"
+    scores = json.loads((work / "scores.json").read_text())["network"]["val"]["network"]
+    assert 0 <= scores["miou"] <= 1
+    assert len(scores["confusion"]) == len(scores["boundary_iou"]) == 9
+    assert len(scores["worst_images"]) == 2
+
+    # the checkpoint says which network it is; no settings are repeated and no weights asked for
+    photos = f"dataset.root={tmp_path}/data/shapes-0/JPEGImages"
+    run(
+        infer.main,
+        monkeypatch,
+        "task=network",
+        "dataset=folder",
+        photos,
+        f"ckpt={work}/network.ckpt",
+        *places(tmp_path)[:2],
+    )
+    mask = read_mask(tmp_path / "outputs/folder/masks/val_00001.png")
+    assert (mask == read_mask(work / "masks/val_00001.png")).all()
+
+
+def test_missing_weights_stop_the_run_before_it_starts(tmp_path, monkeypatch):
+    with pytest.raises(Exception, match=r"resnet18\.imagenet.*smp-hub"):
+        learn(
+            monkeypatch,
+            tmp_path,
+            "outputs",
+            "network=deeplabv3plus_r101",
+            *SMALL["deeplabv3plus_r101"],
+            f"paths.weights={tmp_path}",
+        )
+
+
+def test_last_and_best_are_both_reported(tmp_path, monkeypatch):
+    learn(monkeypatch, tmp_path, "outputs", "val_every=1", "loop.max_steps=3")
+    work = tmp_path / "outputs/shapes"
+    lines = [json.loads(line) for line in (work / "network.ckpt.validations.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3]
+    best = max(lines, key=lambda line: line["scores"]["miou"])
+    splits = json.loads((work / "scores.json").read_text())["network"]
+    during = splits["val during training"]
+    assert set(during) == {"last, step 3", f"best, step {best['step']}"}
+    assert during["last, step 3"]["miou"] == pytest.approx(splits["val"]["network"]["miou"])
+    assert during[f"best, step {best['step']}"]["miou"] == best["scores"]["miou"]
+
+    kept = torch.load(work / "network_best.ckpt", weights_only=True)
+    step = torch.load(work / f"checkpoints/network/step_{best['step']:06d}.ckpt", weights_only=True)
+    assert set(kept) == {"state_dict", "classes", "carried"}
+    assert equal(kept["state_dict"], step["state_dict"])
+
+
+def test_weights_are_averaged(tmp_path, monkeypatch):
+    plain = learn(monkeypatch, tmp_path, "plain")
+    first = torch.load(tmp_path / "plain/shapes/checkpoints/network/step_000001.ckpt", weights_only=True)["state_dict"]
+    half = learn(monkeypatch, tmp_path, "half", "averaging=ema", "averaging.ema.decay=0.5")
+    for name, value in half.items():
+        torch.testing.assert_close(value, (first[name] + plain[name]) / 2)
+
+
+def test_a_killed_training_goes_on_to_the_same_result(tmp_path, monkeypatch):
+    options = [
+        "network=mask2former_swin_l",
+        "network.weights=null",
+        *SMALL["mask2former_swin_l"],
+        "averaging=ema",
+        "val_every=1",
+    ]
+    options += ["averaging.ema.decay=0.5", "loop.max_steps=3"]
+    whole = learn(monkeypatch, tmp_path, "whole", *options)
+    with pytest.MonkeyPatch.context() as patch:
+        step, calls = NetworkModule.training_step, []
+
+        def die(self, batch, batch_index):
+            calls.append(batch_index)
+            if len(calls) > 2:
+                raise KeyboardInterrupt
+            return step(self, batch, batch_index)
+
+        patch.setattr(NetworkModule, "training_step", die)
+        with pytest.raises(SystemExit):
+            learn(patch, tmp_path, "killed", *options)
+    assert equal(learn(monkeypatch, tmp_path, "killed", *options), whole)
+
+    # killed once more, after the last step and before the product was written
+    work = tmp_path / "killed/shapes"
+    record = json.loads((work / "network.ckpt.json").read_text())
+    record["parts"]["train"]["complete"] = False
+    (work / "network.ckpt.json").write_text(json.dumps(record))
+    (work / "network.ckpt").unlink()
+    assert equal(learn(monkeypatch, tmp_path, "killed", *options), whole)
+
+
+@pytest.fixture(scope="module")
+def unsure(tmp_path_factory):
+    """A folder with seeds and their confidence, both made by the program."""
+    folder = tmp_path_factory.mktemp("unsure")
+    there = [f"paths.data={folder}/data", f"paths.outputs={folder}/outputs", *QUICK[:2]]
+    with pytest.MonkeyPatch.context() as patch:
+        seeding = ["prompts=handwritten", "callbacks=confidence", "data.superpixels=null", "writers.seeds.kind=caa"]
+        run(infer.main, patch, "task=cls", *seeding, *there)
+        learn(patch, folder, "hard", f"seeds={folder}/outputs/shapes/seeds/coarse")
+    return folder
+
+
+def test_confidence_is_written_beside_the_seeds(unsure):
+    seeds = unsure / "outputs/shapes/seeds"
+    assert len(list((seeds / "coarse_confidence").glob("*.png"))) == 4
+    confidence = read_mask(seeds / "coarse_confidence/train_00001.png")
+    assert confidence.shape == read_mask(seeds / "coarse/train_00001.png").shape
+    assert 0 < confidence.max() <= 255
+    assert len(set(confidence.flatten().tolist())) > 10
+
+
+@pytest.mark.parametrize(
+    ("targets", "settings"),
+    [
+        ("confident", ["targets.make.threshold=0.9"]),
+        ("weighted", []),
+        ("soft", ["targets.make.floor=0.5"]),
+        ("tolerant", ["targets.make.radius=1"]),
+        ("covered", []),
+    ],
+)
+def test_seeds_are_learned_with_their_confidence(targets, settings, unsure, monkeypatch):
+    seeds = f"seeds={unsure}/outputs/shapes/seeds/coarse"
+    state = learn(monkeypatch, unsure, targets, seeds, f"targets={targets}", *settings)
+    hard = torch.load(unsure / "hard/shapes/network.ckpt", weights_only=True)["state_dict"]
+    # seeds from CAMs alone leave no pixel uncovered
+    assert equal(state, hard) == (targets == "covered")
+
+
+def test_confidence_that_was_never_written_is_asked_for(tmp_path, monkeypatch):
+    with pytest.raises(FileNotFoundError, match=r"confidences are missing.*callbacks=confidence"):
+        learn(monkeypatch, tmp_path, "outputs", "targets=weighted")
+    with pytest.raises(ValueError, match="task=seg callbacks=confidence"):
+        run(train.main, monkeypatch, "targets@stages.network.targets=weighted", *places(tmp_path)[:2])
