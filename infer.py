@@ -29,6 +29,7 @@ from callbacks.scores import ScoreJournal, list_journals, read_details, read_sco
 from datamodules.base import SegmentationDataModule
 from datamodules.choosing import Splits, name_splits
 from datamodules.shard import choose_shard
+from fmawsss.checkpoints import read_checkpoint
 from fmawsss.contexts import load_released_context
 from fmawsss.fingerprint import digest_weights, fingerprint, strip_incidental
 from fmawsss.metrics import SegmentationScores
@@ -51,16 +52,27 @@ def main(cfg: DictConfig) -> float | None:
 def run_task(cfg: DictConfig) -> float | None:
     """Do the job, or apply the stage."""
     if "job" in cfg:
-        return instantiate(cfg.job, _convert_="all")(build_data(cfg, cfg) if "data" in cfg else cfg.run)
+        return run_job(cfg)
     if "emits" not in cfg:
         raise ValueError(f"task={cfg.stage} cannot be applied on its own; use `python train.py task={cfg.stage}`")
     cfg = adopt_checkpoint(cfg) if "carried" in cfg else cfg
     datamodule = open_data(cfg, cfg, "predict")
     with open_stage_loggers(instantiate(cfg.logger), cfg.stage) as loggers:
         scores = apply_stage(cfg, cfg, build_module(cfg, cfg, datamodule), loggers)
-    export_masks(instantiate(cfg.get("save_as") or {}, _convert_="all"), Path(cfg.emits), datamodule, cfg.stage)
+    exports = instantiate(cfg.get("save_as") or {}, _convert_="all")
+    export_masks(exports, Path(cfg.emits), datamodule, cfg.stage, cfg.shard is not None)
     show_scores(Path(cfg.paths.work) / "scores.json")
     return scores[cfg.scored].miou if cfg.scored in scores else None
+
+
+def run_job(cfg: DictConfig) -> Any:
+    """Run a task without a product: on a data set, on a checkpoint, or on what builds the modules of several stages."""
+    job = instantiate(cfg.job, _convert_="all")
+    if "run" in cfg:
+        return job(cfg.run)
+    if "stages" in cfg:
+        return job({name: partial(instantiate, part.module, _convert_="all") for name, part in cfg.stages.items()})
+    return job(build_data(cfg, cfg)) if "data" in cfg else job(find_checkpoint(cfg, cfg))
 
 
 def prepare_run(cfg: DictConfig) -> None:
@@ -89,14 +101,14 @@ def adopt_checkpoint(cfg: DictConfig) -> DictConfig:
     """Take from the checkpoint what it was trained with: its classes, its network, how it wants to see images."""
     cfg = cfg.copy()
     path = find_checkpoint(cfg, cfg)
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    if "carried" not in checkpoint:
-        raise ValueError(f"{path} is no checkpoint of a network; make one with `python train.py task=network`")
+    checkpoint = read_checkpoint(path)
     logger.info("%s knows %s", path, ", ".join(checkpoint["classes"]))
     cfg.ckpt = str(path)
     with open_dict(cfg):
-        for section, settings in {"dataset": {"classes": checkpoint["classes"]}, **checkpoint["carried"]}.items():
-            cfg[section].update(settings)
+        cfg.dataset.classes = checkpoint["classes"]
+        for settings in (checkpoint["carried"], {"data": cfg.inference.data}):
+            for section, values in settings.items():
+                cfg[section].update(values)
     return cfg
 
 
@@ -148,7 +160,7 @@ def apply_stage(
     datamodule = open_data(cfg, stage, "predict")
     split, inputs = describe_inputs(datamodule, datamodule.predict_split)
     inputs = "any" if stage.get("grows") else inputs
-    parts = list_parts(datamodule, split, stage.get("also_scored") or ())
+    parts = datamodule.list_parts(split, stage.get("also_scored") or ())
     picture = Path(cfg.paths.work) / "pictures" / f"{product.path.name}.png"
     shard = choose_shard(cfg.shard, cfg.overwrite, product.path)
     start_product(product, split, inputs, cfg.overwrite, [picture, *list_journals(product.path)])
@@ -180,13 +192,6 @@ def apply_stage(
             config = {**plain(stage), "dataset": plain(cfg.dataset), "seed": cfg.seed}
             publish_stage(loggers, Path(cfg.paths.work), made, scores, config)
     return scores[split]
-
-
-def list_parts(datamodule: SegmentationDataModule, split: str, also: Sequence[str]) -> dict[str, list[str]]:
-    """List the image names of the split to apply a stage to, and of other splits that it contains."""
-    whole = [record.name for record in datamodule.read_records(datamodule.predict_split)]
-    parts = {part: [record.name for record in datamodule.read_records(part)] for part in also}
-    return {split: whole, **{part: names for part, names in parts.items() if set(names) <= set(whole)}}
 
 
 def is_everything_done(cfg: DictConfig, stage: DictConfig, product: Product, names: Sequence[str]) -> bool:
@@ -247,8 +252,8 @@ def find_checkpoint(cfg: DictConfig, stage: DictConfig) -> Path:
         return others[0]
     choice = f"one of {', '.join(map(str, others))}" if others else "PATH"
     raise FileNotFoundError(
-        f"{path}: no checkpoint of stage {stage.stage}; make it with "
-        f"`python train.py task={stage.stage} dataset={cfg.paths.dataset}`, or name one with ckpt={choice}"
+        f"{path}: no checkpoint of stage {Path(stage.learns).stem}; make it with "
+        f"`python train.py task={Path(stage.learns).stem} dataset={cfg.paths.dataset}`, or name one with ckpt={choice}"
     )
 
 

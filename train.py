@@ -25,6 +25,7 @@ from callbacks.validation_record import choose_reported, keep_learned, place_rec
 from datamodules.base import SegmentationDataModule
 from datamodules.choosing import name_splits
 from datamodules.sample import collate_samples
+from fmawsss.checkpoints import forget_weights
 from fmawsss.features import FeatureStore
 from fmawsss.fingerprint import digest_weights, fingerprint, strip_incidental
 from fmawsss.metrics import SegmentationScores
@@ -97,7 +98,7 @@ def refuse_ambiguity(cfg: DictConfig) -> None:
     if cfg.stages.network.data.confidence is not None:
         raise ValueError(
             "a pipeline keeps no confidence of its seeds: run it with hard targets, then `python infer.py task=seg "
-            "callbacks=confidence`, then `python train.py task=network targets=…`"
+            "callbacks=seed_confidence`, then `python train.py task=network targets=…`"
         )
 
 
@@ -136,7 +137,8 @@ def learn_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule, l
         steps, "step_{step:06d}", auto_insert_metric_name=False, every_n_train_steps=stage.save_every, save_top_k=-1
     )
     if "carried" in stage:
-        module.carried = plain(stage.carried)
+        module.carried = forget_weights(plain(stage.carried))
+        module.config = {**plain(stage), "dataset": plain(cfg.dataset), "seed": cfg.seed}
     settings = {**plain(stage.loop), **validate_every(stage), "logger": loggers or False}
     averaging = list(instantiate(stage.get("averaging") or {}).values())
     watching = instantiate(stage.get("validation") or {}) if stage.val_every is not None else {}

@@ -22,9 +22,10 @@ from hydra.utils import instantiate
 from PIL import Image
 
 from datamodules.folder import FolderDataModule
-from datamodules.images import read_image
 from datamodules.loading import prepare_worker
-from datamodules.transforms import KeepSize, Normaliser, View, resize_image
+from datamodules.transforms import View
+from fmawsss.images import read_image
+from fmawsss.resizing import KeepSize, Normaliser, resize_image
 from fmawsss.storage import read_mask, write_palette_png
 from fmawsss.viz import make_palette
 

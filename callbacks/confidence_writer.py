@@ -16,7 +16,7 @@ from fmawsss.storage import replace_file
 from lightning_modules.prompts import SeedPrediction
 
 
-class ConfidenceWriter(L.Callback):
+class SeedConfidenceWriter(L.Callback):
     """One grey PNG per image, `<folder>/<name>.png`, of the seed called `kind`."""
 
     def __init__(self, folder: str | Path, kind: str) -> None:

@@ -50,12 +50,17 @@ class MaskSet:
 
 
 def export_masks(
-    exports: Mapping[str, Callable[[MaskSet], None]], folder: Path, datamodule: SegmentationDataModule, stage: str
+    exports: Mapping[str, Callable[[MaskSet], None]],
+    folder: Path,
+    datamodule: SegmentationDataModule,
+    stage: str,
+    sharded: bool,
 ) -> None:
-    """Write the finished masks of the predicted split in each of the formats, by their names."""
-    if not exports or rank_zero_only.rank != 0:
-        return
+    """Write the finished masks of the predicted split in each of the formats; of shards, the last one does."""
     images = {record.name: record.image for record in datamodule.read_records(datamodule.predict_split)}
+    unfinished = sharded and not all((folder / f"{name}.png").is_file() for name in images)
+    if not exports or rank_zero_only.rank != 0 or unfinished:
+        return
     split = "_".join(name_splits(datamodule.predict_split))
     masks = require_masks(MaskSet(folder, images, datamodule.class_names, split))
     for name, export in exports.items():

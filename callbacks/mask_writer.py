@@ -1,4 +1,4 @@
-"""Write the predicted mask of every image, and the mask laid over the image."""
+"""Write the predicted mask of every image, the mask laid over the image and, on request, how sure it is."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
+from PIL import Image
 
-from fmawsss.storage import write_palette_png, write_png
+from fmawsss.storage import replace_file, write_palette_png, write_png
 from fmawsss.viz import make_palette, overlay_mask
 from lightning_modules.network import MaskPrediction
 
@@ -34,3 +36,25 @@ class MaskWriter(L.Callback):
             mask = prediction.mask.cpu().numpy()
             write_palette_png(self.folder / f"{prediction.name}.png", mask, self.palette)
             write_png(self.overlays / f"{prediction.name}.png", overlay_mask(image, mask, self.palette, alpha=0.5))
+
+
+class ConfidenceWriter(L.Callback):
+    """`<folder>/<name>.png`, 16-bit grey: the probability of each pixel's class times 65535."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    def has(self, name: str) -> bool:
+        """Say whether the image is done."""
+        return (self.folder / f"{name}.png").is_file()
+
+    def on_predict_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:  # fmt: skip
+        """Write the batch."""
+        predictions: list[MaskPrediction] = outputs
+        for prediction in predictions:
+            values = np.rint(prediction.confidence.float().cpu().numpy() * 65535).astype(np.uint16)
+            with replace_file(self.folder / f"{prediction.name}.png") as temporary:
+                Image.fromarray(values).save(temporary, format="png", compress_level=3)

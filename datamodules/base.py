@@ -37,8 +37,8 @@ from datamodules.loading import (
 )
 from datamodules.sample import Batch, ImageRecord
 from datamodules.sampler import BatchPlan, EndlessMicroBatches
-from datamodules.transforms import Normaliser, Resize
 from fmawsss.features import FeatureStore
+from fmawsss.resizing import Normaliser, Resize
 
 log = logging.getLogger(__name__)
 
@@ -174,9 +174,15 @@ class SegmentationDataModule(L.LightningDataModule):
             remedy = "run the stage that makes them (`python train.py task=cls` or `task=seg`), or name another folder"
             require_files(records, Path(self.seeds), ".png", "seeds", remedy)
         if self.confidence is not None:
-            remedy = "write them with `python infer.py task=seg callbacks=confidence`, or choose targets=hard"
+            remedy = "write them with `python infer.py task=seg callbacks=seed_confidence`, or choose targets=hard"
             require_files(records, Path(self.confidence), ".png", "confidences", remedy)
         return records
+
+    def list_parts(self, split: str, also: Sequence[str]) -> dict[str, list[str]]:
+        """List the image names of the split to apply a stage to, and of other splits that it contains."""
+        whole = [record.name for record in self.read_records(self.predict_split)]
+        parts = {part: [record.name for record in self.read_records(part)] for part in also}
+        return {split: whole, **{part: names for part, names in parts.items() if set(names) <= set(whole)}}
 
     def list_remaining(self) -> list[ImageRecord]:
         """List the images of `predict_split` that are not done."""

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from datamodules.base import SegmentationDataModule
 from datamodules.choosing import Records, name_first, name_splits
-from datamodules.images import try_image
 from datamodules.labels import LabelFaults
 from datamodules.loading import check_mask, find_start_context
 from datamodules.sample import ImageRecord
 from datamodules.tables import show_table
+from fmawsss.images import try_image
 from fmawsss.storage import read_mask
 
 log = logging.getLogger(__name__)

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.images import list_stems, read_size
+from datamodules.images import list_stems
 from datamodules.sample import ImageRecord
-from datamodules.transforms import Resize
+from fmawsss.images import read_size
+from fmawsss.resizing import Resize
 
 log = logging.getLogger(__name__)
 

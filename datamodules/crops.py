@@ -1,15 +1,15 @@
-"""Views for segmentation networks: scaled, cropped so that no class fills them, and short sides for prediction."""
+"""Views for segmentation networks: scaled, cropped so that no class fills them."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import albumentations as A
 import numpy as np
 
-from datamodules.transforms import IGNORED, Mask, Picture, Size, View, resize_image, resize_mask
+from datamodules.transforms import IGNORED, Mask, View, resize_mask
+from fmawsss.resizing import Picture, find_short_size, resize_image
 
 TRIES = 10  # crops drawn before one is taken as it is
 
@@ -69,31 +69,3 @@ def find_largest_share(seed: Mask) -> float:
     """
     counts = np.bincount(seed.ravel(), minlength=256)[:IGNORED]
     return float(counts.max() / counts.sum()) if counts.any() else 1.0
-
-
-def find_short_size(size: Size, side: int, longest: int) -> Size:
-    """Scale a size so that its shorter side is `side`, unless the longer one would exceed `longest`.
-
-    >>> find_short_size((375, 500), 512, 2048), find_short_size((100, 1000), 512, 2048)
-    ((512, 683), (205, 2048))
-    """
-    ratio = min(side / min(size), longest / max(size))
-    return int(ratio * size[0] + 0.5), int(ratio * size[1] + 0.5)
-
-
-@dataclass(frozen=True)
-class ShortSide:
-    """Resize whole images to a short side, both sides rounded to multiples of `patch`, for prediction."""
-
-    side: int
-    longest: int
-    patch: int
-
-    def __call__(self, image: Picture) -> Picture:
-        """Resize an image of 8-bit RGB."""
-        return resize_image(image, self.find_size(image.shape[:2]))
-
-    def find_size(self, size: Size) -> Size:
-        """Return the size that an image of a given size gets."""
-        height, width = find_short_size(size, self.side, self.longest)
-        return max(round(height / self.patch), 1) * self.patch, max(round(width / self.patch), 1) * self.patch

@@ -8,31 +8,42 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datamodules.base import SegmentationDataModule
-from datamodules.images import SUFFIXES, list_stems, name_files, strip_suffix
+from datamodules.images import list_stems, name_files, strip_suffix
 from datamodules.sample import ImageRecord
+from datamodules.sources import extract_frames, index_files, is_video
+from fmawsss.images import SUFFIXES
 
 WHOLE_TREE = "all"
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class FolderDataModule(SegmentationDataModule):
-    """All images below a folder, named by their path below it. Hidden folders are left out.
+    """All images below a folder, named by their path below it; hidden folders are left out. Or those of another source.
 
     Split `all` is every image; another split is `<root>/<split>.txt` with a name per line, or the subfolder
     `<root>/<split>`.
 
-    root: the folder.
+    root: the folder; or an image, a pattern, a text file that lists images, a video, all of one split.
+    frames: where the frames of a video go, and every how many-th of them (`frame_step`).
     classes: None takes the classes that the labels name, in alphabetical order.
     masks: folder of ground-truth masks `<name>.png`, left out of the images when it lies below `root`; None for none.
     """
 
     root: Path | str
     masks: Path | str | None
+    frames: Path | str
+    frame_step: int
 
     def __post_init__(self) -> None:
         if self.classes is None:
             self.classes = [] if self.labels is None else self.labels.list_names(list(self._index_tree()))
         super().__post_init__()
+
+    def prepare_data(self) -> None:
+        """Take a video apart."""
+        root = Path(self.root)
+        if is_video(root):
+            extract_frames(root, Path(self.frames) / root.stem, self.frame_step)
 
     def read_split(self, split: str) -> list[ImageRecord]:
         """List the images of a split, in the order of its file or of their names."""
@@ -44,11 +55,13 @@ class FolderDataModule(SegmentationDataModule):
 
     def _index_tree(self) -> dict[str, Path]:
         root = Path(self.root)
-        if not root.is_dir():
-            raise FileNotFoundError(f"folder {root} does not exist; set dataset.root to a folder of images")
-        images = name_files(root, walk_files(root, None if self.masks is None else Path(self.masks)))
+        folder = Path(self.frames) / root.stem if is_video(root) else root
+        if folder.is_dir():
+            images = name_files(folder, walk_files(folder, None if self.masks is None else Path(self.masks)))
+        else:
+            images = index_files(folder)
         if not images:
-            raise ValueError(f"folder {root} holds no image of kind {', '.join(SUFFIXES)}; set dataset.root elsewhere")
+            raise ValueError(f"{root} holds no image of kind {', '.join(SUFFIXES)}; set dataset.root elsewhere")
         return dict(sorted(images.items()))
 
     def _list_names(self, split: str, images: dict[str, Path]) -> list[str]:

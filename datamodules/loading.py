@@ -14,11 +14,12 @@ import torch
 from jaxtyping import Bool, UInt8
 from torch.utils.data import Dataset
 
-from datamodules.images import read_image
 from datamodules.sample import Batch, ImageRecord, Sample, collate_samples
 from datamodules.sampler import BatchPlan, find_image, find_view, seed_augmentation, seed_view
-from datamodules.transforms import IGNORED, Normaliser, Resize, View
+from datamodules.transforms import IGNORED, View
 from fmawsss.features import LABELS, SEEDS, FeatureStore
+from fmawsss.images import read_image
+from fmawsss.resizing import Normaliser, Resize
 from fmawsss.storage import read_cams, read_mask, read_superpixels
 from fmawsss.superpixels import Superpixels
 

@@ -1,4 +1,4 @@
-"""Training augmentation and prediction sizes; all randomness comes from a generator that is passed.
+"""Training augmentation; all randomness comes from a generator that is passed.
 
 The order is that of METHOD 8: colour jitter, range resize, random crop, mirror; normalisation follows in the data
 module. Seeds move with their image.
@@ -8,32 +8,21 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # its import would ask the network for a newer version
 
 import albumentations as A
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float32, UInt8
+from jaxtyping import Bool, UInt8
 from PIL import Image
 
+from fmawsss.resizing import Picture, Size, resize_image
+
 IGNORED = 255
-Picture = UInt8[np.ndarray, "H W 3"]
 Mask = UInt8[np.ndarray, "H W"]
-Size = tuple[int, int]  # height, width
-
-
-class Resize(Protocol):
-    """How a whole image becomes the network's input."""
-
-    def __call__(self, image: Picture) -> Picture:
-        """Resize an image of 8-bit RGB."""
-
-    def find_size(self, size: Size) -> Size:
-        """Return the height and width that an image of a given size gets."""
 
 
 @dataclass(frozen=True)
@@ -218,70 +207,8 @@ def find_range_size(size: Size, target: int, short_side: int) -> Size:
     return round(ratio * size[0]), round(ratio * size[1])
 
 
-@dataclass(frozen=True)
-class AlignToPatch:
-    """Round each side of an image up to a multiple of the patch size, for prediction."""
-
-    patch: int
-
-    def __call__(self, image: Picture) -> Picture:
-        """Resize an image of 8-bit RGB."""
-        return resize_image(image, self.find_size(image.shape[:2]))
-
-    def find_size(self, size: Size) -> Size:
-        """Return the size that an image of a given size gets."""
-        return -(-size[0] // self.patch) * self.patch, -(-size[1] // self.patch) * self.patch
-
-
-@dataclass(frozen=True)
-class ResizeSquare:
-    """Squash an image to a square, its side rounded up to whole patches, for validation during training."""
-
-    side: int
-    patch: int
-
-    def __call__(self, image: Picture) -> Picture:
-        """Resize an image of 8-bit RGB."""
-        return resize_image(image, self.find_size(image.shape[:2]))
-
-    def find_size(self, size: Size) -> Size:
-        """Return the size that an image of a given size gets."""
-        side = -(-self.side // self.patch) * self.patch
-        return side, side
-
-
-class KeepSize:
-    """Leave images as they are."""
-
-    def __call__(self, image: Picture) -> Picture:
-        """Return the image itself."""
-        return image
-
-    def find_size(self, size: Size) -> Size:
-        """Return the size that an image of a given size gets."""
-        return size
-
-
-def resize_image(image: Picture, size: Size) -> Picture:
-    """Resize an image bicubically with antialiasing, as Pillow does."""
-    if image.shape[:2] == size:
-        return image
-    return np.array(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BICUBIC))
-
-
 def resize_mask(mask: Mask, size: Size) -> Mask:
     """Resize a mask by nearest pixels, as Pillow does."""
     if mask.shape == size:
         return mask
     return np.array(Image.fromarray(mask).resize((size[1], size[0]), Image.Resampling.NEAREST))
-
-
-class Normaliser:
-    """Turn values 0 to 255 into (value / 255 - mean) / std, the last step of every view."""
-
-    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        self.normalise = A.Normalize(mean=tuple(mean), std=tuple(std), max_pixel_value=255.0)
-
-    def __call__(self, image: Picture) -> Float32[np.ndarray, "H W 3"]:
-        """Normalise an image of 8-bit RGB."""
-        return self.normalise.apply(image)

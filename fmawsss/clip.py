@@ -224,7 +224,7 @@ class FrozenClip(nn.Module):
         if height % self.patch_size or width % self.patch_size or not height or not width:
             raise ValueError(
                 f"images are {height}x{width}; each side must be a multiple of the patch size {self.patch_size}: "
-                "resize them first (datamodules.transforms.AlignToPatch)"
+                "resize them first (fmawsss.resizing.AlignToPatch)"
             )
         return height // self.patch_size, width // self.patch_size
 

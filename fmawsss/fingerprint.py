@@ -12,16 +12,8 @@ from torch import nn
 ABSENT = "(absent)"
 # Settings that say where things lie or how fast they are made, but not what they are
 INCIDENTAL = {"root", "folder", "overlays", "cache", "product", "workers", "predict_batch_size", "points_per_batch"}
-INCIDENTAL |= {
-    "superpixels",
-    "seeds",
-    "confidence",
-    "cams",
-    "crops_per_batch",
-    "chunk_megabytes",
-    "bias_numbers",
-    "every",
-}
+INCIDENTAL |= {"frames", "superpixels", "seeds", "confidence", "cams", "crops_per_batch", "chunk_megabytes"}
+INCIDENTAL |= {"bias_numbers", "every"}
 
 
 def fingerprint(settings: Mapping[str, Any]) -> str:

@@ -27,7 +27,7 @@ class TowerNetwork(nn.Module):
     """A CLIP image tower, fine-tuned, below a convolutional decoder that restores the detail its patches lose.
 
     The tower says *what*, a convolutional stem at half and quarter resolution says *where*. Logits come at the size of
-    the images, whose sides must be multiples of the patch size.
+    the images; sides that are no multiples of the patch size are stretched to the next one in between.
     """
 
     def __init__(self, clip: CLIP, classes: int, width: int) -> None:
@@ -46,6 +46,9 @@ class TowerNetwork(nn.Module):
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B R H W"]:
         """Compute the logits of R classes, background first."""
+        size, patch = images.shape[-2:], self.tower.patch_size
+        aligned = [(side + edge - 1) // edge * edge for side, edge in zip(size, patch, strict=True)]
+        images = F.interpolate(images, size=aligned, mode="bilinear", align_corners=False)
         details = []
         features = images
         for layer in self.stem:
@@ -57,7 +60,7 @@ class TowerNetwork(nn.Module):
         for layer, detail in zip(self.merge, reversed(details), strict=True):
             features = F.interpolate(features, size=detail.shape[-2:], mode="bilinear", align_corners=False)
             features = layer(torch.cat([features, detail], dim=1))
-        return F.interpolate(self.classify(features), size=images.shape[-2:], mode="bilinear", align_corners=False)
+        return F.interpolate(self.classify(features), size=size, mode="bilinear", align_corners=False)
 
     def _embed_patches(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D h w"]:
         """Run the tower on images of any size, its position embedding resized to their grid."""
@@ -68,7 +71,7 @@ class TowerNetwork(nn.Module):
         grid = positions.T.unflatten(1, tower.grid_size)[None]
         resized = F.interpolate(grid, size=(height, width), mode="bilinear", align_corners=False)
         patches = (patches + resized).flatten(2).transpose(1, 2)
-        first = (tower.class_embedding + class_position).expand(len(images), 1, -1)
+        first = (tower.class_embedding + class_position).expand(images.shape[0], 1, -1)
         tokens = tower.ln_pre(torch.cat([first.to(patches.dtype), patches], dim=1))
         with sdpa_kernel(ATTENTION[images.device.type]):
             for block in tower.transformer.resblocks:

@@ -12,13 +12,12 @@ from jaxtyping import Float, Int, Int64, UInt8
 from torch import Tensor
 
 from fmawsss.precision import widen
+from fmawsss.refinement import Refine, require_image
 from fmawsss.scores import Background, Score, resize_maps
 from fmawsss.superpixels import Superpixels
 
 IGNORE = 255
 
-# (scores with the background in front, image) -> scores of the same shape, smoothed along the image's edges
-Crf: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 Pool: TypeAlias = Callable[[Tensor, Superpixels], Tensor]
 
 
@@ -53,7 +52,7 @@ class CamSeeder:
 
     score: Score  # `scores.resize_then_score` or `scores.score_then_resize`
     background: Background
-    crf: Crf | None
+    crf: Refine | None  # any of `refinement`
 
     def __call__(
         self,
@@ -68,7 +67,7 @@ class CamSeeder:
             return make_background(cams, size)
         scores = self.background(self.score(cams, size))
         if self.crf is not None:
-            scores = self.crf(scores, _check_image(image))
+            scores = self.crf(scores, require_image(image))
         return Seed(*choose_labels(scores, classes), fell_back=False)
 
 
@@ -225,12 +224,6 @@ def find_top_masks(order: Int64[Tensor, "M"], superpixels: Superpixels, device: 
 def _settle_ignored(labels: UInt8[Tensor, "H W"]) -> UInt8[Tensor, "H W"]:
     """Turn 255, which no seed of ours holds, into background."""
     return labels.masked_fill(labels == IGNORE, 0)
-
-
-def _check_image(image: Tensor | None) -> Tensor:
-    if image is None:
-        raise ValueError("A CRF needs the image, found none: keep the originals in the batch, or set crf to null.")
-    return image
 
 
 def _check_superpixels(superpixels: Superpixels | None, size: tuple[int, int]) -> Superpixels:

@@ -76,6 +76,6 @@ def _scale(confidence: Confidence) -> Float[Tensor, "B H W"]:
     if confidence is None:
         raise ValueError(
             "these targets need the confidence of the seeds: write it with `python infer.py task=seg"
-            " callbacks=confidence`, or choose targets=hard"
+            " callbacks=seed_confidence`, or choose targets=hard"
         )
     return confidence.float() / 255

@@ -20,10 +20,11 @@ from fmawsss.downloads import fetch_file
 HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
-def load_open_clip(name: str, pretrained: str, folder: str) -> CLIP:
+def load_open_clip(name: str, pretrained: str | None, folder: str) -> CLIP:
     """Build an open_clip model in float32 from weights under `folder`, downloading them there when they are missing.
 
-    `pretrained` is a tag of open_clip (`openai`, `laion2b_s34b_b88k`, …) or the name of a weights file in `folder`.
+    `pretrained` is a tag of open_clip (`openai`, `laion2b_s34b_b88k`, …) or the name of a weights file in `folder`;
+    None builds it untrained, to be filled from a checkpoint.
 
     Raises:
         ValueError: for an unknown model or tag.
@@ -31,6 +32,8 @@ def load_open_clip(name: str, pretrained: str, folder: str) -> CLIP:
     """
     if open_clip.get_model_config(name) is None:
         raise ValueError(f"open_clip knows no model {name!r}: see open_clip.list_models()")
+    if pretrained is None:
+        return CLIP(**open_clip.get_model_config(name))
     path = find_weights(name, pretrained, Path(folder))
     if is_torchscript(path):
         return build_openai_clip(read_torchscript(path))

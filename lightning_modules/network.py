@@ -9,11 +9,12 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from datamodules.sample import Batch
+from fmawsss.checkpoints import describe_classes
+from fmawsss.inference import SINGLE_SCALE, Inference
 from fmawsss.metrics import SegmentationMetric
 from fmawsss.targets import PixelTargets
 
@@ -44,6 +45,7 @@ class NetworkModule(L.LightningModule):
         parameters: Callable[[nn.Module], list[dict[str, Any]]],
         optimizer: Callable[..., torch.optim.Optimizer],
         scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler],
+        inference: Inference,
         seed: int,
     ) -> None:
         super().__init__()
@@ -56,8 +58,10 @@ class NetworkModule(L.LightningModule):
         self.parameter_groups = parameters
         self.optimizer = optimizer
         self.scheduler = scheduler
+        self.inference = inference
         self.seed = seed
         self.carried: dict[str, Any] = {}  # settings that a checkpoint brings along, to be applied without a config
+        self.config: dict[str, Any] = {}  # all settings, for people to read
         self.metric = SegmentationMetric(("background", *classes))
 
     def compile_parts(self) -> None:
@@ -81,8 +85,9 @@ class NetworkModule(L.LightningModule):
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Count the confusion of every image at its own size."""
         assert batch.truths is not None
-        for prediction, truth in zip(self.predict_step(batch), batch.truths, strict=True):
-            self.metric.update(prediction.mask, truth)
+        answers = SINGLE_SCALE(self.network, batch.images, batch.sizes)
+        for answer, truth in zip(answers, batch.truths, strict=True):
+            self.metric.update(answer.mask, truth)
 
     def on_validation_epoch_end(self) -> None:
         """Log mIoU and the IoU of each class over the whole split."""
@@ -93,18 +98,9 @@ class NetworkModule(L.LightningModule):
         self.metric.reset()
 
     def predict_step(self, batch: Batch, batch_index: int = 0) -> list[MaskPrediction]:
-        """Predict masks at the images' own sizes, padding cut away first."""
-        logits = self.network(batch.images)
-        predictions = []
-        for index, (name, size) in enumerate(zip(batch.names, batch.sizes, strict=True)):
-            valid = logits[index : index + 1]
-            if batch.padding is not None:
-                inside = ~batch.padding[index]
-                valid = valid[:, :, : int(inside.any(dim=1).sum()), : int(inside.any(dim=0).sum())]
-            resized = F.interpolate(valid.float(), size=size, mode="bilinear", align_corners=False)
-            confidence, mask = resized.softmax(dim=1).max(dim=1)
-            predictions.append(MaskPrediction(name, mask[0].to(torch.uint8), confidence[0]))
-        return predictions
+        """Predict masks at the images' own sizes."""
+        answers = self.inference(self.network, batch.images, batch.sizes, batch.originals)
+        return [MaskPrediction(n, a.mask, a.confidence) for n, a in zip(batch.names, answers, strict=True)]
 
     def configure_optimizers(self) -> Any:
         """Optimise the whole network, one scheduler step per optimiser step."""
@@ -116,5 +112,4 @@ class NetworkModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the classes and the carried settings, so that the checkpoint alone says what its masks mean."""
-        checkpoint["classes"] = list(self.classes)
-        checkpoint["carried"] = self.carried
+        checkpoint.update(describe_classes(self.classes), carried=self.carried, config=self.config)

@@ -12,8 +12,9 @@ from PIL import Image
 from scipy.io import savemat
 
 from datamodules.labels import LabelsFromMasks
-from datamodules.transforms import AlignToPatch, NoAugment
+from datamodules.transforms import NoAugment
 from datamodules.voc import VocDataModule
+from fmawsss.resizing import AlignToPatch
 
 VOC_CLASSES = ("aeroplane", "bird avian", "person with clothes,people,human")
 VOC_NAMES = ("aeroplane", "bird", "person")

@@ -18,11 +18,24 @@ GROUPS = {
     for path in (ROOT / "conf").glob("*/*.yaml")
     if path.parent.name not in ("recipe", "experiment", "task", "dataset")
 }
-TASKS = ("cls", "seg", "network", "superpixels", "templates", "pipeline", "prepare", "check", "labels", "report")
+TASKS = (
+    "cls",
+    "seg",
+    "network",
+    "superpixels",
+    "templates",
+    "pipeline",
+    "prepare",
+    "check",
+    "labels",
+    "report",
+    "export",
+    "demo",
+)
 STAGE_GROUPS = {"prompts": "cls", "affinity": "cls", "seeding": "cls", "augment": "cls", "optimizer": "cls"}
 LOSS_TASKS = dict.fromkeys(("cam_activation", "cam_activation_l2", "cam_activation_fg_bg"), "seg")
-STAGE_GROUPS |= dict.fromkeys(("network", "targets", "averaging", "scheduler"), "network")
-STAGE_GROUPS |= {"callbacks": "cls", "masks": "superpixels", "speed": "superpixels"}
+STAGE_GROUPS |= dict.fromkeys(("network", "targets", "averaging", "scheduler", "inference", "refine"), "network")
+STAGE_GROUPS |= {"callbacks": "cls", "masks": "superpixels", "speed": "superpixels", "format": "export"}
 
 
 def resolve(name: str, *overrides: str) -> dict[str, Any]:
@@ -61,7 +74,7 @@ def test_every_option_composes(option):
     group = option.parent.name
     task = [f"task={STAGE_GROUPS[group]}"] if group in STAGE_GROUPS else []
     task = [f"task={LOSS_TASKS.get(option.name, 'cls')}"] if group == "loss" else task
-    entry = "infer" if group == "save_as" else "train"
+    entry = "infer" if group in ("save_as", "format") else "train"
     check_targets(resolve(entry, *task, f"{group}={option.name}"))
 
 

@@ -144,7 +144,12 @@ def unsure(tmp_path_factory):
     folder = tmp_path_factory.mktemp("unsure")
     there = [f"paths.data={folder}/data", f"paths.outputs={folder}/outputs", *QUICK[:2]]
     with pytest.MonkeyPatch.context() as patch:
-        seeding = ["prompts=handwritten", "callbacks=confidence", "data.superpixels=null", "writers.seeds.kind=caa"]
+        seeding = [
+            "prompts=handwritten",
+            "callbacks=seed_confidence",
+            "data.superpixels=null",
+            "writers.seeds.kind=caa",
+        ]
         run(infer.main, patch, "task=cls", *seeding, *there)
         learn(patch, folder, "hard", f"seeds={folder}/outputs/shapes/seeds/coarse")
     return folder
@@ -178,7 +183,7 @@ def test_seeds_are_learned_with_their_confidence(targets, settings, unsure, monk
 
 
 def test_confidence_that_was_never_written_is_asked_for(tmp_path, monkeypatch):
-    with pytest.raises(FileNotFoundError, match=r"confidences are missing.*callbacks=confidence"):
+    with pytest.raises(FileNotFoundError, match=r"confidences are missing.*callbacks=seed_confidence"):
         learn(monkeypatch, tmp_path, "outputs", "targets=weighted")
-    with pytest.raises(ValueError, match="task=seg callbacks=confidence"):
+    with pytest.raises(ValueError, match="task=seg callbacks=seed_confidence"):
         run(train.main, monkeypatch, "targets@stages.network.targets=weighted", *places(tmp_path)[:2])

@@ -30,17 +30,7 @@ def test_links_and_pictures_exist():
 
 def test_options_are_listed():
     superpixels, prompts = ("sam", "masks", "speed"), ("clip", "prompts", "affinity", "loss", "cache")
-    for group in (
-        "dataset",
-        "dataset/labels",
-        *superpixels,
-        *prompts,
-        "network",
-        "targets",
-        "averaging",
-        "trainer",
-        "logger",
-        "report",
-    ):
+    networks = ("network", "targets", "averaging", "inference", "refine")
+    for group in ("dataset", "dataset/labels", *superpixels, *prompts, *networks, "trainer", "logger", "report"):
         row = next(line for line in README.splitlines() if line.startswith(f"| `{group}=` |"))
         assert set(re.findall(r"`(\w+)`", row)) == {path.stem for path in (ROOT / "conf" / group).glob("*.yaml")}

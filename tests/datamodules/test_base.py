@@ -19,8 +19,8 @@ from fake_trees import (
 from datamodules.choosing import choose_shots
 from datamodules.labels import LabelsFromXml, keep_labels_in_crop
 from datamodules.sample import ImageRecord
-from datamodules.transforms import ResizeSquare
 from datamodules.voc import VocDataModule
+from fmawsss.resizing import ResizeSquare
 from fmawsss.storage import write_superpixels
 from fmawsss.superpixels import Superpixels
 

@@ -150,6 +150,6 @@ def test_bad_trees_are_explained(tree: Path) -> None:
 def test_a_folder_takes_labels_from_coco_json(tree: Path) -> None:
     labels = LabelsFromCocoJson(tree / "annotations" / "instances_train2014.json")
     settings = loader_settings(labels=labels, masks=None, classes=None)
-    module = FolderDataModule(root=tree / "train2014", **settings)
+    module = FolderDataModule(root=tree / "train2014", frames=tree, frame_step=1, **settings)
     assert module.class_names == ("dog", "person", "toothbrush")
     assert {r.name: r.labels for r in module.read_records("all")} == {FIRST: (0, 1, 2), SECOND: (0,), BARE: ()}

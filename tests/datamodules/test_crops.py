@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from datamodules.crops import ScaledCrop, ShortSide, find_largest_share
+from datamodules.crops import ScaledCrop, find_largest_share
 from datamodules.transforms import NoJitter, View
+from fmawsss.resizing import ShortSide
 
 
 def make_view(size=(60, 80), seed=None):

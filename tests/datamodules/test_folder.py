@@ -15,7 +15,7 @@ NAMES = ["cat/a.v2", "cat/b", "dog/größe 1"]
 
 def make_folder(root: Path, **changes: Any) -> FolderDataModule:
     settings = {"classes": None, "labels": LabelsFromFolders(), "masks": None, **changes}
-    return FolderDataModule(root=root, **loader_settings(**settings))
+    return FolderDataModule(root=root, **loader_settings(**{"frames": root, "frame_step": 1, **settings}))
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from fake_trees import draw_image
 from PIL import Image
 
 import datamodules.images as images_file
-from datamodules.images import index_images, name_files, read_image, read_size, try_image
+from datamodules.images import index_images, name_files
+from fmawsss.images import read_image, read_size, try_image
 
 COLOURS = np.array(
     [[[200, 30, 60], [10, 220, 90]], [[0, 0, 0], [255, 255, 255]], [[5, 5, 200], [128, 128, 128]]], np.uint8

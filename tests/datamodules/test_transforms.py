@@ -11,24 +11,20 @@ from golden_tools import assert_close, load_case
 import datamodules.transforms as transforms_file
 from datamodules.transforms import (
     IGNORED,
-    AlignToPatch,
     ColourChange,
     ColourJitter,
     FixedView,
-    KeepSize,
     NoAugment,
     NoJitter,
-    Normaliser,
     RandomView,
-    ResizeSquare,
     View,
     change_colours,
     change_colours_released,
     draw_range_size,
     find_range_size,
-    resize_image,
     resize_mask,
 )
+from fmawsss.resizing import AlignToPatch, KeepSize, Normaliser, ResizeSquare, resize_image
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)

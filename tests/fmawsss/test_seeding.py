@@ -151,7 +151,7 @@ def test_crf_smooths_the_scores_before_the_choice():
 
     seeder = cam_seeder(crf=only_background)
     assert not seeder(cams, torch.tensor([0, 1, 2]), None, (9, 9), image).labels.any()
-    with pytest.raises(ValueError, match="CRF needs the image"):
+    with pytest.raises(ValueError, match="refinement needs the image"):
         seeder(cams, torch.tensor([0, 1, 2]), None, (9, 9))
 
 

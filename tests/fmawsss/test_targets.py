@@ -42,5 +42,5 @@ def test_boundaries_are_the_obvious_ones(radius):
 
 
 def test_missing_confidence_is_asked_for():
-    with pytest.raises(ValueError, match="callbacks=confidence"):
+    with pytest.raises(ValueError, match="callbacks=seed_confidence"):
         weigh_by_confidence(SEEDS, None)

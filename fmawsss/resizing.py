@@ -1,0 +1,117 @@
+"""How a whole image becomes what a network sees: its size, then its values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import cv2
+import numpy as np
+from jaxtyping import Float32, UInt8
+from PIL import Image
+
+Picture = UInt8[np.ndarray, "_ _ 3"]
+Size = tuple[int, int]  # height, width
+
+
+@runtime_checkable
+class Resize(Protocol):
+    """How a whole image becomes the network's input."""
+
+    def __call__(self, image: Picture) -> Picture:
+        """Resize an image of 8-bit RGB."""
+
+    def find_size(self, size: Size) -> Size:
+        """Return the height and width that an image of a given size gets."""
+
+
+@dataclass(frozen=True)
+class AlignToPatch:
+    """Round each side of an image up to a multiple of the patch size, for prediction."""
+
+    patch: int
+
+    def __call__(self, image: Picture) -> Picture:
+        """Resize an image of 8-bit RGB."""
+        return resize_image(image, self.find_size(image.shape[:2]))
+
+    def find_size(self, size: Size) -> Size:
+        """Return the size that an image of a given size gets."""
+        return -(-size[0] // self.patch) * self.patch, -(-size[1] // self.patch) * self.patch
+
+
+@dataclass(frozen=True)
+class ResizeSquare:
+    """Squash an image to a square, its side rounded up to whole patches, for validation during training."""
+
+    side: int
+    patch: int
+
+    def __call__(self, image: Picture) -> Picture:
+        """Resize an image of 8-bit RGB."""
+        return resize_image(image, self.find_size(image.shape[:2]))
+
+    def find_size(self, size: Size) -> Size:
+        """Return the size that an image of a given size gets."""
+        side = -(-self.side // self.patch) * self.patch
+        return side, side
+
+
+@dataclass(frozen=True)
+class ShortSide:
+    """Resize whole images to a short side, both sides rounded to multiples of `patch`, for prediction."""
+
+    side: int
+    longest: int
+    patch: int
+
+    def __call__(self, image: Picture) -> Picture:
+        """Resize an image of 8-bit RGB."""
+        return resize_image(image, self.find_size(image.shape[:2]))
+
+    def find_size(self, size: Size) -> Size:
+        """Return the size that an image of a given size gets."""
+        height, width = find_short_size(size, self.side, self.longest)
+        return max(round(height / self.patch), 1) * self.patch, max(round(width / self.patch), 1) * self.patch
+
+
+class KeepSize:
+    """Leave images as they are."""
+
+    def __call__(self, image: Picture) -> Picture:
+        """Return the image itself."""
+        return image
+
+    def find_size(self, size: Size) -> Size:
+        """Return the size that an image of a given size gets."""
+        return size
+
+
+def find_short_size(size: Size, side: int, longest: int) -> Size:
+    """Scale a size so that its shorter side is `side`, unless the longer one would exceed `longest`.
+
+    >>> find_short_size((375, 500), 512, 2048), find_short_size((100, 1000), 512, 2048)
+    ((512, 683), (205, 2048))
+    """
+    ratio = min(side / min(size), longest / max(size))
+    return int(ratio * size[0] + 0.5), int(ratio * size[1] + 0.5)
+
+
+def resize_image(image: Picture, size: Size) -> Picture:
+    """Resize an image bicubically with antialiasing, as Pillow does."""
+    if image.shape[:2] == size:
+        return image
+    return np.array(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BICUBIC))
+
+
+class Normaliser:
+    """Turn values 0 to 255 into (value / 255 - mean) / std, the last step of every view."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        values, centre, width = (np.asarray(numbers, np.float32) for numbers in (np.arange(256), mean, std))
+        self.table = ((values[:, None] - 255 * centre) * np.reciprocal(255 * width))[:, None]
+
+    def __call__(self, image: Picture) -> Float32[np.ndarray, "H W 3"]:
+        """Normalise an image of 8-bit RGB."""
+        return cv2.LUT(image, self.table)

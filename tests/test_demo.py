@@ -1,0 +1,125 @@
+"""The demo page: what it computes, and the same over HTTP."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+from front_door import QUICK, ROOT, run
+from PIL import Image
+
+import callbacks.demo_page as demo_page
+import infer
+import train
+from callbacks.demo import HANDWRITTEN, Analyst
+from fmawsss.storage import read_mask
+from fmawsss.tiny.shapes import CLASS_NAMES
+
+BROWSER = {
+    "QT_QPA_PLATFORM": "offscreen",
+    "QT_QUICK_BACKEND": "software",
+    "QTWEBENGINE_DISABLE_SANDBOX": "1",
+    "QTWEBENGINE_CHROMIUM_FLAGS": "--no-sandbox --disable-gpu",
+}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A finished pipeline: its folder holds `data` and `outputs`."""
+    folder = tmp_path_factory.mktemp("demo")
+    with pytest.MonkeyPatch.context() as patch:
+        run(train.main, patch, *QUICK, f"paths.data={folder}/data", f"paths.outputs={folder}/outputs")
+    return folder
+
+
+def open_analyst(outputs: Path, monkeypatch) -> Analyst:
+    """What `infer.py task=demo` would serve."""
+    analysts = []
+
+    def keep(builders, handwritten, checkpoints, resize, normalise, host, port):
+        assert host == "127.0.0.1"
+        analysts.append(Analyst(builders, handwritten, checkpoints, resize, normalise))
+
+    quick = ["stages.superpixels.module.generator.points_per_side=4", f"paths.outputs={outputs}"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo_page, "serve_demo", keep)
+        run(infer.main, monkeypatch, "task=demo", *quick)
+    return analysts[0]
+
+
+@pytest.fixture
+def image(finished) -> np.ndarray:
+    with Image.open(next((finished / "data/shapes-0/JPEGImages").glob("train*.jpg"))) as picture:
+        return np.array(picture.convert("RGB"))
+
+
+def test_everything_learned_is_shown(finished, image, monkeypatch) -> None:
+    analyst = open_analyst(finished / "outputs", monkeypatch)
+    assert (analyst.prompts, analyst.classes, analyst.note) == (["seg", "cls", HANDWRITTEN], list(CLASS_NAMES), "")
+    found = analyst.analyse(image, ["circle", "moon"], "seg")
+    mask = read_mask(Path(found.mask))
+    assert mask.shape == image.shape[:2]
+    assert (mask == analyst.segmenter.predict([image])[0].mask).all()
+    assert found.network is not None
+    assert not (found.superpixels == found.superpixels[0, 0]).all()
+    with pytest.raises(ValueError, match="do not know spoon: choose hand-written"):
+        analyst.analyse(image, ["spoon"], "cls")
+    for nothing in ((None, ["circle"]), (image, [])):
+        with pytest.raises(ValueError, match="at least one label"):
+            analyst.analyse(*nothing, HANDWRITTEN)
+
+
+def test_handwritten_prompts_work_without_any_training(image, tmp_path, monkeypatch) -> None:
+    analyst = open_analyst(tmp_path, monkeypatch)
+    assert (analyst.prompts, analyst.classes) == ([HANDWRITTEN], [])
+    assert "Not trained yet: cls" in analyst.note
+    found = analyst.analyse(image, ["circle", "star"], HANDWRITTEN)
+    assert found.network is None
+    assert set(np.unique(read_mask(Path(found.mask)))) <= {0, 1, 2}
+
+
+@pytest.fixture
+def page(finished, monkeypatch):
+    """The served page, on a port that is free, and what is behind it."""
+    gradio = pytest.importorskip("gradio")
+    analyst = open_analyst(finished / "outputs", monkeypatch)
+    page = demo_page.build_page(gradio, analyst)
+    demo_page.open_page(gradio, page, "127.0.0.1", None, wait=False)
+    yield page.local_url, analyst
+    page.close()
+
+
+# Gradio and its server libraries announce changes to come
+@pytest.mark.filterwarnings("ignore")
+def test_the_page_answers_over_http(page, image, tmp_path) -> None:
+    gradio_client = pytest.importorskip("gradio_client")
+    address, analyst = page
+    with urllib.request.urlopen(address) as answer:
+        assert "fonts.googleapis.com" not in answer.read().decode()
+    Image.fromarray(image).save(tmp_path / "image.png")
+    client = gradio_client.Client(address, verbose=False)
+    upload = gradio_client.handle_file(str(tmp_path / "image.png"))
+    *pictures, mask = client.predict(upload, ["circle"], "", "cls", api_name="/segment")
+    shutil.copy(mask, tmp_path / "mask.png")
+    assert (read_mask(tmp_path / "mask.png") == analyst.segmenter.predict([image])[0].mask).all()
+    assert len(pictures) == 4
+    with pytest.raises(Exception, match="at least one label"):
+        client.predict(upload, [], "", "cls", api_name="/segment")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_page_works_in_a_browser(page, image, tmp_path) -> None:
+    pytest.importorskip(
+        "PySide6.QtWebEngineWidgets", reason="no browser: pip install 'PySide6<6.12'", exc_type=ImportError
+    )
+    Image.fromarray(image).save(tmp_path / "image.png")
+    command = [sys.executable, str(ROOT / "tests/browser_demo.py"), page[0], str(tmp_path / "image.png")]
+    done = subprocess.run(command, env={**os.environ, **BROWSER}, capture_output=True, text=True, timeout=180)
+    assert json.loads(done.stdout) == {"pictures": 5, "hosts": ["127.0.0.1"]}

@@ -1,0 +1,199 @@
+"""A trained network through every door: folders, patterns, lists, videos, windows, the Python API, ONNX."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from fake_trees import draw_image
+from front_door import run
+from PIL import Image
+
+import infer
+import train
+from datamodules.images import list_stems
+from fmawsss.checkpoints import build_part, find_builder, forget_weights, read_checkpoint
+from fmawsss.inference import WholeImages
+from fmawsss.refinement import keep_scores
+from fmawsss.segmenter import Segmenter
+from fmawsss.storage import read_mask
+from fmawsss.tiny.shapes import CLASS_NAMES
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """The outputs of a network that learned from true masks for a few steps."""
+    folder = tmp_path_factory.mktemp("network")
+    few = ["dataset.train_images=6", "dataset.val_images=2", "loop.max_steps=4", "save_every=4", "logger=none"]
+    places = [f"paths.data={folder}/data", f"paths.outputs={folder}/outputs"]
+    with pytest.MonkeyPatch.context() as patch:
+        run(train.main, patch, "task=network", f"seeds={folder}/data/shapes-0/SegmentationClass", *few, *places)
+    return folder / "outputs"
+
+
+@pytest.fixture(scope="module")
+def checkpoint(trained: Path) -> Path:
+    return trained / "shapes" / "network.ckpt"
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    (folder / "sub").mkdir(parents=True)
+    for index, (name, size) in enumerate({"a": (70, 101), "b": (64, 32), "sub/c": (33, 47)}.items()):
+        Image.fromarray(draw_image(index, size)).save(folder / f"{name}.png")
+    return folder
+
+
+def apply(monkeypatch, trained: Path, out: Path, root: Path | str, *more: str) -> Path:
+    there = [f"paths.outputs={trained}", f"paths.work={out}", "data.workers=0", f"dataset.root={root}"]
+    run(infer.main, monkeypatch, "task=network", "dataset=folder", *there, *more)
+    return out
+
+
+def test_the_python_api_equals_the_command(trained, checkpoint, photos, tmp_path, monkeypatch) -> None:
+    out = apply(monkeypatch, trained, tmp_path / "out", photos, "callbacks=confidence")
+    paths = [photos / "a.png", photos / "b.png"]
+    found = Segmenter.from_checkpoint(checkpoint).predict(paths)
+    for path, segmentation in zip(paths, found, strict=True):
+        assert (segmentation.mask == read_mask(out / "masks" / path.name)).all()
+        with Image.open(out / "confidence" / path.name) as confidence:
+            assert confidence.mode == "I;16"
+            assert np.abs(np.array(confidence) / 65535 - segmentation.confidence).max() < 1e-4
+        areas = json.loads((out / "exports/network/areas.json").read_text())["images"][path.stem]
+        assert areas["pixels"] == segmentation.areas
+        assert sum(areas["pixels"].values()) == areas["height"] * areas["width"]
+    assert segmentation.classes == ("background", *CLASS_NAMES)
+    assert segmentation.overlay(np.zeros((64, 32, 3), np.uint8)).shape == (64, 32, 3)
+
+
+def test_images_come_in_every_form(checkpoint, photos) -> None:
+    segmenter = Segmenter.from_checkpoint(checkpoint, inference=WholeImages((0.5, 1.0), True, keep_scores))
+    with Image.open(photos / "a.png") as picture:
+        found = segmenter.predict([str(photos / "a.png"), picture, np.array(picture)], batch_size=2)
+    assert [f.mask.shape for f in found] == [(70, 101)] * 3
+    assert np.allclose(found[0].confidence, found[1].confidence, atol=1e-5)
+    assert np.allclose(found[0].confidence, found[2].confidence, atol=1e-5)
+    with pytest.raises(TypeError, match=r"predict\(\[image\]\)"):
+        segmenter.predict(str(photos / "a.png"))
+    with pytest.raises(ValueError, match="float64 of shape"):
+        segmenter.predict([np.zeros((3, 4, 4))])
+
+
+def test_a_checkpoint_needs_no_other_file(checkpoint) -> None:
+    content = read_checkpoint(checkpoint)
+    assert content["classes"] == list(CLASS_NAMES)
+    assert content["palette"][1] == [128, 0, 0]
+    assert content["config"]["loop"]["max_steps"] == 4
+    clip = {"_target_": "fmawsss.clip.load_open_clip", "name": "ViT-S-32-alt", "pretrained": "openai", "folder": "no"}
+    tower = {"_target_": "fmawsss.networks.TowerNetwork", "_partial_": True, "clip": clip, "width": 16}
+    network = build_part(forget_weights(tower))(classes=3).eval()
+    with torch.no_grad():
+        assert network(torch.zeros(1, 3, 40, 70)).shape == (1, 3, 40, 70)
+
+
+STRANGERS = ["os.system", "eval", "torch.load", "fmawsss.storage.write_bytes", "fmawsss.downloads.fetch_file"]
+STRANGERS += ["fmawsss.products.shutil.rmtree", "fmawsss.storage.Path", "fmawsss.features.FeatureStore", "fmawsss.no.X"]
+
+
+@pytest.mark.parametrize("target", STRANGERS)
+def test_a_checkpoint_runs_nothing(target: Any, checkpoint, tmp_path, trained, photos, monkeypatch) -> None:
+    with pytest.raises(ValueError, match="the checkpoint names"):
+        find_builder(target)
+    content = torch.load(checkpoint, weights_only=True)
+    content["carried"]["module"]["network"]["clip"] = {"_target_": target, "_args_": ["touch /tmp/evil"]}
+    torch.save(content, tmp_path / "evil.ckpt")
+    with pytest.raises(ValueError, match="the checkpoint names"):
+        Segmenter.from_checkpoint(tmp_path / "evil.ckpt")
+    with pytest.raises(ValueError, match="the checkpoint names"):
+        apply(monkeypatch, trained, tmp_path / "out", photos, f"ckpt={tmp_path}/evil.ckpt")
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path) -> None:
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "made"),)
+
+    torch.save({"classes": Evil(), "carried": {}, "state_dict": {}}, tmp_path / "evil.ckpt")
+    with pytest.raises(Exception, match=r"[Ww]eights"):
+        Segmenter.from_checkpoint(tmp_path / "evil.ckpt")
+    assert not (tmp_path / "made").exists()
+
+
+def test_patterns_lists_and_single_images(trained, photos, tmp_path, monkeypatch) -> None:
+    (tmp_path / "list.txt").write_text("photos/b.png\n\nphotos/sub/c.png\n")
+    for number, (root, names) in enumerate(
+        {
+            photos / "a.png": {"a"},
+            photos / "*.png": {"a", "b"},
+            photos / "**/*.png": {"a", "b", "sub/c"},
+            tmp_path / "list.txt": {"b", "sub/c"},
+        }.items()
+    ):
+        out = apply(monkeypatch, trained, tmp_path / f"out{number}", root, "callbacks=none")
+        assert list_stems(out / "masks", ".png") == names
+        assert list_stems(out / "overlays", ".png") == names
+
+
+@pytest.mark.parametrize(("name", "problem"), [("notes.md", "neither an image"), ("no.png", "does not exist")])
+def test_other_sources_are_explained(trained, tmp_path, monkeypatch, name, problem) -> None:
+    (tmp_path / "notes.md").write_text("no image")
+    with pytest.raises((ValueError, FileNotFoundError), match=problem):
+        apply(monkeypatch, trained, tmp_path / "out", tmp_path / name)
+    (tmp_path / "list.txt").write_text("gone.png\n")
+    with pytest.raises(ValueError, match=r"list.txt lists 1 files that are no images, first .*gone\.png"):
+        apply(monkeypatch, trained, tmp_path / "out", tmp_path / "list.txt")
+
+
+def test_a_video_becomes_a_video(trained, tmp_path, monkeypatch) -> None:
+    film = cv2.VideoWriter(str(tmp_path / "film.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10, (64, 48))
+    for index in range(6):
+        film.write(draw_image(index, (48, 64)))
+    film.release()
+    settings = ["dataset.frame_step=2", "save_as=[video]", "data.predict_batch_size=2"]
+    out = apply(monkeypatch, trained, tmp_path / "out", tmp_path / "film.mp4", *settings)
+    assert list_stems(out / "masks", ".png") == {"000000", "000002", "000004"}
+    made = cv2.VideoCapture(str(out / "exports/network/video.mp4"))
+    assert made.get(cv2.CAP_PROP_FPS) == 5
+    assert (made.get(cv2.CAP_PROP_FRAME_COUNT), made.read()[1].shape) == (3, (48, 64, 3))
+
+
+def test_inference_is_chosen_and_goes_on_where_it_stopped(trained, photos, tmp_path, monkeypatch) -> None:
+    refined = ["refine=pixel_adaptive", "refine.steps=2", "refine.distances=[1,2]"]
+    ways = {"whole": ["inference=multiscale", *refined], "windows": ["inference=sliding", "inference.make.window=48"]}
+    ways["windows"].append("inference.make.stride=32")
+    masks = {}
+    for name, way in ways.items():
+        out = apply(monkeypatch, trained, tmp_path / name, photos, *way)
+        masks[name] = {path.name: path.read_bytes() for path in (out / "masks").rglob("*.png")}
+        (out / "masks/a.png").unlink()
+        kept = (out / "masks/b.png").stat().st_mtime_ns
+        apply(monkeypatch, trained, tmp_path / name, photos, *way)
+        assert (out / "masks/b.png").stat().st_mtime_ns == kept
+        assert (out / "masks/a.png").read_bytes() == masks[name]["a.png"]
+    assert masks["whole"] != masks["windows"]
+
+
+def test_onnx_answers_as_the_network(trained, checkpoint, tmp_path, monkeypatch) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    there = [f"paths.outputs={trained}", f"job.path={tmp_path}/network.onnx", "job.size=[64,80]"]
+    run(infer.main, monkeypatch, "task=export", "format=onnx", *there)
+    session = onnxruntime.InferenceSession(tmp_path / "network.onnx", providers=["CPUExecutionProvider"])
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert json.loads(metadata["classes"]) == ["background", *CLASS_NAMES]
+    segmenter = Segmenter.from_checkpoint(checkpoint)
+    assert np.allclose(json.loads(metadata["image_mean"]), [0.48145466, 0.4578275, 0.40821073])
+    for index, size in enumerate([(64, 80), (33, 47), (112, 96), (8, 8)]):
+        image = draw_image(index, size)
+        seen = segmenter.normalise(image).transpose(2, 0, 1)[None]
+        (answer,) = session.run(None, {"images": np.concatenate([seen] * (index + 1))})
+        with torch.no_grad():
+            expected = segmenter.network(torch.from_numpy(seen)).softmax(1).numpy()
+        assert answer.shape == (index + 1, 9, *size)
+        assert np.abs(answer - expected).max() < 1e-4
