@@ -68,10 +68,10 @@ def run_task(cfg: DictConfig) -> float | None:
 def run_job(cfg: DictConfig) -> Any:
     """Run a task without a product: on a data set, on a checkpoint, or on what builds the modules of several stages."""
     job = instantiate(cfg.job, _convert_="all")
-    if "run" in cfg:
-        return job(cfg.run)
     if "stages" in cfg:
         return job({name: partial(instantiate, part.module, _convert_="all") for name, part in cfg.stages.items()})
+    if "run" in cfg:
+        return job(cfg.run)
     return job(build_data(cfg, cfg)) if "data" in cfg else job(find_checkpoint(cfg, cfg))
 
 
@@ -86,8 +86,8 @@ def prepare_run(cfg: DictConfig) -> None:
 
 def keep_record(cfg: DictConfig) -> AbstractContextManager[None]:
     """Write `run.json` while a run goes on, and `report.html` when it ends well."""
-    overrides = OmegaConf.to_container(HydraConfig.get().overrides.task)  # as typed: not to be resolved here
-    what = {"stage": cfg.stage, "dataset": cfg.paths.dataset, "overrides": overrides}
+    typed = OmegaConf.to_container(HydraConfig.get().overrides.task)  # not to be resolved here
+    what = {"stage": cfg.stage, "dataset": cfg.paths.dataset, "overrides": typed}
     draw = partial(instantiate(cfg.report), cfg.paths.work) if cfg.report and "job" not in cfg else None
     return record_run(find_run_folder(), {**what, "job": "job" in cfg}, OmegaConf.to_yaml(cfg, resolve=True), draw)
 

@@ -23,7 +23,7 @@ from callbacks.image_ranks import Line, rank_images
 from callbacks.report import RunFolder, Stage
 from callbacks.scenes import Scene, gather_scene
 from callbacks.scores import sum_confusions
-from datamodules.images import read_image
+from fmawsss.images import read_image
 from fmawsss.metrics import SegmentationScores
 from fmawsss.products import read_fingerprint
 from fmawsss.viz import colour_heatmap, draw_panel

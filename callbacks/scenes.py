@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from callbacks.report import RunFolder, Stage
-from datamodules.images import read_image
+from fmawsss.images import read_image
 from fmawsss.storage import read_cams, read_mask, read_superpixels
 from fmawsss.viz import colour_superpixels, make_palette, overlay_heatmap, overlay_mask
 
