@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
-import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,16 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from callbacks.exports import MaskSet, require_masks
-from callbacks.progress import StageProgress
+from callbacks.dashboards import open_stage_loggers, publish_stage
+from callbacks.exports import export_masks
+from callbacks.hush import hush_warnings
+from callbacks.progress import follow_progress
+from callbacks.report import Stage, note_stage
+from callbacks.run_record import StageTimer, record_run
 from callbacks.scores import ScoreJournal, list_journals, read_details, read_scores, show_scores, write_scores
 from datamodules.base import SegmentationDataModule
 from datamodules.choosing import Splits, name_splits
@@ -41,14 +46,22 @@ LEARNING = {"loss", "optimizer", "scheduler", "val_powers", "network", "weights"
 def main(cfg: DictConfig) -> float | None:
     """Apply the chosen stage; return the number that a sweep maximises."""
     prepare_run(cfg)
+    with keep_record(cfg):
+        return run_task(cfg)
+
+
+def run_task(cfg: DictConfig) -> float | None:
+    """Do the job, or apply the stage."""
     if "job" in cfg:
         return run_job(cfg)
     if "emits" not in cfg:
         raise ValueError(f"task={cfg.stage} cannot be applied on its own; use `python train.py task={cfg.stage}`")
     cfg = adopt_checkpoint(cfg) if "carried" in cfg else cfg
     datamodule = open_data(cfg, cfg, "predict")
-    apply_stage(cfg, cfg, build_module(cfg, cfg, datamodule))
-    export_masks(cfg, datamodule)
+    with open_stage_loggers(instantiate(cfg.logger), cfg.stage) as loggers:
+        apply_stage(cfg, cfg, build_module(cfg, cfg, datamodule), loggers)
+    exports = instantiate(cfg.get("save_as") or {}, _convert_="all")
+    export_masks(exports, Path(cfg.emits), datamodule, cfg.stage, cfg.shard is not None)
     show_scores(Path(cfg.paths.work) / "scores.json")
     return measure(cfg)
 
@@ -58,20 +71,27 @@ def run_job(cfg: DictConfig) -> Any:
     job = instantiate(cfg.job, _convert_="all")
     if "stages" in cfg:
         return job({name: partial(instantiate, part.module, _convert_="all") for name, part in cfg.stages.items()})
+    if "run" in cfg:
+        return job(cfg.run)
     return job(build_data(cfg, cfg)) if "data" in cfg else job(find_checkpoint(cfg, cfg))
 
 
 def prepare_run(cfg: DictConfig) -> None:
     """Give a sweep's job a folder of its own, and hush warnings about what is meant to be so."""
     if is_sweep() and cfg.paths.work == cfg.paths.base:
-        cfg.paths.work = HydraConfig.get().runtime.output_dir
-    warnings.filterwarnings(
-        "ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated"
-    )  # Lightning 2.6 on torch 2.15
-    warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")  # a frozen CLIP stays in it
-    warnings.filterwarnings("ignore", r"Checkpoint directory .* exists and is not empty")  # an unfinished training
-    warnings.filterwarnings("ignore", r"The '\w+_dataloader' does not have many workers")  # chosen in YAML
-    warnings.filterwarnings("ignore", r"Total length of `list` across ranks is zero")  # no validation split, none asked
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        cfg.group = str(folder.parent) if cfg.group == cfg.paths.work else cfg.group
+        cfg.paths.work = str(folder)
+    hush_warnings()
+
+
+def keep_record(cfg: DictConfig) -> AbstractContextManager[None]:
+    """Write `run.json` while a run goes on, and `report.html` when it ends well."""
+    typed = OmegaConf.to_container(HydraConfig.get().overrides.task)  # not to be resolved here
+    what = {"stage": cfg.stage, "dataset": cfg.paths.dataset, "overrides": typed}
+    draw = partial(instantiate(cfg.report), cfg.paths.work) if cfg.report and "job" not in cfg else None
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    return record_run(folder, {**what, "job": "job" in cfg}, OmegaConf.to_yaml(cfg, resolve=True), draw)
 
 
 def is_sweep() -> bool:
@@ -125,22 +145,27 @@ def build_module(cfg: DictConfig, stage: DictConfig, datamodule: SegmentationDat
 
 
 def build_trainer(
-    cfg: DictConfig, stage: DictConfig, callbacks: list[L.Callback], settings: Mapping[str, Any]
+    cfg: DictConfig,
+    stage: DictConfig,
+    callbacks: list[L.Callback],
+    settings: Mapping[str, Any],
+    action: str = "apply",
 ) -> L.Trainer:
-    """Instantiate the trainer of the `trainer` group, with a stage's own settings on top."""
-    progress = StageProgress(stage.stage)
+    """Instantiate the trainer of the `trainer` group, a stage's own settings on top; `action` names predictions."""
+    stages = [other.stage for other in cfg.stages.values()] if "stages" in cfg else [stage.stage]
+    beside = [follow_progress(stage.stage, action, stages), StageTimer(find_run_folder(), stage.stage, action)]
     return instantiate(
-        cfg.trainer, **settings, callbacks=[*callbacks, progress], default_root_dir=cfg.paths.work, _convert_="all"
+        cfg.trainer, **settings, callbacks=[*callbacks, *beside], default_root_dir=cfg.paths.work, _convert_="all"
     )
 
 
-def apply_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -> None:
+def apply_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule, loggers: Sequence[Logger]) -> None:
     """Make the stage's product for each image of the split that lacks it; score it where ground truth is known."""
     product = describe_product(cfg, stage, module)
     datamodule = open_data(cfg, stage, "predict")
     split, inputs = describe_inputs(datamodule, datamodule.predict_split)
     inputs = "any" if stage.get("grows") else inputs
-    parts = list_parts(datamodule, split, stage.get("also_scored") or ())
+    parts = datamodule.list_parts(split, stage.get("also_scored") or ())
     picture = Path(cfg.paths.work) / "pictures" / f"{product.path.name}.png"
     shard = choose_shard(cfg.shard, cfg.overwrite, product.path)
     start_product(product, split, inputs, cfg.overwrite, [picture, *list_journals(product.path)])
@@ -149,7 +174,8 @@ def apply_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -
     writers = [*build_writers(cfg, stage), ScoreJournal(product.path, shard.number)]
     datamodule.done = lambda name: name not in mine or all(writer.has(name) for writer in writers)
 
-    if product.is_complete(split) and not datamodule.list_remaining():
+    remaining = datamodule.list_remaining()
+    if product.is_complete(split) and not remaining:
         logger.info("%s: %s is complete for %s, skipped", stage.stage, product.path, split)
     else:
         load_learned(cfg, stage, module)
@@ -164,27 +190,12 @@ def apply_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -
         if found and rank_zero_only.rank == 0:
             details = read_details(product.path, parts[part], datamodule.class_names)
             write_scores(Path(cfg.paths.work) / "scores.json", stage.stage, part, found, details)
-
-
-def list_parts(datamodule: SegmentationDataModule, split: str, also: Sequence[str]) -> dict[str, list[str]]:
-    """List the image names of the split to apply a stage to, and of other splits that it contains."""
-    whole = [record.name for record in datamodule.read_records(datamodule.predict_split)]
-    parts = {part: [record.name for record in datamodule.read_records(part)] for part in also}
-    return {split: whole, **{part: names for part, names in parts.items() if set(names) <= set(whole)}}
-
-
-def export_masks(cfg: DictConfig, datamodule: SegmentationDataModule) -> None:
-    """Write the finished masks in the formats of the `save_as` group."""
-    exports = instantiate(cfg.get("save_as") or {}, _convert_="all")
-    images = {record.name: record.image for record in datamodule.read_records(datamodule.predict_split)}
-    unfinished = cfg.shard is not None and not all((Path(cfg.emits) / f"{name}.png").is_file() for name in images)
-    if not exports or rank_zero_only.rank != 0 or unfinished:
-        return
-    split = "_".join(name_splits(datamodule.predict_split))
-    masks = require_masks(MaskSet(Path(cfg.emits), images, datamodule.class_names, split))
-    for name, export in exports.items():
-        export(masks)
-        logger.info("%s: saved as %s in %s/exports/%s", cfg.stage, name, cfg.paths.work, cfg.stage)
+    if rank_zero_only.rank == 0:
+        made = Stage(stage.stage, product.path, split, len(names), ("background", *datamodule.class_names))
+        note_stage(Path(cfg.paths.work), made)
+        if remaining:
+            config = {**plain(stage), "dataset": plain(cfg.dataset), "seed": cfg.seed}
+            publish_stage(loggers, Path(cfg.paths.work), made, scores, config)
 
 
 def is_everything_done(cfg: DictConfig, stage: DictConfig, product: Product, names: Sequence[str]) -> bool:
@@ -204,11 +215,7 @@ def build_writers(cfg: DictConfig, stage: DictConfig) -> list[L.Callback]:
 
 
 def load_learned(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -> None:
-    """Load what the stage learned, if there is anything to learn.
-
-    Raises:
-        FileNotFoundError: naming the command that trains it.
-    """
+    """Load what the stage learned, if there is anything to learn; raises FileNotFoundError naming the command."""
     if not learns(module):
         return
     path = find_checkpoint(cfg, stage)
@@ -225,11 +232,7 @@ def learns(module: L.LightningModule) -> bool:
 
 
 def find_checkpoint(cfg: DictConfig, stage: DictConfig) -> Path:
-    """Return the checkpoint to apply: `ckpt` (a path or a step), what the stage learned, or the only one elsewhere.
-
-    Raises:
-        FileNotFoundError: naming the command that makes it.
-    """
+    """Return the checkpoint to apply: `ckpt` (a path or a step), what the stage learned, or the only one elsewhere."""
     chosen = str(cfg.ckpt or stage.get("apply_step") or stage.learns)
     if chosen.isdigit():
         chosen = f"{cfg.paths.work}/checkpoints/{stage.stage}/step_{int(chosen):06d}.ckpt"

@@ -13,11 +13,14 @@ import lightning as L
 from filelock import FileLock
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
+from callbacks.dashboards import open_stage_loggers
 from callbacks.feature_writer import FeatureWriter
 from callbacks.scores import show_scores, write_scores
+from callbacks.training_signals import TrainingSignals
 from callbacks.validation_record import choose_reported, keep_learned, place_record, read_validations
 from datamodules.base import SegmentationDataModule
 from datamodules.choosing import name_splits
@@ -31,6 +34,7 @@ from infer import (
     build_module,
     build_trainer,
     describe_inputs,
+    keep_record,
     learns,
     measure,
     open_data,
@@ -49,8 +53,15 @@ def main(cfg: DictConfig) -> float | None:
     """Run the chosen stage, or every stage of the pipeline; return the number that a sweep maximises."""
     prepare_run(cfg)
     refuse_ambiguity(cfg)
+    with keep_record(cfg):
+        return run_stages(cfg)
+
+
+def run_stages(cfg: DictConfig) -> float | None:
+    """Build every stage, then run them in turn."""
     stages = list(cfg.stages.values()) if "stages" in cfg else [cfg]
-    for stage, module in zip(stages, build_modules(cfg, stages), strict=True):
+    for number, (stage, module) in enumerate(zip(stages, build_modules(cfg, stages), strict=True), start=1):
+        logger.info("stage %d of %d: %s", number, len(stages), stage.stage)
         run_stage(cfg, stage, module)
     show_scores(Path(cfg.paths.work) / "scores.json")
     return measure(cfg)
@@ -90,11 +101,11 @@ def refuse_ambiguity(cfg: DictConfig) -> None:
 
 def run_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -> None:
     """Learn what there is to learn, then emit and score the stage's product."""
-    logger.info("stage %s", stage.stage)
-    if learns(module):
-        learn_stage(cfg, stage, module)
-        report_validations(cfg, stage)
-    apply_stage(cfg, stage, module)
+    with open_stage_loggers(instantiate(cfg.logger), stage.stage) as loggers:
+        if learns(module):
+            learn_stage(cfg, stage, module, loggers)
+            report_validations(cfg, stage)
+        apply_stage(cfg, stage, module, loggers)
 
 
 def report_validations(cfg: DictConfig, stage: DictConfig) -> None:
@@ -105,7 +116,7 @@ def report_validations(cfg: DictConfig, stage: DictConfig) -> None:
         write_scores(Path(cfg.paths.work) / "scores.json", stage.stage, split, reported)
 
 
-def learn_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -> None:
+def learn_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule, loggers: list[Logger]) -> None:
     """Train, or go on training, until the stage's checkpoint is complete."""
     datamodule = open_data(cfg, stage, "fit")
     product = describe_learning(cfg, stage, module)
@@ -122,18 +133,14 @@ def learn_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -
     saver = ModelCheckpoint(
         steps, "step_{step:06d}", auto_insert_metric_name=False, every_n_train_steps=stage.save_every, save_top_k=-1
     )
-    loggers = [build(name=stage.stage) for build in instantiate(cfg.logger).values()]
     if "carried" in stage:
         module.carried = forget_weights(plain(stage.carried))
         module.config = {**plain(stage), "dataset": plain(cfg.dataset), "seed": cfg.seed}
     settings = {**plain(stage.loop), **validate_every(stage), "logger": loggers or False}
     averaging = list(instantiate(stage.get("averaging") or {}).values())
     watching = instantiate(stage.get("validation") or {}) if stage.val_every is not None else {}
-    trainer = build_trainer(cfg, stage, [saver, *averaging, *watching.values()], settings)
-    try:
-        trainer.fit(module, datamodule, ckpt_path=find_last_step(steps))
-    finally:
-        close_loggers(loggers)
+    trainer = build_trainer(cfg, stage, [saver, TrainingSignals(), *averaging, *watching.values()], settings)
+    trainer.fit(module, datamodule, ckpt_path=find_last_step(steps))
     for callback in averaging:  # nothing happens at the end of a training that a resume finds finished
         callback.on_train_end(trainer, module)
     trainer.save_checkpoint(product.path, weights_only=True)
@@ -149,7 +156,7 @@ def encode_views(
     """Return what the frozen encoder makes of the fixed training views, encoding those that no run encoded before."""
     views = datamodule.describe_views()
     first = FeatureModule(module).predict_step(collate_samples([views.read_view(0)]))
-    trainer = build_trainer(cfg, stage, [], {"logger": False})
+    trainer = build_trainer(cfg, stage, [], {"logger": False}, action="encode views")
     build, name = instantiate(cfg.cache.store), f"{stage.stage}_{digest_views(cfg, stage, module, inputs)}"
     Path(cfg.cache.store.folder).mkdir(parents=True, exist_ok=True)
     with FileLock(f"{cfg.cache.store.folder}/{name}.lock") if trainer.is_global_zero else nullcontext():
@@ -172,13 +179,6 @@ def digest_views(cfg: DictConfig, stage: DictConfig, module: PromptModule, input
     task = {"module": stage.module["_target_"], "clip": clip, "weights": product.settings["weights"]}
     source = {"dataset": product.settings["dataset"], "data": data, "seed": cfg.seed, "inputs": inputs}
     return fingerprint({**task, **source, "dtype": cfg.cache.dtype, "upstream": product.upstream})
-
-
-def close_loggers(loggers: list[Any]) -> None:
-    """End the runs of loggers that keep one per process (W&B): the next stage or sweep job starts its own."""
-    for experiment in (logger.experiment for logger in loggers):
-        if hasattr(experiment, "finish"):
-            experiment.finish()
 
 
 def validate_every(stage: DictConfig) -> dict[str, Any]:

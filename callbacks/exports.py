@@ -6,18 +6,24 @@ This file holds the formats of palette PNGs: VOC's tree, the archive of VOC's ev
 from __future__ import annotations
 
 import io
+import logging
 import tarfile
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
+from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
+from datamodules.base import SegmentationDataModule
+from datamodules.choosing import name_splits
 from fmawsss.storage import read_mask, replace_file, write_bytes
 from fmawsss.viz import make_palette
+
+logger = logging.getLogger(__name__)
 
 IGNORED = 255
 SERVER_FOLDER = "results/VOC2012/Segmentation/comp6_test_cls"  # comp6: trained on more than VOC's own images
@@ -41,6 +47,25 @@ class MaskSet:
     def name_file(self, name: str) -> str:
         """Return the file name of an image below its data set's folder."""
         return name + self.images[name].suffix
+
+
+def export_masks(
+    exports: Mapping[str, Callable[[MaskSet], None]],
+    folder: Path,
+    datamodule: SegmentationDataModule,
+    stage: str,
+    sharded: bool,
+) -> None:
+    """Write the finished masks of the predicted split in each of the formats; of shards, the last one does."""
+    images = {record.name: record.image for record in datamodule.read_records(datamodule.predict_split)}
+    unfinished = sharded and not all((folder / f"{name}.png").is_file() for name in images)
+    if not exports or rank_zero_only.rank != 0 or unfinished:
+        return
+    split = "_".join(name_splits(datamodule.predict_split))
+    masks = require_masks(MaskSet(folder, images, datamodule.class_names, split))
+    for name, export in exports.items():
+        export(masks)
+        logger.info("%s: masks saved as %s in exports/%s", stage, name, stage)
 
 
 def require_masks(masks: MaskSet) -> MaskSet:

@@ -1,26 +1,104 @@
-"""A progress bar per stage that knows its total and the time left."""
+"""Progress of a stage: a bar with the time left on a terminal, a line a minute in logs."""
 
 from __future__ import annotations
 
-from lightning.pytorch.callbacks import RichProgressBar
+import logging
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
+from rich.console import Console
+
+logger = logging.getLogger(__name__)
+
+QUIET = 60  # seconds between two lines
+
+
+def follow_progress(stage: str, action: str, stages: Sequence[str]) -> ProgressBar:
+    """Choose how to show progress; `stages` are all those of the run, `action` is what a prediction does."""
+    title = f"{stages.index(stage) + 1}/{len(stages)} {stage}" if len(stages) > 1 else stage
+    return StageProgress(title, action) if Console().is_terminal else StageLines(title, action)
+
+
+def count_train_batches(trainer: L.Trainer) -> int:
+    """Count the micro-batches of the whole training (training data is endless)."""
+    return trainer.max_steps * trainer.accumulate_grad_batches
 
 
 class StageProgress(RichProgressBar):
-    """Rich's bar, named after the stage, counting towards `max_steps` (training data is endless otherwise)."""
+    """Rich's bar, named after the stage and its place in the pipeline, counting towards `max_steps`."""
 
-    def __init__(self, stage: str) -> None:
+    def __init__(self, title: str, action: str) -> None:
         super().__init__(leave=True)
-        self.stage = stage
+        self.title = title
+        self.action = action
 
     @property
     def total_train_batches(self) -> int | float:
         """Count the micro-batches of the whole training."""
-        return self.trainer.max_steps * self.trainer.accumulate_grad_batches
+        return count_train_batches(self.trainer)
 
     @property
     def predict_description(self) -> str:
-        """Name the stage while it is applied."""
-        return f"{self.stage}: apply"
+        """Name the stage while it predicts."""
+        return f"{self.title}: {self.action}"
 
     def _get_train_description(self, current_epoch: int) -> str:
-        return f"{self.stage}: learn"
+        return f"{self.title}: learn"
+
+
+class StageLines(ProgressBar):
+    """Log how far a stage is and what time is left, once a minute: for logs and CI, where a bar would be noise."""
+
+    def __init__(self, title: str, action: str) -> None:
+        super().__init__()
+        self.title = title
+        self.action = action
+        self.first = 0
+        self.started = self.told = 0.0
+
+    def disable(self) -> None:
+        """Lines hold up nothing."""
+
+    def enable(self) -> None:
+        """Lines need no preparation."""
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clock, at the micro-batch where a resumed training goes on."""
+        self._start(trainer.global_step * trainer.accumulate_grad_batches)
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clock."""
+        self._start(0)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Tell of the training, with its loss."""
+        if time.monotonic() - self.told > QUIET:
+            shown = (f"{name} {float(value):.3g}" for name, value in trainer.progress_bar_metrics.items())
+            self._tell("learn", batch_idx + 1, count_train_batches(trainer), ", ".join(shown))
+
+    def on_predict_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:  # fmt: skip
+        """Tell of the prediction."""
+        if time.monotonic() - self.told > QUIET:
+            self._tell(self.action, batch_idx + 1, int(trainer.num_predict_batches[dataloader_idx]), "")
+
+    def _start(self, first: int) -> None:
+        self.first = first
+        self.started = self.told = time.monotonic()
+
+    def _tell(self, action: str, done: int, batches: int, losses: str) -> None:
+        """Log the share that is done, the time left, and the losses."""
+        self.told = time.monotonic()
+        each = (self.told - self.started) / max(1, done - self.first)
+        left = timedelta(seconds=round(each * (batches - done)))
+        details = f", {losses}" if losses else ""
+        share = 100 * done // batches
+        logger.info("%s: %s %d of %d (%d%%), %s left%s", self.title, action, done, batches, share, left, details)

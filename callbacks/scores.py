@@ -18,9 +18,12 @@ from typing import Any
 
 import lightning as L
 import torch
+from jaxtyping import Int64
 from rich.console import Console
 from rich.table import Table
 
+from callbacks.image_facts import describe_prediction, describe_record
+from datamodules.sample import ImageRecord
 from fmawsss.agreement import measure_agreement
 from fmawsss.boundaries import count_boundaries
 from fmawsss.metrics import SegmentationScores, count_confusion, summarise_confusion
@@ -34,7 +37,7 @@ WORST = 10  # images that are named
 
 
 class ScoreJournal(L.Callback):
-    """Append a line per image: its confusion by kind of mask (`cam`, `caa`, `sams`, `network`), how its seeds agree.
+    """Append a line per image: its confusion by kind of mask (`cam`, `caa`, `sams`, `network`), and other facts.
 
     The journal lies beside the product, one file per process; a broken last line (a killed run) is not counted, and its
     image is done again. Nothing is ever chosen by these numbers.
@@ -44,10 +47,16 @@ class ScoreJournal(L.Callback):
         self.product = Path(product)
         self.shard = shard
         self.known = {line["name"] for line in read_journal(self.product)}
+        self.records: dict[str, ImageRecord] = {}
 
     def has(self, name: str) -> bool:
         """Say whether the image was counted before."""
         return name in self.known
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Learn where the images lie."""
+        datamodule = trainer.datamodule
+        self.records = {record.name: record for record in datamodule.read_records(datamodule.predict_split)}
 
     def on_predict_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int,
@@ -65,7 +74,14 @@ class ScoreJournal(L.Callback):
                     "boundary": {kind: list_counts(count_boundaries(m, truth, classes)) for kind, m in masks.items()},
                     "agreement": find_agreement(prediction),
                 }
-                journal.write("\n" + json.dumps({"name": prediction.name, **counts}) + "\n")
+                journal.write(
+                    "\n" + json.dumps({"name": prediction.name, **counts, **self._describe(prediction)}) + "\n"
+                )
+
+    def _describe(self, prediction: Any) -> dict[str, Any]:
+        record = self.records.get(prediction.name)
+        known = {} if record is None else describe_record(record)
+        return {**known, **describe_prediction(prediction)}
 
 
 def find_agreement(prediction: Any) -> float | None:
@@ -139,6 +155,19 @@ def sum_counts(
                 matrix[row, column] = pixels
             counts.setdefault(kind, {})[name] = matrix
     return counts
+
+
+def sum_confusions(
+    entries: Iterable[Mapping[str, Sequence[Sequence[int]]]], classes: int
+) -> dict[str, Int64[torch.Tensor, "R R+1"]]:
+    """Sum the sparse confusions of images, by kind of mask; `classes` includes the background."""
+    totals: dict[str, torch.Tensor] = {}
+    for entry in entries:
+        for kind, counts in entry.items():
+            total = totals.setdefault(kind, torch.zeros(classes, classes + 1, dtype=torch.int64))
+            for truth, prediction, pixels in counts:
+                total[truth, prediction] += pixels
+    return totals
 
 
 def write_scores(

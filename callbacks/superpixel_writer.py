@@ -1,11 +1,10 @@
-"""Write the superpixels of every image, say now and then how far it is, and at the end what was made."""
+"""Write the superpixels of every image, and say at the end what was made."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections import Counter
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from fmawsss.storage import read_superpixels, write_superpixels
 from lightning_modules.superpixels import SuperpixelPrediction
 
 logger = logging.getLogger(__name__)
-QUIET = 60  # seconds between two lines about progress, for logs without a bar
 
 
 class SuperpixelWriter(L.Callback):
@@ -29,7 +27,7 @@ class SuperpixelWriter(L.Callback):
         self.checked: set[str] = set()
         self.images = 0
         self.empty: list[str] = []
-        self.started = self.told = time.monotonic()
+        self.started = time.monotonic()
 
     def has(self, name: str) -> bool:
         """Say whether the image is done: its file is there, whole, and made with these settings."""
@@ -43,7 +41,7 @@ class SuperpixelWriter(L.Callback):
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock; say what was there before."""
-        self.started = self.told = time.monotonic()
+        self.started = time.monotonic()
         if self.checked:
             logger.info("%d images are done already", len(self.checked))
 
@@ -59,8 +57,6 @@ class SuperpixelWriter(L.Callback):
             self.images += 1
             if not len(prediction.superpixels):
                 self.empty.append(prediction.name)
-        if time.monotonic() - self.told > QUIET:
-            self._tell(batch_idx + 1, int(trainer.num_predict_batches[dataloader_idx]))
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Sum up: masks per level, images without masks, seconds per image."""
@@ -72,12 +68,3 @@ class SuperpixelWriter(L.Callback):
         logger.info("%d images cut into %d masks (%s), %.2f s each", self.images, masks, per_level or "none", seconds)
         if self.empty:
             logger.warning("%d images without any mask, e.g. %s", len(self.empty), ", ".join(self.empty[:5]))
-
-    def _tell(self, done: int, batches: int) -> None:
-        """Log images, seconds per image and the time left."""
-        self.told = time.monotonic()
-        passed = self.told - self.started
-        left = timedelta(seconds=round(passed / done * (batches - done)))
-        logger.info(
-            "%d images, %.2f s each, %d%%, %s left", self.images, passed / self.images, 100 * done // batches, left
-        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from callbacks.sweep_plots import draw_effects, draw_interactions, shorten_key
 from fmawsss.storage import read_json, write_bytes
 
 logger = logging.getLogger(__name__)
+SWEEP_FILE = "sweep.json"  # what a sweep says about itself
 
 
 def summarise_sweep(folder: Path) -> None:
@@ -37,7 +38,7 @@ def summarise_sweep(folder: Path) -> None:
     jobs = drop_outdated(read_jobs(folder))
     if not jobs:
         raise FileNotFoundError(f"{folder} holds no jobs of a sweep (*/job.json); name the folder with run=DIR")
-    sweep = read_json(folder / "sweep.json")
+    sweep = read_json(folder / SWEEP_FILE)
     pictures = draw_pictures(jobs, sweep["label"])
     for name, picture in pictures.items():
         write_bytes(folder / name, picture)
@@ -51,9 +52,14 @@ def summarise_sweep(folder: Path) -> None:
         logger.info("the best settings: %s", command)
 
 
-def report_run(images: Any, run: str) -> None:
-    """Write the summary of the sweep in a folder again; the images are not looked at."""
-    summarise_sweep(Path(run))
+def report_run(run: str, write_report: Callable[[str], None] | None) -> None:
+    """Write the summary of a sweep again, or the report of any other folder of results."""
+    if (Path(run) / SWEEP_FILE).is_file():
+        summarise_sweep(Path(run))
+    elif write_report is None:
+        raise ValueError("report=none writes no report; leave it out")
+    else:
+        write_report(run)
 
 
 def drop_outdated(jobs: Sequence[Job]) -> list[Job]:

@@ -178,6 +178,12 @@ class SegmentationDataModule(L.LightningDataModule):
             require_files(records, Path(self.confidence), ".png", "confidences", remedy)
         return records
 
+    def list_parts(self, split: str, also: Sequence[str]) -> dict[str, list[str]]:
+        """List the image names of the split to apply a stage to, and of other splits that it contains."""
+        whole = [record.name for record in self.read_records(self.predict_split)]
+        parts = {part: [record.name for record in self.read_records(part)] for part in also}
+        return {split: whole, **{part: names for part, names in parts.items() if set(names) <= set(whole)}}
+
     def list_remaining(self) -> list[ImageRecord]:
         """List the images of `predict_split` that are not done."""
         records = self.read_records(self.predict_split)

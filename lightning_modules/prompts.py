@@ -34,6 +34,7 @@ class SeedPrediction:
     attention: Float[Tensor, "N N"] | None
     refined: Float[Tensor, "P h w"]
     seeds: dict[str, Seed]
+    probabilities: Float[Tensor, "C"] | None = None  # of each class against the others, labelled or not
 
     def masks(self) -> dict[str, UInt8[Tensor, "H W"]]:
         """Return the label maps to score, by the step that made them."""
@@ -154,7 +155,7 @@ class PromptModule(L.LightningModule, ABC):
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Score plain CAM seeds for a grid of background powers; nothing is chosen by them (METHOD 8)."""
         assert batch.truths is not None
-        cams, _ = self._predict_cams(batch, attention_blocks=0)
+        cams, *_ = self._predict_cams(batch, attention_blocks=0)
         for image, truth in enumerate(batch.truths):
             classes = batch.labels[image].nonzero().flatten()
             for seeder, metric in zip(self.seeders.values(), self.metrics, strict=True):
@@ -163,7 +164,9 @@ class PromptModule(L.LightningModule, ABC):
     def on_validation_epoch_end(self) -> None:
         """Log the mIoU of each power over the whole split."""
         for power, metric in zip(self.seeders, self.metrics, strict=True):
-            self.log(f"val/miou_power_{power:g}", metric.compute().miou, prog_bar=True)
+            scores = metric.compute()
+            self.log(f"val/miou_power_{power:g}", scores.miou, prog_bar=True)
+            self.log_dict({f"val/iou_power_{power:g}/{name}": iou for name, iou in scores.iou.items()})
             metric.reset()
 
     def on_predict_start(self) -> None:
@@ -173,18 +176,27 @@ class PromptModule(L.LightningModule, ABC):
 
     def predict_step(self, batch: Batch, batch_index: int = 0) -> list[SeedPrediction]:
         """Turn images into seeds, in one pass: tokens → CAM → CAA → seeds."""
-        cams, tokens = self._predict_cams(batch, self.seeding.refine.attention_blocks)
-        return [self._predict_image(batch, index, tokens, part) for index, part in enumerate(cams)]
+        cams, tokens, logits = self._predict_cams(batch, self.seeding.refine.attention_blocks)
+        probabilities = logits[:, : len(self.classes)].softmax(dim=1)
+        return [
+            self._predict_image(batch, index, tokens, *parts)
+            for index, parts in enumerate(zip(cams, probabilities, strict=True))
+        ]
 
-    def _predict_cams(self, batch: Batch, attention_blocks: int) -> tuple[list[Tensor], ImageTokens]:
-        """Compute the CAMs of the present classes of each image, (P, h, w) each."""
+    def _predict_cams(self, batch: Batch, attention_blocks: int) -> tuple[list[Tensor], ImageTokens, Tensor]:
+        """Compute the CAMs of the present classes of each image, (P, h, w) each; tokens and logits come along."""
         assert self._text_features is not None, "encode the prompts first"
         tokens = self.clip.encode_images(batch.images, batch.padding, attention_blocks)
-        _, cams = self.compute_cams(tokens, self._text_features, batch.labels)
-        return list(cams.detach().split(batch.labels.sum(dim=1).tolist())), tokens
+        logits, cams = self.compute_cams(tokens, self._text_features, batch.labels)
+        return list(cams.detach().split(batch.labels.sum(dim=1).tolist())), tokens, logits.detach()
 
     def _predict_image(
-        self, batch: Batch, index: int, tokens: ImageTokens, cams: Float[Tensor, "P h w"]
+        self,
+        batch: Batch,
+        index: int,
+        tokens: ImageTokens,
+        cams: Float[Tensor, "P h w"],
+        probabilities: Float[Tensor, "C"],
     ) -> SeedPrediction:
         """Make the seeds of one image of the batch, its padding cut away."""
         height, width = tokens.grid
@@ -199,7 +211,7 @@ class PromptModule(L.LightningModule, ABC):
         cams = cams[:, :rows, :columns]
         image = torch.from_numpy(batch.originals[index]) if batch.originals is not None else None
         refined, seeds = self.seeding.make(cams, attention, classes, superpixels, batch.sizes[index], image)
-        return SeedPrediction(batch.names[index], classes, cams, attention, refined, seeds)
+        return SeedPrediction(batch.names[index], classes, cams, attention, refined, seeds, probabilities)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what was learned: the contexts, never a copy of CLIP."""

@@ -5,10 +5,23 @@ import os
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import pytest
 import torch
+from front_door import QUICK, run
 from jaxtyping import install_import_hook
 
 # Every function of the package checks the shapes and types that its signature promises.
 install_import_hook("fmawsss", "type_checker.check")
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A finished pipeline, for tests that only read: its folder holds `data` and `outputs`."""
+    import train
+
+    folder = tmp_path_factory.mktemp("pipeline")
+    with pytest.MonkeyPatch.context() as patch:
+        run(train.main, patch, *QUICK, f"paths.data={folder}/data", f"paths.outputs={folder}/outputs")
+    return folder

@@ -28,6 +28,7 @@ TASKS = (
     "prepare",
     "check",
     "labels",
+    "report",
     "export",
     "demo",
 )

@@ -1,37 +1,116 @@
-"""Every logger gets the losses of a stage; W&B works offline and without an account."""
+"""Every logger gets the same scalars, and pictures where it can show them; W&B works offline and without an account."""
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import pytest
 from front_door import run
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from wandb_file import list_artifacts, read_config, read_history, read_records
 
+import infer
 import train
 
 QUICK = [
+    "task=cls",
     "dataset.train_images=3",
     "dataset.val_images=1",
     "prompts=foreground",
-    "loop.max_steps=2",
-    "save_every=2",
-    "trainer.log_every_n_steps=1",
+    "data.superpixels=null",
+    "writers.seeds.kind=caa",
 ]
-FILES = {"csv": "cls/metrics.csv", "tensorboard": "cls/events.out.*", "wandb": "wandb/offline-run-*/run-*.wandb"}
+SCALARS = {
+    "train/loss",
+    "train/lr",
+    "train/gradient_norm",
+    "train/images_per_second",
+    "train/memory_gb",
+    "val/miou_power_5",
+    "val/iou_power_5/circle",
+    "scores/train/caa/miou",
+    "scores/train/caa/iou/background",
+}
 
 
-def find_runs(folder: Path) -> Path:
+@pytest.fixture(scope="module")
+def logged(tmp_path_factory):
+    """A stage learned with all loggers at once; the folder of its run."""
+    folder = tmp_path_factory.mktemp("loggers")
+    learning = ["loop.max_steps=2", "save_every=2", "val_every=1", "data.val_split=val", "trainer.log_every_n_steps=1"]
+    places = [f"paths.data={folder}/data", f"paths.outputs={folder}/outputs"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("WANDB_API_KEY", raising=False)
+        run(train.main, patch, *QUICK, *learning, *places, "logger=[csv,tensorboard,wandb]")
     return next((folder / "outputs/shapes/runs").iterdir())
 
 
-@pytest.mark.parametrize("logger", sorted(FILES))
-def test_losses_are_logged(logger, tmp_path, monkeypatch):
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+def read_wandb(folder: Path) -> list:
+    (path,) = folder.glob("wandb/offline-run-*/run-*.wandb")
+    return read_records(path)
+
+
+def test_csv_has_every_scalar(logged):
+    with (logged / "cls/metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    known = {key for row in rows for key, value in row.items() if value}
+    assert known >= SCALARS - {"val/iou_power_5/circle", "scores/train/caa/iou/background"}
+    assert set(rows[0]) >= SCALARS
+
+
+def test_the_report_draws_what_csv_has(logged):
+    page = (logged.parents[1] / "report.html").read_text()
+    for curve in ("loss", "learning rate", "gradient norm", "images per second", "validation mIoU"):
+        assert f'aria-label="{curve} of cls, steps 0 to 1' in page
+
+
+def test_tensorboard_has_every_scalar_and_pictures(logged):
+    events = EventAccumulator(str(logged / "cls")).Reload()
+    assert SCALARS - {"val/iou_power_5/circle"} <= set(events.Tags()["scalars"])
+    assert {"pictures", "panels", "worst", "most uncertain", "confusion"} <= set(events.Tags()["images"])
+
+
+def test_wandb_has_every_scalar(logged):
+    history = read_history(read_wandb(logged))
+    assert set(history) >= SCALARS
+    assert len(history["train/loss"]) == 2
+
+
+def test_wandb_has_panels_tables_and_a_confusion_matrix(logged):
+    records = read_wandb(logged)
+    history = read_history(records)
+    assert history["panels/_type"] == ["images/separated"]
+    assert [sorted(masks) for masks in history["panels/all_masks"][0][:1]] == [["coarse seed", "truth"]]
+    assert history["images/worst/_type"] == history["images/most_uncertain/_type"] == ["table-file"]
+    assert "confusion_table/_type" in history
+    labels = read_config(records)["_wandb"]["mask/class_labels"]
+    assert any(entry["value"].get("1") == "circle" for entry in labels.values())
+
+
+def test_wandb_keeps_config_and_artifacts(logged):
+    records = read_wandb(logged)
+    config = read_config(records)
+    assert config["stage"] == "cls"
+    assert config["made_from"] == {}
+    artifacts = {name: aliases for name, aliases in list_artifacts(records).items() if not name.startswith("run-")}
+    assert {name.split("-", 1)[1] for name in artifacts} == {"shapes-cls.ckpt", "seeds-coarse"}
+    assert all("latest" in aliases and len(aliases) == 2 for aliases in artifacts.values())
+
+
+def test_the_stages_of_a_pipeline_are_one_group_and_name_their_sources(finished, tmp_path, monkeypatch):
+    there = [f"paths.data={finished}/data", f"paths.base={finished}/outputs/shapes", f"paths.work={tmp_path}/work"]
+    quick = ["task=seg", "dataset.train_images=6", "dataset.val_images=3", f"ckpt={finished}/outputs/shapes/seg.ckpt"]
+    run(infer.main, monkeypatch, *quick, *there, "logger=wandb")
+    records = read_wandb(next((tmp_path / "work/runs").iterdir()))
+    assert [r.run.run_group for r in records if r.HasField("run")] == [f"{tmp_path}/work"]
+    assert set(read_config(records)["made_from"]) == {"outputs-shapes-superpixels", "shapes-seeds-coarse"}
+
+
+def test_the_jobs_of_a_sweep_are_one_group(tmp_path, monkeypatch):
     places = [f"paths.data={tmp_path}/data", f"paths.outputs={tmp_path}/outputs"]
-    without_superpixels = ["data.superpixels=null", "writers.seeds.kind=caa"]
-    run(train.main, monkeypatch, "task=cls", f"logger={logger}", *without_superpixels, *QUICK, *places)
-    files = list(find_runs(tmp_path).glob(FILES[logger]))
-    assert files
-    assert all(file.stat().st_size > 0 for file in files)
-    if logger == "csv":
-        assert "train/loss" in files[0].read_text()
+    short = ["loop.max_steps=1", "save_every=1", "trainer.log_every_n_steps=1", "logger=wandb"]
+    run(train.main, monkeypatch, "-m", "seed=1,2", *QUICK, *short, *places)
+    (sweep,) = (tmp_path / "outputs/shapes/sweeps").iterdir()
+    groups = [r.run.run_group for job in "01" for r in read_wandb(sweep / job) if r.HasField("run")]
+    assert groups == [str(sweep)] * 2

@@ -19,15 +19,6 @@ from fmawsss.products import ProductMismatch
 from fmawsss.tiny.shapes import CLASS_NAMES
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A finished pipeline: its folder holds `data` and `outputs`."""
-    folder = tmp_path_factory.mktemp("pipeline")
-    with pytest.MonkeyPatch.context() as patch:
-        run(train.main, patch, *QUICK, *places(folder))
-    return folder
-
-
 @pytest.fixture
 def copied(finished, tmp_path):
     """A copy of the finished pipeline that a test may change."""
@@ -90,7 +81,8 @@ def test_running_again_changes_nothing(copied, monkeypatch):
     before = snapshot(copied / "outputs/shapes")
     run(train.main, monkeypatch, *QUICK, *places(copied))
     after = snapshot(copied / "outputs/shapes")
-    del before["scores.json"], after["scores.json"]
+    for rewritten in ("scores.json", "report.html"):
+        del before[rewritten], after[rewritten]
     assert after == before
 
 
@@ -215,3 +207,6 @@ def test_the_network_masks_a_folder_of_photos(finished, tmp_path, monkeypatch):
     with Image.open(tmp_path / "out/masks/été.png") as mask, Image.open(tmp_path / "out/overlays/b.png") as overlay:
         assert (mask.mode, mask.size) == ("P", (101, 70))
         assert overlay.size == (32, 64)
+    report = (tmp_path / "out/report.html").read_text()
+    assert "most uncertain" in report
+    assert "été" in report

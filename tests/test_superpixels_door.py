@@ -12,7 +12,7 @@ from hydra.errors import InstantiationException
 
 import infer
 import train
-from callbacks import superpixel_writer
+from callbacks import progress
 from fmawsss.products import ProductMismatch
 from fmawsss.storage import read_superpixels
 
@@ -89,11 +89,10 @@ def test_other_masks_are_refused_and_other_speeds_are_not(whole, monkeypatch):
 def test_pictures_progress_and_summary(whole, tmp_path, monkeypatch, capsys):
     pictures = whole / "outputs/shapes/pictures/superpixels"
     assert [path.stem for path in sorted(pictures.iterdir())] == ["train_00000", "train_00002", "train_00004"]
-    monkeypatch.setattr(superpixel_writer, "QUIET", 0)
+    monkeypatch.setattr(progress, "QUIET", 0)
     run(infer.main, monkeypatch, *QUICK, *places(tmp_path, whole), "masks.pred_iou_thresh=9")
     told = capsys.readouterr().out
-    assert "4 images, " in told
-    assert "80%, 0:0" in told
+    assert "superpixels: apply 4 of 5 (80%), 0:0" in told
     assert "5 images cut into 0 masks (none), " in told
     assert "5 images without any mask, e.g. train_00000" in told
 

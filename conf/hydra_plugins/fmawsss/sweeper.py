@@ -66,7 +66,7 @@ class ResumableSweeper(Sweeper):
         folder = Path(self.config.hydra.sweep.dir)
         with lock_sweep(folder):
             OmegaConf.save(self.config, folder / "multirun.yaml")
-            write_json(folder / "sweep.json", self.describe(folder, list(axes)))
+            write_json(folder / SWEEP_FILE, self.describe(folder, list(axes)))
             self.search.open(axes, folder)
             while points := self.search.ask():
                 self.search.tell([job.value for job in self.run_points(folder, points)])

@@ -1,0 +1,169 @@
+"""`report.html`: one file about everything in a folder of results, to be opened anywhere, without a network."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from callbacks.run_record import FILE as RUN_FILE
+from callbacks.scores import read_journal, write_percent
+from fmawsss.storage import read_json, write_bytes, write_json
+
+logger = logging.getLogger(__name__)
+
+STAGES_FILE = "stages.json"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the report: a title and HTML; the title's first word names its anchor."""
+
+    title: str
+    html: Markup
+
+    @property
+    def anchor(self) -> str:
+        """Name the place to jump to."""
+        return self.title.split()[0].lower()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a stage left in the folder: its product, for which split, of which classes (the background's first)."""
+
+    name: str
+    product: Path
+    split: str
+    images: int
+    classes: tuple[str, ...]
+
+
+class RunFolder:
+    """Read what is known of a folder of results; everything is read once, when a section asks for it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._journals: dict[Path, list[dict[str, Any]]] = {}
+
+    @cached_property
+    def runs(self) -> list[dict[str, Any]]:
+        """Records of the runs that made something here, the newest last; `folder` says where each one lies."""
+        files = [*self.path.glob(RUN_FILE), *self.path.glob(f"runs/*/{RUN_FILE}")]
+        runs = [{**read_json(file), "folder": file.parent} for file in files]
+        return sorted((run for run in runs if not run["job"]), key=lambda run: run["started"])
+
+    @cached_property
+    def stages(self) -> list[Stage]:
+        """The stages that left a product, in the order in which they were first made; splits share a product."""
+        path = self.path / STAGES_FILE
+        found = read_json(path) if path.is_file() else {}
+        return [self._join_splits(name, splits) for name, splits in found.items()]
+
+    def _join_splits(self, name: str, splits: Mapping[str, Any]) -> Stage:
+        newest = list(splits.values())[-1]
+        images = sum(entry["images"] for entry in splits.values())
+        return Stage(name, self.path / newest["product"], ", ".join(splits), images, tuple(newest["classes"]))
+
+    @cached_property
+    def scores(self) -> dict[str, Any]:
+        """Scores by stage, split and kind of mask."""
+        path = self.path / "scores.json"
+        return dict(read_json(path)) if path.is_file() else {}
+
+    def read_lines(self, product: Path) -> list[dict[str, Any]]:
+        """Read the journal of a product: one entry per image, the last one counts."""
+        if product not in self._journals:
+            lines = {line["name"]: line for line in read_journal(product)}
+            self._journals[product] = list(lines.values())
+        return self._journals[product]
+
+
+def note_stage(work: Path, stage: Stage) -> None:
+    """Enter a stage's product in `stages.json`, beside those of the other stages."""
+    path = work / STAGES_FILE
+    known = read_json(path) if path.is_file() else {}
+    place = stage.product.relative_to(work) if stage.product.is_relative_to(work) else stage.product.absolute()
+    entry = {"product": str(place), "images": stage.images, "classes": list(stage.classes)}
+    if known.get(stage.name, {}).get(stage.split) != entry:
+        known.setdefault(stage.name, {})[stage.split] = entry
+        write_json(path, known)
+
+
+def write_report(run: str | Path, sections: Mapping[str, Callable[[RunFolder], Section | None]]) -> None:
+    """Write `report.html` into a folder of results, from the sections that have something to say about it.
+
+    Raises:
+        FileNotFoundError: when the folder holds no results.
+    """
+    folder = RunFolder(Path(run))
+    written = [section for make in sections.values() if (section := make(folder)) is not None]
+    if not written:
+        raise FileNotFoundError(
+            f"{folder.path} holds no results to report on (no {RUN_FILE}, no scores.json): name the folder of a run "
+            "with run=DIR, or make results with `python train.py`"
+        )
+    newest = folder.runs[-1] if folder.runs else {}
+    page = render(
+        "page.html.j2",
+        title=name_report(folder),
+        run=newest,
+        sections=written,
+        headline=list_headline(folder),
+        now=datetime.now().astimezone(),
+    )
+    path = folder.path / "report.html"
+    write_bytes(path, page.encode())
+    logger.info("report: %s (%.1f MB)", path, path.stat().st_size / 1e6)
+
+
+def name_report(folder: RunFolder) -> str:
+    """Name a report after data set and task of the newest run, or after the folder."""
+    if not folder.runs:
+        return folder.path.name
+    return f"{folder.runs[-1]['dataset']}: {folder.runs[-1]['stage']}"
+
+
+def list_headline(folder: RunFolder) -> list[tuple[str, str]]:
+    """List (stage, split and kind, mIoU in percent) of the last kind of mask of each."""
+    return [
+        (f"{stage}, {split}: {list(kinds)[-1]}", write_percent(list(kinds.values())[-1]["miou"]))
+        for stage, splits in folder.scores.items()
+        for split, kinds in splits.items()
+        if kinds
+    ]
+
+
+def render(template: str, **values: Any) -> Markup:
+    """Fill in one of the templates beside this file; whatever is no `Markup` is escaped."""
+    return Markup(_environment().get_template(template).render(values))
+
+
+def _environment() -> Environment:
+    loader = FileSystemLoader(Path(__file__).parent / "templates")
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"percent": write_percent, "duration": write_duration}
+    return environment
+
+
+def write_duration(seconds: float) -> str:
+    """Write a time as a person would say it.
+
+    >>> [write_duration(value) for value in (0.25, 59.6, 61, 7325)]
+    ['0.2 s', '1 min 0 s', '1 min 1 s', '2 h 2 min']
+    """
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
