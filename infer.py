@@ -153,7 +153,8 @@ def build_trainer(
 ) -> L.Trainer:
     """Instantiate the trainer of the `trainer` group, a stage's own settings on top; `action` names predictions."""
     stages = [other.stage for other in cfg.stages.values()] if "stages" in cfg else [stage.stage]
-    beside = [follow_progress(stage.stage, action, stages), StageTimer(find_run_folder(), stage.stage, action)]
+    timer = StageTimer(Path(HydraConfig.get().runtime.output_dir), stage.stage, action)
+    beside = [follow_progress(stage.stage, action, stages), timer]
     return instantiate(
         cfg.trainer, **settings, callbacks=[*callbacks, *beside], default_root_dir=cfg.paths.work, _convert_="all"
     )

@@ -17,6 +17,7 @@ from fmawsss.storage import read_json, write_json
 logger = logging.getLogger(__name__)
 
 STARTED, FINISHED, FAILED = "started", "finished", "failed"
+SWEEP_FILE = "sweep.json"  # what a sweep says about itself
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,12 @@ from callbacks.sweep_effects import (
     keep_measured,
     share_variance,
 )
-from callbacks.sweep_jobs import FAILED, FINISHED, Job, find_varied, read_jobs
+from callbacks.sweep_jobs import FAILED, FINISHED, SWEEP_FILE, Job, find_varied, read_jobs
 from callbacks.sweep_page import Section, Table, write_html, write_markdown
 from callbacks.sweep_plots import draw_effects, draw_interactions, shorten_key
 from fmawsss.storage import read_json, write_bytes
 
 logger = logging.getLogger(__name__)
-SWEEP_FILE = "sweep.json"  # what a sweep says about itself
 
 
 def summarise_sweep(folder: Path) -> None:

@@ -21,7 +21,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from callbacks.searches import Axis, Choices, Interval, Point, Search
-from callbacks.sweep_jobs import FINISHED, Job, claim_gpu, enter_jobs, lock_sweep, read_jobs, record_job
+from callbacks.sweep_jobs import FINISHED, SWEEP_FILE, Job, claim_gpu, enter_jobs, lock_sweep, read_jobs, record_job
 from fmawsss.fingerprint import fingerprint
 from fmawsss.storage import write_json
 
