@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -66,7 +67,18 @@ class Clock:
         setattr(owner, name, timed)
 
 
-def prepare_sam(sizes: Sizes) -> tuple[Any, SuperpixelGenerator, np.ndarray]:
+@dataclass(frozen=True)
+class Prepared:
+    """What both forms start from: SAM, our generator, an image, and masks with their levels for the last stage."""
+
+    sam: Any
+    generator: SuperpixelGenerator
+    image: np.ndarray
+    masks: Tensor
+    levels: Tensor
+
+
+def prepare_sam(sizes: Sizes) -> Prepared:
     """Build SAM and our generator, and let a few points tell how many masks would pass."""
     sam, points, size = build_sam(sizes), choose_points(sizes)[:8], sizes.image
     encoder = partial(FusedEncoder, dtype=torch.float32, bias_numbers=1 << 22, compile=None)
@@ -79,7 +91,7 @@ def prepare_sam(sizes: Sizes) -> tuple[Any, SuperpixelGenerator, np.ndarray]:
     answer = generator.predictor.answer_points(crop, points)
     logits = generator.predictor.draw_masks(crop, answer, torch.ones(len(points), 3, dtype=torch.bool))
     calibrate_sam(sam, answer.iou, logits)
-    return sam, generator, image
+    return Prepared(sam, generator, image, *draw_masks(sizes.masks, size))
 
 
 def whole_frame(size: tuple[int, int]) -> Frame:
@@ -98,9 +110,9 @@ def count_crops(size: tuple[int, int]) -> int:
     return len(generate_crop_boxes(size, PUBLISHED["crop_n_layers"], PUBLISHED["crop_overlap_ratio"])[0])
 
 
-def time_ours(sizes: Sizes) -> tuple[Counter[str], int]:
+def time_ours(sizes: Sizes, start: Prepared) -> tuple[Counter[str], int]:
     """Time our stages once each; return them and the number of masks that the batch leaves."""
-    _, generator, image = prepare_sam(sizes)
+    generator, image = start.generator, start.image
     clock, predictor = Clock(), generator.predictor
     clock.watch(predictor.encoder, "forward", "encoder")
     with clock("prepare"):
@@ -113,8 +125,7 @@ def time_ours(sizes: Sizes) -> tuple[Counter[str], int]:
             frame = whole_frame(sizes.image)
             parts = judge_points(predictor, crop, points, frame, generator.thresholds, generator.chunk_numbers)
             found += sum(map(len, parts))
-    masks, levels = draw_masks(sizes.masks, sizes.image)
-    candidates = make_candidates(masks, levels)
+    candidates = make_candidates(start.masks, start.levels)
     with clock("end"):
         generator.finish(candidates, sizes.image)
     return clock.seconds, found
@@ -128,9 +139,9 @@ def make_candidates(masks: Tensor, levels: Tensor) -> Candidates:
     return Candidates(pack_masks(masks), levels.byte(), boxes, scores, scores, torch.zeros(amount, 2).double(), crop)
 
 
-def time_plain(sizes: Sizes) -> tuple[Counter[str], int]:
+def time_plain(sizes: Sizes, start: Prepared) -> tuple[Counter[str], int]:
     """Time segment_anything's stages once each, then the plain filter."""
-    sam, _, image = prepare_sam(sizes)
+    sam, image = start.sam, start.image
     clock, generator = Clock(), SamAutomaticMaskGenerator(sam, points_per_batch=sizes.points, **PUBLISHED)
     with torch.no_grad():
         with clock("encoder"):
@@ -139,8 +150,8 @@ def time_plain(sizes: Sizes) -> tuple[Counter[str], int]:
         with clock("after"):
             box = list(whole_frame(sizes.image).box)
             found = generator._process_batch(choose_points(sizes), sizes.image, box, sizes.image)
-        masks, levels = draw_masks(sizes.masks, sizes.image)
-        data = MaskData(rles=mask_to_rle_pytorch(masks), boxes=batched_mask_to_box(masks), levels=levels)
+        masks = start.masks
+        data = MaskData(rles=mask_to_rle_pytorch(masks), boxes=batched_mask_to_box(masks), levels=start.levels)
         with clock("end"):
             finish_plainly(data)
     return clock.seconds, len(found["rles"])
@@ -171,4 +182,4 @@ def decode_plainly(data: MaskData, chosen: list[int]) -> Tensor:
     return torch.stack(masks) if masks else torch.zeros(0, 1, 1, dtype=torch.bool)
 
 
-FORMS: dict[str, Callable[[Sizes], tuple[Counter[str], int]]] = {"plain": time_plain, "ours": time_ours}
+FORMS: dict[str, Callable[[Sizes, Prepared], tuple[Counter[str], int]]] = {"plain": time_plain, "ours": time_ours}

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +20,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.superpixel_forms import FORMS, count_crops
+from benchmarks.measure import read_peak, reset_peak
+from benchmarks.superpixel_forms import FORMS, count_crops, prepare_sam
 from benchmarks.superpixel_inputs import QUICK, VIT_B, Sizes
 
 ROOT = Path(__file__).parents[1]
@@ -58,7 +58,10 @@ def measure_form(form: str, sizes: Sizes) -> dict[str, float]:
     """Time the stages of one form and bring them to one image."""
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
-    seconds, found = FORMS[form](sizes)
+    start, cpu = prepare_sam(sizes), torch.device("cpu")
+    held = reset_peak(cpu)
+    seconds, found = FORMS[form](sizes, start)
+    peak = read_peak(cpu) - held
     crops, batches = count_crops(sizes.image), POINTS / sizes.points
     parts = {
         "encoder": crops * seconds["encoder"],
@@ -67,7 +70,7 @@ def measure_form(form: str, sizes: Sizes) -> dict[str, float]:
     }
     parts["after the encoder"] = parts["decoder"] + parts["after the decoder"]
     parts["total"] = parts["encoder"] + parts["after the encoder"]
-    parts["peak memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
+    parts["peak memory"] = peak / 1e9
     return {**parts, "masks of the batch": found}
 
 
