@@ -92,7 +92,8 @@ def time_loaders(folder: Path, options: argparse.Namespace) -> Iterator[tuple[st
     """Time training loaders with different numbers of workers."""
     for workers in options.workers:
         data = FolderDataModule(
-            root=folder / "photos", masks=None, classes=[str(number) for number in range(20)], labels=None,
+            root=folder / "photos", frames=folder, frame_step=1, masks=None,
+            classes=[str(number) for number in range(20)], labels=None,
             labelled=False, train_split="all", seeds=folder / "seeds", augment=load_augmentation(), batch_size=16,
             micro_batches=1, predict_batch_size=1, workers=workers, seed=0, resize=KeepSize(), image_mean=MEAN,
             image_std=STD,

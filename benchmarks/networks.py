@@ -165,7 +165,8 @@ def time_loader(cfg: DictConfig, sizes: Sizes, setting: Setting) -> float:
     with tempfile.TemporaryDirectory() as folder:
         draw_photos(Path(folder), 4)
         data = FolderDataModule(
-            root=Path(folder) / "photos", masks=None, classes=list(cfg.dataset.classes), labels=None, labelled=False,
+            root=Path(folder) / "photos", frames=folder, frame_step=1, masks=None,
+            classes=list(cfg.dataset.classes), labels=None, labelled=False,
             train_split="all", seeds=Path(folder) / "seeds", augment=instantiate(cfg.augment, _convert_="all"),
             batch_size=sizes.batch, micro_batches=1, predict_batch_size=1, workers=0, seed=0,
             resize=instantiate(cfg.data.resize), image_mean=cfg.data.image_mean, image_std=cfg.data.image_std,

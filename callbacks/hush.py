@@ -8,6 +8,7 @@ INTENDED = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning 2.6 on torch 2.15
     r"Found \d+ module\(s\) in eval mode",  # a frozen CLIP stays in it
     r"Checkpoint directory .* exists and is not empty",  # an unfinished training
+    r"Experiment logs directory .* exists and is not empty",  # a job of a sweep that was killed, repeated
     r"The '\w+_dataloader' does not have many workers",  # chosen in YAML
     r"Total length of `list` across ranks is zero",  # no validation split, none asked
 )

@@ -31,7 +31,7 @@ def train(folder: Path, name: str, processes: Sequence[str], overrides: Sequence
 
 def read_losses(work: Path) -> list[float]:
     with next(work.glob("runs/*/*/metrics.csv")).open() as file:
-        return [float(row["train/loss"]) for row in csv.DictReader(file)]
+        return [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
 
 
 def test_two_processes_give_what_one_gives(tmp_path):
