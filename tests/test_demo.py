@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -94,6 +95,8 @@ def page(finished, monkeypatch):
     demo_page.open_page(gradio, page, "127.0.0.1", None, wait=False)
     yield page.local_url, analyst
     page.close()
+    del page
+    gc.collect()  # sockets that Gradio leaves open complain here, where it is expected, and not in a later test
 
 
 # Gradio and its server libraries announce changes to come

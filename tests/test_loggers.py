@@ -110,7 +110,7 @@ def test_the_stages_of_a_pipeline_are_one_group_and_name_their_sources(finished,
 def test_the_jobs_of_a_sweep_are_one_group(tmp_path, monkeypatch):
     places = [f"paths.data={tmp_path}/data", f"paths.outputs={tmp_path}/outputs"]
     short = ["loop.max_steps=1", "save_every=1", "trainer.log_every_n_steps=1", "logger=wandb"]
-    run(train.main, monkeypatch, "-m", "seed=1,2", *QUICK, *short, *places)
+    run(train.main, monkeypatch, "-m", "seed=1,2", "criterion.masks=caa", *QUICK, *short, *places)
     (sweep,) = (tmp_path / "outputs/shapes/sweeps").iterdir()
     groups = [r.run.run_group for job in "01" for r in read_wandb(sweep / job) if r.HasField("run")]
     assert groups == [str(sweep)] * 2
