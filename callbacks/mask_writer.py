@@ -7,9 +7,9 @@ from typing import Any
 
 import lightning as L
 import numpy as np
-from PIL import Image
 
-from fmawsss.storage import replace_file, write_palette_png, write_png
+from callbacks.prediction_writer import PngWriter
+from fmawsss.storage import write_palette_png, write_png
 from fmawsss.viz import make_palette, overlay_mask
 from lightning_modules.network import MaskPrediction
 
@@ -38,23 +38,9 @@ class MaskWriter(L.Callback):
             write_png(self.overlays / f"{prediction.name}.png", overlay_mask(image, mask, self.palette, alpha=0.5))
 
 
-class ConfidenceWriter(L.Callback):
+class ConfidenceWriter(PngWriter):
     """`<folder>/<name>.png`, 16-bit grey: the probability of each pixel's class times 65535."""
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
-
-    def has(self, name: str) -> bool:
-        """Say whether the image is done."""
-        return (self.folder / f"{name}.png").is_file()
-
-    def on_predict_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:  # fmt: skip
-        """Write the batch."""
-        predictions: list[MaskPrediction] = outputs
-        for prediction in predictions:
-            values = np.rint(prediction.confidence.float().cpu().numpy() * 65535).astype(np.uint16)
-            with replace_file(self.folder / f"{prediction.name}.png") as temporary:
-                Image.fromarray(values).save(temporary, format="png", compress_level=3)
+    def write(self, prediction: MaskPrediction, path: Path) -> None:
+        """Write the confidence of one image's mask."""
+        write_png(path, np.rint(prediction.confidence.float().cpu().numpy() * 65535).astype(np.uint16))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 
+from callbacks.prediction_writer import PngWriter
 from fmawsss.storage import write_palette_png
 from fmawsss.viz import make_palette
 from lightning_modules.prompts import SeedPrediction
@@ -15,34 +15,25 @@ from lightning_modules.prompts import SeedPrediction
 logger = logging.getLogger(__name__)
 
 
-class SeedWriter(L.Callback):
+class SeedWriter(PngWriter):
     """One PNG per image, `<folder>/<name>.png`: the seed called `kind` (`sams`, `caa` or `cam`)."""
 
     def __init__(self, folder: str | Path, kind: str) -> None:
-        self.folder = Path(folder)
+        super().__init__(folder)
         self.kind = kind
         self.palette = make_palette(256)
         self.fallbacks: list[str] = []
 
-    def has(self, name: str) -> bool:
-        """Say whether the image is done."""
-        return (self.folder / f"{name}.png").is_file()
-
-    def on_predict_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:  # fmt: skip
-        """Write the batch."""
-        predictions: list[SeedPrediction] = outputs
-        for prediction in predictions:
-            if self.kind not in prediction.seeds:
-                raise ValueError(
-                    f"there are no seeds of kind {self.kind!r} without superpixels; set writers.seeds.kind=caa"
-                )
-            seed = prediction.seeds[self.kind]
-            write_palette_png(self.folder / f"{prediction.name}.png", seed.labels.cpu().numpy(), self.palette)
-            if seed.fell_back:
-                self.fallbacks.append(prediction.name)
+    def write(self, prediction: SeedPrediction, path: Path) -> None:
+        """Write the seed of one image."""
+        if self.kind not in prediction.seeds:
+            raise ValueError(
+                f"there are no seeds of kind {self.kind!r} without superpixels; set writers.seeds.kind=caa"
+            )
+        seed = prediction.seeds[self.kind]
+        write_palette_png(path, seed.labels.cpu().numpy(), self.palette)
+        if seed.fell_back:
+            self.fallbacks.append(prediction.name)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Say which images had no superpixels and were seeded from their CAMs alone."""

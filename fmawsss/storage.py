@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Int64, UInt8, UInt16
 from PIL import Image
 from torch import Tensor
 
@@ -133,8 +133,10 @@ def write_palette_png(
         image.save(temporary, format="png", compress_level=3)
 
 
-def write_png(path: Path, image: UInt8[np.ndarray, "H W 3"]) -> None:
-    """Write an RGB picture."""
+def write_png(
+    path: Path, image: UInt8[np.ndarray, "H W 3"] | UInt8[np.ndarray, "H W"] | UInt16[np.ndarray, "H W"]
+) -> None:
+    """Write an RGB picture, or a grey one of 8 or 16 bits."""
     with replace_file(path) as temporary:
         Image.fromarray(np.ascontiguousarray(image)).save(temporary, format="png", compress_level=3)
 

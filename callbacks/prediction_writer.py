@@ -1,0 +1,32 @@
+"""The frame of a writer with one PNG per image: where the files lie, which are there, and the walk over a batch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+
+class PngWriter(L.Callback, ABC):
+    """One file per image, `<folder>/<name>.png`; a subclass says what is in it."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    @abstractmethod
+    def write(self, prediction: Any, path: Path) -> None:
+        """Write the file of one image."""
+
+    def has(self, name: str) -> bool:
+        """Say whether the image is done."""
+        return (self.folder / f"{name}.png").is_file()
+
+    def on_predict_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:  # fmt: skip
+        """Write the batch."""
+        for prediction in outputs:
+            self.write(prediction, self.folder / f"{prediction.name}.png")
