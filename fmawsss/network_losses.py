@@ -1,13 +1,11 @@
 """Losses of segmentation networks. Ignored pixels take no part, and several processes descend as one.
 
-`share` replaces a count of this process by the mean over all of them; `keep` is that of a single process.
+`share` replaces a count of this process by the mean over all of them; `keep_count` is that of a single process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -15,21 +13,15 @@ from jaxtyping import Float, Int64
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from fmawsss.losses import Share, keep_count
 from fmawsss.mask2former import MaskQueries
 from fmawsss.targets import IGNORE, PixelTargets
-
-Share: TypeAlias = Callable[[Tensor], Tensor]
-
-
-def keep(count: Tensor) -> Tensor:
-    """Return the count itself: there is one process."""
-    return count
 
 
 class PixelLoss:
     """Cross-entropy of each pixel, averaged over the pixels of all processes (by their weight, where they have one)."""
 
-    def __call__(self, logits: Float[Tensor, "B R h w"], targets: PixelTargets, share: Share = keep) -> Tensor:
+    def __call__(self, logits: Float[Tensor, "B R h w"], targets: PixelTargets, share: Share = keep_count) -> Tensor:
         """Compare logits of any resolution with targets; without a valid pixel the loss is 0 and keeps its graph."""
         logits = F.interpolate(logits.float(), size=targets.labels.shape[-2:], mode="bilinear", align_corners=False)
         loss = F.cross_entropy(logits, targets.labels, ignore_index=IGNORE, reduction="none")
@@ -64,7 +56,7 @@ class MaskSetLoss:
     oversample: int
     importance: float  # share of the points where the prediction is least sure
 
-    def __call__(self, queries: MaskQueries, targets: PixelTargets, share: Share = keep) -> Tensor:
+    def __call__(self, queries: MaskQueries, targets: PixelTargets, share: Share = keep_count) -> Tensor:
         """Sum the losses of all decoder outputs, in float32."""
         images = [ImageTargets.collect(targets, index) for index in range(len(targets.labels))]
         masks = share(queries.classes[0].new_tensor(float(sum(len(image.classes) for image in images)))).clamp(min=1)

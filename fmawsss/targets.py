@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
-IGNORE = 255
+from fmawsss.metrics import IGNORE
+
 Seeds = UInt8[Tensor, "B H W"]
 Confidence = UInt8[Tensor, "B H W"] | None
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from torch import Tensor
 
 from datamodules.sample import Batch
 from fmawsss.cam import compute_logits
 from lightning_modules.prompts import PromptModule
+from lightning_modules.sharing import share_count
 
 
 class ClassificationModule(PromptModule):
@@ -22,4 +24,6 @@ class ClassificationModule(PromptModule):
     def training_loss(self, batch: Batch) -> Mapping[str, Tensor]:
         """Compare images with prompts; background prompts take no part."""
         logits = compute_logits(self.look(batch)["features"], self.prompts(), self.clip.logit_scale.exp())
-        return {"loss": self.loss(logits[:, : len(self.classes)], batch.labels, share=self.share)}
+        return {
+            "loss": self.loss(logits[:, : len(self.classes)], batch.labels, share=partial(share_count, self.trainer))
+        }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import lightning as L
@@ -17,6 +18,7 @@ from fmawsss.checkpoints import describe_classes
 from fmawsss.inference import SINGLE_SCALE, Inference
 from fmawsss.metrics import SegmentationMetric
 from fmawsss.targets import PixelTargets
+from lightning_modules.sharing import share_count
 
 
 @dataclass(frozen=True)
@@ -74,13 +76,10 @@ class NetworkModule(L.LightningModule):
         # Dropped paths and sampled points differ from step to step, and are the same after a resume
         place = (self.seed, self.global_step, batch_index % self.trainer.accumulate_grad_batches, self.global_rank)
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
-        loss = self.loss(self.network(batch.images), self.targets(batch.seeds, batch.confidence), self.share)
+        targets = self.targets(batch.seeds, batch.confidence)
+        loss = self.loss(self.network(batch.images), targets, partial(share_count, self.trainer))
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch.names), sync_dist=True)
         return loss
-
-    def share(self, count: Tensor) -> Tensor:
-        """Replace a count of this process by the mean over all, so that all together descend as one would."""
-        return self.trainer.strategy.reduce(count, reduce_op="mean") if self.trainer.world_size > 1 else count
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Count the confusion of every image at its own size."""

@@ -127,10 +127,6 @@ class PromptModule(L.LightningModule, ABC):
             return self.encode(batch)
         return {k: widen(v) if v.is_floating_point() else v for k, v in batch.encoded.items()}
 
-    def share(self, count: Tensor) -> Tensor:
-        """Replace a count of this process by the mean over all, so that all together descend as one would."""
-        return self.trainer.strategy.reduce(count, reduce_op="mean") if self.trainer.world_size > 1 else count
-
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Compute and log the losses."""
         losses = self.training_loss(batch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from torch import Tensor
 
@@ -10,6 +11,7 @@ from datamodules.sample import Batch
 from fmawsss.cam import present_pairs
 from fmawsss.clip import ImageTokens
 from lightning_modules.prompts import PromptModule
+from lightning_modules.sharing import share_count
 
 
 class SegmentationModule(PromptModule):
@@ -27,5 +29,5 @@ class SegmentationModule(PromptModule):
         tokens = ImageTokens(**self.look(batch), grid=grid, attention=None)
         _, cams = self.compute_cams(tokens, self.prompts(), batch.labels)
         images, classes = present_pairs(batch.labels)
-        losses = self.loss(cams, batch.seeds, images, classes, share=self.share)
+        losses = self.loss(cams, batch.seeds, images, classes, share=partial(share_count, self.trainer))
         return {"loss": losses.total, "loss_foreground": losses.foreground, "loss_background": losses.background}
