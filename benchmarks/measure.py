@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import resource
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -21,6 +20,7 @@ from torch import Tensor
 from benchmarks.comparison import Comparison, Results, Side
 from benchmarks.inputs import Setting
 from benchmarks.parts import PARTS
+from callbacks.run_record import measure_peak
 
 LONG = 15.0  # seconds: a call this long needs no second one
 LEAST, MOST = 2, 200  # calls of each side, where they are shorter
@@ -169,7 +169,4 @@ def reset_peak(device: torch.device) -> int:
 
 def read_peak(device: torch.device) -> int:
     """Return the peak memory so far, of the device or of this process, in bytes."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return round(measure_peak(device) * 2**30)
