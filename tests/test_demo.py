@@ -13,12 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from front_door import QUICK, ROOT, run
+from front_door import ROOT, run
 from PIL import Image
 
 import callbacks.demo_page as demo_page
 import infer
-import train
 from callbacks.demo import HANDWRITTEN, Analyst
 from fmawsss.storage import read_mask
 from fmawsss.tiny.shapes import CLASS_NAMES
@@ -29,15 +28,6 @@ BROWSER = {
     "QTWEBENGINE_DISABLE_SANDBOX": "1",
     "QTWEBENGINE_CHROMIUM_FLAGS": "--no-sandbox --disable-gpu",
 }
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
-    """A finished pipeline: its folder holds `data` and `outputs`."""
-    folder = tmp_path_factory.mktemp("demo")
-    with pytest.MonkeyPatch.context() as patch:
-        run(train.main, patch, *QUICK, f"paths.data={folder}/data", f"paths.outputs={folder}/outputs")
-    return folder
 
 
 def open_analyst(outputs: Path, monkeypatch) -> Analyst:
