@@ -26,7 +26,7 @@ from callbacks.hush import hush_warnings
 from callbacks.progress import follow_progress
 from callbacks.report import Stage, note_stage
 from callbacks.run_record import StageTimer, record_run
-from callbacks.scores import ScoreJournal, list_journals, read_details, read_scores, show_scores, write_scores
+from callbacks.scores import ScoreJournal, enter_scores, list_journals, show_scores
 from datamodules.base import SegmentationDataModule
 from datamodules.choosing import Splits, name_splits
 from datamodules.shard import choose_shard
@@ -186,12 +186,9 @@ def apply_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule, l
         if trainer.is_global_zero and (shard.is_whole or is_everything_done(cfg, stage, product, names)):
             product.finish(split)
 
-    scores = {part: read_scores(product.path, own, datamodule.class_names) for part, own in parts.items()}
-    for part, found in scores.items():
-        if found and rank_zero_only.rank == 0:
-            details = read_details(product.path, parts[part], datamodule.class_names)
-            write_scores(Path(cfg.paths.work) / "scores.json", stage.stage, part, found, details)
     if rank_zero_only.rank == 0:
+        table = Path(cfg.paths.work) / "scores.json"
+        scores = enter_scores(table, stage.stage, product.path, parts, datamodule.class_names)
         made = Stage(stage.stage, product.path, split, len(names), ("background", *datamodule.class_names))
         note_stage(Path(cfg.paths.work), made)
         if remaining:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from callbacks.scores import read_journal
+from callbacks.scores import read_lines
 from datamodules.choosing import Splits, name_splits
 from fmawsss.storage import read_json
 
@@ -35,8 +35,8 @@ def read_agreement(product: Path) -> float:
     Raises:
         ValueError: when no image has any.
     """
-    values = {line["name"]: line.get("agreement") for line in read_journal(Path(product))}
-    known = [value for value in values.values() if value is not None]
+    values = [line.get("agreement") for line in read_lines(Path(product)).values()]
+    known = [value for value in values if value is not None]
     if not known:
         raise ValueError(
             f"{product} has no superpixel seeds whose agreement could be measured: use task=cls, seg or seeds "

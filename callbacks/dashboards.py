@@ -22,7 +22,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from callbacks.image_ranks import Line, rank_images
 from callbacks.report import RunFolder, Stage
 from callbacks.scenes import Scene, gather_scene
-from callbacks.scores import sum_confusions
+from callbacks.scores import sum_confusion
 from fmawsss.images import read_image
 from fmawsss.metrics import SegmentationScores
 from fmawsss.products import read_fingerprint
@@ -73,11 +73,6 @@ class StageResult:
         """Read the scenes of images, leaving out those whose files are gone."""
         return [scene for line in lines if (scene := gather_scene(self.folder, line)) is not None]
 
-    def count_confusions(self) -> torch.Tensor | None:
-        """Sum the confusion matrix of the last kind of mask; None without ground truth."""
-        totals = sum_confusions((line["confusion"] for line in self.list_lines()), len(self.stage.classes))
-        return list(totals.values())[-1] if totals else None
-
     def read_picture(self) -> np.ndarray | None:
         """Read the picture that the stage wrote, `pictures/<product>.png`."""
         path = self.folder.path / "pictures" / f"{self.stage.product.name}.png"
@@ -127,7 +122,7 @@ def show_in_tensorboard(writer: Any, result: StageResult) -> None:
         rows = [list(scene.draw().items()) for scene in result.gather_scenes(lines[:PANELS])]
         if rows:
             writer.add_image(title, draw_panel(rows, side=160), result.step, dataformats="HWC")
-    counts = result.count_confusions()
+    counts = sum_confusion(result.list_lines(), len(result.stage.classes))
     if counts is not None:
         shares = (counts[:, :-1] / counts.sum(dim=1, keepdim=True).clamp_min(1)).float().numpy()
         cells = colour_heatmap(shares).repeat(CELL, axis=0).repeat(CELL, axis=1)
@@ -155,7 +150,7 @@ def show_in_wandb(run: Any, result: StageResult) -> None:
         shown["panels"] = panels
     for title, found in rank_images(lines, TABLE_ROWS).items():
         shown[f"images/{title.replace(' ', '_')}"] = tabulate_images(result, found, legend)
-    counts = result.count_confusions()
+    counts = sum_confusion(result.list_lines(), len(result.stage.classes))
     if counts is not None:
         shown["confusion"] = plot_confusion(counts, result.stage.classes)
     if shown:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from callbacks.scores import Line, find_miou
 
 ABSENT = 0.0005  # of the image: a class with fewer pixels counts as missing from its seed
 CONFIDENT = 0.5  # probability, or mean confidence, from which an unlabelled class is suspected
-
-Line = Mapping[str, Any]
 
 
 class Suspicion(NamedTuple):
@@ -22,18 +22,7 @@ class Suspicion(NamedTuple):
 def score_image(line: Line) -> float | None:
     """Return the IoU of an image by its last kind of mask, averaged over the classes in its truth; None without one."""
     kinds = [counts for counts in line["confusion"].values() if counts]
-    if not kinds:
-        return None
-    hits: dict[int, int] = {}
-    union: dict[int, int] = {}
-    for truth, guess, pixels in kinds[-1]:
-        union[truth] = union.get(truth, 0) + pixels
-        if truth == guess:
-            hits[truth] = pixels
-        else:
-            union[guess] = union.get(guess, 0) + pixels
-    present = {truth for truth, _, _ in kinds[-1]}
-    return sum(hits.get(truth, 0) / union[truth] for truth in present) / len(present)
+    return find_miou(kinds[-1]) if kinds else None
 
 
 def read_confidence(line: Line) -> float | None:

@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from callbacks.run_record import FILE as RUN_FILE
-from callbacks.scores import read_journal, write_percent
+from callbacks.scores import read_lines, write_percent
 from fmawsss.storage import read_json, write_bytes, write_json
 
 logger = logging.getLogger(__name__)
@@ -81,8 +81,7 @@ class RunFolder:
     def read_lines(self, product: Path) -> list[dict[str, Any]]:
         """Read the journal of a product: one entry per image, the last one counts."""
         if product not in self._journals:
-            lines = {line["name"]: line for line in read_journal(product)}
-            self._journals[product] = list(lines.values())
+            self._journals[product] = list(read_lines(product).values())
         return self._journals[product]
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from callbacks.report import RunFolder, Section, Stage, render
-from callbacks.scores import TOTALS, sum_confusions
+from callbacks.scores import TOTALS, sum_confusion
 
 SHOWN_CONFUSIONS = 8
 
@@ -54,10 +54,10 @@ def list_bars(last: dict[str, dict[str, float | None]]) -> list[tuple[str, list[
 
 def list_confusions(stage: Stage, lines: Iterable[dict[str, Any]]) -> list[Confusion]:
     """List the pairs of classes of which most pixels were confused, by the last kind of mask."""
-    totals = sum_confusions((line["confusion"] for line in lines), len(stage.classes))
-    if not totals:
+    total = sum_confusion(lines, len(stage.classes))
+    if total is None:
         return []
-    counts = list(totals.values())[-1][:, :-1]
+    counts = total[:, :-1]
     wrong = counts - torch.diag(counts.diagonal())
     order = wrong.flatten().argsort(descending=True)[:SHOWN_CONFUSIONS]
     found = []

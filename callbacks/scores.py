@@ -14,7 +14,7 @@ import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import lightning as L
 import torch
@@ -35,6 +35,9 @@ TOTALS = {"mIoU": "miou", "accuracy": "accuracy", "precision": "mean_precision",
 TOTALS |= {"boundary IoU": "mean_boundary_iou"}
 WORST = 10  # images that are named
 
+Line: TypeAlias = Mapping[str, Any]  # what the journal says of an image
+Counts: TypeAlias = Sequence[Sequence[int]]  # a sparse matrix: row, column, pixels
+
 
 class ScoreJournal(L.Callback):
     """Append a line per image: its confusion by kind of mask (`cam`, `caa`, `sams`, `network`), and other facts.
@@ -46,7 +49,7 @@ class ScoreJournal(L.Callback):
     def __init__(self, product: str | Path, shard: int = 1) -> None:
         self.product = Path(product)
         self.shard = shard
-        self.known = {line["name"] for line in read_journal(self.product)}
+        self.known = set(read_lines(self.product))
         self.records: dict[str, ImageRecord] = {}
 
     def has(self, name: str) -> bool:
@@ -97,76 +100,97 @@ def list_counts(confusion: torch.Tensor) -> list[list[int]]:
     return [[*index, int(confusion[tuple(index)])] for index in confusion.nonzero().tolist()]
 
 
-def read_journal(product: Path) -> list[dict[str, Any]]:
-    """Read every complete line of the journals beside a product."""
-    lines = []
-    for path in list_journals(product):
-        for line in filter(None, path.read_text(encoding="utf-8").splitlines()):
-            try:
-                lines.append(json.loads(line))
-            except json.JSONDecodeError:
-                logger.warning("%s: a line was cut off; its image counts as not done", path)
-    return lines
-
-
 def list_journals(product: Path) -> list[Path]:
     """List the journals beside a product, one per process."""
     return sorted(product.parent.glob(f"{product.name}.scores.*.jsonl"))
 
 
-def read_scores(product: Path, names: Iterable[str], classes: Sequence[str]) -> dict[str, SegmentationScores]:
-    """Sum the journal over the images of a split: one confusion matrix, and its scores, per kind of mask."""
+def read_lines(product: Path) -> dict[str, Line]:
+    """Read what the journals beside a product say of each image: its last complete line."""
+    lines = {}
+    for path in list_journals(product):
+        for text in filter(None, path.read_text(encoding="utf-8").splitlines()):
+            try:
+                line = json.loads(text)
+            except json.JSONDecodeError:
+                logger.warning("%s: a line was cut off; its image counts as not done", path)
+            else:
+                lines[line["name"]] = line
+    return lines
+
+
+def enter_scores(
+    path: Path, stage: str, product: Path, parts: Mapping[str, Sequence[str]], classes: Sequence[str]
+) -> dict[str, dict[str, SegmentationScores]]:
+    """Score a product on each of its splits (`parts`, their image names), and enter what is known in `scores.json`."""
+    known, scores = read_lines(product), {}
+    for split, names in parts.items():
+        lines = [known[name] for name in names if name in known]
+        scores[split] = score_lines(lines, classes)
+        if scores[split]:
+            write_scores(path, stage, split, scores[split], detail_lines(lines, classes))
+    return scores
+
+
+def score_lines(lines: Sequence[Line], classes: Sequence[str]) -> dict[str, SegmentationScores]:
+    """Sum the lines of a split's images: one confusion matrix, and its scores, per kind of mask."""
     rows = ("background", *classes)
-    totals = sum_counts(product, names, "confusion", (len(rows), len(rows) + 1))
-    return {kind: summarise_confusion(sum(images.values()), rows) for kind, images in totals.items()}
+    totals = sum_counts((line["confusion"] for line in lines), (len(rows), len(rows) + 1))
+    return {kind: summarise_confusion(total, rows) for kind, total in totals.items()}
 
 
-def read_details(product: Path, names: Iterable[str], classes: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Read what else the journal tells of a split, per kind of mask: boundary IoU, confusion matrix, worst images."""
-    rows, names = ("background", *classes), list(names)
-    confusions = sum_counts(product, names, "confusion", (len(rows), len(rows) + 1))
-    boundaries = sum_counts(product, names, "boundary", (len(rows), 2))
+def detail_lines(lines: Sequence[Line], classes: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Tell what else the lines of a split say, per kind of mask: boundary IoU, confusion matrix, worst images."""
+    rows = ("background", *classes)
+    confusions = sum_counts((line["confusion"] for line in lines), (len(rows), len(rows) + 1))
+    boundaries = sum_counts((line.get("boundary", {}) for line in lines), (len(rows), 2))
     details = {}
-    for kind, images in confusions.items():
-        total = sum(images.values())
-        shared, either = sum(boundaries.get(kind, {}).values(), torch.zeros(len(rows), 2)).unbind(1)
+    for kind, total in confusions.items():
+        shared, either = boundaries.get(kind, torch.zeros(len(rows), 2)).unbind(1)
         iou = shared / either  # NaN where neither has a boundary
-        mious = {name: summarise_confusion(counts, rows).miou for name, counts in images.items()}
-        worst = sorted((name for name in mious if mious[name] == mious[name]), key=mious.__getitem__)[:WORST]
+        mious = {line["name"]: find_miou(line["confusion"].get(kind, ())) for line in lines}
+        known = {name: miou for name, miou in mious.items() if miou is not None}
         details[kind] = {
             "mean_boundary_iou": iou[total.sum(1) > 0].mean().item(),
             "boundary_iou": dict(zip(rows, iou.tolist(), strict=True)),
             "confusion": total.tolist(),
-            "worst_images": {name: mious[name] for name in worst},
+            "worst_images": {name: known[name] for name in sorted(known, key=known.__getitem__)[:WORST]},
         }
     return details
 
 
+def find_miou(counts: Counts) -> float | None:
+    """Return the IoU of one image, averaged over the classes in its truth; None where its truth has none."""
+    hits: dict[int, int] = {}
+    union: dict[int, int] = {}
+    for truth, guess, pixels in counts:
+        union[truth] = union.get(truth, 0) + pixels
+        if truth == guess:
+            hits[truth] = pixels
+        else:
+            union[guess] = union.get(guess, 0) + pixels
+    present = sorted({truth for truth, _, _ in counts})
+    if not present:
+        return None
+    return torch.tensor([hits.get(truth, 0) / union[truth] for truth in present], dtype=torch.float64).mean().item()
+
+
+def sum_confusion(lines: Iterable[Line], classes: int) -> Int64[torch.Tensor, "R R+1"] | None:
+    """Sum the confusion matrices of the last kind of mask, `classes` with the background; None without ground truth."""
+    totals = sum_counts((line["confusion"] for line in lines), (classes, classes + 1))
+    return list(totals.values())[-1] if totals else None
+
+
 def sum_counts(
-    product: Path, names: Iterable[str], what: str, shape: tuple[int, int]
-) -> dict[str, dict[str, torch.Tensor]]:
-    """Read one kind of count of the journal, by kind of mask and image; the last line of an image holds."""
-    entries = {line["name"]: line.get(what, {}) for line in read_journal(product)}
-    counts: dict[str, dict[str, torch.Tensor]] = {}
-    for name in names:
-        for kind, listed in entries.get(name, {}).items():
-            matrix = torch.zeros(shape, dtype=torch.int64)
-            for row, column, pixels in listed:
-                matrix[row, column] = pixels
-            counts.setdefault(kind, {})[name] = matrix
-    return counts
-
-
-def sum_confusions(
-    entries: Iterable[Mapping[str, Sequence[Sequence[int]]]], classes: int
-) -> dict[str, Int64[torch.Tensor, "R R+1"]]:
-    """Sum the sparse confusions of images, by kind of mask; `classes` includes the background."""
+    entries: Iterable[Mapping[str, Counts]], shape: tuple[int, int]
+) -> dict[str, Int64[torch.Tensor, "rows columns"]]:
+    """Sum the sparse matrices of images, by kind of mask, one after the other."""
     totals: dict[str, torch.Tensor] = {}
     for entry in entries:
         for kind, counts in entry.items():
-            total = totals.setdefault(kind, torch.zeros(classes, classes + 1, dtype=torch.int64))
-            for truth, prediction, pixels in counts:
-                total[truth, prediction] += pixels
+            total = totals.setdefault(kind, torch.zeros(shape, dtype=torch.int64))
+            for row, column, pixels in counts:
+                total[row, column] += pixels
     return totals
 
 

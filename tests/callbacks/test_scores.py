@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from callbacks.scores import ScoreJournal, read_details, read_scores, show_scores, write_scores
+from callbacks.scores import ScoreJournal, detail_lines, read_lines, score_lines, show_scores, write_scores
 from fmawsss.boundaries import count_boundaries
 from fmawsss.metrics import count_confusion, summarise_confusion
 
@@ -24,6 +24,10 @@ def run_batch(journal, *images):
     journal.on_predict_batch_end(SimpleNamespace(global_rank=0), module, predictions, SimpleNamespace(truths=truths), 0)
 
 
+def choose_lines(product, names):
+    return [line for name, line in read_lines(product).items() if name in names]
+
+
 def random_mask(seed):
     return torch.randint(0, 3, (5, 6), generator=torch.Generator().manual_seed(seed)).to(torch.uint8)
 
@@ -35,7 +39,7 @@ def test_scores_are_those_of_one_confusion_matrix(tmp_path):
     run_batch(journal, images[2])
     total = sum(count_confusion(mask, truth, 3) for _, mask, truth in images)
     expected = summarise_confusion(total, ("background", *CLASSES))
-    assert read_scores(tmp_path / "coarse", "abc", CLASSES)["sams"].miou == pytest.approx(expected.miou)
+    assert score_lines(choose_lines(tmp_path / "coarse", "abc"), CLASSES)["sams"].miou == pytest.approx(expected.miou)
 
 
 def test_only_the_split_is_scored_and_a_repeated_image_counts_once(tmp_path):
@@ -43,7 +47,7 @@ def test_only_the_split_is_scored_and_a_repeated_image_counts_once(tmp_path):
     journal = ScoreJournal(tmp_path / "coarse")
     run_batch(journal, ("a", random_mask(2), truth), ("other", random_mask(3), truth))
     run_batch(journal, ("a", truth, truth))
-    assert read_scores(tmp_path / "coarse", ["a"], CLASSES)["sams"].miou == 1.0
+    assert score_lines(choose_lines(tmp_path / "coarse", ["a"]), CLASSES)["sams"].miou == 1.0
 
 
 def test_a_cut_line_means_not_done(tmp_path):
@@ -60,7 +64,7 @@ def test_a_cut_line_means_not_done(tmp_path):
 def test_images_without_truth_are_done_but_not_scored(tmp_path):
     run_batch(ScoreJournal(tmp_path / "masks"), ("a", random_mask(1), None))
     assert ScoreJournal(tmp_path / "masks").has("a")
-    assert read_scores(tmp_path / "masks", ["a"], CLASSES) == {}
+    assert score_lines(choose_lines(tmp_path / "masks", ["a"]), CLASSES) == {}
 
 
 def test_scores_json_keeps_the_other_stages_and_is_strict_json(tmp_path):
@@ -88,7 +92,7 @@ def test_details_name_confusion_boundaries_and_the_worst_images(tmp_path, capsys
     images = [(name, random_mask(i), random_mask(i + 9)) for i, name in enumerate("abc")]
     images.append(("d", random_mask(5), random_mask(5)))
     run_batch(ScoreJournal(tmp_path / "masks"), *images)
-    details = read_details(tmp_path / "masks", "abcd", CLASSES)["sams"]
+    details = detail_lines(choose_lines(tmp_path / "masks", "abcd"), CLASSES)["sams"]
     assert details["confusion"] == sum(count_confusion(mask, truth, 3) for _, mask, truth in images).tolist()
     counts = sum(count_boundaries(mask, truth, 3) for _, mask, truth in images)
     expected = (counts[:, 0] / counts[:, 1]).tolist()
@@ -97,7 +101,7 @@ def test_details_name_confusion_boundaries_and_the_worst_images(tmp_path, capsys
     mious = {name: summarise_confusion(count_confusion(mask, truth, 3), "xyz").miou for name, mask, truth in images}
     assert list(details["worst_images"].items()) == sorted(mious.items(), key=lambda item: item[1])
 
-    scores = read_scores(tmp_path / "masks", "abcd", CLASSES)
+    scores = score_lines(choose_lines(tmp_path / "masks", "abcd"), CLASSES)
     write_scores(tmp_path / "scores.json", "network", "val", scores, {"sams": details})
     show_scores(tmp_path / "scores.json")
     assert f"{100 * sum(expected) / 3:.1f}" in (out := capsys.readouterr().out)
