@@ -172,7 +172,8 @@ def apply_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule, l
     start_product(product, split, inputs, cfg.overwrite, [picture, *list_journals(product.path)])
     names = parts[split]
     mine = shard.choose(names)
-    writers = [*build_writers(cfg, stage), ScoreJournal(product.path, shard.number)]
+    journal = partial(ScoreJournal, product.path, datamodule.list_truths())
+    writers = [*build_writers(cfg, stage), journal(shard.number)]
     datamodule.done = lambda name: name not in mine or all(writer.has(name) for writer in writers)
 
     remaining = datamodule.list_remaining()
@@ -183,8 +184,11 @@ def apply_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule, l
         trainer = build_trainer(cfg, stage, writers, {"logger": False})
         trainer.predict(module, datamodule, return_predictions=False)
         trainer.strategy.barrier()
-        if trainer.is_global_zero and (shard.is_whole or is_everything_done(cfg, stage, product, names)):
+        done = shard.is_whole or all(w.has(name) for w in [*build_writers(cfg, stage), journal()] for name in names)
+        if trainer.is_global_zero and done:
             product.finish(split)
+        elif not done:
+            logger.info("%s: this shard is complete, others are not yet", stage.stage)
 
     if rank_zero_only.rank == 0:
         table = Path(cfg.paths.work) / "scores.json"
@@ -194,15 +198,6 @@ def apply_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule, l
         if remaining:
             config = {**plain(stage), "dataset": plain(cfg.dataset), "seed": cfg.seed}
             publish_stage(loggers, Path(cfg.paths.work), made, scores, config)
-
-
-def is_everything_done(cfg: DictConfig, stage: DictConfig, product: Product, names: Sequence[str]) -> bool:
-    """Say whether all shards together have made every image."""
-    writers = [*build_writers(cfg, stage), ScoreJournal(product.path)]
-    done = all(writer.has(name) for name in names for writer in writers)
-    if not done:
-        logger.info("%s: this shard is complete, others are not yet", stage.stage)
-    return done
 
 
 def build_writers(cfg: DictConfig, stage: DictConfig) -> list[L.Callback]:
@@ -265,7 +260,7 @@ def describe_product(cfg: DictConfig, stage: DictConfig, module: L.LightningModu
         if data.get(made):
             upstream[made] = read_fingerprint(Path(data[made]))
     settings = {"module": node, "resize": data["resize"], "writers": plain(stage.writers)}
-    settings["weights"] = digest_weights(module)
+    settings |= {"weights": digest_weights(module), "precision": cfg.trainer.precision}
     if data.get("labelled", True):
         settings["dataset"] = plain(cfg.dataset)
     return Product(Path(stage.emits), strip_incidental(settings), upstream)

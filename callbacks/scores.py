@@ -43,18 +43,20 @@ class ScoreJournal(L.Callback):
     """Append a line per image: its confusion by kind of mask (`cam`, `caa`, `sams`, `network`), and other facts.
 
     The journal lies beside the product, one file per process; a broken last line (a killed run) is not counted, and its
-    image is done again. Nothing is ever chosen by these numbers.
+    image is done again, as is one whose ground truth (`truths`, by image name) changed since it was counted. Nothing is
+    ever chosen by these numbers.
     """
 
-    def __init__(self, product: str | Path, shard: int = 1) -> None:
+    def __init__(self, product: str | Path, truths: Mapping[str, Path], shard: int = 1) -> None:
         self.product = Path(product)
         self.shard = shard
-        self.known = set(read_lines(self.product))
+        self.stamps = {name: stamp_file(path) for name, path in truths.items()}
+        self.known = {name: line.get("truth_stamp") for name, line in read_lines(self.product).items()}
         self.records: dict[str, ImageRecord] = {}
 
     def has(self, name: str) -> bool:
-        """Say whether the image was counted before."""
-        return name in self.known
+        """Say whether the image was counted before, against the truth that there is now."""
+        return name in self.known and self.known[name] == self.stamps.get(name)
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Learn where the images lie."""
@@ -84,7 +86,13 @@ class ScoreJournal(L.Callback):
     def _describe(self, prediction: Any) -> dict[str, Any]:
         record = self.records.get(prediction.name)
         known = {} if record is None else describe_record(record)
-        return {**known, **describe_prediction(prediction)}
+        return {**known, "truth_stamp": self.stamps.get(prediction.name), **describe_prediction(prediction)}
+
+
+def stamp_file(path: Path) -> str:
+    """Tell a file from what it was before, without reading it."""
+    status = path.stat()
+    return f"{status.st_size} bytes of {status.st_mtime_ns}"
 
 
 def find_agreement(prediction: Any) -> float | None:

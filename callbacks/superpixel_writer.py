@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 
+from callbacks.scores import read_lines
 from fmawsss.products import read_fingerprint
 from fmawsss.storage import read_superpixels, write_superpixels
 from lightning_modules.superpixels import SuperpixelPrediction
@@ -23,10 +23,8 @@ class SuperpixelWriter(L.Callback):
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.fingerprint = read_fingerprint(self.folder)
-        self.levels: Counter[int] = Counter()
         self.checked: set[str] = set()
         self.images = 0
-        self.empty: list[str] = []
         self.started = time.monotonic()
 
     def has(self, name: str) -> bool:
@@ -53,18 +51,18 @@ class SuperpixelWriter(L.Callback):
         predictions: list[SuperpixelPrediction] = outputs
         for prediction in predictions:
             write_superpixels(self.folder / f"{prediction.name}.npz", prediction.superpixels, self.fingerprint)
-            self.levels.update(int(level) for level in prediction.superpixels.level)
             self.images += 1
-            if not len(prediction.superpixels):
-                self.empty.append(prediction.name)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Sum up: masks per level, images without masks, seconds per image."""
+        """Sum up, earlier runs and other shards included: masks per level, images without masks; seconds per image."""
         if not self.images:
             return
-        per_level = ", ".join(f"level {level}: {self.levels[level]}" for level in sorted(self.levels, reverse=True))
         seconds = (time.monotonic() - self.started) / self.images
-        masks = sum(self.levels.values())
-        logger.info("%d images cut into %d masks (%s), %.2f s each", self.images, masks, per_level or "none", seconds)
-        if self.empty:
-            logger.warning("%d images without any mask, e.g. %s", len(self.empty), ", ".join(self.empty[:5]))
+        told = {name: line["superpixels"]["levels"] for name, line in read_lines(self.folder).items()}
+        levels = [sum(level) for level in zip(*told.values(), strict=True)]
+        per_level = ", ".join(f"level {level}: {levels[level]}" for level in (2, 1, 0) if levels[level])
+        masks = sum(levels)
+        logger.info("%d images cut into %d masks (%s), %.2f s each", len(told), masks, per_level or "none", seconds)
+        empty = [name for name, counts in told.items() if not sum(counts)]
+        if empty:
+            logger.warning("%d images without any mask, e.g. %s", len(empty), ", ".join(empty[:5]))

@@ -184,6 +184,11 @@ class SegmentationDataModule(L.LightningDataModule):
         parts = {part: [record.name for record in self.read_records(part)] for part in also}
         return {split: whole, **{part: names for part, names in parts.items() if set(names) <= set(whole)}}
 
+    def list_truths(self) -> dict[str, Path]:
+        """List the ground-truth masks that prediction reads, by image name."""
+        records = self.read_records(self.predict_split) if self.truths else []
+        return {record.name: record.truth for record in records if record.truth is not None}
+
     def list_remaining(self) -> list[ImageRecord]:
         """List the images of `predict_split` that are not done."""
         records = self.read_records(self.predict_split)

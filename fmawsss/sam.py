@@ -108,15 +108,16 @@ class SuperpixelGenerator(nn.Module):
 
     def generate_batch(self, images: Sequence[UInt8[np.ndarray, "_H _W 3"]]) -> list[Superpixels]:
         """Cut images of any sizes; their crops share the encoder's batches, and while one is cleaned on the CPU, a GPU
-        is at the next.
+        is at the next. The encoder alone chooses its precision: autocast is off.
         """
         sizes = [check_image(image) for image in images]
         frames = [self.list_frames(size) for size in sizes]
         views = [(image, frame) for image, own in zip(images, frames, strict=True) for frame, _ in own]
-        with torch.no_grad(), ThreadPoolExecutor(1) as beside:
+        device = next(self.parameters(), torch.empty(0)).device.type
+        with torch.no_grad(), torch.autocast(device, enabled=False), ThreadPoolExecutor(1) as beside:
             crops = self.predictor.encode_crops(views, self.crops_per_batch)
             masks = (self.search_image(crops, own, size) for own, size in zip(frames, sizes, strict=True))
-            if next(self.parameters(), torch.empty(0)).device.type == "cpu":  # a thread would slow it
+            if device == "cpu":  # a thread would slow it
                 return [self.finish(found, size) for found, size in zip(masks, sizes, strict=True)]
             records = [beside.submit(self.finish, found, size) for found, size in zip(masks, sizes, strict=True)]
             return [record.result() for record in records]

@@ -22,6 +22,17 @@ from fmawsss.superpixels import Superpixels
 
 SUPERPIXELS, SUPERPIXELS_VERSION = "fmawsss superpixels", 1
 CAMS, CAMS_VERSION = "fmawsss cams", 1
+SUPERPIXEL_ARRAYS: Mapping[str, tuple[str, tuple[int, ...]]] = {  # type, and shape of what belongs to one mask or run
+    "level": ("uint8", ()),
+    "area": ("int64", ()),
+    "box": ("int64", (4,)),
+    "predicted_iou": ("float32", ()),
+    "stability": ("float32", ()),
+    "point": ("float64", (2,)),
+    "crop": ("int64", (4,)),
+    "counts": ("int32", ()),
+    "offsets": ("int64", ()),
+}
 REMAKE = "delete it and run the command that made it again"
 GREY, INDEXED = 0, 3  # colour types of a PNG
 BROKEN_ARCHIVE = (OSError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error)
@@ -205,22 +216,37 @@ def _check_fingerprint(path: Path, arrays: Mapping[str, np.ndarray], expected: s
 
 
 def _build_superpixels(arrays: Mapping[str, np.ndarray]) -> Superpixels:
-    """Turn arrays into a record; raise ValueError unless every mask's runs fill the image."""
-    size = tuple(arrays["size"].tolist())
-    tensors = {field.name: torch.from_numpy(arrays[field.name]) for field in fields(Superpixels)[1:]}
-    record = Superpixels(size=(int(size[0]), int(size[1])), **tensors)
+    """Turn arrays into a record; raise ValueError unless all are as documented and every mask's runs fill the image."""
+    height, width = _convert("size", arrays["size"], "int64", ()).tolist()
+    tensors = {name: _convert(name, arrays[name], *kind) for name, kind in SUPERPIXEL_ARRAYS.items()}
+    record = Superpixels(size=(height, width), **tensors)
     offsets, counts, masks = record.offsets, record.counts, len(record)
     lengths = {len(tensor) for name, tensor in tensors.items() if name not in ("counts", "offsets")}
     if lengths != {masks} or len(offsets) != masks + 1:
         raise ValueError(f"arrays of lengths {sorted(lengths)} for {masks} masks")
+    if (record.level > 2).any() or (record.area < 1).any():
+        raise ValueError("levels other than 0, 1, 2, or masks without a pixel")
+    if not (record.predicted_iou.isfinite() & record.stability.isfinite()).all():
+        raise ValueError("predicted IoU or stability that is no number")
     if int(offsets[0]) != 0 or int(offsets[-1]) != len(counts) or (offsets.diff() < 1).any() or (counts < 0).any():
         raise ValueError("run lengths that do not belong to the masks")
     owner, position = torch.repeat_interleave(offsets.diff()), torch.arange(len(counts))
     filled = torch.zeros(2, masks, dtype=torch.int64)
     filled.index_put_(((position - offsets[owner]) % 2, owner), counts.long(), accumulate=True)
-    if (filled.sum(0) != size[0] * size[1]).any() or (filled[1] != record.area).any():
-        raise ValueError(f"run lengths that do not fill an image of {size[0]} x {size[1]} pixels, or other areas")
+    if (filled.sum(0) != height * width).any() or (filled[1] != record.area).any():
+        raise ValueError(f"run lengths that do not fill an image of {height} x {width} pixels, or other areas")
     return record
+
+
+def _convert(name: str, array: np.ndarray, dtype: str, row: tuple[int, ...]) -> Tensor:
+    """Return an array in its documented type; raise ValueError where it is of another kind or shape, or overflows."""
+    kinds = "iu" if "int" in dtype else "f"
+    if array.dtype.kind not in kinds or array.ndim != 1 + len(row) or array.shape[1:] != row:
+        raise ValueError(f"{name} of {array.dtype} and shape {array.shape}, expected {dtype} of {('n', *row)}")
+    converted = array.astype(dtype)
+    if kinds == "iu" and (converted != array).any():
+        raise ValueError(f"{name} with numbers that {dtype} does not hold")
+    return torch.from_numpy(converted)
 
 
 def _halve_maps(maps: Float[np.ndarray, "P h w"]) -> tuple[Float[np.ndarray, "P h w"], Float[np.ndarray, "P"]]:

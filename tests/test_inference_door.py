@@ -20,9 +20,10 @@ import train
 from datamodules.images import list_stems
 from fmawsss.checkpoints import build_part, find_builder, forget_weights, read_checkpoint
 from fmawsss.inference import WholeImages
+from fmawsss.products import ProductMismatch
 from fmawsss.refinement import keep_scores
 from fmawsss.segmenter import Segmenter
-from fmawsss.storage import read_mask
+from fmawsss.storage import read_mask, write_png
 from fmawsss.tiny.shapes import CLASS_NAMES
 
 
@@ -71,6 +72,25 @@ def test_the_python_api_equals_the_command(trained, checkpoint, photos, tmp_path
         assert sum(areas["pixels"].values()) == areas["height"] * areas["width"]
     assert segmentation.classes == ("background", *CLASS_NAMES)
     assert segmentation.overlay(np.zeros((64, 32, 3), np.uint8)).shape == (64, 32, 3)
+
+
+def test_scores_follow_the_masks_that_they_are_counted_against(trained, photos, tmp_path, monkeypatch) -> None:
+    out = apply(monkeypatch, trained, tmp_path / "out", photos)
+    assert not (out / "scores.json").exists()
+    masks = [read_mask(out / "masks" / f"{name}.png").ravel() for name in "ab"]
+    for value in (0, 3):
+        truths = tmp_path / f"truths_{value}"
+        for name, size in (("a", (70, 101)), ("b", (64, 32))):
+            write_png(truths / f"{name}.png", np.full(size, value, np.uint8))
+        apply(monkeypatch, trained, out, photos, f"dataset.masks={truths}")
+        found = json.loads((out / "scores.json").read_text())["network"]["all"]["network"]["accuracy"]
+        assert found == pytest.approx((np.concatenate(masks) == value).mean(), abs=1e-6)
+
+
+def test_masks_of_two_precisions_do_not_mix(trained, photos, tmp_path, monkeypatch) -> None:
+    out = apply(monkeypatch, trained, tmp_path / "out", photos)
+    with pytest.raises(ProductMismatch, match=r"precision: '32-true' -> 'bf16-mixed'"):
+        apply(monkeypatch, trained, out, photos, "trainer.precision=bf16-mixed")
 
 
 def test_images_come_in_every_form(checkpoint, photos) -> None:

@@ -7,7 +7,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from front_door import run
+import torch
+from front_door import compose_config, run
 from hydra.errors import InstantiationException
 
 import infer
@@ -15,6 +16,7 @@ import train
 from callbacks import progress
 from fmawsss.products import ProductMismatch
 from fmawsss.storage import read_superpixels
+from fmawsss.superpixels import decode_masks
 
 QUICK = ["task=superpixels", "dataset.train_images=5", "dataset.val_images=2", "masks.points_per_side=3"]
 QUICK.append("writers.pictures.every=2")
@@ -84,6 +86,43 @@ def test_other_masks_are_refused_and_other_speeds_are_not(whole, monkeypatch):
     with pytest.raises(ProductMismatch, match=r"recall_threshold: 0\.5 -> 0\.3"):
         run(infer.main, monkeypatch, *QUICK, *places(whole), "masks.recall_threshold=0.3")
     run(infer.main, monkeypatch, *QUICK, *places(whole), "speed=gpu")
+
+
+def test_the_trainer_chooses_the_speed_and_no_precision(whole, tmp_path, monkeypatch):
+    run(infer.main, monkeypatch, *QUICK, *places(tmp_path, whole), "trainer.precision=bf16-mixed")
+    made, expected = (folder / "outputs/shapes/superpixels" for folder in (tmp_path, whole))
+    for path in expected.iterdir():
+        one, other = vars(read_superpixels(path)), vars(read_superpixels(made / path.name))
+        assert all(torch.equal(one[key], other[key]) for key in list(one)[1:])
+    speeds = {
+        name: compose_config("infer", "task=superpixels", f"trainer={name}").speed for name in ("cpu", "gpu", "ddp")
+    }
+    assert speeds["cpu"].crops_per_batch == 1
+    assert speeds["gpu"] == speeds["ddp"] == compose_config("infer", "task=superpixels", "speed=gpu").speed
+
+
+def decode(record):
+    return decode_masks(record.counts, record.offsets, record.size).flatten(1).float()
+
+
+@pytest.mark.parametrize("speed", ["half", pytest.param("compiled", marks=pytest.mark.slow)])
+def test_faster_encoders_find_nearly_the_same_masks(speed, whole, tmp_path, monkeypatch):
+    run(infer.main, monkeypatch, *QUICK, *places(tmp_path, whole), f"speed={speed}")
+    made, expected = (folder / "outputs/shapes/superpixels" for folder in (tmp_path, whole))
+    for path in made.iterdir():
+        found, masks = (decode(read_superpixels(folder / path.name)) for folder in (made, expected))
+        shared = found @ masks.T
+        ious = shared / (found.sum(1)[:, None] + masks.sum(1) - shared)
+        assert abs(len(found) - len(masks)) <= 1
+        assert ious.amax(1).median() > 0.95
+
+
+def test_the_summary_counts_what_was_there_before(whole, tmp_path, monkeypatch, capsys):
+    shutil.copytree(whole / "outputs", tmp_path / "outputs")
+    (tmp_path / "outputs/shapes/superpixels/train_00003.npz").unlink()
+    run(infer.main, monkeypatch, *QUICK, *places(tmp_path, whole))
+    masks = sum(len(read_superpixels(path)) for path in (whole / "outputs/shapes/superpixels").iterdir())
+    assert f"5 images cut into {masks} masks" in capsys.readouterr().out
 
 
 def test_pictures_progress_and_summary(whole, tmp_path, monkeypatch, capsys):

@@ -137,6 +137,14 @@ def test_pickles_are_not_run(tmp_path: Path) -> None:
         {"offsets": np.zeros(6, np.int64)},
         {"counts": np.full(400, -1, np.int32)},
         {"area": np.full(5, 3)},
+        {"level": np.full(5, 7, np.uint8)},
+        {"level": np.full(5, np.nan)},
+        {"box": np.zeros((5, 2), np.int64)},
+        {"predicted_iou": np.zeros((5, 1), np.float32)},
+        {"stability": np.full(5, np.nan, np.float32)},
+        {"size": np.array([12, 9, 3])},
+        {"size": np.array([12.0, 9.0])},
+        {"offsets": np.arange(6.0)},
     ],
 )
 def test_records_that_do_not_fit_together_are_refused(changes: dict[str, object], tmp_path: Path) -> None:
@@ -145,6 +153,29 @@ def test_records_that_do_not_fit_together_are_refused(changes: dict[str, object]
     rewrite(path, **changes)
     with pytest.raises(ValueError, match=r"image\.npz holds no whole superpixel record"):
         read_superpixels(path)
+
+
+def test_records_in_other_types_of_the_same_numbers_are_read(tmp_path: Path) -> None:
+    path, record = tmp_path / "image.npz", make_superpixels()
+    write_superpixels(path, record, "abc")
+    rewrite(path, counts=record.counts.numpy().astype(np.uint16), area=record.area.numpy().astype(np.int32))
+    found = read_superpixels(path)
+    assert torch.equal(found.counts, record.counts)
+    assert found.area.dtype == torch.int64
+
+
+def test_a_mask_without_a_pixel_is_refused(tmp_path: Path) -> None:
+    masks = torch.zeros(1, 4, 4, dtype=torch.bool)
+    (counts, offsets), box, point, one = (
+        encode_masks(masks),
+        torch.zeros(1, 4).long(),
+        torch.zeros(1, 2).double(),
+        torch.ones(1),
+    )
+    empty = Superpixels((4, 4), one.byte(), one.long() - 1, box, one, one, point, box, counts, offsets)
+    write_superpixels(tmp_path / "image.npz", empty, "abc")
+    with pytest.raises(ValueError, match="without a pixel"):
+        read_superpixels(tmp_path / "image.npz")
 
 
 def test_cams_come_back(tmp_path: Path) -> None:
