@@ -43,6 +43,7 @@ SMALL = {
         "network.build.swin.depths=[1,1,1,1]", "network.build.swin.window_size=4", "network.loss.points=100",
     ],
 }  # fmt: skip
+FULL = {"tower": ["clip.clip.pretrained=null"]}
 HEADER = (
     "network",
     "million parameters",
@@ -88,7 +89,9 @@ def main(words: Sequence[str] | None = None) -> None:
     context = get_context("forkserver")
     for name in options.networks:
         with ProcessPoolExecutor(1, context) as pool:
-            costs = pool.submit(measure_network, name, SMALL[name] if small else [], sizes, setting).result()
+            costs = pool.submit(
+                measure_network, name, (SMALL if small else FULL).get(name, []), sizes, setting
+            ).result()
         print(format_row(name, costs), flush=True)  # noqa: T201
 
 

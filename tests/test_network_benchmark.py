@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from hydra.utils import instantiate
+
 import benchmarks.networks
 
 
@@ -17,3 +19,9 @@ def test_every_cost_of_a_network_is_measured(capsys):
         )
         assert min(million, bare, loader) > 0
         assert step > 0 < prediction
+
+
+def test_the_tower_starts_without_weights(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cfg = benchmarks.networks.compose_network("tower", benchmarks.networks.FULL["tower"], crop=224)
+    assert instantiate(cfg.module.network, _convert_="all")(classes=21)
