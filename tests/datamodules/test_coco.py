@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,26 @@ def test_masks_of_category_ids_are_renumbered(tree: Path) -> None:
     module.setup("predict")
     with pytest.raises(ValueError, match=rf"{BARE}\.png holds the value 254"):
         list(module.predict_dataloader())
+
+
+def test_renumbered_masks_belong_to_their_folder_and_follow_it(tree: Path) -> None:
+    def read_value(folder: str, prepare: bool = True) -> int | None:
+        settings = {"masks": tree / folder, "masks_hold_ids": True, "truths": True, "predict_split": "train"}
+        module = make_coco(tree, **settings)
+        if prepare:
+            module.prepare_data()
+        truth = module.read_records("train")[0].truth
+        return None if truth is None else int(read_mask(truth).max())
+
+    for folder, value in (("c1", 1), ("c2", 90)):
+        write_mask(tree / folder / f"{FIRST}.png", np.full((20, 30), value, np.uint8))
+    assert [read_value("c1"), read_value("c2", prepare=False), read_value("c2"), read_value("c1")] == [1, None, 3, 1]
+
+    write_mask(tree / "c1" / f"{FIRST}.png", np.full((20, 30), 18, np.uint8))
+    os.utime(tree / "c1" / f"{FIRST}.png", (1e9, 1e9))  # as an archive would unpack it
+    assert [read_value("c1", prepare=False), read_value("c1"), read_value("c2")] == [None, 2, 3]
+    (tree / "c2" / f"{FIRST}.png").unlink()
+    assert read_value("c2") is None
 
 
 def test_the_test_split_has_no_labels(tree: Path) -> None:
