@@ -36,6 +36,7 @@ class SplitReport:
     masks: list[str] = field(default_factory=list)
     unlabelled: list[str] | None = None
     unseen: list[str] | None = None
+    lost: list[str] = field(default_factory=list)
 
     def list_counts(self) -> list[object]:
         """List the cells of the split's row."""
@@ -59,6 +60,8 @@ class SplitReport:
             yield f"{len(bare)} images have no mask and no score ({name_first(bare)}); official masks: `{prepare}`"
         if self.unlabelled:
             yield f"{len(self.unlabelled)} images show no class and train no prompts ({name_first(self.unlabelled)})"
+        if self.lost:
+            yield f"labels of {len(self.lost)} images that are not there ({name_first(self.lost)}): correct the names"
         if self.unseen:
             yield f"no image shows {name_first(self.unseen)}: correct the labels, or take it out of dataset.classes"
 
@@ -117,6 +120,7 @@ def check_labels(datamodule: SegmentationDataModule, report: SplitReport) -> Non
     try:
         datamodule.labelled = True
         records = datamodule.read_split(report.split)
+        report.lost = datamodule.lost_labels
     except LabelFaults as error:
         report.broken += [f"labels: {fault}" for fault in error.faults]
         return

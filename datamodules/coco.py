@@ -16,7 +16,8 @@ from datamodules.base import SegmentationDataModule
 from datamodules.choosing import name_splits
 from datamodules.coco_annotations import Annotations, list_classes, number_ids, paint_mask, read_annotations
 from datamodules.images import list_stems, strip_suffix
-from datamodules.labels import Labels, LabelsFromMasks, LabelSource, find_classes, require_file, stamp_file
+from datamodules.label_files import require_file
+from datamodules.labels import Labels, LabelsFromMasks, LabelSource, find_classes, stamp_file
 from datamodules.sample import ImageRecord
 from fmawsss.storage import read_json, read_mask, write_bytes, write_palette_png
 from fmawsss.viz import make_palette
@@ -60,7 +61,8 @@ class CocoDataModule(SegmentationDataModule):
         rows, folder = self._read_index(split)["images"], Path(self.root) / f"{split}{self.year}"
         names = [strip_suffix(file) for file, _ in rows]
         masks = self._find_masks(split, names)
-        labels = self.read_labels(names, masks, self._index_path(split))
+        others = (strip_suffix(file.name) for file in Path(self.root).glob(f"*{self.year}/*"))
+        labels = self.read_labels(names, masks, self._index_path(split), others)
         return [
             ImageRecord(name, folder / file, labels.get(name), masks.get(name))
             for name, (file, _) in zip(names, rows, strict=True)
@@ -173,7 +175,8 @@ class LabelsFromCocoJson:
     def __call__(self, images: Sequence[str], source: LabelSource) -> dict[str, Labels]:
         """Read labels by file name, or by path below the data set's folder."""
         found = self._read_names()
-        return {n: find_classes(found[n], source.classes, str(self.path)) for n in images if n in found}
+        wanted = {name: find_classes(found[name], source.classes, str(self.path)) for name in images if name in found}
+        return {**dict.fromkeys(found, ()), **wanted}
 
     def list_names(self, images: Sequence[str]) -> list[str]:
         """List the class names that occur, in alphabetical order."""

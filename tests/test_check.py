@@ -89,6 +89,19 @@ def test_generated_images_pass(tmp_path: Path, monkeypatch, capsys) -> None:
     assert "nothing to repair" in capsys.readouterr().out
 
 
+def test_labels_of_no_image_are_remarked(tmp_path: Path, monkeypatch, capsys) -> None:
+    tree, file = build_folder_tree(tmp_path / "photos"), tmp_path / "labels.csv"
+    folder = ["dataset=folder", f"dataset.root={tree}", "dataset/labels=file", f"dataset.labels.path={file}"]
+    rows = "name,labels\ncat/a.v2,cat\ncat/b,cat\ndog/größe 1,dog\nlost/image,dog\n"
+    file.write_text(rows, encoding="utf-8")
+    check(monkeypatch, tmp_path, *folder)
+    assert "labels of 1 images that are not there (lost/image): correct the names" in capsys.readouterr().out
+    file.write_text(f"{rows}cat/b,cat,dog\n", encoding="utf-8")
+    with pytest.raises(SystemExit):
+        check(monkeypatch, tmp_path, *folder)
+    assert "line 6: 'dog' stands outside the column `labels`" in capsys.readouterr().out
+
+
 def test_a_folder_takes_labels_from_coco_json(tmp_path: Path, monkeypatch, capsys) -> None:
     tree = build_coco_tree(tmp_path / "coco")
     labels = ["dataset/labels=coco_json", f"dataset.labels.path={tree}/annotations/instances_train2014.json"]
