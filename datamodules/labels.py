@@ -193,7 +193,10 @@ def keep_labels_in_crop(labels: Bool[np.ndarray, "C"], seed: UInt8[np.ndarray, "
 def require_reader(labels: LabelReader | str | None) -> LabelReader | None:
     """Return what reads the labels; raises ValueError for a name, which Hydra takes for a value."""
     if isinstance(labels, str):
-        raise ValueError(f"dataset.labels={labels} sets a text; choose what reads labels by dataset/labels={labels}")
+        raise ValueError(
+            f"dataset.labels={labels} is a text, expected what reads labels; a file of a group is chosen with a slash: "
+            f"dataset/labels={labels}"
+        )
     return labels
 
 
