@@ -133,7 +133,10 @@ class CocoDataModule(SegmentationDataModule):
         todo = [image for image in known if strip_suffix(image.file) not in done]
         log.info("making %d masks of %s in %s", len(todo), source.name, folder)
         for number, image in enumerate(todo, 1):
-            mask = paint_mask(image.size, image.regions or [], annotations.classes)
+            try:
+                mask = paint_mask(image.size, image.regions or [], annotations.classes)
+            except ValueError as error:
+                raise ValueError(f"{source}, image {image.file}: {error}") from error
             write_palette_png(folder / f"{strip_suffix(image.file)}.png", mask, palette)
             if number % 5000 == 0:
                 log.info("made %d of %d masks", number, len(todo))

@@ -67,6 +67,46 @@ def test_compressed_run_lengths_read_the_same(tree: Path) -> None:
     assert (paint_mask(image.size, packed[::-1], annotations.classes) == expected).all()
 
 
+def spoil(tree: Path, number: int, **changes: Any) -> CocoDataModule:
+    """Change one annotation of train; None takes an entry away."""
+    file = tree / "annotations" / "instances_train2014.json"
+    content = json.loads(file.read_text())
+    region = {**content["annotations"][number], **changes}
+    content["annotations"][number] = {key: value for key, value in region.items() if value is not None}
+    file.write_text(json.dumps(content))
+    return make_coco(tree, truths=True, predict_split="train")
+
+
+def test_an_area_that_is_missing_is_counted(tree: Path) -> None:
+    make_coco(tree, truths=True, predict_split="train").prepare_data()
+    path = tree / "cache" / "masks_train2014" / f"{FIRST}.png"
+    expected = read_mask(path).tolist()
+    for number in range(2):
+        spoil(tree, number, area=None).prepare_data()
+        assert read_mask(path).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("number", "changes", "message"),
+    [
+        (0, {"segmentation": None}, "annotation 1 has the segmentation None, expected polygons or an RLE"),
+        (0, {"segmentation": [["a"] * 8]}, r"annotation 1 has the segmentation \[\['a', "),
+        (2, {"segmentation": {"size": [20, 30]}}, "annotation 3 has the segmentation.*KeyError.'counts'"),
+        (2, {"segmentation": {"counts": [600], "size": [10, 10]}}, r"size \[10, 10\], its image \[20, 30\]"),
+        (2, {"segmentation": {"counts": [5], "size": [20, 30]}}, "annotation 3 has the segmentation"),
+    ],
+)
+def test_bad_regions_are_named(tree: Path, number: int, changes: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=rf"instances_train2014\.json, image {FIRST}\.jpg: .*{message}"):
+        spoil(tree, number, **changes).prepare_data()
+
+
+@pytest.mark.parametrize("category", [5, None])
+def test_a_region_of_an_unknown_category_is_named(tree: Path, category: int | None) -> None:
+    with pytest.raises(ValueError, match=rf"annotation 2 has the category id {category}, which is not among"):
+        spoil(tree, 1, category_id=category).prepare_data()
+
+
 def test_a_stopped_conversion_goes_on_and_changed_annotations_start_anew(tree: Path) -> None:
     folder = tree / "cache" / "masks_train2014"
     module = make_coco(tree, truths=True, predict_split="train")
