@@ -16,6 +16,11 @@ PREPARE = (
     "run `python infer.py task=prepare dataset=voc`, or unpack VOCtrainval_11-May-2012.tar "
     "(http://host.robots.ox.ac.uk/pascal/VOC/voc2012/) and set dataset.root=…/VOCdevkit/VOC2012"
 )
+TEST = "test"
+GET_TEST = (
+    "only VOC's evaluation server (http://host.robots.ox.ac.uk:8080/, after login) has the test images: put its "
+    "VOC2012test.tar where downloads go (data/downloads) and run `python infer.py task=prepare dataset=voc`"
+)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -51,7 +56,8 @@ def require_list(path: Path) -> Path:
         return path
     splits = sorted(file.stem for file in path.parent.glob("*.txt"))
     found = f"there are {', '.join(splits)}" if splits else f"{path.parent} holds no lists"
-    raise FileNotFoundError(f"split list {path} does not exist ({found}); {PREPARE}, or choose another split")
+    remedy = GET_TEST if path.stem == TEST else PREPARE
+    raise FileNotFoundError(f"split list {path} does not exist ({found}); {remedy}, or choose another split")
 
 
 def read_split_list(path: Path, images: Container[str] = ()) -> list[str]:

@@ -64,6 +64,19 @@ def test_few_of_many_problems_are_shown(voc: Path, tmp_path: Path, monkeypatch, 
     assert "and 3 problems more (job.shown=4 shows them)" in capsys.readouterr().out
 
 
+def test_masks_that_were_not_made_name_the_command(tmp_path: Path, monkeypatch, capsys) -> None:
+    build_coco_tree(tmp_path / "coco")
+    settings = ["dataset.names=[person,dog,toothbrush]", "dataset.classes=[person,dog,toothbrush]"]
+    with pytest.raises(SystemExit):
+        check(monkeypatch, tmp_path, "dataset=coco", *settings, "job.expected.train=3", "job.expected.val=3")
+    shown = capsys.readouterr().out
+    assert shown.count("no known labels") == shown.count(
+        "make the masks with `python infer.py task=prepare dataset=coco`"
+    )
+    assert shown.count("no known labels") == 2
+    assert "no image shows" not in shown
+
+
 def test_a_missing_split_names_the_command(tmp_path: Path, monkeypatch, capsys) -> None:
     with pytest.raises(SystemExit):
         check(monkeypatch, tmp_path, "dataset=voc")
