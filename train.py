@@ -53,6 +53,7 @@ def main(cfg: DictConfig) -> float | None:
     """Run the chosen stage, or every stage of the pipeline; return the number that a sweep maximises."""
     prepare_run(cfg)
     refuse_ambiguity(cfg)
+    learn_from_split(cfg)
     with keep_record(cfg):
         return run_stages(cfg)
 
@@ -97,6 +98,15 @@ def refuse_ambiguity(cfg: DictConfig) -> None:
             "a pipeline keeps no confidence of its seeds: run it with hard targets, then `python infer.py task=seg "
             "callbacks=seed_confidence`, then `python train.py task=network targets=…`"
         )
+
+
+def learn_from_split(cfg: DictConfig) -> None:
+    """Let `split` name the images to learn from; a stage that is applied to those, as seeds are, follows."""
+    if cfg.split is None or "learns" not in cfg:
+        return
+    if cfg.data.predict_split == cfg.data.train_split:
+        cfg.data.predict_split = cfg.split
+    cfg.data.train_split, cfg.split = cfg.split, None
 
 
 def run_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -> None:

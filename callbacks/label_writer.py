@@ -6,10 +6,11 @@ import csv
 import io
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import lightning as L
 
+from datamodules.texts import Table, read_table
 from lightning_modules.labels import LabelProposal
 
 logger = logging.getLogger(__name__)
@@ -20,12 +21,14 @@ COLUMNS = ("name", "labels", "scores")
 class LabelWriter(L.Callback):
     """Append a row per image to a CSV file: its name, its labels joined by semicolons, their probabilities.
 
-    Rows that are there stay as they are, corrected or not.
+    Rows that are there stay as they are, corrected or not, as do the columns and what separates them.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.known = read_names(self.path)
+        begun = self.path.is_file() and self.path.stat().st_size
+        self.table = read_table(self.path, COLUMNS[:2]) if begun else Table(COLUMNS, ",")
+        self.known = {row["name"] for _, row, _ in self.table.read_rows()}
         self.bare: list[str] = []
 
     def has(self, name: str) -> bool:
@@ -38,14 +41,16 @@ class LabelWriter(L.Callback):
     ) -> None:  # fmt: skip
         """Append the batch in one piece."""
         proposals: list[LabelProposal] = outputs
-        rows = [
-            (p.name, ";".join(p.scores), ";".join(f"{score:.3f}" for score in p.scores.values())) for p in proposals
-        ]
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(rows)
+        writer = csv.DictWriter(
+            text, self.table.columns, delimiter=self.table.delimiter, extrasaction="ignore", lineterminator="\n"
+        )
+        for p in proposals:
+            scores = ";".join(f"{score:.3f}" for score in p.scores.values())
+            writer.writerow({"name": p.name, "labels": ";".join(p.scores), "scores": scores})
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(text.getvalue() if file.tell() else ",".join(COLUMNS) + "\n" + text.getvalue())
+        with self.path.open("a+b") as file:
+            file.write((find_start(file) + text.getvalue()).encode())
         self.bare += [proposal.name for proposal in proposals if not proposal.scores]
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -55,9 +60,9 @@ class LabelWriter(L.Callback):
             logger.warning("%d images got no label, e.g. %s", len(self.bare), ", ".join(self.bare[:5]))
 
 
-def read_names(path: Path) -> set[str]:
-    """Read the names of the rows that a file holds."""
-    if not path.is_file():
-        return set()
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        return {row["name"] for row in csv.DictReader(file)}
+def find_start(file: BinaryIO) -> str:
+    """Return what belongs before a new row: the names of the columns, or the line end that an editor left out."""
+    if file.seek(0, io.SEEK_END) == 0:
+        return ",".join(COLUMNS) + "\n"
+    file.seek(-1, io.SEEK_END)
+    return "" if file.read(1) in b"\r\n" else "\n"

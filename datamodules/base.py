@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,12 +19,13 @@ from datamodules.choosing import (
     digest_records,
     group_by_size,
     keep_labelled,
+    name_first,
     name_splits,
     require_files,
     require_truths,
     spread_choice,
 )
-from datamodules.labels import LabelReader, Labels, LabelSource, keep_image_labels
+from datamodules.labels import LabelReader, Labels, LabelSource, keep_image_labels, require_reader
 from datamodules.loading import (
     Augment,
     CropLabels,
@@ -105,6 +106,7 @@ class SegmentationDataModule(L.LightningDataModule):
 
     def __post_init__(self) -> None:
         super().__init__()
+        require_reader(self.labels)
         self.allow_zero_length_dataloader_with_multiple_devices = True  # few images left, many processes
         self.class_names = tuple(self.names or self.classes)
         if len(self.class_names) != len(self.classes):
@@ -117,20 +119,26 @@ class SegmentationDataModule(L.LightningDataModule):
         self._normalise = Normaliser(self.image_mean, self.image_std)
         self._splits: dict[str, list[ImageRecord]] = {}
         self._training: list[ImageRecord] = []
+        self.lost_labels: list[str] = []  # names without an image, in the labels read last
 
     @abstractmethod
     def read_split(self, split: str) -> list[ImageRecord]:
         """List the images of one split, with their labels if `labelled` and their truth if there is one."""
 
     def read_labels(
-        self, images: Sequence[str], masks: Mapping[str, Path], annotations: Path | None
+        self, images: Sequence[str], masks: Mapping[str, Path], annotations: Path | None, others: Iterable[str]
     ) -> dict[str, Labels]:
-        """Read the labels of images as `labels` says, or none when they are not asked for."""
+        """Read the labels of images as `labels` says, or none when they are not asked for.
+
+        Labels may name `others` too, the images of other splits; whatever else they name is lost.
+        """
         if not self.labelled or self.labels is None:
             return {}
         prompts = {name: index for index, name in enumerate(self.classes)}
         short = {name: index for index, name in enumerate(self.class_names)}
-        return self.labels(images, LabelSource({**short, **prompts}, masks, annotations))
+        found = self.labels(images, LabelSource({**short, **prompts}, masks, annotations))
+        self.lost_labels = sorted((found.keys() - set(images)).difference(others))
+        return found
 
     def read_records(self, splits: Splits) -> list[ImageRecord]:
         """List the images of one or several splits, each image once, after checking that the files are there."""
@@ -166,6 +174,10 @@ class SegmentationDataModule(L.LightningDataModule):
         if self.train_split is None:
             raise ValueError("training needs `train_split`; set split=…")
         records = self.read_records(self.train_split)
+        if self.lost_labels:
+            log.warning(
+                "labels of %d images that are not there: %s", len(self.lost_labels), name_first(self.lost_labels)
+            )
         if self.labelled:
             records = keep_labelled(records)
         if self.shots is not None:

@@ -47,7 +47,8 @@ def check_records(records: Records, split: str, labelled: bool) -> Records:
     if unknown:
         raise ValueError(
             f"{len(unknown)} of {len(records)} images of split {split!r} have no known labels, first {unknown[0]!r}; "
-            "choose another dataset/labels, or add the images to its file"
+            "choose another dataset/labels, add the images to its file, or make the masks that labels are taken from "
+            "(`python infer.py task=prepare`)"
         )
     return records
 

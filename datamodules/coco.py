@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ from datamodules.base import SegmentationDataModule
 from datamodules.choosing import name_splits
 from datamodules.coco_annotations import Annotations, list_classes, number_ids, paint_mask, read_annotations
 from datamodules.images import list_stems, strip_suffix
-from datamodules.labels import Labels, LabelsFromMasks, LabelSource, find_classes, require_file, stamp_file
+from datamodules.label_files import require_file
+from datamodules.labels import Labels, LabelsFromMasks, LabelSource, find_classes, stamp_file
 from datamodules.sample import ImageRecord
 from fmawsss.storage import read_json, read_mask, write_bytes, write_palette_png
 from fmawsss.viz import make_palette
@@ -22,6 +25,7 @@ from fmawsss.viz import make_palette
 log = logging.getLogger(__name__)
 
 INDEX_VERSION = 1
+CLOCK = 2  # seconds within which two times are one, for file systems round them
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -32,7 +36,8 @@ class CocoDataModule(SegmentationDataModule):
     year: 2014 or 2017.
     cache: folder for what we make of the annotations: an index per split, and masks (rule in `coco_annotations`).
     masks: folder with masks of another conversion, named like the images or by their number; None makes ours.
-    masks_hold_ids: those masks hold category ids (1 to 90) and are renumbered in `cache`.
+    masks_hold_ids: those masks hold category ids (1 to 90) and are renumbered in `cache`, in a folder for each of
+        theirs; a renumbered mask carries the time of its origin, and is made again when that has another.
     """
 
     root: Path | str
@@ -55,8 +60,9 @@ class CocoDataModule(SegmentationDataModule):
         """List the images that the annotation file of a split names."""
         rows, folder = self._read_index(split)["images"], Path(self.root) / f"{split}{self.year}"
         names = [strip_suffix(file) for file, _ in rows]
-        masks = find_masks(names, self.find_mask_folder(split))
-        labels = self.read_labels(names, masks, self._index_path(split))
+        masks = self._find_masks(split, names)
+        others = (strip_suffix(file.name) for file in Path(self.root).glob(f"*{self.year}/*"))
+        labels = self.read_labels(names, masks, self._index_path(split), others)
         return [
             ImageRecord(name, folder / file, labels.get(name), masks.get(name))
             for name, (file, _) in zip(names, rows, strict=True)
@@ -78,7 +84,18 @@ class CocoDataModule(SegmentationDataModule):
         """Return the folder of a split's masks."""
         if self.masks is None:
             return Path(self.cache) / f"masks_{split}{self.year}"
-        return Path(self.cache) / f"renumbered_{split}{self.year}" if self.masks_hold_ids else Path(self.masks)
+        if not self.masks_hold_ids:
+            return Path(self.masks)
+        origin = sha256(str(Path(self.masks).resolve()).encode()).hexdigest()[:8]
+        return Path(self.cache) / f"renumbered_{split}{self.year}_{origin}"
+
+    def _find_masks(self, split: str, names: Sequence[str]) -> dict[str, Path]:
+        """Find the masks of some images, without renumbered ones whose origin has changed."""
+        found = find_masks(names, self.find_mask_folder(split))
+        if self.masks is None or not self.masks_hold_ids:
+            return found
+        origins = find_masks(found, Path(self.masks))
+        return {name: found[name] for name, origin in origins.items() if have_one_time(found[name], origin)}
 
     def _read_index(self, split: str) -> dict[str, Any]:
         """Read file names and labels of a split; they are taken from the annotations when those have changed."""
@@ -88,7 +105,9 @@ class CocoDataModule(SegmentationDataModule):
             return index
         log.info("indexing %s", source)
         annotations = self._read_annotations(source)
-        shutil.rmtree(Path(self.cache) / f"masks_{split}{self.year}", ignore_errors=True)
+        cache, year = Path(self.cache), self.year
+        for made in (cache / f"masks_{split}{year}", *cache.glob(f"renumbered_{split}{year}_*")):
+            shutil.rmtree(made, ignore_errors=True)
         index = {"stamp": stamp, "masks": False, "images": list_images(annotations, source)}
         write_bytes(path, json.dumps(index).encode())
         return index
@@ -114,7 +133,10 @@ class CocoDataModule(SegmentationDataModule):
         todo = [image for image in known if strip_suffix(image.file) not in done]
         log.info("making %d masks of %s in %s", len(todo), source.name, folder)
         for number, image in enumerate(todo, 1):
-            mask = paint_mask(image.size, image.regions or [], annotations.classes)
+            try:
+                mask = paint_mask(image.size, image.regions or [], annotations.classes)
+            except ValueError as error:
+                raise ValueError(f"{source}, image {image.file}: {error}") from error
             write_palette_png(folder / f"{strip_suffix(image.file)}.png", mask, palette)
             if number % 5000 == 0:
                 log.info("made %d of %d masks", number, len(todo))
@@ -124,7 +146,7 @@ class CocoDataModule(SegmentationDataModule):
         """Write masks of category ids again with class numbers; a run that was stopped goes on where it was."""
         source, folder = find_annotations(Path(self.root), f"{split}{self.year}"), self.find_mask_folder(split)
         names = [strip_suffix(file) for file, _ in self._read_index(split)["images"]]
-        done, found = list_stems(folder, ".png"), find_masks(names, Path(self.masks or ""))
+        done, found = self._find_masks(split, names), find_masks(names, Path(self.masks or ""))
         todo = [name for name in found if name not in done]
         if not todo:
             return
@@ -132,6 +154,8 @@ class CocoDataModule(SegmentationDataModule):
         numbers, palette = number_ids(self._read_annotations(source).classes), make_palette(256)
         for name in todo:
             write_palette_png(folder / f"{name}.png", numbers[read_mask(found[name])], palette)
+            time = found[name].stat().st_mtime
+            os.utime(folder / f"{name}.png", (time, time))
 
 
 class LabelsFromAnnotations:
@@ -154,7 +178,8 @@ class LabelsFromCocoJson:
     def __call__(self, images: Sequence[str], source: LabelSource) -> dict[str, Labels]:
         """Read labels by file name, or by path below the data set's folder."""
         found = self._read_names()
-        return {n: find_classes(found[n], source.classes, str(self.path)) for n in images if n in found}
+        wanted = {name: find_classes(found[name], source.classes, str(self.path)) for name in images if name in found}
+        return {**dict.fromkeys(found, ()), **wanted}
 
     def list_names(self, images: Sequence[str]) -> list[str]:
         """List the class names that occur, in alphabetical order."""
@@ -185,6 +210,11 @@ def find_masks(names: Iterable[str], folder: Path) -> dict[str, Path]:
     present = list_stems(folder, ".png")
     candidates = ((name, stem) for name in names for stem in (name.rpartition("_")[2], name) if stem in present)
     return {name: folder / f"{stem}.png" for name, stem in candidates}
+
+
+def have_one_time(first: Path, second: Path) -> bool:
+    """Say whether two files were last changed at the same time."""
+    return abs(first.stat().st_mtime - second.stat().st_mtime) < CLOCK
 
 
 def list_images(annotations: Annotations, source: Path) -> list[tuple[str, list[int] | None]]:

@@ -60,9 +60,12 @@ def read_annotations(path: Path) -> Annotations:
 
 def list_classes(regions: Sequence[Region], classes: dict[int, int], where: str) -> list[int]:
     """List the class indices of some regions, ascending; crowds count."""
-    unknown = [region["category_id"] for region in regions if region["category_id"] not in classes]
-    if unknown:
-        raise ValueError(f"{where}: category id {unknown[0]} is not among the file's categories; repair the file")
+    for region in regions:
+        if (category := region.get("category_id")) not in classes:
+            raise ValueError(
+                f"{where}: annotation {region.get('id')} has the category id {category}, which is not among the file's "
+                "categories; repair the file"
+            )
     return sorted({classes[region["category_id"]] for region in regions})
 
 
@@ -78,12 +81,33 @@ def number_ids(classes: dict[int, int]) -> UInt8[np.ndarray, "256"]:
 def paint_mask(size: Size, regions: Sequence[Region], classes: dict[int, int]) -> UInt8[np.ndarray, "H W"]:
     """Paint the semantic mask of one image: 0 background, class index + 1; see the head of this file for the rule."""
     mask = np.zeros(size, np.uint8)
-    for region in sorted(regions, key=lambda r: (-r.get("iscrowd", 0), -r["area"], r["id"])):
-        mask[decode_region(region["segmentation"], size)] = classes[region["category_id"]] + 1
+    decoded = [(region, decode_region(region, size)) for region in regions]
+    for region, pixels in sorted(decoded, key=rank_region):
+        mask[pixels] = classes[region["category_id"]] + 1
     return mask
 
 
-def decode_region(segmentation: list | dict, size: Size) -> Bool[np.ndarray, "H W"]:
+def rank_region(decoded: tuple[Region, np.ndarray]) -> tuple[int, float, int]:
+    """Return the key by which regions are painted; without an `area`, the decoded pixels are counted."""
+    region, pixels = decoded
+    area = region.get("area")
+    return -(region.get("iscrowd") or 0), -float(pixels.sum() if area is None else area), region.get("id", 0)
+
+
+def decode_region(region: Region, size: Size) -> Bool[np.ndarray, "H W"]:
+    """Decode the pixels of a region; raises ValueError naming the annotation when that is impossible."""
+    segmentation = region.get("segmentation")
+    if isinstance(segmentation, dict) and segmentation.get("size") not in ([*size], size):
+        found = f"an RLE of the size {segmentation.get('size')}, its image {list(size)} (height, width)"
+    else:
+        try:
+            return decode_segmentation(segmentation, size)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            found = f"the segmentation {str(segmentation)[:60]}, expected polygons or an RLE ({error!r})"
+    raise ValueError(f"annotation {region.get('id')} has {found}; repair the annotation, or take it out of the file")
+
+
+def decode_segmentation(segmentation: list | dict | None, size: Size) -> Bool[np.ndarray, "H W"]:
     """Decode polygons, an uncompressed or a compressed RLE, as pycocotools does; polygons under 3 points are empty."""
     try:
         from pycocotools import mask as rle
@@ -91,7 +115,11 @@ def decode_region(segmentation: list | dict, size: Size) -> Bool[np.ndarray, "H 
         raise ImportError('masks of COCO regions need pycocotools; run `pip install "fmawsss[coco]"`') from error
     if isinstance(segmentation, dict):
         compressed = isinstance(segmentation["counts"], (str, bytes))
+        if not compressed and sum(segmentation["counts"]) != size[0] * size[1]:
+            raise ValueError("its runs do not cover the image")
         return rle.decode(segmentation if compressed else rle.frPyObjects(segmentation, *size)).astype(bool)
+    if segmentation is None:
+        raise TypeError("there is none")
     polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
     if not polygons:
         return np.zeros(size, bool)

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from datamodules.base import SegmentationDataModule
 from datamodules.images import list_stems, name_files, strip_suffix
+from datamodules.labels import require_reader
 from datamodules.sample import ImageRecord
 from datamodules.sources import extract_frames, index_files, is_video
+from datamodules.texts import read_text
 from fmawsss.images import SUFFIXES
 
 WHOLE_TREE = "all"
@@ -36,7 +38,8 @@ class FolderDataModule(SegmentationDataModule):
 
     def __post_init__(self) -> None:
         if self.classes is None:
-            self.classes = [] if self.labels is None else self.labels.list_names(list(self._index_tree()))
+            labels = require_reader(self.labels)
+            self.classes = [] if labels is None else labels.list_names(list(self._index_tree()))
         super().__post_init__()
 
     def prepare_data(self) -> None:
@@ -50,7 +53,7 @@ class FolderDataModule(SegmentationDataModule):
         images = self._index_tree()
         names = self._list_names(split, images)
         masks = self._find_masks(names)
-        labels = self.read_labels(names, masks, None)
+        labels = self.read_labels(names, masks, None, images)
         return [ImageRecord(name, images[name], labels.get(name), masks.get(name)) for name in names]
 
     def _index_tree(self) -> dict[str, Path]:
@@ -90,7 +93,7 @@ class FolderDataModule(SegmentationDataModule):
 
 def read_name_list(file: Path, images: dict[str, Path]) -> list[str]:
     """Read image names, with or without suffix, one per line; raises ValueError for names without an image."""
-    lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
+    lines = [line.strip() for line in read_text(file).splitlines()]
     names = list(dict.fromkeys(line if line in images else strip_suffix(line) for line in lines if line))
     missing = [name for name in names if name not in images]
     if missing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,6 @@ from xml.etree import ElementTree
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from datamodules.images import strip_suffix
 from fmawsss.storage import read_mask, write_bytes
 
 log = logging.getLogger(__name__)
@@ -24,7 +23,6 @@ IGNORED = 255
 SHOWN = 5  # faults in one message
 Labels = tuple[int, ...]
 Item = TypeVar("Item")
-Row = tuple[str, list[str], str]  # image name, class names, the place in the file for messages
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ class LabelFaults(ValueError):
         self.faults = list(faults)
 
 
-# Labels by image name; an image that is missing from the answer has unknown labels.
+# Labels by image name. An image that is missing from the answer has unknown labels; names of others may be there.
 LabelReader = Callable[[Sequence[str], LabelSource], dict[str, Labels]]
 
 
@@ -118,57 +116,6 @@ class LabelsFromXml:
             raise ValueError(f"annotation {file} is not whole XML ({error}); unpack it again") from error
         objects = [o for o in tree.iter("object") if self.difficult or o.findtext("difficult", "0").strip() != "1"]
         return find_classes((o.findtext("name", "").strip() for o in objects), classes, str(file))
-
-
-@dataclass(frozen=True)
-class LabelsFromFile:
-    """Take labels from a CSV file with the columns `name,labels`; several labels are separated by semicolons.
-
-    A name is the image's path below the data set's folder, with or without suffix; other columns are left alone.
-    `remedy` says how to come by a file that is missing.
-    """
-
-    path: Path | str
-    remedy: str = "write it"
-
-    def __call__(self, images: Sequence[str], source: LabelSource) -> dict[str, Labels]:
-        """Read labels of the images that the file names."""
-        return gather_labels(self._read_rows(), images, source.classes, self.path)
-
-    def list_names(self, images: Sequence[str]) -> list[str]:
-        """List the class names that occur, in alphabetical order."""
-        return sorted({cell for _, cells, _ in self._read_rows() for cell in cells})
-
-    def _read_rows(self) -> Iterator[Row]:
-        path = require_file(self.path, self.remedy)
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            if not {"name", "labels"} <= set(reader.fieldnames or ()):
-                raise ValueError(f"{path} has the columns {reader.fieldnames}; expected a first line `name,labels`")
-            for row in reader:
-                yield row["name"], split_cells(row["labels"] or "", ";"), f"{path}, line {reader.line_num}"
-
-
-@dataclass(frozen=True)
-class LabelsFromList:
-    """Take labels from a text file: on each line a name, then its labels, separated by tabs (or else by spaces)."""
-
-    path: Path | str
-
-    def __call__(self, images: Sequence[str], source: LabelSource) -> dict[str, Labels]:
-        """Read labels of the images that the file names."""
-        return gather_labels(self._read_rows(), images, source.classes, self.path)
-
-    def list_names(self, images: Sequence[str]) -> list[str]:
-        """List the class names that occur, in alphabetical order."""
-        return sorted({cell for _, cells, _ in self._read_rows() for cell in cells})
-
-    def _read_rows(self) -> Iterator[Row]:
-        path = require_file(self.path)
-        for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
-            name, *cells = split_cells(line, "\t" if "\t" in line else None) or [""]
-            if name:
-                yield name, cells, f"{path}, line {number}"
 
 
 class LabelsFromFolders:
@@ -243,31 +190,14 @@ def keep_labels_in_crop(labels: Bool[np.ndarray, "C"], seed: UInt8[np.ndarray, "
     return labels & present
 
 
-def gather_labels(
-    rows: Iterable[Row], images: Sequence[str], classes: Mapping[str, int], path: Path | str
-) -> dict[str, Labels]:
-    """Collect the labels of some images from a file's rows; every row is checked, those of other images too."""
-    wanted, found, rows = set(images), dict[str, Labels](), list(rows)
-    read = read_each(lambda row: find_classes(row[1], classes, row[2]), rows)
-    for (name, _, _), labels in zip(rows, read, strict=True):
-        key = name if name in wanted else strip_suffix(name)
-        if key in wanted:
-            found[key] = tuple(sorted({*found.get(key, ()), *labels}))
-    if wanted and not found:
-        raise ValueError(f"{path} names none of the images, such as {min(wanted)!r}; names are paths below the root")
-    return found
-
-
-def split_cells(line: str, separator: str | None) -> list[str]:
-    """Split a line into words without surrounding space; empty ones are dropped."""
-    return [cell.strip() for cell in line.split(separator) if cell.strip()]
-
-
-def require_file(path: Path | str, remedy: str = "write it") -> Path:
-    """Return the path of a label file; raises FileNotFoundError when there is none."""
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"label file {path} does not exist; {remedy}, or choose another dataset/labels")
-    return Path(path)
+def require_reader(labels: LabelReader | str | None) -> LabelReader | None:
+    """Return what reads the labels; raises ValueError for a name, which Hydra takes for a value."""
+    if isinstance(labels, str):
+        raise ValueError(
+            f"dataset.labels={labels} is a text, expected what reads labels; a file of a group is chosen with a slash: "
+            f"dataset/labels={labels}"
+        )
+    return labels
 
 
 def stamp_file(path: Path) -> str:

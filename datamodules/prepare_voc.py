@@ -1,14 +1,15 @@
 """Make VOC 2012 ready, with SBD's masks in its layout: `python infer.py task=prepare dataset=voc`.
 
 `trainaug` is the list of all images of SBD (its train and val) and of VOC's train, without those of VOC's val. The
-mask of an image is VOC's own where there is one, else SBD's, whose `.mat` files become palette PNGs. A list or a mask
-that is there already is left alone.
+mask of an image is VOC's own where there is one, else SBD's, whose `.mat` files become palette PNGs. Test images are
+added when their archive was put among the downloads. A list or a mask that is there already is left alone.
 """
 
 from __future__ import annotations
 
 import logging
 import shutil
+import tempfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,29 +19,34 @@ from jaxtyping import UInt8
 from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
-from datamodules.archives import Archive
-from datamodules.images import list_stems
+from datamodules.archives import Archive, unpack_folder
+from datamodules.images import index_images, list_stems
 from datamodules.prepare import COLUMNS, require_folder
 from datamodules.tables import show_table
-from datamodules.voc import VocDataModule, read_split_list
+from datamodules.voc import GET_TEST, TEST, VocDataModule, read_split_list
 from fmawsss.storage import replace_file, write_bytes, write_palette_png
 from fmawsss.viz import make_palette
 
 log = logging.getLogger(__name__)
 
+INNER = "VOCdevkit/VOC2012"  # the tree within VOC's archives
+LISTS = "ImageSets/Segmentation"
 OWN_MASKS = "SegmentationClass"
 
 
 def prepare_voc(
-    datamodule: VocDataModule, downloads: Path | str, voc: Archive, sbd: Path | str, sbd_archive: Archive
+    datamodule: VocDataModule, downloads: Path | str, voc: Archive, test: str, sbd: Path | str, sbd_archive: Archive
 ) -> None:
     """Unpack VOC below the data set's root, list `trainaug`, and convert the masks that its images lack.
 
-    `sbd` is the folder of SBD that holds `cls/<name>.mat`, `train.txt` and `val.txt`; it is fetched only when needed.
+    `test` names the archive of the test images in `downloads`, if it is there. `sbd` is the folder of SBD that holds
+    `cls/<name>.mat`, `train.txt` and `val.txt`; it is fetched only when needed.
     """
-    root, downloads = Path(datamodule.root), Path(downloads)
-    require_folder(root, voc, "VOCdevkit/VOC2012", downloads)
-    lists = root / "ImageSets" / "Segmentation"
+    root, downloads, lists = Path(datamodule.root), Path(downloads), Path(datamodule.root) / LISTS
+    require_folder(root, voc, INNER, downloads)
+    masks = datamodule.masks if (root / datamodule.masks).is_dir() else OWN_MASKS
+    require_parts(root, ("JPEGImages", masks, f"{LISTS}/train.txt", f"{LISTS}/val.txt"))
+    test_names = add_test(root, downloads / test)
     own = {split: read_split_list(lists / f"{split}.txt") for split in ("train", "val")}
 
     # SBD is asked for only when its list or one of its masks is missing
@@ -49,11 +55,45 @@ def prepare_voc(
     copy_masks([*own["train"], *own["val"]], root / OWN_MASKS, root / datamodule.masks)
     if not listed or set(names) - list_stems(root / datamodule.masks, ".png"):
         require_folder(Path(sbd), sbd_archive, "benchmark_RELEASE/dataset", downloads)
+        require_parts(Path(sbd), ("cls", "train.txt", "val.txt"))
         names = names if listed else list_trainaug(Path(sbd), own["train"], own["val"])
         convert_masks(names, Path(sbd) / "cls", root / datamodule.masks)
     if not listed:
         write_bytes(lists / "trainaug.txt", "".join(f"{name}\n" for name in names).encode())
-    report(root, datamodule.masks, {**own, "trainaug": names})
+    report(root, datamodule.masks, {**own, "trainaug": names}, test_names)
+
+
+def require_parts(folder: Path, parts: Iterable[str]) -> None:
+    """Raise FileNotFoundError unless a folder that was there holds what its archive does."""
+    missing = [part for part in parts if not (folder / part).exists()]
+    if missing:
+        raise FileNotFoundError(
+            f"{folder} lacks {', '.join(missing)}: it was not unpacked whole; move it away and run "
+            "`python infer.py task=prepare dataset=voc` again"
+        )
+
+
+def add_test(root: Path, archive: Path) -> list[str]:
+    """Move the test images of an archive into the tree, then their list; return their names, none without archive."""
+    target = root / LISTS / f"{TEST}.txt"
+    if target.is_file():
+        return read_split_list(target)
+    if not archive.is_file():
+        log.info("split test is left out: %s", GET_TEST)
+        return []
+    with tempfile.TemporaryDirectory(prefix=".test-", dir=root) as folder:
+        tree = Path(folder) / "VOC2012"
+        unpack_folder(archive, INNER, tree)
+        listed = tree / LISTS / f"{TEST}.txt"
+        images = index_images(tree / "JPEGImages")
+        names = read_split_list(listed) if listed.is_file() else []
+        if not names or set(names) - images.keys():
+            raise ValueError(f"{archive} holds no list {LISTS}/{TEST}.txt of its images: fetch VOC2012test.tar again")
+        present = index_images(root / "JPEGImages")
+        for name in images.keys() - present.keys():
+            shutil.move(images[name], root / "JPEGImages")
+        write_bytes(target, listed.read_bytes())
+        return names
 
 
 def list_trainaug(sbd: Path, train: list[str], val: list[str]) -> list[str]:
@@ -95,11 +135,12 @@ def read_sbd_mask(path: Path) -> UInt8[np.ndarray, "H W"]:
     return mask
 
 
-def report(root: Path, masks: str, splits: dict[str, list[str]]) -> None:
-    """Print how many images and masks each split has."""
+def report(root: Path, masks: str, splits: dict[str, list[str]], test: list[str]) -> None:
+    """Print how many images and masks each split has; those of the test images are not public."""
     present = list_stems(root / masks, ".png")
     rows = [("images", sum(1 for _ in (root / "JPEGImages").glob("*.jpg")), root / "JPEGImages")]
     for split, names in splits.items():
-        rows.append((f"list {split}", len(names), root / "ImageSets" / "Segmentation" / f"{split}.txt"))
+        rows.append((f"list {split}", len(names), root / LISTS / f"{split}.txt"))
         rows.append((f"masks of {split}", len(present.intersection(names)), root / masks))
+    rows.append((f"list {TEST}", len(test), root / LISTS / f"{TEST}.txt"))
     show_table("VOC 2012, prepared", COLUMNS, rows)

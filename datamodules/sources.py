@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 
 from datamodules.images import name_files
+from datamodules.texts import read_text
 from fmawsss.images import SUFFIXES
 from fmawsss.storage import read_json, write_json
 
@@ -47,7 +48,7 @@ def index_files(root: Path) -> dict[str, Path]:
 
 def index_list(file: Path) -> dict[str, Path]:
     """Read a list of image files, one per line, relative to the list's own folder or absolute."""
-    lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
+    lines = [line.strip() for line in read_text(file).splitlines()]
     images = [file.parent / line for line in dict.fromkeys(lines) if line]
     missing = [image for image in images if image.suffix.lower() not in SUFFIXES or not image.is_file()]
     if missing:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 
 from datamodules.base import SegmentationDataModule
 from datamodules.images import index_images, list_stems, strip_suffix
 from datamodules.sample import ImageRecord
+from datamodules.texts import read_text
 
 PREPARE = (
     "run `python infer.py task=prepare dataset=voc`, or unpack VOCtrainval_11-May-2012.tar "
     "(http://host.robots.ox.ac.uk/pascal/VOC/voc2012/) and set dataset.root=…/VOCdevkit/VOC2012"
+)
+TEST = "test"
+GET_TEST = (
+    "only VOC's evaluation server (http://host.robots.ox.ac.uk:8080/, after login) has the test images: put its "
+    "VOC2012test.tar where downloads go (data/downloads) and run `python infer.py task=prepare dataset=voc`"
 )
 
 
@@ -30,11 +37,12 @@ class VocDataModule(SegmentationDataModule):
     def read_split(self, split: str) -> list[ImageRecord]:
         """List the images of ImageSets/Segmentation/<split>.txt."""
         root = Path(self.root)
-        names = read_split_list(root / "ImageSets" / "Segmentation" / f"{split}.txt")
+        file = require_list(root / "ImageSets" / "Segmentation" / f"{split}.txt")
         images = index_images(root / "JPEGImages")
+        names = read_split_list(file, images)
         present = list_stems(root / self.masks, ".png")
         masks = {name: root / self.masks / f"{name}.png" for name in names if name in present}
-        labels = self.read_labels(names, masks, root / "Annotations")
+        labels = self.read_labels(names, masks, root / "Annotations", images)
         absent = root / "JPEGImages"
         return [
             ImageRecord(name, images.get(name, absent / f"{name}.jpg"), labels.get(name), masks.get(name))
@@ -42,14 +50,23 @@ class VocDataModule(SegmentationDataModule):
         ]
 
 
-def read_split_list(path: Path) -> list[str]:
-    """Read the image names of a split, the first word of each line; a path such as /JPEGImages/a.jpg names `a`."""
-    if not path.is_file():
-        splits = sorted(file.stem for file in path.parent.glob("*.txt"))
-        found = f"there are {', '.join(splits)}" if splits else f"{path.parent} holds no lists"
-        raise FileNotFoundError(f"split list {path} does not exist ({found}); {PREPARE}, or choose another split")
-    lines = path.read_text(encoding="utf-8").splitlines()
-    names = [strip_suffix(Path(line.split()[0]).name) for line in lines if line.strip()]
+def require_list(path: Path) -> Path:
+    """Return the path of a split list; raises FileNotFoundError when there is none."""
+    if path.is_file():
+        return path
+    splits = sorted(file.stem for file in path.parent.glob("*.txt"))
+    found = f"there are {', '.join(splits)}" if splits else f"{path.parent} holds no lists"
+    remedy = GET_TEST if path.stem == TEST else PREPARE
+    raise FileNotFoundError(f"split list {path} does not exist ({found}); {remedy}, or choose another split")
+
+
+def read_split_list(path: Path, images: Container[str] = ()) -> list[str]:
+    """Read the image names of a split: a line that is among `images`, else its first word.
+
+    A path such as /JPEGImages/a.jpg names `a`, and what stands beside it, as in VOC's other lists, counts nothing.
+    """
+    lines = [line.strip() for line in read_text(path).splitlines()]
+    names = [line if line in images else strip_suffix(Path(line.split()[0]).name) for line in lines if line]
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise ValueError(f"split list {path} names {len(twice)} images twice, first {twice[0]!r}; remove one")

@@ -79,18 +79,20 @@ def convert_to_rgb(picture: Image.Image) -> Image.Image:
     """Turn a picture of any common mode into RGB; raises ValueError for others."""
     if picture.mode == "RGB" and "transparency" not in picture.info:
         return picture
+    if picture.mode in _WIDE_GREY:
+        return Image.fromarray(_flatten_wide_grey(picture)).convert("RGB")
     if picture.mode in _TRANSPARENT or "transparency" in picture.info:
         layer = picture.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    if picture.mode in _WIDE_GREY:
-        return Image.fromarray(_take_high_byte(np.asarray(picture))).convert("RGB")
     if picture.mode in _PLAIN:
         return picture.convert("RGB")
     raise ValueError(f"pixels of mode {picture.mode} have no agreed range; convert it to 8-bit RGB")
 
 
-def _take_high_byte(values: np.ndarray) -> UInt8[np.ndarray, "H W"]:
-    """Scale 16-bit grey values to 8 bits."""
+def _flatten_wide_grey(picture: Image.Image) -> UInt8[np.ndarray, "H W"]:
+    """Scale 16-bit grey values to 8 bits; the value that a PNG declares transparent becomes white."""
+    values = np.asarray(picture)
     if values.min() < 0 or values.max() > 65535:
         raise ValueError(f"grey values from {values.min()} to {values.max()} do not fit 16 bits")
-    return (values.astype(np.uint16) >> 8).astype(np.uint8)
+    grey = (values.astype(np.uint16) >> 8).astype(np.uint8)
+    return np.where(values == picture.info.get("transparency", -1), np.uint8(255), grey)

@@ -26,19 +26,26 @@ MEAN, STD = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224,
 def load_sam2(repository: str, folder: str | Path) -> Sam2Points:
     """Load a SAM 2 from `folder`; its files are fetched from `repository` if they are missing.
 
+    We know no published checksum of these files and pin no revision, so what is fetched need not be what others had.
+    It is checked for the announced length, and for being whole: every weight must come from the file.
+
     Raises ModuleNotFoundError without `transformers`, FileNotFoundError naming address and place when a file cannot be
-    fetched, ValueError when the files are no SAM 2.
+    fetched, ValueError when the files are no whole SAM 2.
     """
     try:
+        from safetensors import SafetensorError
         from transformers import Sam2Model
     except ImportError as error:
         raise ModuleNotFoundError(f'SAM 2 needs transformers ({error}): pip install -e ".[sam2]"') from error
     for name in FILES:
         fetch_file(Path(folder) / name, f"{URL}/{repository}/resolve/main/{name}")
     try:
-        model = Sam2Model.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise ValueError(f"{folder} holds no SAM 2 ({error}): delete it, it will be fetched again") from error
+        loaded: Any = Sam2Model.from_pretrained(folder, local_files_only=True, output_loading_info=True)
+        model, report = loaded
+        if report["missing_keys"]:  # transformers only warns, and leaves them random
+            raise ValueError(f"{len(report['missing_keys'])} weights are missing, e.g. {min(report['missing_keys'])}")
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        raise ValueError(f"{folder} holds no whole SAM 2 ({error}): delete it, it will be fetched again") from error
     return Sam2Points(model.eval())
 
 

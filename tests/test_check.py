@@ -64,6 +64,19 @@ def test_few_of_many_problems_are_shown(voc: Path, tmp_path: Path, monkeypatch, 
     assert "and 3 problems more (job.shown=4 shows them)" in capsys.readouterr().out
 
 
+def test_masks_that_were_not_made_name_the_command(tmp_path: Path, monkeypatch, capsys) -> None:
+    build_coco_tree(tmp_path / "coco")
+    settings = ["dataset.names=[person,dog,toothbrush]", "dataset.classes=[person,dog,toothbrush]"]
+    with pytest.raises(SystemExit):
+        check(monkeypatch, tmp_path, "dataset=coco", *settings, "job.expected.train=3", "job.expected.val=3")
+    shown = capsys.readouterr().out
+    assert shown.count("no known labels") == shown.count(
+        "make the masks with `python infer.py task=prepare dataset=coco`"
+    )
+    assert shown.count("no known labels") == 2
+    assert "no image shows" not in shown
+
+
 def test_a_missing_split_names_the_command(tmp_path: Path, monkeypatch, capsys) -> None:
     with pytest.raises(SystemExit):
         check(monkeypatch, tmp_path, "dataset=voc")
@@ -87,6 +100,19 @@ def test_generated_images_pass(tmp_path: Path, monkeypatch, capsys) -> None:
     run(infer.main, monkeypatch, "task=prepare", *few)
     check(monkeypatch, tmp_path, *few[:2])
     assert "nothing to repair" in capsys.readouterr().out
+
+
+def test_labels_of_no_image_are_remarked(tmp_path: Path, monkeypatch, capsys) -> None:
+    tree, file = build_folder_tree(tmp_path / "photos"), tmp_path / "labels.csv"
+    folder = ["dataset=folder", f"dataset.root={tree}", "dataset/labels=file", f"dataset.labels.path={file}"]
+    rows = "name,labels\ncat/a.v2,cat\ncat/b,cat\ndog/größe 1,dog\nlost/image,dog\n"
+    file.write_text(rows, encoding="utf-8")
+    check(monkeypatch, tmp_path, *folder)
+    assert "labels of 1 images that are not there (lost/image): correct the names" in capsys.readouterr().out
+    file.write_text(f"{rows}cat/b,cat,dog\n", encoding="utf-8")
+    with pytest.raises(SystemExit):
+        check(monkeypatch, tmp_path, *folder)
+    assert "line 6: 'dog' stands outside the column `labels`" in capsys.readouterr().out
 
 
 def test_a_folder_takes_labels_from_coco_json(tmp_path: Path, monkeypatch, capsys) -> None:

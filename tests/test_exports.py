@@ -169,6 +169,9 @@ def test_network_masks_of_a_folder_are_saved_too(work: Path, tmp_path: Path, mon
     coco = json.loads((tmp_path / "folder/exports/network/coco/instances_rle.json").read_text())
     assert [image["file_name"] for image in coco["images"]] == ["cat/a.v2.jpg", "cat/b.jpg", "dog/größe 1.jpg"]
     assert (tmp_path / "folder/exports/network/yolo/labels/dog/größe 1.txt").is_file()
+    voc = ["dataset=voc", f"dataset.root={tmp_path}/folder/exports/network/voc", "dataset.masks=SegmentationClass"]
+    classes = [f"dataset.classes=[{','.join(CLASS_NAMES)}]", "dataset.names=null", "job.workers=0", "split=all"]
+    run(infer.main, monkeypatch, "task=check", *voc, *classes, *there)
     assert (tmp_path / "folder/exports/network/voc/JPEGImages/dog__größe 1.jpg").is_file()
     tasks = json.loads((tmp_path / "folder/exports/network/labelstudio/tasks.json").read_text())
     assert tasks[2]["data"]["image"].endswith("dog/gr%C3%B6%C3%9Fe%201.jpg")

@@ -62,6 +62,30 @@ def test_the_scores_name_stage_split_and_kind(finished):
     assert 0 <= scores["network"]["val"]["network"]["miou"] <= 1
 
 
+def read_parts(record: Path) -> list[str]:
+    return list(json.loads(record.read_text())["parts"])
+
+
+def test_a_split_names_what_is_learned_from(finished, tmp_path, monkeypatch):
+    there = [
+        "dataset.train_images=6",
+        "dataset.val_images=3",
+        f"paths.data={finished}/data",
+        f"paths.outputs={tmp_path}",
+    ]
+    once = ["loop.max_steps=1", "data.batch_size=2", "data.workers=0", "logger=none", "report=none"]
+    plain = ["data.superpixels=null", "writers.seeds.kind=cam", "scored=cam"]
+    run(train.main, monkeypatch, "task=cls", "split=val", *plain, *once, *there)
+    work = tmp_path / "shapes"
+    assert read_parts(work / "cls.ckpt.json") == read_parts(work / "seeds/coarse.json") == ["val"]
+    assert {path.stem[:3] for path in (work / "seeds/coarse").glob("*.png")} == {"val"}
+
+    seeds = f"seeds={finished}/data/shapes-0/SegmentationClass"
+    run(train.main, monkeypatch, "task=network", "split=[train,val]", seeds, *once, *there)
+    assert read_parts(work / "network.ckpt.json") == ["train,val"]
+    assert read_parts(work / "masks.json") == ["val"], "a network is applied to the split of its recipe"
+
+
 def test_a_prompt_checkpoint_holds_the_contexts_only(finished):
     for name in ("cls", "seg"):
         checkpoint = torch.load(finished / f"outputs/shapes/{name}.ckpt", weights_only=True)

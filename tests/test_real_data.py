@@ -11,7 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_trees import build_coco_tree, build_official_voc, draw_mask, list_official
+from fake_trees import (
+    OFFICIAL_IMAGES,
+    build_coco_tree,
+    build_official_voc,
+    draw_image,
+    draw_mask,
+    list_official,
+    write_jpeg,
+    write_lists,
+)
 from front_door import run
 from PIL import Image
 
@@ -91,6 +100,64 @@ def test_without_archives_and_network_the_address_is_named(tmp_path: Path, monke
         run(infer.main, monkeypatch, "task=prepare", "dataset=voc", *places(tmp_path))
     with pytest.raises(FileNotFoundError, match=r"downloads/train2014\.zip.*images\.cocodataset\.org/zips/train2014"):
         run(infer.main, monkeypatch, "task=prepare", "dataset=coco", *places(tmp_path))
+
+
+def pack_voc_test(folder: Path) -> None:
+    """Put VOC's test archive, of one image, where downloads go."""
+    tree = folder / "tree/VOCdevkit/VOC2012"
+    write_jpeg(tree / "JPEGImages/2008_000006.jpg", draw_image(9, (36, 50)))
+    write_lists(tree / "ImageSets/Segmentation", {"test": ["2008_000006"]})
+    (folder / "data/downloads").mkdir()
+    with tarfile.open(folder / "data/downloads/VOC2012test.tar", "w") as archive:
+        archive.add(folder / "tree/VOCdevkit", "VOCdevkit")
+
+
+def test_voc_test_comes_from_its_own_archive(voc: Path, finished: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    shutil.copytree(voc / "data/VOCdevkit", tmp_path / "data/VOCdevkit")
+    network = ["dataset=voc", "split=test", "logger=none", "data.workers=0", *places(tmp_path)]
+    network += ["task=network", f"ckpt={finished}/outputs/shapes/network.ckpt", "save_as=[voc_server]"]
+    with pytest.raises(FileNotFoundError, match=r"test\.txt does not exist.*:8080/, after login.*VOC2012test\.tar"):
+        run(infer.main, monkeypatch, *network)
+
+    pack_voc_test(tmp_path)
+    for _ in range(2):
+        run(infer.main, monkeypatch, "task=prepare", "dataset=voc", *places(tmp_path))
+    root = tmp_path / "data/VOCdevkit/VOC2012"
+    assert {path.stem for path in (root / "JPEGImages").iterdir()} == {*OFFICIAL_IMAGES, "2008_000006"}
+    assert not list(root.glob(".test-*"))
+    checked = ["task=check", "dataset=voc", "split=test", "job.expected.test=1", "job.workers=0"]
+    run(infer.main, monkeypatch, *checked, *places(tmp_path))
+    assert "its masks and labels are not public" in capsys.readouterr().out
+    run(infer.main, monkeypatch, *network)
+    with tarfile.open(tmp_path / "outputs/voc/exports/network/voc_server.tar.gz") as archive:
+        assert archive.getnames() == ["results/VOC2012/Segmentation/comp6_test_cls/2008_000006.png"]
+
+
+def test_another_archive_adds_no_test_images(voc: Path, tmp_path: Path, monkeypatch) -> None:
+    shutil.copytree(voc / "data/VOCdevkit", tmp_path / "data/VOCdevkit")
+    (tmp_path / "data/downloads").mkdir()
+    shutil.copy(voc / "data/downloads/VOCtrainval_11-May-2012.tar", tmp_path / "data/downloads/VOC2012test.tar")
+    before = sorted((tmp_path / "data/VOCdevkit").rglob("*"))
+    with pytest.raises(
+        ValueError, match=r"VOC2012test\.tar holds no list ImageSets/Segmentation/test\.txt of its images"
+    ):
+        run(infer.main, monkeypatch, "task=prepare", "dataset=voc", *places(tmp_path))
+    assert sorted((tmp_path / "data/VOCdevkit").rglob("*")) == before
+
+
+def test_a_tree_that_is_not_whole_says_what_it_lacks(voc: Path, tmp_path: Path, monkeypatch) -> None:
+    shutil.copytree(voc / "data/VOCdevkit", tmp_path / "data/VOCdevkit")
+    shutil.copytree(voc / "data/sbd", tmp_path / "data/sbd")
+    root = tmp_path / "data/VOCdevkit/VOC2012"
+    (tmp_path / "data/sbd/train.txt").unlink()
+    (root / "ImageSets/Segmentation/trainaug.txt").unlink()
+    with pytest.raises(FileNotFoundError, match=r"data/sbd lacks train\.txt: .*move it away and run"):
+        run(infer.main, monkeypatch, "task=prepare", "dataset=voc", *places(tmp_path))
+    (root / "ImageSets/Segmentation/val.txt").unlink()
+    with pytest.raises(
+        FileNotFoundError, match=r"VOC2012 lacks ImageSets/Segmentation/val\.txt: .*move it away and run"
+    ):
+        run(infer.main, monkeypatch, "task=prepare", "dataset=voc", *places(tmp_path))
 
 
 def shorten(stages: tuple[str, ...]) -> list[str]:

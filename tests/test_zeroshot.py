@@ -13,7 +13,8 @@ from PIL import Image
 
 import infer
 import train
-from datamodules.labels import LabelsFromFile
+from datamodules.label_files import LabelsFromFile
+from datamodules.labels import LabelSource
 from fmawsss.tiny.shapes import CLASS_NAMES
 from lightning_modules.labels import oppose_background
 
@@ -58,11 +59,12 @@ def test_proposals_are_corrected_and_trained_on(photos: Path, tmp_path: Path, mo
     # A person corrects the table and forgets a row; only that one is proposed again
     lines = table.read_text(encoding="utf-8").splitlines()
     lines[1:3] = ["größe 0,moon;star,"]
-    table.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    table.write_text("\n".join(lines), encoding="utf-8")  # without the last line end, as many editors save it
     run(infer.main, monkeypatch, "task=labels", CLASSES, *there)
     again = read_rows(table)
     assert again["größe 0"]["labels"] == "moon;star"
     assert again["größe 1"] == rows["größe 1"]
+    assert again["größe 7"] == rows["größe 7"]
 
     quick = ["loop.max_steps=1", "loop.precision=32", "data.batch_size=2", "data.superpixels=null"]
     quick += ["writers.seeds.kind=cam", "scored=cam"]
@@ -84,6 +86,15 @@ def test_added_photos_add_rows_and_keep_corrected_ones(photos: Path, tmp_path: P
     lines = table.read_text(encoding="utf-8").splitlines()
     assert lines[:-1] == corrected
     assert lines[-1].startswith("größe 7,")
+
+    # Saved by Excel where semicolons separate cells, without the probabilities
+    proposed = lines[-1].split(",")[1]
+    table.write_text('\ufeffname;labels\r\ngröße 6;"moon;star"', encoding="utf-8", newline="")
+    run(infer.main, monkeypatch, "task=labels", CLASSES, *there)
+    found = LabelsFromFile(table)(["größe 6"], LabelSource({name: i for i, name in enumerate(CLASS_NAMES)}, {}, None))
+    assert len(found) == 8
+    assert found["größe 6"] == tuple(sorted(CLASS_NAMES.index(name) for name in ("moon", "star")))
+    assert found["größe 7"] == tuple(sorted(CLASS_NAMES.index(name) for name in proposed.split(";") if name))
 
 
 def test_threshold_and_top_k_choose(photos: Path, tmp_path: Path, monkeypatch) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,46 @@ def test_compressed_run_lengths_read_the_same(tree: Path) -> None:
     assert (paint_mask(image.size, packed[::-1], annotations.classes) == expected).all()
 
 
+def spoil(tree: Path, number: int, **changes: Any) -> CocoDataModule:
+    """Change one annotation of train; None takes an entry away."""
+    file = tree / "annotations" / "instances_train2014.json"
+    content = json.loads(file.read_text())
+    region = {**content["annotations"][number], **changes}
+    content["annotations"][number] = {key: value for key, value in region.items() if value is not None}
+    file.write_text(json.dumps(content))
+    return make_coco(tree, truths=True, predict_split="train")
+
+
+def test_an_area_that_is_missing_is_counted(tree: Path) -> None:
+    make_coco(tree, truths=True, predict_split="train").prepare_data()
+    path = tree / "cache" / "masks_train2014" / f"{FIRST}.png"
+    expected = read_mask(path).tolist()
+    for number in range(2):
+        spoil(tree, number, area=None).prepare_data()
+        assert read_mask(path).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("number", "changes", "message"),
+    [
+        (0, {"segmentation": None}, "annotation 1 has the segmentation None, expected polygons or an RLE"),
+        (0, {"segmentation": [["a"] * 8]}, r"annotation 1 has the segmentation \[\['a', "),
+        (2, {"segmentation": {"size": [20, 30]}}, "annotation 3 has the segmentation.*KeyError.'counts'"),
+        (2, {"segmentation": {"counts": [600], "size": [10, 10]}}, r"size \[10, 10\], its image \[20, 30\]"),
+        (2, {"segmentation": {"counts": [5], "size": [20, 30]}}, "annotation 3 has the segmentation"),
+    ],
+)
+def test_bad_regions_are_named(tree: Path, number: int, changes: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=rf"instances_train2014\.json, image {FIRST}\.jpg: .*{message}"):
+        spoil(tree, number, **changes).prepare_data()
+
+
+@pytest.mark.parametrize("category", [5, None])
+def test_a_region_of_an_unknown_category_is_named(tree: Path, category: int | None) -> None:
+    with pytest.raises(ValueError, match=rf"annotation 2 has the category id {category}, which is not among"):
+        spoil(tree, 1, category_id=category).prepare_data()
+
+
 def test_a_stopped_conversion_goes_on_and_changed_annotations_start_anew(tree: Path) -> None:
     folder = tree / "cache" / "masks_train2014"
     module = make_coco(tree, truths=True, predict_split="train")
@@ -116,6 +157,26 @@ def test_masks_of_category_ids_are_renumbered(tree: Path) -> None:
     module.setup("predict")
     with pytest.raises(ValueError, match=rf"{BARE}\.png holds the value 254"):
         list(module.predict_dataloader())
+
+
+def test_renumbered_masks_belong_to_their_folder_and_follow_it(tree: Path) -> None:
+    def read_value(folder: str, prepare: bool = True) -> int | None:
+        settings = {"masks": tree / folder, "masks_hold_ids": True, "truths": True, "predict_split": "train"}
+        module = make_coco(tree, **settings)
+        if prepare:
+            module.prepare_data()
+        truth = module.read_records("train")[0].truth
+        return None if truth is None else int(read_mask(truth).max())
+
+    for folder, value in (("c1", 1), ("c2", 90)):
+        write_mask(tree / folder / f"{FIRST}.png", np.full((20, 30), value, np.uint8))
+    assert [read_value("c1"), read_value("c2", prepare=False), read_value("c2"), read_value("c1")] == [1, None, 3, 1]
+
+    write_mask(tree / "c1" / f"{FIRST}.png", np.full((20, 30), 18, np.uint8))
+    os.utime(tree / "c1" / f"{FIRST}.png", (1e9, 1e9))  # as an archive would unpack it
+    assert [read_value("c1", prepare=False), read_value("c1"), read_value("c2")] == [None, 2, 3]
+    (tree / "c2" / f"{FIRST}.png").unlink()
+    assert read_value("c2") is None
 
 
 def test_the_test_split_has_no_labels(tree: Path) -> None:

@@ -8,7 +8,8 @@ import pytest
 from fake_trees import build_folder_tree, draw_image, loader_settings, write_jpeg, write_mask
 
 from datamodules.folder import FolderDataModule
-from datamodules.labels import LabelsFromFile, LabelsFromFolders
+from datamodules.label_files import LabelsFromFile
+from datamodules.labels import LabelsFromFolders
 
 NAMES = ["cat/a.v2", "cat/b", "dog/größe 1"]
 
@@ -51,6 +52,21 @@ def test_labels_from_a_file(tree: Path, tmp_path: Path) -> None:
         make_folder(tree, labels=LabelsFromFile(file), classes=["dog"]).read_records("all")
 
 
+def test_labels_without_an_image_are_counted(tree: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tree / "few.txt").write_text("cat/b\n")
+    file = tmp_path / "labels.csv"
+    file.write_text("name,labels\ncat/b,cat\ncat/a.v2,cat\nlost/image.png,dog\n")
+    module = make_folder(tree, labels=LabelsFromFile(file), train_split="few")
+    module.setup("fit")
+    assert caplog.messages == ["labels of 1 images that are not there: lost/image"]
+
+
+def test_labels_cannot_be_a_name(tree: Path) -> None:
+    for classes in (None, ["cat"]):
+        with pytest.raises(ValueError, match=r"dataset/labels=zeroshot"):
+            make_folder(tree, labels="zeroshot", classes=classes)
+
+
 def test_splits_are_lists_or_folders(tree: Path) -> None:
     (tree / "few.txt").write_text("cat/b.jpg\ndog/größe 1\n", encoding="utf-8")
     module = make_folder(tree)
@@ -58,6 +74,9 @@ def test_splits_are_lists_or_folders(tree: Path) -> None:
     assert [record.name for record in module.read_records("cat")] == NAMES[:2]
     with pytest.raises(FileNotFoundError, match=r"neither a list .*birds\.txt nor a folder .*split=all"):
         module.read_records("birds")
+    (tree / "few.txt").write_bytes("dog/größe 1\n".encode("cp1252"))
+    with pytest.raises(ValueError, match=r"few\.txt is no text in UTF-8"):
+        make_folder(tree).read_records("few")
     (tree / "few.txt").write_text("cat/c.jpg\n")
     with pytest.raises(
         ValueError, match=r"few\.txt names 1 images that are not below .*first 'cat/c.jpg'|first 'cat/c'"

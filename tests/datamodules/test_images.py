@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import doctest
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -53,6 +54,13 @@ def test_grey_becomes_three_equal_channels(tmp_path: Path, mode: str) -> None:
 def test_16_bit_grey_keeps_its_high_byte(tmp_path: Path) -> None:
     path = save(tmp_path / "a.png", Image.fromarray(np.array([[0, 255, 256, 65535]], np.uint16)))
     assert (read_image(path) == np.array([[0, 0, 1, 255]])[..., None]).all()
+    # one value is transparent (tRNS): only it is laid on white
+    content = path.read_bytes()
+    start = content.index(b"IDAT") - 4
+    chunk = b"tRNS" + (256).to_bytes(2)
+    path.write_bytes(content[:start] + (2).to_bytes(4) + chunk + crc32(chunk).to_bytes(4) + content[start:])
+    assert (read_image(path) == np.array([[0, 0, 255, 255]])[..., None]).all()
+    assert try_image(path) == (1, 4)
 
 
 def test_a_palette_is_looked_up(tmp_path: Path) -> None:

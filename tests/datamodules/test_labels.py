@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from fake_trees import VOC_CLASSES, VOC_NAMES, write_mask, write_voc_xml
 
+from datamodules.label_files import LabelsFromFile, LabelsFromList
 from datamodules.labels import (
-    LabelsFromFile,
     LabelsFromFolders,
-    LabelsFromList,
     LabelsFromMasks,
     LabelsFromXml,
     LabelSource,
@@ -87,6 +86,10 @@ def test_csv_labels(tmp_path: Path) -> None:
         ("name,labels\na,255\n", "255 marks ignored pixels"),
         ("image,class\na,bird\n", "expected a first line `name,labels`"),
         ("name,labels\nz,bird\n", "names none of the images, such as 'a'"),
+        ("name,labels\na,bird,person\n", "line 2: 'person' stands outside the column `labels`; put semicolons between"),
+        ("name,labels,scores\na,bird,person\n", "'person' stands outside the column `labels`"),
+        ('name,labels\na,"bird\n' + 70000 * "b,\n", r"labels\.csv, line \d+: field larger.*quotation mark left open"),
+        ("name,labels\na,bird\0\n", r"labels\.csv is no text in UTF-8 \(it holds zero bytes\)"),
     ],
 )
 def test_bad_csv_files_are_explained(tmp_path: Path, text: str, message: str) -> None:
@@ -94,6 +97,27 @@ def test_bad_csv_files_are_explained(tmp_path: Path, text: str, message: str) ->
     file.write_text(text)
     with pytest.raises(ValueError, match=message):
         LabelsFromFile(file)(["a"], make_source(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '\ufeffname;labels;scores\r\nin/größe.jpg;"bird; person";0,9\r\nb;;\r\n;;\r\n',
+        "\ufeffname,labels\r\nin/größe.jpg,bird;person\r\nb\r\n\r\n",
+    ],
+)
+def test_csv_files_as_excel_saves_them(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "labels.csv"
+    file.write_bytes(text.encode())
+    assert LabelsFromFile(file)(["in/größe", "b"], make_source(tmp_path)) == {"in/größe": (1, 2), "b": ()}
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16"])
+@pytest.mark.parametrize("reader", [LabelsFromFile, LabelsFromList])
+def test_other_encodings_are_named(tmp_path: Path, reader: type, encoding: str) -> None:
+    (tmp_path / "labels.csv").write_bytes("name,labels\ngröße,bird\n".encode(encoding))
+    with pytest.raises(ValueError, match=r"labels\.csv is no text in UTF-8 \(byte \d+ is 0x.*save it again"):
+        reader(tmp_path / "labels.csv")(["größe"], make_source(tmp_path))
 
 
 def test_a_missing_label_file_is_named(tmp_path: Path) -> None:

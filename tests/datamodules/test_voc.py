@@ -48,6 +48,8 @@ def test_split_lists_with_paths_and_repetitions(tmp_path: Path) -> None:
     file = tmp_path / "train.txt"
     file.write_text("/JPEGImages/2007_000032.jpg /SegmentationClassAug/2007_000032.png\n\nb.v2\n")
     assert read_split_list(file) == ["2007_000032", "b.v2"]
+    file.write_text("\ufeffa b 1\nb 1\n", encoding="utf-8")
+    assert read_split_list(file, {"a b 1": Path("a b 1.jpg")}) == ["a b 1", "b"]
     file.write_text("a\nb\na\n")
     with pytest.raises(ValueError, match="names 1 images twice, first 'a'"):
         read_split_list(file)

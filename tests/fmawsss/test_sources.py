@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from sam_tools import SPEED
 from skimage.segmentation import felzenszwalb, slic
 from torch.nn.functional import interpolate
@@ -100,8 +101,18 @@ def test_sam2_is_loaded_from_its_folder_and_asked_for_otherwise(
     monkeypatch.setattr(downloads, "urlopen", fail)
     with pytest.raises(FileNotFoundError, match=r"there/config\.json.*https://.*some/where/resolve/main/config\.json"):
         load_sam2("some/where", tmp_path / "there")
+    weights, content = tmp_path / "here/model.safetensors", load_file(tmp_path / "here/model.safetensors")
+    whole = weights.read_bytes()
+    content.pop(min(name for name in content if name.startswith("mask_decoder")))
+    save_file(content, weights, {"format": "pt"})
+    with pytest.raises(ValueError, match=r"holds no whole SAM 2 \(1 weights are missing, e\.g\. mask_decoder"):
+        load_sam2("some/where", tmp_path / "here")
+    weights.write_bytes(whole[:-100])
+    with pytest.raises(ValueError, match="holds no whole SAM 2"):
+        load_sam2("some/where", tmp_path / "here")
+    weights.write_bytes(whole)
     (tmp_path / "here/config.json").write_text("{}")
-    with pytest.raises(ValueError, match="holds no SAM 2"):
+    with pytest.raises(ValueError, match="holds no whole SAM 2"):
         load_sam2("some/where", tmp_path / "here")
 
 

@@ -1,0 +1,107 @@
+"""Image labels from files that people write: CSV tables and text lists, a line per image."""
+
+from __future__ import annotations
+
+import re
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from datamodules.images import strip_suffix
+from datamodules.labels import Labels, LabelSource, find_classes, read_each
+from datamodules.texts import read_table, read_text
+
+
+@dataclass(frozen=True)
+class LabelRow:
+    """A line of a label file: an image's name, class names, the place for messages, and cells in no right column."""
+
+    name: str
+    labels: list[str]
+    place: str
+    surplus: Sequence[str] = ()
+
+    def find_classes(self, classes: Mapping[str, int]) -> Labels:
+        """Turn the class names into indices; raises ValueError naming the place."""
+        if self.surplus:
+            raise ValueError(
+                f"{self.place}: {', '.join(map(repr, self.surplus))} stands outside the column `labels`; "
+                "put semicolons between several labels, and quotation marks around a name with a comma"
+            )
+        return find_classes(self.labels, classes, self.place)
+
+
+@dataclass(frozen=True)
+class LabelFile:
+    """Take labels from a file that names an image in each line.
+
+    A name is the image's path below the data set's folder, with or without suffix. `remedy` says how to come by a
+    file that is missing.
+    """
+
+    path: Path | str
+    remedy: str = "write it"
+
+    def __call__(self, images: Sequence[str], source: LabelSource) -> dict[str, Labels]:
+        """Read the labels of all images that the file names."""
+        return gather_labels(self.read_rows(), images, source.classes, self.path)
+
+    def list_names(self, images: Sequence[str]) -> list[str]:
+        """List the class names that occur, in alphabetical order."""
+        return sorted({label for row in self.read_rows() for label in row.labels})
+
+    @abstractmethod
+    def read_rows(self) -> Iterator[LabelRow]:
+        """Read the file line by line."""
+
+
+class LabelsFromFile(LabelFile):
+    """Take labels from a CSV file with the columns `name,labels`, several labels separated by semicolons.
+
+    Other columns are left alone, but `scores` (of proposed labels) holds numbers.
+    """
+
+    def read_rows(self) -> Iterator[LabelRow]:
+        """Read the file line by line."""
+        path = require_file(self.path, self.remedy)
+        for number, row, surplus in read_table(path, ("name", "labels")).read_rows():
+            words = [cell for cell in split_cells(row.get("scores", ""), ";") if not re.search(r"\d", cell)]
+            yield LabelRow(row["name"], split_cells(row["labels"], ";"), f"{path}, line {number}", words + surplus)
+
+
+class LabelsFromList(LabelFile):
+    """Take labels from a text file: on each line a name, then its labels, separated by tabs (or else by spaces)."""
+
+    def read_rows(self) -> Iterator[LabelRow]:
+        """Read the file line by line."""
+        path = require_file(self.path, self.remedy)
+        for number, line in enumerate(read_text(path).splitlines(), 1):
+            name, *labels = split_cells(line, "\t" if "\t" in line else None) or [""]
+            if name:
+                yield LabelRow(name, labels, f"{path}, line {number}")
+
+
+def gather_labels(
+    rows: Iterable[LabelRow], images: Sequence[str], classes: Mapping[str, int], path: Path | str
+) -> dict[str, Labels]:
+    """Collect the labels of a file's rows by image; raises ValueError when they name none of `images`."""
+    wanted, found, rows = set(images), dict[str, Labels](), list(rows)
+    for row, labels in zip(rows, read_each(lambda row: row.find_classes(classes), rows), strict=True):
+        name = row.name if row.name in wanted else strip_suffix(row.name)
+        found[name] = tuple(sorted({*found.get(name, ()), *labels}))
+    if wanted and wanted.isdisjoint(found):
+        raise ValueError(f"{path} names none of the images, such as {min(wanted)!r}; names are paths below the root")
+    return found
+
+
+def split_cells(line: str, separator: str | None) -> list[str]:
+    """Split a line into words without surrounding space; empty ones are dropped."""
+    return [cell.strip() for cell in line.split(separator) if cell.strip()]
+
+
+def require_file(path: Path | str, remedy: str = "write it") -> Path:
+    """Return the path of a label file; raises FileNotFoundError when there is none."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"label file {path} does not exist; {remedy}, or choose another dataset/labels")
+    return Path(path)
