@@ -63,7 +63,7 @@ class LabelsFromMasks:
         """Read labels of the images that have a mask."""
         masks = {name: source.masks[name] for name in images if name in source.masks}
         known, count = self._read_cache(), len(set(source.classes.values()))
-        stamps = {name: f"{count}-{stamp_file(path)}" for name, path in masks.items()}
+        stamps = {name: f"{count}-{stamp_file(path)}-{path.parent}" for name, path in masks.items()}
         fresh = [name for name in masks if known.get(name, ("",))[0] != stamps[name]]
         if fresh:
             log.info("reading the labels of %d images from their masks", len(fresh))

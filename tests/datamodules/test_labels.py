@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,15 @@ def test_the_cache_is_trusted_until_a_mask_changes(tmp_path: Path, caplog: pytes
     write_mask(tmp_path / "b.png", np.array([[0, 1, 2, 3]], np.uint8))
     assert reader(names, source)["b"] == (0, 1, 2)
     assert caplog.records[-1].args == (1,)
+
+
+def test_the_cache_knows_masks_of_one_name_apart(tmp_path: Path) -> None:
+    reader, found = LabelsFromMasks(cache=tmp_path / "labels.csv"), []
+    for folder, value in (("one", 1), ("two", 2)):
+        write_mask(tmp_path / folder / "a.png", np.array([[0, value]], np.uint8))
+        os.utime(tmp_path / folder / "a.png", (1e9, 1e9))  # as an archive would unpack both
+        found.append(reader(["a"], make_source(tmp_path / folder, ("a",)))["a"])
+    assert found == [(0,), (1,)]
 
 
 def test_xml_with_and_without_difficult_objects(tmp_path: Path) -> None:
