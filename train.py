@@ -188,7 +188,9 @@ def digest_views(cfg: DictConfig, stage: DictConfig, module: PromptModule, input
     clip = strip_incidental(plain(stage.module.clip))
     task = {"module": stage.module["_target_"], "clip": clip, "weights": product.settings["weights"]}
     source = {"dataset": product.settings["dataset"], "data": data, "seed": cfg.seed, "inputs": inputs}
-    return fingerprint({**task, **source, "dtype": cfg.cache.dtype, "upstream": product.upstream})
+    return fingerprint(
+        {**task, **source, "dtype": cfg.cache.dtype, "precision": cfg.trainer.precision, "upstream": product.upstream}
+    )
 
 
 def validate_every(stage: DictConfig) -> dict[str, Any]:

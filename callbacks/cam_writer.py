@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 
 from fmawsss.products import read_fingerprint
-from fmawsss.storage import Cams, read_cams, write_cams
+from fmawsss.storage import Cams, read_cams
 from lightning_modules.prompts import SeedPrediction
 
 
 class CamWriter(L.Callback):
-    """One file per image, `<folder>/<product>/<name>.npz`: CAMs before refinement, their classes, and the attention.
+    """One file per image, `<folder>/<product>/<name>.npz` (docs/cams.md): CAMs before refinement, and the attention.
 
-    Each file carries the fingerprint of the `product` (the seeds), so that CAMs of other settings are made again.
+    `write` is `storage.write_cams`, or `storage.write_half_cams` for half the space. Each file carries the fingerprint
+    of the `product` (the seeds), so that CAMs of other settings are made again.
     """
 
-    def __init__(self, folder: str | Path, product: str | Path) -> None:
+    def __init__(self, folder: str | Path, product: str | Path, write: Callable[[Path, Cams, str], None]) -> None:
         self.folder = Path(folder) / Path(product).name
         self.fingerprint = read_fingerprint(Path(product))
+        self.write = write
 
     def has(self, name: str) -> bool:
         """Say whether the image is done."""
@@ -39,4 +42,4 @@ class CamWriter(L.Callback):
         for prediction in predictions:
             attention = prediction.attention.cpu() if prediction.attention is not None else None
             cams = Cams(prediction.cams.cpu(), prediction.classes.cpu(), attention)
-            write_cams(self.folder / f"{prediction.name}.npz", cams, self.fingerprint)
+            self.write(self.folder / f"{prediction.name}.npz", cams, self.fingerprint)

@@ -39,12 +39,22 @@ class View:
         return [mask for mask in (self.seed, self.confidence) if mask is not None]
 
 
+@dataclass(frozen=True)
 class NoAugment:
-    """Keep every image as it is; batches of several sizes are padded."""
+    """Keep every image as it is, padded on the right and below to sides that `multiple` divides."""
+
+    multiple: int
 
     def __call__(self, view: View, rng: np.random.Generator) -> View:
-        """Return the view itself."""
-        return view
+        """Return the view itself where nothing is to be padded."""
+        below, right = (-side % self.multiple for side in view.image.shape[:2])
+        if below == right == 0:
+            return view
+        inside = np.zeros(view.image.shape[:2], np.uint8)
+        edges = (0, below, 0, right, cv2.BORDER_CONSTANT)
+        image = cv2.copyMakeBorder(view.image, *edges, value=(0, 0, 0))
+        outside, *masks = (cv2.copyMakeBorder(mask, *edges, value=IGNORED) for mask in (inside, *view.masks()))
+        return View(image, *masks, padding=outside == IGNORED)
 
 
 @dataclass(frozen=True)

@@ -155,7 +155,7 @@ def _check_attention(cams: Float[Tensor, "P h w"], attention: Tensor | None) -> 
     if attention is None:
         raise ValueError(
             "Affinity refinement needs attention, found none. Encode the image with attention_blocks > 0, store it"
-            " beside the CAMs, or choose NoRefinement."
+            " beside the CAMs, or choose affinity=none."
         )
     if len(attention) != height * width:
         raise ValueError(

@@ -80,6 +80,15 @@ def compute_cams(
     return logits, (cams * tokens.valid[images]).unflatten(1, tokens.grid)
 
 
+def repeat_edges(cams: Float[Tensor, "P h w"], valid: Bool[Tensor, "P N"]) -> Float[Tensor, "P h w"]:
+    """Continue CAMs into their padding, right and below, so that resizing meets the edge of the image there, not 0."""
+    inside = valid.unflatten(1, cams.shape[1:])
+    rows, columns = inside.any(dim=2).sum(1, keepdim=True), inside.any(dim=1).sum(1, keepdim=True)
+    across, down = (torch.arange(size, device=cams.device) for size in cams.shape[:0:-1])
+    pairs = torch.arange(len(cams), device=cams.device)[:, None, None]
+    return cams[pairs, down.minimum(rows - 1)[:, :, None], across.minimum(columns - 1)[:, None]]
+
+
 def compute_cams_released(
     clip: FrozenClip,
     tokens: ImageTokens,

@@ -1,6 +1,6 @@
 """Losses on image labels that were published as options beside the contrastive one (METHOD 4).
 
-Their means over equally many images need nothing from other processes; sums and the sharpness stay per process.
+Means over equally many images need nothing from other processes; a sum (`torch.sum`) is that of one process.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from fmawsss.losses import Share, keep_count, log_sum_exp_where
+from fmawsss.losses import Share, divide, keep_count, log_sum_exp_where
 
 EPSILON = 1e-6
 
@@ -86,14 +86,19 @@ def squared_variation(variance: Float[Tensor, "B"], mean: Float[Tensor, "B"]) ->
     return variance, mean.square()
 
 
-def ratio_of_sums(numerators: Float[Tensor, "B"], denominators: Float[Tensor, "B"]) -> Float[Tensor, ""]:
-    """Divide the sum of the numerators by the sum of the denominators (`batch_mean`)."""
-    return numerators.sum() / (denominators.sum() + EPSILON)
+def ratio_of_sums(numerators: Float[Tensor, "B"], denominators: Float[Tensor, "B"], share: Share) -> Float[Tensor, ""]:
+    """Divide the sum of the numerators by the sum of the denominators (`batch_mean`).
+
+    With several processes the losses average to the ratio of all images, and so do the gradients (quotient rule).
+    """
+    above, below = numerators.sum(), denominators.sum()
+    whole = share(below.detach()) + EPSILON
+    return (above - share(above.detach()) / whole * (below - below.detach())) / whole
 
 
-def mean_of_ratios(numerators: Float[Tensor, "B"], denominators: Float[Tensor, "B"]) -> Float[Tensor, ""]:
+def mean_of_ratios(numerators: Float[Tensor, "B"], denominators: Float[Tensor, "B"], share: Share) -> Float[Tensor, ""]:
     """Average the ratios of the images (`mean`)."""
-    return (numerators / (denominators + EPSILON)).sum() / max(len(numerators), 1)
+    return divide((numerators / (denominators + EPSILON)).sum(), numerators.new_tensor(len(numerators)), share)
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,7 @@ class SharpnessLoss:
     """
 
     measure: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-    average: Callable[[Tensor, Tensor], Tensor]
+    average: Callable[[Tensor, Tensor, Share], Tensor]
     correction: int
 
     def __call__(
@@ -117,7 +122,7 @@ class SharpnessLoss:
         count = labels.sum(dim=1)
         mean = (logits * labels).sum(dim=1) / count
         variance = ((logits - mean[:, None]).square() * labels).sum(dim=1) / (count - self.correction)
-        return self.average(*self.measure(variance, mean))
+        return self.average(*self.measure(variance, mean), share)
 
 
 class SumOfLosses:

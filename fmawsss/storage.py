@@ -6,7 +6,7 @@ import json
 import uuid
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -115,9 +115,9 @@ def write_half_cams(path: Path, cams: Cams, fingerprint: str) -> None:
 
 
 def read_cams(path: Path, expected_fingerprint: str | None = None) -> Cams:
-    """Read CAMs written by either writer, or those of the method's released code (arrays `cam` and `fg_cls`)."""
-    arrays = _read_archive(path, CAMS, CAMS_VERSION, released="fg_cls")
-    if "fg_cls" not in arrays:
+    """Read CAMs written by either writer, or by others (docs/cams.md): arrays `cam`, and `classes` or `fg_cls`."""
+    arrays = _read_archive(path, CAMS, CAMS_VERSION, foreign=("classes", "fg_cls"))
+    if "format" in arrays:
         _check_fingerprint(path, arrays, expected_fingerprint)
     try:
         maps, attention = _restore_maps(arrays, "cam"), _restore_maps(arrays, "attention")
@@ -189,8 +189,8 @@ def _write_archive(path: Path, kind: str, version: int, arrays: Mapping[str, Any
         np.savez_compressed(file, format=np.array(kind), version=np.array(version), **arrays)
 
 
-def _read_archive(path: Path, kind: str, version: int, released: str | None = None) -> dict[str, np.ndarray]:
-    """Read all arrays of an npz after checking its kind and version; one that holds `released` needs neither."""
+def _read_archive(path: Path, kind: str, version: int, foreign: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """Read all arrays of an npz after checking its kind and version; files with a `foreign` array may lack both."""
     try:
         with _require_file(path).open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}  # an .npy has no `files`
@@ -198,7 +198,7 @@ def _read_archive(path: Path, kind: str, version: int, released: str | None = No
         raise
     except BROKEN_ARCHIVE as error:
         raise ValueError(f"{path} is broken or no npz archive ({error}): {REMAKE}") from error
-    if released in arrays:
+    if "format" not in arrays and any(name in arrays for name in foreign):
         return arrays
     found = (str(arrays.get("format")), str(arrays.get("version")))
     if found != (kind, str(version)):

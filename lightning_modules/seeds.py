@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import lightning as L
+import torch
 
 from datamodules.sample import Batch
 from lightning_modules.prompts import SeedMaker, SeedPrediction
@@ -30,14 +31,20 @@ class SeedModule(L.LightningModule):
     def _predict_image(self, batch: Batch, index: int) -> SeedPrediction:
         assert batch.cams is not None
         name, cams = batch.names[index], batch.cams[index]
-        strange = [label for label in cams.classes.tolist() if not 0 <= label < len(self.classes)]
+        labels = cams.classes.tolist()
+        strange = [label for label in labels[labels[:1] == [-1] :] if not 0 <= label < len(self.classes)]
         if strange:
             raise ValueError(
-                f"the CAMs of {name} name class {strange[0]}, the data set has 0 to {len(self.classes) - 1}"
+                f"the CAMs of {name} name class {strange[0]}, the data set has 0 to {len(self.classes) - 1} "
+                "(and -1, the background, in front of them: seeding=sams_alpha)"
             )
         superpixels = batch.superpixels[index] if batch.superpixels is not None else None
         maps, attention = cams.maps.to(self.device), cams.attention
         attention = attention.to(self.device) if attention is not None else None
         classes = cams.classes.to(self.device)
-        refined, seeds = self.seeding.make(maps, attention, classes, superpixels, batch.sizes[index])
+        image = torch.from_numpy(batch.originals[index]) if batch.originals is not None else None
+        try:
+            refined, seeds = self.seeding.make(maps, attention, classes, superpixels, batch.sizes[index], image)
+        except ValueError as error:
+            raise ValueError(f"the CAMs of {name}: {error}") from error
         return SeedPrediction(name, classes, maps, attention, refined, seeds)

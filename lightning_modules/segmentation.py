@@ -8,7 +8,7 @@ from functools import partial
 from torch import Tensor
 
 from datamodules.sample import Batch
-from fmawsss.cam import present_pairs
+from fmawsss.cam import present_pairs, repeat_edges
 from fmawsss.clip import ImageTokens
 from lightning_modules.prompts import PromptModule
 from lightning_modules.sharing import share_count
@@ -29,5 +29,6 @@ class SegmentationModule(PromptModule):
         tokens = ImageTokens(**self.look(batch), grid=grid, attention=None)
         _, cams = self.compute_cams(tokens, self.prompts(), batch.labels)
         images, classes = present_pairs(batch.labels)
+        cams = repeat_edges(cams, tokens.valid[images])
         losses = self.loss(cams, batch.seeds, images, classes, share=partial(share_count, self.trainer))
         return {"loss": losses.total, "loss_foreground": losses.foreground, "loss_background": losses.background}

@@ -39,7 +39,7 @@ def loader_settings(**changes: Any) -> dict[str, Any]:
         "resize": AlignToPatch(16),
         "image_mean": (0.5, 0.5, 0.5),
         "image_std": (0.25, 0.25, 0.25),
-        "augment": NoAugment(),
+        "augment": NoAugment(1),
     }
     return {**settings, **changes}
 

@@ -150,7 +150,17 @@ def test_fixed_and_unchanged_views() -> None:
     fixed = FixedView(16)(view, rng)
     assert fixed.image.shape == (16, 16, 3)
     assert fixed.seed.shape == (16, 16)
-    assert NoAugment()(view, rng) is view
+    assert NoAugment(1)(view, rng) is view
+
+
+def test_images_as_they_are_are_padded_to_whole_patches():
+    view = View(np.full((5, 8, 3), 9, np.uint8), np.ones((5, 8), np.uint8), np.full((5, 8), 7, np.uint8))
+    padded = NoAugment(4)(view, np.random.default_rng(0))
+    assert padded.image.shape == (8, 8, 3)
+    assert (padded.padding == (np.arange(8)[:, None] >= 5)).all()
+    assert (padded.seed[5:] == 255).all()
+    assert (padded.seed[:5] == 1).all()
+    assert (padded.confidence[:5] == 7).all()
     assert KeepSize()(view.image) is view.image
 
 

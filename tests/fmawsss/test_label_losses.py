@@ -102,3 +102,27 @@ def test_gradients():
         SharpnessLoss(variation, ratio_of_sums, 1),
     ):
         assert torch.autograd.gradcheck(lambda x, f=loss: f(x, labels), logits)
+
+
+@pytest.mark.parametrize("average", AVERAGES.values())
+def test_the_sharpness_of_two_processes_is_that_of_one(average):
+    """The valid images are not dealt evenly; values and gradients of the processes average to those of one."""
+    logits = torch.rand(6, 5, dtype=torch.float64, requires_grad=True)
+    labels = torch.rand(6, 5) > 0.4
+    labels[0] = False
+    loss = SharpnessLoss(variance_by_mean, average, 0)
+    whole = loss(logits, labels)
+    told = []
+
+    def listen(count):
+        told.append(count)
+        return count
+
+    parts = (slice(0, 3), slice(3, 6))
+    for part in parts:
+        loss(logits[part], labels[part], share=listen)
+    means = [sum(pair) / 2 for pair in zip(told[: len(told) // 2], told[len(told) // 2 :], strict=True)]
+    halves = [loss(logits[part], labels[part], share=lambda _, left=list(means): left.pop(0)) for part in parts]
+    torch.testing.assert_close(sum(halves) / 2, whole, rtol=1e-5, atol=0)
+    gradients = [torch.autograd.grad(value, logits)[0] for value in (sum(halves) / 2, whole)]
+    torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-9)

@@ -8,7 +8,7 @@ import torch
 from front_door import compose_config
 from hydra.utils import instantiate
 
-from datamodules.sample import Batch
+from datamodules.sample import Batch, Sample, collate_samples
 
 CLASSES = ["circle", "square", "triangle"]
 
@@ -81,6 +81,25 @@ def test_the_cam_of_the_released_code_can_be_chosen():
         module.on_predict_start()
         cams.append(module.predict_step(batch)[0].cams)
     torch.testing.assert_close(cams[1], cams[0] / 2)
+
+
+def test_padding_changes_no_training_loss():
+    """Each image alone, and both in one batch, the smaller padded."""
+    module = build("seg", "loss.reduce._target_=fmawsss.losses.reduce_fg_bg_per_positive")
+    generator = torch.Generator().manual_seed(0)
+    samples = [
+        Sample(
+            name,
+            torch.randn(3, height, width, generator=generator),
+            (height, width),
+            labels=torch.tensor([True, False, False]),
+            seed=torch.randint(0, 2, (height, width), generator=generator).to(torch.uint8),
+        )
+        for name, height, width in (("a", 112, 112), ("b", 80, 64))
+    ]
+    alone = [module.training_loss(collate_samples([sample]))["loss"] for sample in samples]
+    together = module.training_loss(collate_samples(samples))["loss"]
+    torch.testing.assert_close(together, sum(alone) / 2, rtol=1e-4, atol=0)
 
 
 @pytest.mark.parametrize("task", ["cls", "seg"])
