@@ -12,6 +12,7 @@ from network_tools import DECODER, SWIN
 
 import infer
 import train
+from fmawsss.averaging import average_weights
 from fmawsss.storage import read_mask
 from lightning_modules.network import NetworkModule
 
@@ -100,9 +101,11 @@ def test_last_and_best_are_both_reported(tmp_path, monkeypatch):
 def test_weights_are_averaged(tmp_path, monkeypatch):
     plain = learn(monkeypatch, tmp_path, "plain")
     first = torch.load(tmp_path / "plain/shapes/checkpoints/network/step_000001.ckpt", weights_only=True)["state_dict"]
-    half = learn(monkeypatch, tmp_path, "half", "averaging=ema", "averaging.ema.decay=0.5")
-    for name, value in half.items():
-        torch.testing.assert_close(value, (first[name] + plain[name]) / 2)
+    averaged = learn(monkeypatch, tmp_path, "averaged", "averaging=ema")
+    for name, value in averaged.items():
+        torch.testing.assert_close(value, (2 * first[name] + 9 * plain[name]) / 11)
+    start, end, decay = torch.zeros(2), torch.ones(2), 0.999
+    assert average_weights(start, end, 10_000, decay).tolist() == pytest.approx([0.001] * 2)
 
 
 def test_a_killed_training_goes_on_to_the_same_result(tmp_path, monkeypatch):
@@ -113,7 +116,7 @@ def test_a_killed_training_goes_on_to_the_same_result(tmp_path, monkeypatch):
         "averaging=ema",
         "val_every=1",
     ]
-    options += ["averaging.ema.decay=0.5", "loop.max_steps=3"]
+    options += ["averaging.ema.avg_fn.decay=0.5", "loop.max_steps=3"]
     whole = learn(monkeypatch, tmp_path, "whole", *options)
     with pytest.MonkeyPatch.context() as patch:
         step, calls = NetworkModule.training_step, []
