@@ -199,6 +199,35 @@ def test_a_sweep_over_seeds_gives_mean_and_deviation(tmp_path, monkeypatch):
     assert "seed" not in OmegaConf.load(folder / "experiment/best.yaml")
 
 
+NETWORK = ["task=network", "seeds=${dataset.root}/${dataset.masks}", *IMAGES, "loop.max_steps=1", "save_every=1"]
+
+
+@pytest.mark.parametrize("task", ["task=network", "task=pipeline"])
+def test_the_reported_split_chooses_nothing_by_itself(tmp_path, monkeypatch, task):
+    with pytest.raises(ValueError, match=r"chooses compile by the network masks[\s\S]*criterion.split=train"):
+        run(train.main, monkeypatch, "-m", task, "compile=true,false", "seed=0,1", *list_places(tmp_path))
+    assert not list(tmp_path.glob("shapes/sweeps/*/*/job.json"))
+
+
+def test_a_split_that_is_named_chooses_a_network(tmp_path, monkeypatch):
+    named = ["criterion.split=train", "data.predict_split=train", "hydra.sweep.dir=${paths.base}/sweeps/lr"]
+    run(train.main, monkeypatch, "-m", *NETWORK, "optimizer.lr=0.1,0.01", *named, *list_places(tmp_path))
+    folder = tmp_path / "shapes/sweeps/lr"
+    scores = [json.loads((folder / n / "scores.json").read_text())["network"]["train"]["network"] for n in "01"]
+    assert [job.value for job in read_jobs(folder)] == [score["miou"] for score in scores]
+    assert "split train" in (folder / "summary.md").read_text()
+
+
+def test_networks_are_repeated_over_seeds_without_a_choice(tmp_path, monkeypatch):
+    run(train.main, monkeypatch, "-m", "sweep=seeds", "seed=0,1", *NETWORK, *list_places(tmp_path))
+    folder = tmp_path / "shapes/sweeps/network_seeds"
+    assert [(job.status, job.value) for job in read_jobs(folder)] == [("finished", None)] * 2
+    summary = (folder / "summary.md").read_text()
+    assert "| network/val/network | 2 |" in summary
+    assert "Nothing is chosen" in summary
+    assert not (folder / "experiment").exists()
+
+
 @pytest.mark.slow
 def test_jobs_run_side_by_side(base):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
