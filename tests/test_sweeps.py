@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -97,6 +99,24 @@ def test_a_seeding_sweep_ends_with_a_summary_and_its_best_settings_run(base, mon
     run(infer.main, monkeypatch, "--config-dir", str(folder), "experiment=best", f"paths.work={folder}/best")
     again = json.loads((folder / "best/scores.json").read_text())["seeds"]["train"]["sams"]["miou"]
     assert again == best.value
+
+
+def test_the_command_of_a_summary_is_the_whole_one(base, monkeypatch):
+    typed = [
+        *describe_seeding(base),
+        "affinity.power=range(1,2)",
+        f"hydra.sweep.dir={base}/mine",
+        "hydra/launcher=basic",
+    ]
+    (base / "more").mkdir()
+    run(infer.main, monkeypatch, *typed, "--config-dir", f"{base}/more")
+    command = re.search("Command: `(.*?)`", (base / "mine/summary.md").read_text())[1]
+    program, *words = shlex.split(command)[1:]
+    assert program == "infer.py"
+    assert set(words) == {*typed, f"--config-dir={base}/more"}
+    before = stamp_jobs(base / "mine")
+    run(infer.main, monkeypatch, *words)
+    assert stamp_jobs(base / "mine") == before
 
 
 def test_a_stopped_sweep_goes_on_and_wider_values_are_added(base, monkeypatch):

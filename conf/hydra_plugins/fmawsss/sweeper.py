@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -85,7 +86,7 @@ class ResumableSweeper(Sweeper):
         return {
             "title": f"sweep {folder.name}",
             "program": program,
-            "command": " ".join([program, "-m", *hydra.overrides.task]),
+            "command": shlex.join([*program.split(), "-m", *list_typed(hydra)]),
             "label": str(criterion.pop("_target_")).rpartition("read_")[2],
             "criterion": ", ".join(
                 f"{key} {value}"
@@ -149,6 +150,13 @@ def read_axis(override: Override) -> Axis:
     span = override.value()
     assert isinstance(span, IntervalSweep)
     return Interval(span.start, span.end, log="log" in span.tags, whole=isinstance(span.start, int))
+
+
+def list_typed(hydra: DictConfig) -> list[str]:
+    """List what a sweep was started with, Hydra's own settings (launcher, folder) included; `-m` sets its mode."""
+    added = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
+    own = [override for override in hydra.overrides.hydra if not override.startswith("hydra.mode=")]
+    return [*(f"--config-dir={path}" for path in added), *hydra.overrides.task, *own]
 
 
 def varies(axis: Axis) -> bool:
