@@ -13,10 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from front_door import ROOT, run
+from front_door import ROOT, compose_config, run
 from hydra import compose, initialize_config_dir
 from hydra.core.plugins import Plugins
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
+from wandb_file import read_records
 
 import infer
 import train
@@ -215,7 +216,8 @@ def test_a_sweep_over_seeds_gives_mean_and_deviation(tmp_path, monkeypatch):
     assert f"| value | 2 | {100 * mean:.1f} ± {100 * std:.1f} |" in (folder / "summary.md").read_text()
     runs = list(folder.glob("*/wandb/offline-run-*/run-*.wandb"))
     assert sorted(path.parents[2].name for path in runs) == ["0", "1"]
-    assert all(b"cls_seeds" in path.read_bytes() for path in runs)
+    groups = [record.run.run_group for path in runs for record in read_records(path) if record.HasField("run")]
+    assert groups == [str(folder)] * 2  # which names the data set, too
     assert "seed" not in OmegaConf.load(folder / "experiment/best.yaml")
 
 
@@ -263,9 +265,26 @@ def test_jobs_run_side_by_side(base):
 
 @pytest.mark.parametrize("launcher", ["basic", "joblib", "submitit_local", "submitit_slurm"])
 def test_launchers_compose(launcher):
+    hydra = compose_sweep(f"hydra/launcher={launcher}", "sweep=prompts", "task=seg")
+    assert launcher.split("_")[0] in hydra.launcher._target_
+
+
+def test_every_setting_of_the_prompts_is_a_choice():
+    few, all_six = (compose_sweep(f"sweep={name}", "task=seg") for name in ("prompts", "prompts_all"))
+    choices = {key: str(values).split(",") for key, values in all_six.sweeper.params.items()}
+    assert len(choices) == 6
+    assert all(len(set(values)) == 2 for values in choices.values())
+    for key, values in few.sweeper.params.items():  # whose jobs are found again
+        assert set(str(values).split(",")) <= set(choices[key])
+    assert few.sweep.dir == all_six.sweep.dir
+    last = compose_config("train", "task=seg", *(f"{key}={values[-1]}" for key, values in choices.items()))
+    assert (last.module.prompts.contexts.std, last.module.optimizer.lr) == (0.03, 0.002)
+    assert "Foreground" in last.module.prompts._target_
+
+
+def compose_sweep(*overrides: str) -> DictConfig:
     with initialize_config_dir(str(ROOT / "conf"), version_base=None):
-        cfg = compose("train", [f"hydra/launcher={launcher}", "sweep=prompts", "task=seg"], return_hydra_config=True)
-    assert launcher.split("_")[0] in cfg.hydra.launcher._target_
+        return compose("train", list(overrides), return_hydra_config=True).hydra
 
 
 def test_a_launcher_that_breaks_down_is_reported(base, monkeypatch):
