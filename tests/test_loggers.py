@@ -117,7 +117,7 @@ def test_the_stages_of_a_pipeline_are_one_group_and_name_their_sources(finished,
     kinds = ["superpixels", "CAM", "refined CAM"]
     pictures = [caption.partition(": ")[2] for caption in captions if caption.startswith("train_00000: ")]
     assert [next(kind for kind in reversed(kinds) if text.startswith(kind)) for text in pictures] == kinds
-    assert list(masks[0]) == ["coarse seed", "fine seed", "truth"]
+    assert sorted(masks[0]) == ["coarse seed", "fine seed", "truth"]
 
 
 def test_the_jobs_of_a_sweep_are_one_group(tmp_path, monkeypatch):
