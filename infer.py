@@ -24,7 +24,7 @@ from callbacks.dashboards import open_stage_loggers, publish_stage
 from callbacks.exports import export_masks
 from callbacks.hush import hush_warnings
 from callbacks.progress import follow_progress
-from callbacks.report import Stage, note_stage
+from callbacks.report import Stage, find_sources, note_stage
 from callbacks.run_record import StageTimer, record_run
 from callbacks.scores import ScoreJournal, enter_scores, list_journals, show_scores
 from datamodules.base import SegmentationDataModule
@@ -160,7 +160,13 @@ def build_trainer(
     )
 
 
-def apply_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule, loggers: Sequence[Logger]) -> None:
+def apply_stage(
+    cfg: DictConfig,
+    stage: DictConfig,
+    module: L.LightningModule,
+    loggers: Sequence[Logger],
+    learned: Sequence[Path] = (),  # by this very run: to dashboards a product, and no source
+) -> None:
     """Make the stage's product for each image of the split that lacks it; score it where ground truth is known."""
     product = describe_product(cfg, stage, module)
     datamodule = open_data(cfg, stage, "predict")
@@ -169,7 +175,9 @@ def apply_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule, l
     parts = datamodule.list_parts(split, stage.get("also_scored") or ())
     picture = Path(cfg.paths.work) / "pictures" / f"{product.path.name}.png"
     shard = choose_shard(cfg.shard, cfg.overwrite, product.path)
-    start_product(product, split, inputs, cfg.overwrite, [picture, *list_journals(product.path)])
+    start_product(
+        product, split, inputs, cfg.overwrite, [picture, picture.with_suffix(""), *list_journals(product.path)]
+    )
     names = parts[split]
     mine = shard.choose(names)
     journal = partial(ScoreJournal, product.path, datamodule.list_truths())
@@ -193,11 +201,12 @@ def apply_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule, l
     if rank_zero_only.rank == 0:
         table = Path(cfg.paths.work) / "scores.json"
         scores = enter_scores(table, stage.stage, product.path, parts, datamodule.class_names)
-        made = Stage(stage.stage, product.path, split, len(names), ("background", *datamodule.class_names))
+        sources = find_sources(stage.data, find_checkpoint(cfg, stage) if learns(module) and not learned else None)
+        made = Stage(stage.stage, product.path, split, len(names), ("background", *datamodule.class_names), sources)
         note_stage(Path(cfg.paths.work), made)
         if remaining:
             config = {**plain(stage), "dataset": plain(cfg.dataset), "seed": cfg.seed}
-            publish_stage(loggers, Path(cfg.paths.work), made, scores, config)
+            publish_stage(loggers, Path(cfg.paths.work), made, scores, config, learned)
 
 
 def build_writers(cfg: DictConfig, stage: DictConfig) -> list[L.Callback]:

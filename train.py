@@ -115,7 +115,7 @@ def run_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -> 
         if learns(module):
             learn_stage(cfg, stage, module, loggers)
             report_validations(cfg, stage)
-        apply_stage(cfg, stage, module, loggers)
+        apply_stage(cfg, stage, module, loggers, [Path(stage.learns)] if learns(module) else [])
 
 
 def report_validations(cfg: DictConfig, stage: DictConfig) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from callbacks.scores import read_lines
 from datamodules.choosing import Splits, name_splits
@@ -27,6 +29,20 @@ def read_miou(scores: Path, stage: str, split: Splits | None, masks: str | None)
             f"{scores} has no mIoU of {masks} on {name} by stage {stage}, only ({known}); "
             "name one with criterion.split=… criterion.masks=…"
         ) from None
+
+
+def refuse_unnamed_split(criterion: Mapping[str, Any], chosen: Sequence[str]) -> None:
+    """Raise ValueError when settings are to be chosen by masks, but no split is named: the reported one is no default.
+
+    `chosen` are the settings that a sweep varies. Random seeds are not among them: they are averaged over.
+    """
+    if chosen and criterion.get("masks") is not None and criterion.get("split", "") is None:
+        raise ValueError(
+            f"a sweep chooses {', '.join(chosen)} by the {criterion['masks']} masks of stage {criterion['stage']}, but "
+            "criterion.split names no split, and the one that is reported is not taken by itself. Name one that is "
+            "kept for choosing: `data.predict_split=train criterion.split=train` applies a network to train, "
+            "`criterion.stage=seg criterion.masks=sams criterion.split=train` judges a pipeline by its fine seeds"
+        )
 
 
 def read_agreement(product: Path) -> float:

@@ -1,7 +1,7 @@
 """Loggers of a stage: opened for its learning and its application alike; scores, pictures and files follow at the end.
 
 Every logger gets the same scalars; TensorBoard and W&B get pictures too, W&B also tables, masks to switch on and off,
-and artifacts: the checkpoint and the product, by name and fingerprint, and which artifacts they were made from.
+and artifacts: checkpoint, product and resolved config, by name and fingerprint, and which ones they were made from.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ class StageResult:
     folder: RunFolder
     scores: Mapping[str, Mapping[str, SegmentationScores]]  # by split and kind
     config: Mapping[str, Any]
+    learned: Sequence[Path]  # by this very run
 
     @property
     def step(self) -> int:
@@ -49,13 +50,13 @@ class StageResult:
         return int(self.config.get("loop", {}).get("max_steps", 0))
 
     def list_products(self) -> list[Path]:
-        """List the files and folders that the stage made."""
-        return [Path(self.config[key]) for key in ("learns", "emits") if Path(self.config.get(key) or "-").exists()]
+        """List the files and folders that the stage made, and the resolved config of the run."""
+        configs = [run["folder"] / "config.yaml" for run in self.folder.runs[-1:]]
+        return [*self.learned, self.stage.product, *configs]
 
     def list_sources(self) -> dict[str, str]:
         """List the products that the stage was made from, with their fingerprints."""
-        paths = [Path(self.config["data"].get(key) or "-") for key in ("superpixels", "seeds", "cams")]
-        return {name_artifact(path): read_fingerprint(path) for path in paths if path.exists()}
+        return {name_artifact(path): read_fingerprint(path) for path in self.stage.sources.values()}
 
     def list_scalars(self) -> dict[str, float]:
         """Name every score, `scores/<split>/<kind>/miou`."""
@@ -98,9 +99,10 @@ def publish_stage(
     stage: Stage,
     scores: Mapping[str, Mapping[str, SegmentationScores]],
     config: Mapping[str, Any],
+    learned: Sequence[Path],
 ) -> None:
     """Give a finished stage, with its resolved config, to its loggers."""
-    result = StageResult(stage, RunFolder(work), scores, config)
+    result = StageResult(stage, RunFolder(work), scores, config, learned)
     scalars = result.list_scalars()
     for open_logger in loggers:
         if scalars:

@@ -32,13 +32,16 @@ def read_confidence(line: Line) -> float | None:
 
 
 def rank_images(lines: Sequence[Line], count: int) -> dict[str, list[tuple[Line, str]]]:
-    """Choose the best, worst and most uncertain images, each with what it was chosen by."""
+    """Choose the `count` best, worst and most uncertain images, each with what it was chosen by.
+
+    Of few images a third each; without any score the most uncertain ones take all the room, least certain first.
+    """
     scored = sorted(((score, line) for line in lines if (score := score_image(line)) is not None), key=lambda x: x[0])
     sure = sorted(((sure, line) for line in lines if (sure := read_confidence(line)) is not None), key=lambda x: x[0])
     few = min(count, max(1, len(lines) // 3))
     groups = {
         "worst": [(line, f"IoU {100 * score:.0f}") for score, line in scored[:few]],
-        "most uncertain": [(line, f"confidence {value:.2f}") for value, line in sure[:few]],
+        "most uncertain": [(line, f"confidence {value:.2f}") for value, line in sure[: few if scored else 3 * count]],
         "best": [(line, f"IoU {100 * score:.0f}") for score, line in scored[::-1][:few]],
     }
     return {name: group for name, group in groups.items() if group}

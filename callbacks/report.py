@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -37,13 +37,14 @@ class Section:
 
 @dataclass(frozen=True)
 class Stage:
-    """What a stage left in the folder: its product, for which split, of which classes (the background's first)."""
+    """What a stage left: its product, for which split, of which classes (the background's first), made from what."""
 
     name: str
     product: Path
     split: str
     images: int
     classes: tuple[str, ...]
+    sources: Mapping[str, Path] = field(default_factory=dict)  # superpixels, seeds, cams, checkpoint
 
 
 class RunFolder:
@@ -70,7 +71,15 @@ class RunFolder:
     def _join_splits(self, name: str, splits: Mapping[str, Any]) -> Stage:
         newest = list(splits.values())[-1]
         images = sum(entry["images"] for entry in splits.values())
-        return Stage(name, self.path / newest["product"], ", ".join(splits), images, tuple(newest["classes"]))
+        sources = {kind: self.path / place for kind, place in newest.get("sources", {}).items()}
+        product = self.path / newest["product"]
+        return Stage(name, product, ", ".join(splits), images, tuple(newest["classes"]), sources)
+
+    @cached_property
+    def lineage(self) -> list[Stage]:
+        """The stages, each after those that made what it was made from, in this folder or in others."""
+        seen: set[Path] = set()
+        return [made for stage in self.stages for made in trace_sources(stage, seen)]
 
     @cached_property
     def scores(self) -> dict[str, Any]:
@@ -89,11 +98,40 @@ def note_stage(work: Path, stage: Stage) -> None:
     """Enter a stage's product in `stages.json`, beside those of the other stages."""
     path = work / STAGES_FILE
     known = read_json(path) if path.is_file() else {}
-    place = stage.product.relative_to(work) if stage.product.is_relative_to(work) else stage.product.absolute()
-    entry = {"product": str(place), "images": stage.images, "classes": list(stage.classes)}
+    sources = {kind: place_product(work, path) for kind, path in stage.sources.items()}
+    entry = {"product": place_product(work, stage.product), "images": stage.images, "classes": list(stage.classes)}
+    entry |= {"sources": sources}
     if known.get(stage.name, {}).get(stage.split) != entry:
         known.setdefault(stage.name, {})[stage.split] = entry
         write_json(path, known)
+
+
+def place_product(work: Path, path: Path) -> str:
+    """Write where a product lies: within the folder of results, which may move, or anywhere."""
+    return str(path.relative_to(work) if path.is_relative_to(work) else path.absolute())
+
+
+def find_sources(data: Mapping[str, Any], checkpoint: Path | None) -> dict[str, Path]:
+    """Find what a stage is made from: the products that its data names, and a checkpoint that another run learned."""
+    named = {kind: data.get(kind) for kind in ("superpixels", "seeds", "cams")} | {"checkpoint": checkpoint}
+    return {kind: Path(path) for kind, path in named.items() if path is not None and Path(path).exists()}
+
+
+def trace_sources(stage: Stage, seen: set[Path]) -> list[Stage]:
+    """List a stage after all that it was made from; nothing that was `seen` before."""
+    if stage.product.absolute() in seen:
+        return []
+    seen.add(stage.product.absolute())
+    before = [made for path in stage.sources.values() for made in trace_sources(find_maker(path), seen)]
+    return [*before, stage]
+
+
+def find_maker(product: Path) -> Stage:
+    """Find the stage that made a product, in the folder of results that holds it; a nameless one for any other."""
+    folders = product.absolute().parents[:2]  # `seeds/coarse` lies two levels down
+    stages = [stage for folder in folders for stage in RunFolder(folder).stages]
+    made = [stage for stage in stages if stage.product.absolute() == product.absolute()]
+    return made[0] if made else Stage(product.name, product, "", 0, ())
 
 
 def write_report(run: str | Path, sections: Mapping[str, Callable[[RunFolder], Section | None]]) -> None:

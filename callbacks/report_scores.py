@@ -1,14 +1,14 @@
-"""The report's sections about scores: totals, IoU per class as bars, the confusions that cost most."""
+"""The report's sections about scores: totals, IoU per class, the confusions that cost most; areas without truth."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 
 from callbacks.report import RunFolder, Section, Stage, render
-from callbacks.scores import TOTALS, sum_confusion
+from callbacks.scores import TOTALS, Line, sum_confusion
 
 SHOWN_CONFUSIONS = 8
 
@@ -42,6 +42,26 @@ def show_scores(folder: RunFolder) -> Section | None:
         "Scores",
         render("scores.html.j2", rows=rows, totals=TOTALS, bars=list_bars(last), last=last, confusions=confusions),
     )
+
+
+def show_areas(folder: RunFolder) -> Section | None:
+    """Show which part of the images each class takes, for stages whose masks nothing can be counted against."""
+    panels = {}
+    for stage in folder.stages:
+        lines = [line for line in folder.read_lines(stage.product) if line.get("regions")]
+        if lines and not any(any(line["confusion"].values()) for line in lines):
+            panels[f"{stage.name}, {stage.split}"] = (len(lines), list_areas(lines, stage.classes))
+    return Section("Areas", render("areas.html.j2", panels=panels)) if panels else None
+
+
+def list_areas(lines: Sequence[Line], classes: Sequence[str]) -> list[tuple[str, float, int]]:
+    """List each class with its share of the images and the number of those that show it, the largest first."""
+    shares: dict[int, list[float]] = {}
+    for line in lines:
+        for value, share, _ in list(line["regions"].values())[-1]:
+            shares.setdefault(value, []).append(share)
+    found = [(value, sum(own) / len(lines), len(own)) for value, own in shares.items() if value < len(classes)]
+    return [(classes[value], share, shown) for value, share, shown in sorted(found, key=lambda area: -area[1])]
 
 
 def list_bars(last: dict[str, dict[str, float | None]]) -> list[tuple[str, list[float | None]]]:

@@ -45,11 +45,12 @@ def gather_scene(folder: RunFolder, line: Mapping[str, Any]) -> Scene | None:
         return None
     image = fit_picture(read_image(path))
     pictures, masks = {}, {}
-    superpixels = folder.path / "superpixels" / f"{name}.npz"
-    if superpixels.is_file():
-        pictures["superpixels"] = fit_picture(colour_superpixels(read_superpixels(superpixels), SIDE))
+    sources = [stage.sources["superpixels"] for stage in folder.lineage if "superpixels" in stage.sources]
+    for superpixels in (place / f"{name}.npz" for place in (folder.path / "superpixels", *sources)):
+        if "superpixels" not in pictures and superpixels.is_file():
+            pictures["superpixels"] = fit_picture(colour_superpixels(read_superpixels(superpixels), SIDE))
     pictures |= draw_cams(folder, line, image)
-    for stage in folder.stages:
+    for stage in folder.lineage:
         mask = stage.product / f"{name}.png"
         if mask.is_file():
             masks[NAMES.get(stage.product.name, stage.product.name)] = fit_mask(read_mask(mask), image)
@@ -59,14 +60,19 @@ def gather_scene(folder: RunFolder, line: Mapping[str, Any]) -> Scene | None:
 
 
 def draw_cams(folder: RunFolder, line: Mapping[str, Any], image: Picture) -> dict[str, Picture]:
-    """Draw the CAM of the first present class by every stage that wrote CAMs (`callbacks=cams`)."""
-    drawn = {}
+    """Draw CAM and refined CAM of the first present class by every stage, where they were kept.
+
+    `callbacks=cams` keeps the CAMs of all images, `VisualLogger` both kinds of those that it shows.
+    """
+    drawn, file = {}, f"{line['name']}.npz"
     for stage in folder.stages:
-        path = folder.path / "cams" / stage.product.name / f"{line['name']}.npz"
-        cams = read_cams(path) if path.is_file() else None
-        if cams is not None and len(cams.classes):
-            caption = f"CAM {stage.classes[int(cams.classes[0]) + 1]} ({stage.name})"
-            drawn[caption] = overlay_heatmap(image, cams.maps[0].clamp_min(0).numpy(), alpha=0.7)
+        product = stage.product.name
+        kept = {kind: folder.path / "pictures" / product / kind / file for kind in ("CAM", "refined CAM")}
+        for kind, path in [("CAM", folder.path / "cams" / product / file), *kept.items()]:
+            cams = read_cams(path) if path.is_file() else None
+            if cams is not None and len(cams.classes):
+                caption = f"{kind} {stage.classes[int(cams.classes[0]) + 1]} ({stage.name})"
+                drawn[caption] = overlay_heatmap(image, cams.maps[0].clamp_min(0).numpy(), alpha=0.7)
     return drawn
 
 

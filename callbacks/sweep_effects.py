@@ -71,7 +71,7 @@ def find_interaction(jobs: Sequence[Job], row: str, column: str) -> dict[tuple[s
 def group_seeds(jobs: Sequence[Job]) -> dict[tuple[str, ...], list[Job]]:
     """Group the jobs that differ in nothing but their seed."""
     groups: dict[tuple[str, ...], list[Job]] = {}
-    for job in keep_measured(jobs):
+    for job in jobs:
         rest = tuple(override for override in job.overrides if not override.startswith(f"{SEED}="))
         groups.setdefault(rest, []).append(job)
     return groups
@@ -79,7 +79,7 @@ def group_seeds(jobs: Sequence[Job]) -> dict[tuple[str, ...], list[Job]]:
 
 def find_best(jobs: Sequence[Job]) -> tuple[tuple[str, ...], Effect] | None:
     """Find the overrides with the highest mean over seeds; a seed is never chosen."""
-    groups = {rest: Effect("", tuple(map(_value, own))) for rest, own in group_seeds(jobs).items()}
+    groups = {rest: Effect("", tuple(map(_value, own))) for rest, own in group_seeds(keep_measured(jobs)).items()}
     if not groups:
         return None
     return max(groups.items(), key=lambda item: item[1].mean)

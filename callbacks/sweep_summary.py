@@ -115,7 +115,8 @@ def describe_sweep(folder: Path, jobs: Sequence[Job], sweep: dict[str, Any], com
     done, failed = (sum(job.status == status for job in jobs) for status in (FINISHED, FAILED))
     killed = len(jobs) - done - failed
     measured = " of ".join(filter(None, (sweep["label"], sweep["criterion"])))
-    text = f"{len(jobs)} jobs: {done} finished, {failed} failed, {killed} not finished. The value is {measured}."
+    value = f"The value is {measured}." if keep_measured(jobs) else "Nothing is chosen: no value was measured."
+    text = f"{len(jobs)} jobs: {done} finished, {failed} failed, {killed} not finished. {value}"
     sections = [Section("Overview", f"{text} Command: `{sweep['command']}`")]
     best = find_best(jobs)
     if best is not None and command is not None:
@@ -136,10 +137,12 @@ def describe_repetitions(folder: Path, jobs: Sequence[Job]) -> list[Section]:
     """Describe each group of jobs that differ only in their seed: every score as mean ± standard deviation."""
     if SEED not in find_varied(jobs):
         return []
-    scores = {job.number: {"value": job.value, **read_mious(folder / str(job.number))} for job in keep_measured(jobs)}
+    done = [job for job in jobs if job.status == FINISHED]
+    values = {job.number: {"value": job.value} if job.value is not None else {} for job in done}
+    scores = {number: {**value, **read_mious(folder / str(number))} for number, value in values.items()}
     keys = [key for key in find_varied(jobs) if key != SEED]
     rows = []
-    for group in group_seeds(jobs).values():
+    for group in group_seeds(done).values():
         settings = [group[0].settings.get(key, "") for key in keys]
         for name, effect in average_scores(group, scores).items():
             rows.append([*settings, name, len(effect.values), write_mean(effect.mean, effect.std)])

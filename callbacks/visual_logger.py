@@ -10,8 +10,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from datamodules.sample import Batch
+from fmawsss.products import read_fingerprint
 from fmawsss.scores import resize_maps
-from fmawsss.storage import write_png
+from fmawsss.storage import Cams, write_half_cams, write_png
 from fmawsss.viz import (
     colour_levels,
     colour_superpixels,
@@ -32,10 +33,14 @@ Row = list[tuple[str, Picture]]
 
 
 class VisualLogger(L.Callback):
-    """Write `<folder>/<product>.png`, a row for each of the first `images` images of the product."""
+    """Write `<folder>/<product>.png`, a row for each of the first `images` images of the product.
+
+    Their CAMs are kept beside it, before and after refinement: `<folder>/<product>/CAM/<name>.npz` and `refined CAM/`.
+    """
 
     def __init__(self, folder: str | Path, product: str | Path, images: int) -> None:
         self.path = Path(folder) / f"{Path(product).name}.png"
+        self.fingerprint = read_fingerprint(Path(product))
         self.images = images
         self.rows: list[Row] = []
         self.palette = make_palette(256)
@@ -51,6 +56,7 @@ class VisualLogger(L.Callback):
         """Draw the rows of the batch until there are enough."""
         for index, prediction in enumerate(outputs):
             if len(self.rows) < self.images:
+                self._keep_cams(prediction)
                 image = batch.originals[index]
                 truth = self._draw_truth(batch, index, image)
                 self.rows.append([(prediction.name, image), *self._draw(prediction, pl_module.classes, image), *truth])
@@ -63,6 +69,13 @@ class VisualLogger(L.Callback):
         panel = draw_panel(self.rows, SIDE)
         legend = draw_legend(("background", *pl_module.classes), self.palette, panel.shape[1])
         write_png(self.path, np.concatenate([panel, legend]))
+
+    def _keep_cams(self, prediction: Any) -> None:
+        if isinstance(prediction, SeedPrediction):
+            for kind, maps in (("CAM", prediction.cams), ("refined CAM", prediction.refined)):
+                path = self.path.with_suffix("") / kind / f"{prediction.name}.npz"
+                if not path.is_file():
+                    write_half_cams(path, Cams(maps.cpu(), prediction.classes.cpu(), None), self.fingerprint)
 
     def _draw_truth(self, batch: Batch, index: int, image: Picture) -> Row:
         if batch.truths is None:

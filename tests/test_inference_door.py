@@ -77,6 +77,10 @@ def test_the_python_api_equals_the_command(trained, checkpoint, photos, tmp_path
 def test_scores_follow_the_masks_that_they_are_counted_against(trained, photos, tmp_path, monkeypatch) -> None:
     out = apply(monkeypatch, trained, tmp_path / "out", photos)
     assert not (out / "scores.json").exists()
+    page = (out / "report.html").read_text()
+    assert [page.count(f"<strong>{name}</strong>") for name in ("a", "b", "sub/c")] == [1, 1, 1]
+    assert 'id="areas"' in page
+    assert "of 3 images" in page
     masks = [read_mask(out / "masks" / f"{name}.png").ravel() for name in "ab"]
     for value in (0, 3):
         truths = tmp_path / f"truths_{value}"

@@ -46,6 +46,10 @@ def logged(tmp_path_factory):
     return next((folder / "outputs/shapes/runs").iterdir())
 
 
+def name_config(run: Path) -> str:
+    return f"{run.name}-config.yaml"
+
+
 def read_wandb(folder: Path) -> list:
     (path,) = folder.glob("wandb/offline-run-*/run-*.wandb")
     return read_records(path)
@@ -94,7 +98,7 @@ def test_wandb_keeps_config_and_artifacts(logged):
     assert config["stage"] == "cls"
     assert config["made_from"] == {}
     artifacts = {name: aliases for name, aliases in list_artifacts(records).items() if not name.startswith("run-")}
-    assert {name.split("-", 1)[1] for name in artifacts} == {"shapes-cls.ckpt", "seeds-coarse"}
+    assert {name.split("-", 1)[1] for name in artifacts} - {name_config(logged)} == {"shapes-cls.ckpt", "seeds-coarse"}
     assert all("latest" in aliases and len(aliases) == 2 for aliases in artifacts.values())
 
 
@@ -104,7 +108,16 @@ def test_the_stages_of_a_pipeline_are_one_group_and_name_their_sources(finished,
     run(infer.main, monkeypatch, *quick, *there, "logger=wandb")
     records = read_wandb(next((tmp_path / "work/runs").iterdir()))
     assert [r.run.run_group for r in records if r.HasField("run")] == [f"{tmp_path}/work"]
-    assert set(read_config(records)["made_from"]) == {"outputs-shapes-superpixels", "shapes-seeds-coarse"}
+    made_from = {"outputs-shapes-superpixels", "shapes-seeds-coarse", "outputs-shapes-seg.ckpt"}
+    assert set(read_config(records)["made_from"]) == made_from
+    assert not any("seg.ckpt" in name for name in list_artifacts(records))  # applied here, made elsewhere
+
+    history = read_history(records)
+    (captions,), (masks,) = history["panels/captions"], history["panels/all_masks"]
+    kinds = ["superpixels", "CAM", "refined CAM"]
+    pictures = [caption.partition(": ")[2] for caption in captions if caption.startswith("train_00000: ")]
+    assert [next(kind for kind in reversed(kinds) if text.startswith(kind)) for text in pictures] == kinds
+    assert sorted(masks[0]) == ["coarse seed", "fine seed", "truth"]
 
 
 def test_the_jobs_of_a_sweep_are_one_group(tmp_path, monkeypatch):

@@ -91,6 +91,7 @@ def test_last_and_best_are_both_reported(tmp_path, monkeypatch):
     assert set(during) == {"last, step 3", f"best, step {best['step']}"}
     assert during["last, step 3"]["miou"] == pytest.approx(splits["val"]["network"]["miou"])
     assert during[f"best, step {best['step']}"]["miou"] == best["scores"]["miou"]
+    assert "chosen by that very score" in (work / "report.html").read_text()
 
     kept = torch.load(work / "network_best.ckpt", weights_only=True)
     step = torch.load(work / f"checkpoints/network/step_{best['step']:06d}.ckpt", weights_only=True)

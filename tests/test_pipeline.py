@@ -15,7 +15,7 @@ from PIL import Image
 import infer
 import train
 from datamodules.shapes import describe_scene
-from fmawsss.products import ProductMismatch
+from fmawsss.products import ProductMismatch, read_fingerprint
 from fmawsss.tiny.shapes import CLASS_NAMES
 
 
@@ -128,7 +128,9 @@ def test_other_settings_are_refused_until_overwritten(copied, monkeypatch):
     quick = ["dataset.train_images=6", "dataset.val_images=3", "loop.max_steps=3", "save_every=1"]
     with pytest.raises(ProductMismatch, match=r"power: 0\.\d+ -> 2[\s\S]*overwrite=true"):
         run(infer.main, monkeypatch, *other, *quick)
+    kept = copied / "outputs/shapes/pictures/coarse/refined CAM/train_00000.npz"
     run(infer.main, monkeypatch, *other, *quick, "overwrite=true")
+    assert str(np.load(kept)["fingerprint"]) == read_fingerprint(copied / "outputs/shapes/seeds/coarse")
 
 
 def test_changed_labels_are_noticed(copied, monkeypatch):

@@ -13,6 +13,7 @@ from front_door import QUICK, run
 import infer
 import train
 from callbacks.image_ranks import find_suspicions, rank_images, score_image
+from callbacks.report_scores import list_areas
 
 VOID = {"meta", "img", "link", "br", "input"}
 
@@ -161,6 +162,19 @@ def test_images_are_ranked_by_score_and_by_confidence():
     ]
     found = {title: [line["name"] for line, _ in group] for title, group in rank_images(lines, 4).items()}
     assert found == {"worst": ["poor"], "most uncertain": ["good"], "best": ["good"]}
+
+
+def test_images_without_scores_are_all_shown_while_they_are_few():
+    lines = [make_line(str(n), (), [[0, 1.0, n / 20]]) for n in range(20)]
+    (found,) = rank_images(lines[:4], 4).values()
+    assert [line["name"] for line, _ in found] == ["0", "1", "2", "3"]
+    assert len(rank_images(lines, 4)["most uncertain"]) == 12  # the room of best and worst, too
+
+
+def test_areas_are_averaged_over_images():
+    lines = [make_line("a", (), [[0, 0.5, 0.9], [2, 0.5, 0.9]]), make_line("b", (), [[0, 0.75, 0.9], [1, 0.25, 0.8]])]
+    areas = list_areas(lines, ("background", "dog", "cat"))
+    assert areas == [("background", 0.625, 2), ("cat", 0.25, 1), ("dog", 0.125, 1)]
 
 
 def test_doubtful_labels_come_strongest_first():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -11,10 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from front_door import ROOT, run
+from front_door import ROOT, compose_config, run
 from hydra import compose, initialize_config_dir
 from hydra.core.plugins import Plugins
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
+from wandb_file import read_records
 
 import infer
 import train
@@ -97,6 +100,24 @@ def test_a_seeding_sweep_ends_with_a_summary_and_its_best_settings_run(base, mon
     run(infer.main, monkeypatch, "--config-dir", str(folder), "experiment=best", f"paths.work={folder}/best")
     again = json.loads((folder / "best/scores.json").read_text())["seeds"]["train"]["sams"]["miou"]
     assert again == best.value
+
+
+def test_the_command_of_a_summary_is_the_whole_one(base, monkeypatch):
+    typed = [
+        *describe_seeding(base),
+        "affinity.power=range(1,2)",
+        f"hydra.sweep.dir={base}/mine",
+        "hydra/launcher=basic",
+    ]
+    (base / "more").mkdir()
+    run(infer.main, monkeypatch, *typed, "--config-dir", f"{base}/more")
+    command = re.search("Command: `(.*?)`", (base / "mine/summary.md").read_text())[1]
+    program, *words = shlex.split(command)[1:]
+    assert program == "infer.py"
+    assert set(words) == {*typed, f"--config-dir={base}/more"}
+    before = stamp_jobs(base / "mine")
+    run(infer.main, monkeypatch, *words)
+    assert stamp_jobs(base / "mine") == before
 
 
 def test_a_stopped_sweep_goes_on_and_wider_values_are_added(base, monkeypatch):
@@ -195,8 +216,38 @@ def test_a_sweep_over_seeds_gives_mean_and_deviation(tmp_path, monkeypatch):
     assert f"| value | 2 | {100 * mean:.1f} ± {100 * std:.1f} |" in (folder / "summary.md").read_text()
     runs = list(folder.glob("*/wandb/offline-run-*/run-*.wandb"))
     assert sorted(path.parents[2].name for path in runs) == ["0", "1"]
-    assert all(b"cls_seeds" in path.read_bytes() for path in runs)
+    groups = [record.run.run_group for path in runs for record in read_records(path) if record.HasField("run")]
+    assert groups == [str(folder)] * 2  # which names the data set, too
     assert "seed" not in OmegaConf.load(folder / "experiment/best.yaml")
+
+
+NETWORK = ["task=network", "seeds=${dataset.root}/${dataset.masks}", *IMAGES, "loop.max_steps=1", "save_every=1"]
+
+
+@pytest.mark.parametrize("task", ["task=network", "task=pipeline"])
+def test_the_reported_split_chooses_nothing_by_itself(tmp_path, monkeypatch, task):
+    with pytest.raises(ValueError, match=r"chooses compile by the network masks[\s\S]*criterion.split=train"):
+        run(train.main, monkeypatch, "-m", task, "compile=true,false", "seed=0,1", *list_places(tmp_path))
+    assert not list(tmp_path.glob("shapes/sweeps/*/*/job.json"))
+
+
+def test_a_split_that_is_named_chooses_a_network(tmp_path, monkeypatch):
+    named = ["criterion.split=train", "data.predict_split=train", "hydra.sweep.dir=${paths.base}/sweeps/lr"]
+    run(train.main, monkeypatch, "-m", *NETWORK, "optimizer.lr=0.1,0.01", *named, *list_places(tmp_path))
+    folder = tmp_path / "shapes/sweeps/lr"
+    scores = [json.loads((folder / n / "scores.json").read_text())["network"]["train"]["network"] for n in "01"]
+    assert [job.value for job in read_jobs(folder)] == [score["miou"] for score in scores]
+    assert "split train" in (folder / "summary.md").read_text()
+
+
+def test_networks_are_repeated_over_seeds_without_a_choice(tmp_path, monkeypatch):
+    run(train.main, monkeypatch, "-m", "sweep=seeds", "seed=0,1", *NETWORK, *list_places(tmp_path))
+    folder = tmp_path / "shapes/sweeps/network_seeds"
+    assert [(job.status, job.value) for job in read_jobs(folder)] == [("finished", None)] * 2
+    summary = (folder / "summary.md").read_text()
+    assert "| network/val/network | 2 |" in summary
+    assert "Nothing is chosen" in summary
+    assert not (folder / "experiment").exists()
 
 
 @pytest.mark.slow
@@ -214,9 +265,26 @@ def test_jobs_run_side_by_side(base):
 
 @pytest.mark.parametrize("launcher", ["basic", "joblib", "submitit_local", "submitit_slurm"])
 def test_launchers_compose(launcher):
+    hydra = compose_sweep(f"hydra/launcher={launcher}", "sweep=prompts", "task=seg")
+    assert launcher.split("_")[0] in hydra.launcher._target_
+
+
+def test_every_setting_of_the_prompts_is_a_choice():
+    few, all_six = (compose_sweep(f"sweep={name}", "task=seg") for name in ("prompts", "prompts_all"))
+    choices = {key: str(values).split(",") for key, values in all_six.sweeper.params.items()}
+    assert len(choices) == 6
+    assert all(len(set(values)) == 2 for values in choices.values())
+    for key, values in few.sweeper.params.items():  # whose jobs are found again
+        assert set(str(values).split(",")) <= set(choices[key])
+    assert few.sweep.dir == all_six.sweep.dir
+    last = compose_config("train", "task=seg", *(f"{key}={values[-1]}" for key, values in choices.items()))
+    assert (last.module.prompts.contexts.std, last.module.optimizer.lr) == (0.03, 0.002)
+    assert "Foreground" in last.module.prompts._target_
+
+
+def compose_sweep(*overrides: str) -> DictConfig:
     with initialize_config_dir(str(ROOT / "conf"), version_base=None):
-        cfg = compose("train", [f"hydra/launcher={launcher}", "sweep=prompts", "task=seg"], return_hydra_config=True)
-    assert launcher.split("_")[0] in cfg.hydra.launcher._target_
+        return compose("train", list(overrides), return_hydra_config=True).hydra
 
 
 def test_a_launcher_that_breaks_down_is_reported(base, monkeypatch):

@@ -93,3 +93,18 @@ def test_a_scene_shows_what_there_is(tmp_path):
     assert scene.masks["coarse seed"].shape == scene.image.shape[:2] == (96, 192)
     assert np.unique(scene.masks["coarse seed"]).tolist() == [0, 2]
     assert gather_scene(RunFolder(tmp_path), {"name": "a", "image": str(tmp_path / "gone.png")}) is None
+
+
+def test_a_scene_traces_what_lies_in_other_folders(tmp_path):
+    write_png(tmp_path / "photo.png", np.full((20, 40, 3), 9, np.uint8))
+    base, job, classes = tmp_path / "base", tmp_path / "sweeps/0", ("background", "dog")
+    coarse, fine, masks = base / "seeds/coarse", base / "seeds/fine", job / "masks"
+    for product in (coarse, fine, masks):
+        write_palette_png(product / "a.png", np.zeros((20, 40), np.uint8), make_palette(256))
+    note_stage(base, Stage("cls", coarse, "train", 1, classes))
+    note_stage(base, Stage("seg", fine, "train", 1, classes, {"seeds": coarse}))
+    note_stage(job, Stage("network", masks, "train", 1, classes, {"seeds": fine}))
+    scene = gather_scene(RunFolder(job), {"name": "a", "image": str(tmp_path / "photo.png"), "truth": None})
+    assert list(scene.masks) == ["coarse seed", "fine seed", "prediction"]
+    base.rename(tmp_path / "moved")  # with what lies in it
+    assert [stage.product.parts[-3] for stage in RunFolder(tmp_path / "moved").lineage] == ["moved", "moved"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,9 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from callbacks.criteria import refuse_unnamed_split
 from callbacks.searches import Axis, Choices, Interval, Point, Search
+from callbacks.sweep_effects import SEED
 from callbacks.sweep_jobs import FINISHED, SWEEP_FILE, Job, claim_gpu, enter_jobs, lock_sweep, read_jobs, record_job
 from fmawsss.fingerprint import fingerprint
 from fmawsss.storage import write_json
@@ -58,18 +61,20 @@ class ResumableSweeper(Sweeper):
         """Run the sweep.
 
         Raises:
+            ValueError: when nothing names the split to choose by.
             RuntimeError: when everything else is done, naming the jobs that failed.
         """
         typed = [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         axes = {override.get_key_element(): read_axis(override) for override in parser.parse_overrides(typed)}
+        chosen = [key for key, axis in axes.items() if key != SEED and varies(axis)]
         folder = Path(self.config.hydra.sweep.dir)
         with lock_sweep(folder):
             OmegaConf.save(self.config, folder / "multirun.yaml")
             write_json(folder / SWEEP_FILE, self.describe(folder, list(axes)))
             self.search.open(axes, folder)
             while points := self.search.ask():
-                self.search.tell([job.value for job in self.run_points(folder, points)])
+                self.search.tell([job.value for job in self.run_points(folder, points, chosen)])
             self.summarise(folder)
         return refuse_failures(folder)
 
@@ -81,18 +86,22 @@ class ResumableSweeper(Sweeper):
         return {
             "title": f"sweep {folder.name}",
             "program": program,
-            "command": " ".join([program, "-m", *hydra.overrides.task]),
+            "command": shlex.join([*program.split(), "-m", *list_typed(hydra)]),
             "label": str(criterion.pop("_target_")).rpartition("read_")[2],
             "criterion": ", ".join(
-                f"{key} {value}" for key, value in criterion.items() if key not in ("scores", "product")
+                f"{key} {value}"
+                for key, value in criterion.items()
+                if key not in ("scores", "product") and value is not None
             ),
             "groups": [key for key in keys if loader.get_group_options(key.partition("@")[0].lstrip("+"))],
         }
 
-    def run_points(self, folder: Path, points: Sequence[Point]) -> list[Job]:
+    def run_points(self, folder: Path, points: Sequence[Point], chosen: Sequence[str]) -> list[Job]:
         """Run the jobs of a batch that are not finished; return all of them as they ended."""
         overrides = [[f"{key}={value}" for key, value in point.items()] for point in points]
         configs = [self.compose(job) for job in overrides]  # a typo shows before anything runs
+        for cfg in configs:
+            refuse_unnamed_split(OmegaConf.to_container(cfg.criterion, resolve=True), chosen)
         jobs = enter_jobs(folder, list(zip(overrides, map(digest_config, configs), strict=True)))
         again = {job.number for job, cfg in zip(jobs, configs, strict=True) if cfg.overwrite}
         missing = {job.number: job for job in jobs if job.status != FINISHED or job.number in again}
@@ -141,6 +150,18 @@ def read_axis(override: Override) -> Axis:
     span = override.value()
     assert isinstance(span, IntervalSweep)
     return Interval(span.start, span.end, log="log" in span.tags, whole=isinstance(span.start, int))
+
+
+def list_typed(hydra: DictConfig) -> list[str]:
+    """List what a sweep was started with, Hydra's own settings (launcher, folder) included; `-m` sets its mode."""
+    added = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
+    own = [override for override in hydra.overrides.hydra if not override.startswith("hydra.mode=")]
+    return [*(f"--config-dir={path}" for path in added), *hydra.overrides.task, *own]
+
+
+def varies(axis: Axis) -> bool:
+    """Say whether an axis has more than one value."""
+    return isinstance(axis, Interval) or len(axis.values) > 1
 
 
 def digest_config(cfg: DictConfig) -> str:
