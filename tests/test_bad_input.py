@@ -34,8 +34,18 @@ def tree(drawn, tmp_path) -> Path:
     return tmp_path / "copy"
 
 
+@pytest.fixture(autouse=True)
+def untrained(monkeypatch):
+    """Fail for another reason when anything is trained."""
+    monkeypatch.setattr("lightning.Trainer.fit", None)
+
+
 def places(folder: Path) -> list[str]:
     return [f"paths.data={folder}/data", f"paths.outputs={folder}/outputs", "logger=none"]
+
+
+def cut_off(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:500])
 
 
 def train_cls(monkeypatch, folder: Path, *overrides: str) -> None:
@@ -57,16 +67,47 @@ def test_a_missing_image_is_found_before_training(tree, monkeypatch):
 
 
 def test_a_truncated_image_names_itself(tree, monkeypatch):
-    path = tree / "data/shapes-0/JPEGImages/train_00000.jpg"
-    path.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(ValueError, match=r"train_00000\.jpg"):
-        train_cls(monkeypatch, tree, "data.batch_size=4")
-
-
-def test_a_mask_of_another_size_names_itself(tree, monkeypatch):
-    Image.fromarray(np.zeros((5, 5), np.uint8)).save(tree / "data/shapes-0/SegmentationClass/train_00003.png")
-    with pytest.raises(ValueError, match=r"train_00003\.png"):
+    cut_off(tree / "data/shapes-0/JPEGImages/train_00000.jpg")
+    with pytest.raises(ValueError, match=r"train_00000\.jpg cannot be read"):
         train_cls(monkeypatch, tree)
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (np.zeros((5, 5), np.uint8), r"size \(5, 5\), its image \(112, 112\)"),
+        (np.zeros((112, 112, 3), np.uint8), "RGB"),
+    ],
+)
+def test_a_mask_that_does_not_fit_names_itself(tree, monkeypatch, mask, message):
+    Image.fromarray(mask).save(tree / "data/shapes-0/SegmentationClass/train_00003.png")
+    with pytest.raises(ValueError, match=rf"train_00003\.png.*{message}"):
+        train_cls(monkeypatch, tree)
+
+
+def test_broken_superpixels_name_themselves(tree, monkeypatch):
+    cut_off(tree / "outputs/shapes/superpixels/train_00002.npz")
+    with pytest.raises(ValueError, match=r"train_00002\.npz is broken.*run the command that made it"):
+        train_cls(monkeypatch, tree)
+
+
+def test_seeds_of_another_size_name_themselves(tree, monkeypatch):
+    Image.fromarray(np.zeros((5, 5), np.uint8)).save(tree / "data/shapes-0/SegmentationClass/train_00003.png")
+    seeds = f"seeds={tree}/data/shapes-0/SegmentationClass"
+    with pytest.raises(ValueError, match=r"train_00003\.png has the size"):
+        run(train.main, monkeypatch, "task=network", seeds, *QUICK[:2], *places(tree))
+
+
+def test_a_pipeline_finds_bad_files_of_its_last_split(tree, monkeypatch):
+    data = tree / "data/shapes-0"
+    for spoil, file in (
+        (lambda path: Image.fromarray(np.zeros((5, 5), np.uint8)).save(path), data / "SegmentationClass/val_00001.png"),
+        (cut_off, data / "JPEGImages/val_00000.jpg"),
+    ):
+        spoil(file)
+        with pytest.raises(ValueError, match=file.name):
+            run(train.main, monkeypatch, *QUICK[:2], *places(tree))
+    assert not list((tree / "outputs").rglob("*.ckpt"))
 
 
 def test_an_empty_split_is_refused(tree, monkeypatch):
@@ -83,7 +124,6 @@ def test_no_image_with_a_label_is_refused(tree, monkeypatch):
 
 
 def test_missing_superpixels_name_the_command_before_training(tree, monkeypatch):
-    monkeypatch.setattr("lightning.Trainer.fit", None)
     shutil.rmtree(tree / "outputs/shapes/superpixels")
     with pytest.raises(FileNotFoundError, match=r"python infer\.py task=superpixels"):
         train_cls(monkeypatch, tree)
