@@ -230,3 +230,21 @@ class PromptModule(L.LightningModule, ABC):
         missing = learned - set(checkpoint["state_dict"])
         if missing:
             raise ValueError(f"the checkpoint lacks {sorted(missing)}: it was made by another task or other prompts")
+        for name in learned:
+            require_shape(checkpoint["state_dict"][name].shape, self.get_parameter(name).shape)
+
+
+def require_shape(found: Sequence[int], expected: Sequence[int]) -> None:
+    """Raise ValueError naming the settings that differ unless a checkpoint's contexts have the shape of these."""
+    if tuple(found) == tuple(expected):
+        return
+    settings = (
+        "prompts=shared" if found[0] == 1 else "prompts=per_class (and the same classes and background)",
+        f"prompts.contexts.length={found[1]}",
+        "clip",
+    )
+    remedies = [s for s, ours, theirs in zip(settings, expected, found, strict=False) if ours != theirs]
+    raise ValueError(
+        f"the checkpoint holds contexts of shape {tuple(found)} (contexts, length, width), these prompts are of "
+        f"{tuple(expected)}; choose what it was trained with: {', '.join(remedies)}"
+    )

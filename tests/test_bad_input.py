@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from front_door import run
 from hydra.errors import InstantiationException
+from omegaconf.errors import InterpolationResolutionError
 from PIL import Image
 
 import infer
@@ -158,14 +159,40 @@ def test_missing_clip_weights_say_url_and_place(tree, monkeypatch, option, file)
         train_cls(monkeypatch, tree, option, f"paths.weights={tree}/weights")
 
 
+def test_broken_clip_weights_name_themselves(tree, monkeypatch):
+    (tree / "weights").mkdir()
+    (tree / "weights/ViT-B-16.pt").write_bytes(b"no weights at all")
+    with pytest.raises(InstantiationException, match=r"(?s)ViT-B-16\.pt holds no whole weights.*delete it") as caught:
+        train_cls(monkeypatch, tree, "clip=vit_b16", f"paths.weights={tree}/weights")
+    assert "weights_only" not in str(caught.value)
+
+
 def test_missing_sam_weights_say_url_and_place(tree, monkeypatch):
     overrides = ["task=superpixels", "sam=vit_b", *QUICK, f"paths.weights={tree}/weights", *places(tree)]
     with pytest.raises(InstantiationException, match=r"(?s)sam_vit_b_01ec64\.pth.*https://"):
         run(infer.main, monkeypatch, *overrides)
 
 
-def test_an_unwritable_output_is_refused(tree, monkeypatch):
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("ckpt=nothing.ckpt", r"nothing\.ckpt: no checkpoint.*keeps every 50th step"),
+        ("ckpt=7", r"step_000007\.ckpt: no checkpoint"),
+        ("apply_step=100", r"step_000100\.ckpt: no checkpoint"),
+        ("writers.seeds.kind=foo", r"(?s)kind 'foo'.*sams, caa, cam"),
+        ("data.superpixels=null", r"(?s)without superpixels.*kind=caa"),
+        ("emits=/proc/nowhere", r"/proc/nowhere cannot be written.*emits=DIR"),
+        ("learns=/proc/nowhere/cls.ckpt", r"/proc/nowhere cannot be written.*learns=DIR"),
+    ],
+)
+def test_what_would_fail_after_training_fails_before(tree, monkeypatch, override, message):
+    with pytest.raises((OSError, InstantiationException), match=message):
+        train_cls(monkeypatch, tree, override)
+    assert not list((tree / "outputs").rglob("*.ckpt"))
+
+
+def test_an_unwritable_output_names_the_setting(tree, monkeypatch):
     (tree / "outputs").rename(tree / "was")
     (tree / "outputs").write_text("a file, not a folder")
-    with pytest.raises(OSError, match="outputs"):
+    with pytest.raises(InterpolationResolutionError, match=r"outputs/shapes cannot be written.*paths\.outputs=DIR"):
         train_cls(monkeypatch, tree)
