@@ -81,17 +81,22 @@ def build_modules(cfg: DictConfig, stages: list[DictConfig]) -> list[L.Lightning
         for purpose in ("fit", "predict") if "learns" in stage else ("predict",):
             datamodule = open_data(cfg, stage, purpose, **later)
         modules.append(build_module(cfg, stage, datamodule))
-        foresee_applying(cfg, stage, modules[-1])
+        foresee(cfg, stage, modules[-1])
     return modules
 
 
-def foresee_applying(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -> None:
-    """Raise for what would fail after the training: no place for the product, no writer, no checkpoint of that name."""
+def foresee(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -> None:
+    """Raise for what a training would end without: a place for the product, its writers, the checkpoint to apply."""
     build_writers(cfg, stage)
     make_folder(stage.emits, "emits")
     if not learns(module):
         return
     make_folder(Path(stage.learns).parent, "learns")
+    if stage.val_every is not None and stage.data.val_split is None:
+        raise ValueError(
+            f"val_every={stage.val_every}, but stage {stage.stage} has no images to validate on: "
+            "set data.val_split to a split that has masks, or val_every=null"
+        )
     chosen = str(cfg.ckpt or stage.get("apply_step") or "")
     kept = chosen.isdigit() and int(chosen) % stage.save_every == 0 and 0 < int(chosen) <= stage.loop.max_steps
     if chosen and not kept:

@@ -17,7 +17,7 @@ from datamodules.sample import Batch
 from fmawsss.affinity import AffinityRefiner, NoRefinement
 from fmawsss.cam import Softmax
 from fmawsss.clip import FrozenClip, ImageTokens
-from fmawsss.metrics import SegmentationMetric
+from fmawsss.metrics import SegmentationMetric, SegmentationScores
 from fmawsss.precision import widen
 from fmawsss.scores import BackgroundPower, resize_then_score
 from fmawsss.seeding import CamSeeder, Seed, Seeder
@@ -159,8 +159,9 @@ class PromptModule(L.LightningModule, ABC):
 
     def on_validation_epoch_end(self) -> None:
         """Log the mIoU of each power over the whole split."""
+        self.scores: dict[float, SegmentationScores] = {}
         for power, metric in zip(self.seeders, self.metrics, strict=True):
-            scores = metric.compute()
+            self.scores[power] = scores = metric.compute()
             self.log(f"val/miou_power_{power:g}", scores.miou, prog_bar=True)
             self.log_dict({f"val/iou_power_{power:g}/{name}": iou for name, iou in scores.iou.items()})
             metric.reset()

@@ -180,13 +180,14 @@ def test_missing_sam_weights_say_url_and_place(tree, monkeypatch):
         ("ckpt=7", r"step_000007\.ckpt: no checkpoint"),
         ("apply_step=100", r"step_000100\.ckpt: no checkpoint"),
         ("writers.seeds.kind=foo", r"(?s)kind 'foo'.*sams, caa, cam"),
+        ("val_every=1", r"val_every=1, but stage cls has no images.*data\.val_split"),
         ("data.superpixels=null", r"(?s)without superpixels.*kind=caa"),
         ("emits=/proc/nowhere", r"/proc/nowhere cannot be written.*emits=DIR"),
         ("learns=/proc/nowhere/cls.ckpt", r"/proc/nowhere cannot be written.*learns=DIR"),
     ],
 )
 def test_what_would_fail_after_training_fails_before(tree, monkeypatch, override, message):
-    with pytest.raises((OSError, InstantiationException), match=message):
+    with pytest.raises((OSError, ValueError, InstantiationException), match=message):
         train_cls(monkeypatch, tree, override)
     assert not list((tree / "outputs").rglob("*.ckpt"))
 
