@@ -100,6 +100,8 @@ def keep_labelled(records: Records) -> Records:
 
 def choose_shots(records: Records, shots: int, classes: Sequence[str], seed: int) -> Records:
     """Choose `shots` images per class, no image twice, the same for the same seed; the order stays."""
+    if shots < 1:
+        raise ValueError(f"dataset.shots={shots}: expected at least one image per class, or null for all images")
     order = np.random.default_rng([seed, SHOT_STREAM]).permutation(len(records)).tolist()
     chosen: set[int] = set()
     for index, name in enumerate(classes):

@@ -31,6 +31,9 @@ class NormalContexts:
     std: float
     generator_seed: int
 
+    def __post_init__(self) -> None:
+        require_length(self.length)
+
     def __call__(self, clip: FrozenClip, count: int) -> Float[Tensor, "S K W"]:
         """Draw `count` contexts."""
         generator = torch.Generator().manual_seed(self.generator_seed)
@@ -57,6 +60,9 @@ class TiledContexts:
     noise: float
     generator_seed: int
 
+    def __post_init__(self) -> None:
+        require_length(self.length)
+
     def __call__(self, clip: FrozenClip, count: int) -> Float[Tensor, "S K W"]:
         """Tile the embedded phrase for `count` contexts; each gets noise of its own."""
         words = embed_phrase(clip, self.phrase)
@@ -81,6 +87,14 @@ class ReleasedContexts:
                 f"of width {clip.text_width}: choose the `share` and the CLIP it was trained with"
             )
         return context
+
+
+def require_length(length: int) -> None:
+    """Raise ValueError for contexts without a vector."""
+    if length < 1:
+        raise ValueError(
+            f"prompts.contexts.length={length}: expected at least one vector to learn, or choose prompts=handwritten"
+        )
 
 
 def embed_phrase(clip: FrozenClip, phrase: str) -> Float[Tensor, "K W"]:
