@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from callbacks.dashboards import open_stage_loggers, publish_stage
 from callbacks.exports import export_masks
 from callbacks.hush import hush_warnings
+from callbacks.places import make_folder
 from callbacks.progress import follow_progress
 from callbacks.report import Stage, find_sources, note_stage
 from callbacks.run_record import StageTimer, record_run
@@ -30,13 +31,14 @@ from callbacks.scores import ScoreJournal, enter_scores, list_journals, show_sco
 from datamodules.base import SegmentationDataModule
 from datamodules.choosing import Splits, name_splits
 from datamodules.shard import choose_shard
-from fmawsss.checkpoints import read_checkpoint
-from fmawsss.contexts import load_released_context
+from fmawsss.checkpoints import read_checkpoint, read_learned
 from fmawsss.fingerprint import digest_weights, fingerprint, strip_incidental
 from fmawsss.products import Product, read_fingerprint
+from fmawsss.tensor_files import name_in_errors
 
 logger = logging.getLogger("fmawsss")
 sys.path.append(str(Path(__file__).parent / "conf"))  # Hydra finds the sweeper there, in `hydra_plugins`
+OmegaConf.register_new_resolver("folder", make_folder, replace=True)  # before Hydra makes its own folders
 
 # Settings of a module that only training, or its checkpoint, knows
 LEARNING = {"loss", "optimizer", "scheduler", "val_powers", "network", "weights", "targets", "parameters", "seed"}
@@ -221,11 +223,17 @@ def load_learned(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) 
     if not learns(module):
         return
     path = find_checkpoint(cfg, stage)
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    if "state_dict" not in checkpoint:  # a released one: contexts and nothing else
-        checkpoint = {"state_dict": {"prompts.context": load_released_context(path)}}
-    module.on_load_checkpoint(checkpoint)
-    module.load_state_dict(checkpoint["state_dict"], strict=module.strict_loading)
+    state = read_fitting(path, module)
+    with name_in_errors(path):
+        module.load_state_dict(state, strict=module.strict_loading)
+
+
+def read_fitting(path: Path, module: L.LightningModule) -> dict[str, torch.Tensor]:
+    """Read what was learned; raises ValueError naming the file when it was learned for another module."""
+    checkpoint = read_learned(path)
+    with name_in_errors(path):
+        module.on_load_checkpoint(checkpoint)
+    return checkpoint["state_dict"]
 
 
 def learns(module: L.LightningModule) -> bool:

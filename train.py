@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 
 from callbacks.dashboards import open_stage_loggers
 from callbacks.feature_writer import FeatureWriter
+from callbacks.places import make_folder
 from callbacks.scores import show_scores, write_scores
 from callbacks.training_signals import TrainingSignals
 from callbacks.validation_record import choose_reported, keep_learned, place_record, read_validations
@@ -29,17 +30,21 @@ from fmawsss.checkpoints import forget_weights
 from fmawsss.features import FeatureStore
 from fmawsss.fingerprint import digest_weights, fingerprint, strip_incidental
 from fmawsss.products import Product, read_fingerprint
+from fmawsss.tensor_files import require_whole
 from infer import (
     apply_stage,
     build_module,
     build_trainer,
+    build_writers,
     describe_inputs,
+    find_checkpoint,
     keep_record,
     learns,
     measure,
     open_data,
     plain,
     prepare_run,
+    read_fitting,
     start_product,
 )
 from lightning_modules.features import FeatureModule
@@ -76,7 +81,30 @@ def build_modules(cfg: DictConfig, stages: list[DictConfig]) -> list[L.Lightning
         for purpose in ("fit", "predict") if "learns" in stage else ("predict",):
             datamodule = open_data(cfg, stage, purpose, **later)
         modules.append(build_module(cfg, stage, datamodule))
+        foresee(cfg, stage, modules[-1])
     return modules
+
+
+def foresee(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -> None:
+    """Raise for what a training would end without: a place for the product, its writers, the checkpoint to apply."""
+    build_writers(cfg, stage)
+    make_folder(stage.emits, "emits")
+    if not learns(module):
+        return
+    make_folder(Path(stage.learns).parent, "learns")
+    if stage.val_every is not None and stage.data.val_split is None:
+        raise ValueError(
+            f"val_every={stage.val_every}, but stage {stage.stage} has no images to validate on: "
+            "set data.val_split to a split that has masks, or val_every=null"
+        )
+    chosen = str(cfg.ckpt or stage.get("apply_step") or "")
+    kept = chosen.isdigit() and int(chosen) % stage.save_every == 0 and 0 < int(chosen) <= stage.loop.max_steps
+    if chosen and not kept:
+        try:
+            read_fitting(find_checkpoint(cfg, stage), module)
+        except FileNotFoundError as error:
+            steps = f"this training keeps every {stage.save_every}th step (save_every) up to {stage.loop.max_steps}"
+            raise FileNotFoundError(f"{error}; {steps}") from error
 
 
 def refuse_ambiguity(cfg: DictConfig) -> None:
@@ -222,6 +250,7 @@ def find_last_step(folder: Path) -> str | None:
     steps = sorted(folder.glob("step_*.ckpt"))
     if not steps:
         return None
+    require_whole(steps[-1], "delete it, and training goes on from the one before")
     logger.info("going on from %s", os.path.relpath(steps[-1]))
     return str(steps[-1])
 

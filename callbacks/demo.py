@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from datamodules.sample import Batch
+from fmawsss.checkpoints import read_learned
 from fmawsss.resizing import Normaliser, Picture, Resize
 from fmawsss.scores import resize_maps
 from fmawsss.segmenter import Segmenter
@@ -142,7 +143,7 @@ class Analyst:
 
 def load_prompts(build: Callable[..., PromptModule], path: Path) -> PromptModule:
     """Build the prompts of a checkpoint, for the classes that they were learned for."""
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    checkpoint = read_learned(path)
     module = build(classes=checkpoint["classes"])
     module.on_load_checkpoint(checkpoint)
     module.load_state_dict(checkpoint["state_dict"], strict=False)

@@ -3,8 +3,9 @@
 `scores.json` holds, by stage, split and kind of mask (`scores["network"]["val"]["network"]`): the fields of
 `SegmentationScores`; `mean_boundary_iou`, over the classes of the truth, and `boundary_iou` by class; `confusion`,
 pixels by truth (rows: background, classes) and prediction (columns: the same, then what is no class); `worst_images`,
-the names and mIoU of the worst. What nothing defines is null. A network trained with `val_every` adds the split
-`<split> during training` with the kinds `last, step N` and `best, step M`, without the images' details.
+the names and mIoU of the worst. What nothing defines is null. A training with `val_every` adds the split
+`<split> during training` with the kinds `last, step N` and `best, step M` (of prompts: for each `power P`), without the
+images' details.
 """
 
 from __future__ import annotations

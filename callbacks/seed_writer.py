@@ -14,22 +14,29 @@ from lightning_modules.prompts import SeedPrediction
 
 logger = logging.getLogger(__name__)
 
+KINDS = ("sams", "caa", "cam")
+
 
 class SeedWriter(PngWriter):
-    """One PNG per image, `<folder>/<name>.png`: the seed called `kind` (`sams`, `caa` or `cam`)."""
+    """One PNG per image, `<folder>/<name>.png`: the seed called `kind` (`sams`, which needs `superpixels`, or another).
 
-    def __init__(self, folder: str | Path, kind: str) -> None:
+    Raises ValueError for a kind that no image will have.
+    """
+
+    def __init__(self, folder: str | Path, kind: str, superpixels: str | Path | None) -> None:
         super().__init__(folder)
+        if kind not in KINDS:
+            raise ValueError(
+                f"there are no seeds of kind {kind!r}: set writers.seeds.kind to one of {', '.join(KINDS)}"
+            )
+        if kind == "sams" and superpixels is None:
+            raise ValueError("there are no seeds of kind 'sams' without superpixels; set writers.seeds.kind=caa")
         self.kind = kind
         self.palette = make_palette(256)
         self.fallbacks: list[str] = []
 
     def write(self, prediction: SeedPrediction, path: Path) -> None:
         """Write the seed of one image."""
-        if self.kind not in prediction.seeds:
-            raise ValueError(
-                f"there are no seeds of kind {self.kind!r} without superpixels; set writers.seeds.kind=caa"
-            )
         seed = prediction.seeds[self.kind]
         write_palette_png(path, seed.labels.cpu().numpy(), self.palette)
         if seed.fell_back:

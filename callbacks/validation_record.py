@@ -25,9 +25,22 @@ class ValidationRecord(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write down what the module found."""
         if trainer.is_global_zero:
-            line = {"step": trainer.global_step, "scores": remove_nan(pl_module.scores._asdict())}
-            with self.path.open("a", encoding="utf-8") as record:
-                record.write(json.dumps(line) + "\n")
+            self.append(step=trainer.global_step, scores=remove_nan(pl_module.scores._asdict()))
+
+    def append(self, **line: Any) -> None:
+        """Write one line."""
+        with self.path.open("a", encoding="utf-8") as record:
+            record.write(json.dumps(line) + "\n")
+
+
+class PowerRecord(ValidationRecord):
+    """Append a line per validation and background power, for prompts."""
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write down what the module found with each power."""
+        if trainer.is_global_zero:
+            for power, scores in pl_module.scores.items():
+                self.append(step=trainer.global_step, kind=f"power {power:g}", scores=remove_nan(scores._asdict()))
 
 
 def place_record(product: Path) -> Path:
@@ -35,20 +48,24 @@ def place_record(product: Path) -> Path:
     return product.with_name(f"{product.name}.validations.jsonl")
 
 
-def read_validations(product: Path) -> dict[int, SegmentationScores]:
-    """Read the scores by step; a step that was validated again after a resume counts once."""
+def read_validations(product: Path) -> dict[str, dict[int, SegmentationScores]]:
+    """Read the scores by kind (a network's has no name) and step; one validated again after a resume counts once."""
     path = place_record(product)
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    found = {line["step"]: SegmentationScores(**line["scores"]) for line in map(json.loads, lines)}
-    return dict(sorted(found.items()))
+    found: dict[str, dict[int, SegmentationScores]] = {}
+    for line in map(json.loads, lines):
+        found.setdefault(line.get("kind", ""), {})[line["step"]] = SegmentationScores(**line["scores"])
+    return found
 
 
-def choose_reported(validations: dict[int, SegmentationScores]) -> dict[str, SegmentationScores]:
-    """Name the last validation and the best one, the earlier of equals."""
-    if not validations:
-        return {}
-    last, best = max(validations), max(validations, key=lambda step: validations[step].miou)
-    return {f"last, step {last}": validations[last], f"best, step {best}": validations[best]}
+def choose_reported(validations: dict[str, dict[int, SegmentationScores]]) -> dict[str, SegmentationScores]:
+    """Name the last validation and the best one of each kind, the earlier of equals."""
+    reported = {}
+    for kind, found in validations.items():
+        before = f"{kind}, " if kind else ""
+        last, best = max(found), max(sorted(found), key=lambda step, found=found: found[step].miou)
+        reported |= {f"{before}last, step {last}": found[last], f"{before}best, step {best}": found[best]}
+    return reported
 
 
 def keep_learned(path: str | Path, kept: Path) -> None:

@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader, Dataset
 from datamodules.choosing import (
     Splits,
     check_records,
+    check_truths,
     choose_shots,
-    count_truths,
     digest_records,
     group_by_size,
     keep_labelled,
@@ -162,7 +162,7 @@ class SegmentationDataModule(L.LightningDataModule):
         if stage == "predict":
             records = self.list_remaining()
             if self.truths:
-                count_truths(records)
+                check_truths(records)
             if self.superpixels is not None:
                 remedy = "run `python infer.py task=superpixels` for this data set and split"
                 require_files(records, Path(self.superpixels), ".npz", "superpixels", remedy)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from datamodules.file_checks import check_archives, check_images, check_masks
 from datamodules.images import list_stems
 from datamodules.sample import ImageRecord
 from fmawsss.images import read_size
@@ -18,6 +19,7 @@ log = logging.getLogger(__name__)
 
 Splits = str | Sequence[str] | None
 Records = list[ImageRecord]
+CHECKS = {".png": check_masks, ".npz": check_archives}
 SHOT_STREAM = 2  # of the seed; `sampler` holds the other streams
 
 
@@ -34,7 +36,7 @@ def name_splits(splits: Splits) -> list[str]:
 
 
 def check_records(records: Records, split: str, labelled: bool) -> Records:
-    """Return the records of a split; raises when there are none, or when images or labels are missing."""
+    """Return the records of a split; raises when there are none, or when images or labels are missing or cut off."""
     if not records:
         raise ValueError(f"split {split!r} is empty; check its list of images, or choose another split")
     missing = [record.image for record in records if not record.image.exists()]
@@ -43,6 +45,7 @@ def check_records(records: Records, split: str, labelled: bool) -> Records:
             f"{len(missing)} of {len(records)} images of split {split!r} do not exist, first {missing[0]}; "
             "unpack the data set again, or check dataset.root"
         )
+    check_images(records)
     unknown = [record.name for record in records if labelled and record.labels is None]
     if unknown:
         raise ValueError(
@@ -54,30 +57,34 @@ def check_records(records: Records, split: str, labelled: bool) -> Records:
 
 
 def require_truths(records: Records, split: Splits) -> None:
-    """Raise FileNotFoundError unless every image has a ground-truth mask."""
+    """Raise FileNotFoundError unless every image has a ground-truth mask, ValueError for one that does not fit."""
     missing = [record.name for record in records if record.truth is None]
     if missing:
         raise FileNotFoundError(
             f"{len(missing)} of {len(records)} images of split {split!r} have no ground-truth mask, "
             f"first {missing[0]!r}; check dataset.masks, or choose a split that has masks"
         )
+    check_truths(records)
 
 
-def count_truths(records: Records) -> None:
-    """Say how many images have no ground-truth mask, and so no score."""
+def check_truths(records: Records) -> None:
+    """Say how many images have no ground-truth mask, and so no score; raises ValueError for one that does not fit."""
     without = [record.name for record in records if record.truth is None]
     if without:
         log.warning("%d of %d images have no ground truth: %s", len(without), len(records), name_first(without))
+    known = [(record, record.truth) for record in records if record.truth is not None]
+    check_masks([record for record, _ in known], [truth for _, truth in known])
 
 
 def require_files(records: Records, folder: Path, suffix: str, what: str, remedy: str) -> None:
-    """Raise FileNotFoundError unless a folder holds a file for every image."""
+    """Raise FileNotFoundError unless a folder holds a file for every image, ValueError for one that is broken."""
     present = list_stems(folder, suffix)
     missing = [record.name for record in records if record.name not in present]
     if missing:
         raise FileNotFoundError(
             f"{len(missing)} of {len(records)} {what} are missing in {folder}, first {missing[0]}{suffix}; {remedy}"
         )
+    CHECKS[suffix](records, [folder / f"{record.name}{suffix}" for record in records])
 
 
 def keep_labelled(records: Records) -> Records:
@@ -93,6 +100,8 @@ def keep_labelled(records: Records) -> Records:
 
 def choose_shots(records: Records, shots: int, classes: Sequence[str], seed: int) -> Records:
     """Choose `shots` images per class, no image twice, the same for the same seed; the order stays."""
+    if shots < 1:
+        raise ValueError(f"dataset.shots={shots}: expected at least one image per class, or null for all images")
     order = np.random.default_rng([seed, SHOT_STREAM]).permutation(len(records)).tolist()
     chosen: set[int] = set()
     for index, name in enumerate(classes):

@@ -17,7 +17,7 @@ from datamodules.choosing import name_splits
 from datamodules.coco_annotations import Annotations, list_classes, number_ids, paint_mask, read_annotations
 from datamodules.images import list_stems, strip_suffix
 from datamodules.label_files import require_file
-from datamodules.labels import Labels, LabelsFromMasks, LabelSource, find_classes, stamp_file
+from datamodules.labels import Labels, LabelsFromMasks, LabelSource, find_classes, refuse_ignored, stamp_file
 from datamodules.sample import ImageRecord
 from fmawsss.storage import read_json, read_mask, write_bytes, write_palette_png
 from fmawsss.viz import make_palette
@@ -183,7 +183,9 @@ class LabelsFromCocoJson:
 
     def list_names(self, images: Sequence[str]) -> list[str]:
         """List the class names that occur, in alphabetical order."""
-        return sorted({label for labels in self._read_names().values() for label in labels})
+        return sorted(
+            {refuse_ignored(label, str(self.path)) for labels in self._read_names().values() for label in labels}
+        )
 
     def _read_names(self) -> dict[str, list[str]]:
         found = read_annotations(require_file(self.path))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datamodules.images import strip_suffix
-from datamodules.labels import Labels, LabelSource, find_classes, read_each
+from datamodules.labels import Labels, LabelSource, find_classes, read_each, refuse_ignored
 from datamodules.texts import read_table, read_text
 
 
@@ -49,7 +49,7 @@ class LabelFile:
 
     def list_names(self, images: Sequence[str]) -> list[str]:
         """List the class names that occur, in alphabetical order."""
-        return sorted({label for row in self.read_rows() for label in row.labels})
+        return sorted({refuse_ignored(label, row.place) for row in self.read_rows() for label in row.labels})
 
     @abstractmethod
     def read_rows(self) -> Iterator[LabelRow]:

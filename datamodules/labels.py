@@ -135,7 +135,8 @@ class LabelsFromFolders:
 
     def list_names(self, images: Sequence[str]) -> list[str]:
         """List the names of the folders, in alphabetical order."""
-        return sorted({name.split("/")[-2] for name in images if "/" in name})
+        folders = {name.split("/")[-2]: name for name in images if "/" in name}
+        return sorted(refuse_ignored(folder, f"the folder of {name!r}") for folder, name in folders.items())
 
 
 def list_present_classes(mask: Path, classes: int) -> Labels:
@@ -155,13 +156,22 @@ def find_classes(names: Iterable[str], classes: Mapping[str, int], where: str) -
     found: set[int] = set()
     for name in names:
         if name not in classes:
-            reason = "255 marks ignored pixels and is no label" if name == str(IGNORED) else "no class of this data set"
+            refuse_ignored(name, where)
             raise ValueError(
-                f"{where}: label {name!r}: {reason}; expected one of {', '.join(dict.fromkeys(classes))}; "
-                "correct the label, or add the class to dataset.classes"
+                f"{where}: label {name!r}: no class of this data set; expected one of "
+                f"{', '.join(dict.fromkeys(classes))}; correct the label, or add the class to dataset.classes"
             )
         found.add(classes[name])
     return tuple(sorted(found))
+
+
+def refuse_ignored(name: str, where: str) -> str:
+    """Return the name of a class; raises ValueError for 255, which masks use for pixels of no class."""
+    if name == str(IGNORED):
+        raise ValueError(
+            f"{where}: label {name!r}: 255 marks ignored pixels and is no label; name a class, or take it out"
+        )
+    return name
 
 
 def read_each(read: Callable[[Item], Labels], items: Iterable[Item]) -> list[Labels]:

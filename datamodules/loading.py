@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, UInt8
 from torch.utils.data import Dataset
 
+from datamodules.file_checks import require_size
 from datamodules.sample import Batch, ImageRecord, Sample, collate_samples
 from datamodules.sampler import BatchPlan, find_image, find_view, seed_augmentation, seed_view
 from datamodules.transforms import IGNORED, View
@@ -221,11 +222,7 @@ def prepare_worker(worker: int) -> None:
 
 def check_mask(mask: np.ndarray, path: Path, size: tuple[int, int], classes: int) -> UInt8[np.ndarray, "H W"]:
     """Return the mask of an image; raises ValueError unless size (height, width) and values fit."""
-    if mask.shape != size:
-        raise ValueError(
-            f"mask {path} has the size {mask.shape}, its image {size} (height, width); "
-            "make the mask again from this image"
-        )
+    require_size(path, mask.shape, size)
     strange = mask[(mask > classes) & (mask != IGNORED)]
     if strange.size:
         raise ValueError(

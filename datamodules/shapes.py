@@ -65,6 +65,10 @@ class ShapesDataModule(VocDataModule):
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
+    def explain_missing(self, split: str) -> str:
+        """Say how to come by the list of a split."""
+        return f"{' and '.join(SPLIT_STREAMS)} are drawn again when you delete {self.root}; others are yours to write"
+
     def _list_settings(self) -> dict[str, object]:
         return {
             "version": 1,

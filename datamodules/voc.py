@@ -37,7 +37,7 @@ class VocDataModule(SegmentationDataModule):
     def read_split(self, split: str) -> list[ImageRecord]:
         """List the images of ImageSets/Segmentation/<split>.txt."""
         root = Path(self.root)
-        file = require_list(root / "ImageSets" / "Segmentation" / f"{split}.txt")
+        file = require_list(root / "ImageSets" / "Segmentation" / f"{split}.txt", self.explain_missing(split))
         images = index_images(root / "JPEGImages")
         names = read_split_list(file, images)
         present = list_stems(root / self.masks, ".png")
@@ -49,14 +49,17 @@ class VocDataModule(SegmentationDataModule):
             for name in names
         ]
 
+    def explain_missing(self, split: str) -> str:
+        """Say how to come by the list of a split."""
+        return GET_TEST if split == TEST else PREPARE
 
-def require_list(path: Path) -> Path:
+
+def require_list(path: Path, remedy: str) -> Path:
     """Return the path of a split list; raises FileNotFoundError when there is none."""
     if path.is_file():
         return path
     splits = sorted(file.stem for file in path.parent.glob("*.txt"))
     found = f"there are {', '.join(splits)}" if splits else f"{path.parent} holds no lists"
-    remedy = GET_TEST if path.stem == TEST else PREPARE
     raise FileNotFoundError(f"split list {path} does not exist ({found}); {remedy}, or choose another split")
 
 

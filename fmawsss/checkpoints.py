@@ -14,15 +14,17 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import torch
 from torch import nn
 
+from fmawsss.contexts import find_contexts, load_released_context
+from fmawsss.tensor_files import read_tensors
 from fmawsss.viz import make_palette
 
 PACKAGES = ("fmawsss", "segmentation_models_pytorch")  # ours, and one that only adds classes of networks
 RESIZING = "fmawsss.resizing"
 WEIGHTS = {"pretrained", "weights", "encoder_weights"}  # settings that name weights, which a checkpoint replaces
 NEEDED = ("classes", "palette", "carried", "state_dict")
+REMEDY = "delete it and train again, or name another with ckpt=PATH"
 SECTIONS = {"dataset", "module", "data"}  # of the config, which the settings of a checkpoint may change
 
 
@@ -46,11 +48,25 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no checkpoint {path}: make one with `python train.py task=network`")
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    checkpoint = read_tensors(path, REMEDY)
     if not isinstance(checkpoint, dict) or not set(NEEDED) <= set(checkpoint):
         raise ValueError(f"{path} is no checkpoint of a network; make one with `python train.py task=network`")
     carried = forget_weights(read_settings(checkpoint["carried"]))
     return {**checkpoint, "classes": [str(name) for name in checkpoint["classes"]], "carried": carried}
+
+
+def read_learned(path: Path | str) -> dict[str, Any]:
+    """Read the checkpoint of a stage: `state_dict`, and what lies beside it. A released one holds contexts alone.
+
+    Raises:
+        ValueError: for another kind of file.
+    """
+    checkpoint = read_tensors(path, REMEDY)
+    if find_contexts(checkpoint):
+        return {"state_dict": {"prompts.context": load_released_context(path)}}
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
+        raise ValueError(f"{path} is no checkpoint, it holds neither `state_dict` nor `prompt_learner.ctx`: {REMEDY}")
+    return checkpoint
 
 
 def read_settings(carried: Any) -> dict[str, Any]:

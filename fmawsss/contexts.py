@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fmawsss.clip import FrozenClip
+from fmawsss.tensor_files import read_tensors
 
 
 def named_seed(name: str) -> int:
@@ -29,6 +30,9 @@ class NormalContexts:
     length: int
     std: float
     generator_seed: int
+
+    def __post_init__(self) -> None:
+        require_length(self.length)
 
     def __call__(self, clip: FrozenClip, count: int) -> Float[Tensor, "S K W"]:
         """Draw `count` contexts."""
@@ -56,6 +60,9 @@ class TiledContexts:
     noise: float
     generator_seed: int
 
+    def __post_init__(self) -> None:
+        require_length(self.length)
+
     def __call__(self, clip: FrozenClip, count: int) -> Float[Tensor, "S K W"]:
         """Tile the embedded phrase for `count` contexts; each gets noise of its own."""
         words = embed_phrase(clip, self.phrase)
@@ -82,6 +89,14 @@ class ReleasedContexts:
         return context
 
 
+def require_length(length: int) -> None:
+    """Raise ValueError for contexts without a vector."""
+    if length < 1:
+        raise ValueError(
+            f"prompts.contexts.length={length}: expected at least one vector to learn, or choose prompts=handwritten"
+        )
+
+
 def embed_phrase(clip: FrozenClip, phrase: str) -> Float[Tensor, "K W"]:
     """Return the token embeddings of a phrase, underscores read as spaces.
 
@@ -105,17 +120,16 @@ def load_released_context(path: str | Path) -> Float[Tensor, "S K W"]:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no released contexts at {path}")
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    tensors = list(_find_contexts(content))
+    tensors = find_contexts(read_tensors(path, "copy or download it again"))
     if len(tensors) != 1:
         raise ValueError(f"{path} holds {len(tensors)} tensors named prompt_learner.ctx, expected one")
     context = tensors[0].float()
     return context[None] if context.ndim == 2 else context
 
 
-def _find_contexts(content: object) -> list[Tensor]:
+def find_contexts(content: object) -> list[Tensor]:
     """Find the contexts in a state dict or in the state dicts a checkpoint holds."""
     if not isinstance(content, dict):
         return []
     found = [value for key, value in content.items() if str(key).endswith("prompt_learner.ctx")]
-    return found + [tensor for value in content.values() for tensor in _find_contexts(value)]
+    return found + [tensor for value in content.values() for tensor in find_contexts(value)]

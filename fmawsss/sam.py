@@ -22,6 +22,7 @@ from fmawsss.sam_encoder import EncoderWrapper
 from fmawsss.sam_points import Frame, PointPredictor, SamPoints
 from fmawsss.sam_thresholds import LevelThresholds, judge_points
 from fmawsss.superpixels import Superpixels, choose_rock_sand_water, encode_packed
+from fmawsss.tensor_files import describe_fault
 
 FILES = {"vit_b": "sam_vit_b_01ec64.pth", "vit_l": "sam_vit_l_0b3195.pth", "vit_h": "sam_vit_h_4b8939.pth"}
 DIGESTS = {
@@ -45,8 +46,8 @@ def load_sam(kind: str, folder: str | Path) -> Sam:
         sam.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:
         raise ValueError(
-            f"{path} is no checkpoint of SAM {kind} ({error}): delete it, it will be fetched again"
-        ) from error
+            f"{path} is no checkpoint of SAM {kind} ({describe_fault(error)}): delete it, it will be fetched again"
+        ) from None
     return sam.eval()
 
 

@@ -16,6 +16,7 @@ from open_clip.model import CLIP, build_model_from_openai_state_dict
 from torch import Tensor
 
 from fmawsss.downloads import fetch_file
+from fmawsss.tensor_files import describe_fault
 
 HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
@@ -27,7 +28,7 @@ def load_open_clip(name: str, pretrained: str | None, folder: str) -> CLIP:
     None builds it untrained, to be filled from a checkpoint.
 
     Raises:
-        ValueError: for an unknown model or tag.
+        ValueError: for an unknown model or tag, and for a file that is broken or belongs to another model.
         FileNotFoundError: when there are no weights and no network, naming the address and where the file belongs.
     """
     if open_clip.get_model_config(name) is None:
@@ -35,6 +36,17 @@ def load_open_clip(name: str, pretrained: str | None, folder: str) -> CLIP:
     if pretrained is None:
         return CLIP(**open_clip.get_model_config(name))
     path = find_weights(name, pretrained, Path(folder))
+    try:
+        return read_weights(name, path)
+    except Exception as error:  # torch and safetensors have many kinds for one fault
+        raise ValueError(
+            f"{path} holds no whole weights of {name} ({describe_fault(error)}): delete it, published ones will be "
+            "fetched again, or choose the model that they belong to"
+        ) from None
+
+
+def read_weights(name: str, path: Path) -> CLIP:
+    """Build a model from a file of any kind that open_clip or OpenAI publish."""
     if is_torchscript(path):
         return build_openai_clip(read_torchscript(path))
     return open_clip.create_model(name, pretrained=str(path), precision="fp32", device="cpu")

@@ -17,7 +17,7 @@ from datamodules.sample import Batch
 from fmawsss.affinity import AffinityRefiner, NoRefinement
 from fmawsss.cam import Softmax
 from fmawsss.clip import FrozenClip, ImageTokens
-from fmawsss.metrics import SegmentationMetric
+from fmawsss.metrics import SegmentationMetric, SegmentationScores
 from fmawsss.precision import widen
 from fmawsss.scores import BackgroundPower, resize_then_score
 from fmawsss.seeding import CamSeeder, Seed, Seeder
@@ -159,8 +159,9 @@ class PromptModule(L.LightningModule, ABC):
 
     def on_validation_epoch_end(self) -> None:
         """Log the mIoU of each power over the whole split."""
+        self.scores: dict[float, SegmentationScores] = {}
         for power, metric in zip(self.seeders, self.metrics, strict=True):
-            scores = metric.compute()
+            self.scores[power] = scores = metric.compute()
             self.log(f"val/miou_power_{power:g}", scores.miou, prog_bar=True)
             self.log_dict({f"val/iou_power_{power:g}/{name}": iou for name, iou in scores.iou.items()})
             metric.reset()
@@ -230,3 +231,21 @@ class PromptModule(L.LightningModule, ABC):
         missing = learned - set(checkpoint["state_dict"])
         if missing:
             raise ValueError(f"the checkpoint lacks {sorted(missing)}: it was made by another task or other prompts")
+        for name in learned:
+            require_shape(checkpoint["state_dict"][name].shape, self.get_parameter(name).shape)
+
+
+def require_shape(found: Sequence[int], expected: Sequence[int]) -> None:
+    """Raise ValueError naming the settings that differ unless a checkpoint's contexts have the shape of these."""
+    if tuple(found) == tuple(expected):
+        return
+    settings = (
+        "prompts=shared" if found[0] == 1 else "prompts=per_class (and the same classes and background)",
+        f"prompts.contexts.length={found[1]}",
+        "clip",
+    )
+    remedies = [s for s, ours, theirs in zip(settings, expected, found, strict=False) if ours != theirs]
+    raise ValueError(
+        f"the checkpoint holds contexts of shape {tuple(found)} (contexts, length, width), these prompts are of "
+        f"{tuple(expected)}; choose what it was trained with: {', '.join(remedies)}"
+    )

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from front_door import run
 from hydra.errors import InstantiationException
+from omegaconf.errors import InterpolationResolutionError
 from PIL import Image
 
 import infer
@@ -34,8 +35,18 @@ def tree(drawn, tmp_path) -> Path:
     return tmp_path / "copy"
 
 
+@pytest.fixture(autouse=True)
+def untrained(monkeypatch):
+    """Fail for another reason when anything is trained."""
+    monkeypatch.setattr("lightning.Trainer.fit", None)
+
+
 def places(folder: Path) -> list[str]:
     return [f"paths.data={folder}/data", f"paths.outputs={folder}/outputs", "logger=none"]
+
+
+def cut_off(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:500])
 
 
 def train_cls(monkeypatch, folder: Path, *overrides: str) -> None:
@@ -57,16 +68,47 @@ def test_a_missing_image_is_found_before_training(tree, monkeypatch):
 
 
 def test_a_truncated_image_names_itself(tree, monkeypatch):
-    path = tree / "data/shapes-0/JPEGImages/train_00000.jpg"
-    path.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(ValueError, match=r"train_00000\.jpg"):
-        train_cls(monkeypatch, tree, "data.batch_size=4")
-
-
-def test_a_mask_of_another_size_names_itself(tree, monkeypatch):
-    Image.fromarray(np.zeros((5, 5), np.uint8)).save(tree / "data/shapes-0/SegmentationClass/train_00003.png")
-    with pytest.raises(ValueError, match=r"train_00003\.png"):
+    cut_off(tree / "data/shapes-0/JPEGImages/train_00000.jpg")
+    with pytest.raises(ValueError, match=r"train_00000\.jpg cannot be read"):
         train_cls(monkeypatch, tree)
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (np.zeros((5, 5), np.uint8), r"size \(5, 5\), its image \(112, 112\)"),
+        (np.zeros((112, 112, 3), np.uint8), "RGB"),
+    ],
+)
+def test_a_mask_that_does_not_fit_names_itself(tree, monkeypatch, mask, message):
+    Image.fromarray(mask).save(tree / "data/shapes-0/SegmentationClass/train_00003.png")
+    with pytest.raises(ValueError, match=rf"train_00003\.png.*{message}"):
+        train_cls(monkeypatch, tree)
+
+
+def test_broken_superpixels_name_themselves(tree, monkeypatch):
+    cut_off(tree / "outputs/shapes/superpixels/train_00002.npz")
+    with pytest.raises(ValueError, match=r"train_00002\.npz is broken.*run the command that made it"):
+        train_cls(monkeypatch, tree)
+
+
+def test_seeds_of_another_size_name_themselves(tree, monkeypatch):
+    Image.fromarray(np.zeros((5, 5), np.uint8)).save(tree / "data/shapes-0/SegmentationClass/train_00003.png")
+    seeds = f"seeds={tree}/data/shapes-0/SegmentationClass"
+    with pytest.raises(ValueError, match=r"train_00003\.png has the size"):
+        run(train.main, monkeypatch, "task=network", seeds, *QUICK[:2], *places(tree))
+
+
+def test_a_pipeline_finds_bad_files_of_its_last_split(tree, monkeypatch):
+    data = tree / "data/shapes-0"
+    for spoil, file in (
+        (lambda path: Image.fromarray(np.zeros((5, 5), np.uint8)).save(path), data / "SegmentationClass/val_00001.png"),
+        (cut_off, data / "JPEGImages/val_00000.jpg"),
+    ):
+        spoil(file)
+        with pytest.raises(ValueError, match=file.name):
+            run(train.main, monkeypatch, *QUICK[:2], *places(tree))
+    assert not list((tree / "outputs").rglob("*.ckpt"))
 
 
 def test_an_empty_split_is_refused(tree, monkeypatch):
@@ -83,7 +125,6 @@ def test_no_image_with_a_label_is_refused(tree, monkeypatch):
 
 
 def test_missing_superpixels_name_the_command_before_training(tree, monkeypatch):
-    monkeypatch.setattr("lightning.Trainer.fit", None)
     shutil.rmtree(tree / "outputs/shapes/superpixels")
     with pytest.raises(FileNotFoundError, match=r"python infer\.py task=superpixels"):
         train_cls(monkeypatch, tree)
@@ -118,14 +159,41 @@ def test_missing_clip_weights_say_url_and_place(tree, monkeypatch, option, file)
         train_cls(monkeypatch, tree, option, f"paths.weights={tree}/weights")
 
 
+def test_broken_clip_weights_name_themselves(tree, monkeypatch):
+    (tree / "weights").mkdir()
+    (tree / "weights/ViT-B-16.pt").write_bytes(b"no weights at all")
+    with pytest.raises(InstantiationException, match=r"(?s)ViT-B-16\.pt holds no whole weights.*delete it") as caught:
+        train_cls(monkeypatch, tree, "clip=vit_b16", f"paths.weights={tree}/weights")
+    assert "weights_only" not in str(caught.value)
+
+
 def test_missing_sam_weights_say_url_and_place(tree, monkeypatch):
     overrides = ["task=superpixels", "sam=vit_b", *QUICK, f"paths.weights={tree}/weights", *places(tree)]
     with pytest.raises(InstantiationException, match=r"(?s)sam_vit_b_01ec64\.pth.*https://"):
         run(infer.main, monkeypatch, *overrides)
 
 
-def test_an_unwritable_output_is_refused(tree, monkeypatch):
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("ckpt=nothing.ckpt", r"nothing\.ckpt: no checkpoint.*keeps every 50th step"),
+        ("ckpt=7", r"step_000007\.ckpt: no checkpoint"),
+        ("apply_step=100", r"step_000100\.ckpt: no checkpoint"),
+        ("writers.seeds.kind=foo", r"(?s)kind 'foo'.*sams, caa, cam"),
+        ("val_every=1", r"val_every=1, but stage cls has no images.*data\.val_split"),
+        ("data.superpixels=null", r"(?s)without superpixels.*kind=caa"),
+        ("emits=/proc/nowhere", r"/proc/nowhere cannot be written.*emits=DIR"),
+        ("learns=/proc/nowhere/cls.ckpt", r"/proc/nowhere cannot be written.*learns=DIR"),
+    ],
+)
+def test_what_would_fail_after_training_fails_before(tree, monkeypatch, override, message):
+    with pytest.raises((OSError, ValueError, InstantiationException), match=message):
+        train_cls(monkeypatch, tree, override)
+    assert not list((tree / "outputs").rglob("*.ckpt"))
+
+
+def test_an_unwritable_output_names_the_setting(tree, monkeypatch):
     (tree / "outputs").rename(tree / "was")
     (tree / "outputs").write_text("a file, not a folder")
-    with pytest.raises(OSError, match="outputs"):
+    with pytest.raises(InterpolationResolutionError, match=r"outputs/shapes cannot be written.*paths\.outputs=DIR"):
         train_cls(monkeypatch, tree)

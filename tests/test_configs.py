@@ -18,20 +18,10 @@ GROUPS = {
     for path in (ROOT / "conf").glob("*/*.yaml")
     if path.parent.name not in ("recipe", "experiment", "task", "dataset")
 }
-TASKS = (
-    "cls",
-    "seg",
-    "network",
-    "superpixels",
-    "templates",
-    "pipeline",
-    "prepare",
-    "check",
-    "labels",
-    "report",
-    "export",
-    "demo",
-)
+TASKS = sorted(path.stem for path in (ROOT / "conf/task").glob("[!_]*.yaml"))
+LABELS = sorted(path.stem for path in (ROOT / "conf/dataset/labels").glob("*.yaml"))
+UNSET = {"task=seeds": "cams=CAMS", "dataset=folder": "dataset.root=photos"}  # what a person must name
+UNSET |= dict.fromkeys((f"dataset/labels={name}" for name in ("file", "list", "coco_json")), "dataset.labels.path=FILE")
 STAGE_GROUPS = {"prompts": "cls", "affinity": "cls", "seeding": "cls", "augment": "cls", "optimizer": "cls"}
 LOSS_TASKS = dict.fromkeys(("cam_activation", "cam_activation_l2", "cam_activation_fg_bg"), "seg")
 STAGE_GROUPS |= dict.fromkeys(("network", "targets", "averaging", "scheduler", "inference", "refine"), "network")
@@ -40,7 +30,7 @@ STAGE_GROUPS |= {"format": "export"}
 
 
 def resolve(name: str, *overrides: str) -> dict[str, Any]:
-    cfg = compose_config(name, *overrides)
+    cfg = compose_config(name, *overrides, *(UNSET[choice] for choice in overrides if choice in UNSET))
     HydraConfig.instance().cfg = OmegaConf.create({"hydra": {"runtime": {"output_dir": "out"}}})
     return OmegaConf.to_container(cfg, resolve=True)
 
@@ -83,8 +73,15 @@ def test_every_option_composes(option):
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("entry", ["train", "infer"])
 def test_every_task_composes_for_every_dataset(entry, task, dataset):
-    root = ["dataset.root=photos"] if dataset == "folder" else []
-    check_targets(resolve(entry, f"task={task}", f"dataset={dataset}", *root))
+    check_targets(resolve(entry, f"task={task}", f"dataset={dataset}"))
+
+
+@pytest.mark.parametrize("labels", LABELS)
+@pytest.mark.parametrize("dataset", ["coco", "folder"])
+def test_every_source_of_labels_composes(dataset, labels):
+    found = resolve("train", "task=cls", f"dataset={dataset}", f"dataset/labels={labels}")
+    check_targets(found)
+    assert found["dataset"]["labels"]["_target_"].startswith("datamodules.")
 
 
 @pytest.mark.parametrize("experiment", sorted(p.stem for p in (ROOT / "conf/experiment").glob("*.yaml")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,18 @@ def test_csv_has_every_scalar(logged):
     known = {key for row in rows for key, value in row.items() if value}
     assert known >= SCALARS - {"val/iou_power_5/circle", "scores/train/caa/iou/background"}
     assert set(rows[0]) >= SCALARS
+
+
+def test_the_validations_of_prompts_are_in_the_table_of_scores(logged):
+    work = logged.parents[1]
+    lines = [json.loads(line) for line in (work / "cls.ckpt.validations.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["kind"]) for line in lines] == [(s, f"power {p}") for s in (1, 2) for p in (5, 10)]
+    during = json.loads((work / "scores.json").read_text())["cls"]["val during training"]
+    for power in (5, 10):
+        own = {line["step"]: line["scores"]["miou"] for line in lines if line["kind"] == f"power {power}"}
+        best = max(own, key=own.__getitem__)
+        assert during[f"power {power}, last, step 2"]["miou"] == own[2]
+        assert during[f"power {power}, best, step {best}"]["miou"] == own[best]
 
 
 def test_the_report_draws_what_csv_has(logged):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -203,13 +204,42 @@ def test_an_earlier_step_is_applied_by_its_number(copied, monkeypatch):
         run(infer.main, monkeypatch, "task=cls", "ckpt=9", "emits=${paths.work}/seeds/step_9", *quick)
 
 
-def test_released_contexts_are_applied(copied, monkeypatch):
-    context = torch.load(copied / "outputs/shapes/cls.ckpt", weights_only=True)["state_dict"]["prompts.context"]
-    torch.save({"prompt_learner.ctx": context[0]}, copied / "released.pth")
+def apply_contexts(copied, monkeypatch, content) -> None:
+    torch.save(content, copied / "released.pth")
     there = [f"ckpt={copied}/released.pth", "emits=${paths.work}/seeds/released", *QUICK[:2], *places(copied)]
     run(infer.main, monkeypatch, "task=cls", *there)
+
+
+@pytest.mark.parametrize("wrap", [lambda state: state, lambda state: {"state_dict": state, "epoch": 1}])
+def test_released_contexts_are_applied(copied, monkeypatch, wrap):
+    context = torch.load(copied / "outputs/shapes/cls.ckpt", weights_only=True)["state_dict"]["prompts.context"]
+    apply_contexts(copied, monkeypatch, wrap({"prompt_learner.ctx": context[0]}))
     seeds = copied / "outputs/shapes/seeds"
     assert contents(seeds / "released") == contents(seeds / "coarse")
+
+
+@pytest.mark.parametrize(
+    ("axis", "size", "remedy"), [(0, 9, "prompts=per_class"), (1, 7, "prompts.contexts.length=7"), (2, 32, "clip")]
+)
+def test_contexts_of_another_shape_name_file_shapes_and_setting(copied, monkeypatch, axis, size, remedy):
+    own = torch.load(copied / "outputs/shapes/cls.ckpt", weights_only=True)["state_dict"]["prompts.context"].shape
+    other = [size if index == axis else length for index, length in enumerate(own)]
+    shapes = [re.escape(str(tuple(shape))) for shape in (other, own)]
+    with pytest.raises(ValueError, match=rf"released\.pth.*{shapes[0]}.*{shapes[1]}.*trained with: {remedy}"):
+        apply_contexts(copied, monkeypatch, {"prompt_learner.ctx": torch.zeros(other)})
+
+
+def test_cut_checkpoints_name_themselves_and_the_remedy(copied, monkeypatch):
+    work = copied / "outputs/shapes"
+    quick = [*QUICK[:2], "loop.max_steps=3", "save_every=1", *places(copied)]
+    (work / "cls.ckpt").write_bytes((work / "cls.ckpt").read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"cls\.ckpt cannot be read.*train again"):
+        run(infer.main, monkeypatch, "task=cls", "emits=${paths.work}/seeds/again", *quick)
+    (work / "cls.ckpt").unlink()
+    step = work / "checkpoints/cls/step_000003.ckpt"
+    step.write_bytes(step.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"step_000003\.ckpt cannot be read.*the one before"):
+        run(train.main, monkeypatch, "task=cls", *quick)
 
 
 def test_handwritten_prompts_need_no_training(copied, monkeypatch):

@@ -197,3 +197,8 @@ def test_shots_are_chosen_once_and_never_twice(caplog: pytest.LogCaptureFixture)
     assert choose_shots(records, 5, "abcd", seed=1) == chosen != choose_shots(records, 5, "abcd", seed=2)
     choose_shots(records[:3], 5, "abcd", seed=1)
     assert "instead of 5 shots" in caplog.messages[0]
+
+
+def test_no_shots_are_refused(tree: Path) -> None:
+    with pytest.raises(ValueError, match=r"dataset\.shots=0.*or null"):
+        make_voc(tree, train_split="trainaug", shots=0).setup("fit")

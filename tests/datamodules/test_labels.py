@@ -109,6 +109,18 @@ def test_bad_csv_files_are_explained(tmp_path: Path, text: str, message: str) ->
         LabelsFromFile(file)(["a"], make_source(tmp_path))
 
 
+def test_the_value_of_ignored_pixels_names_no_class(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("name,labels\na,bird\nb,255\n")
+    (tmp_path / "labels.txt").write_text("a bird\nb 255\n")
+    for reader, place in (
+        (LabelsFromFile(tmp_path / "labels.csv"), r"labels\.csv, line 3"),
+        (LabelsFromList(tmp_path / "labels.txt"), r"labels\.txt, line 2"),
+        (LabelsFromFolders(), "the folder of '255/b'"),
+    ):
+        with pytest.raises(ValueError, match=rf"{place}: label '255': 255 marks ignored pixels"):
+            reader.list_names(["bird/a", "255/b"])
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -94,3 +94,8 @@ def test_a_folder_of_other_files_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").touch()
     with pytest.raises(ValueError, match=r"holds other files and no shapes\.json"):
         make_shapes(tmp_path).prepare_data()
+
+
+def test_a_missing_split_is_not_sought_at_another_data_set(tree: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"test\.txt does not exist \(there are train, val\)(?!.*voc)"):
+        make_shapes(tree).read_records("test")

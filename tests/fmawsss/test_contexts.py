@@ -30,6 +30,13 @@ def test_named_seeds_are_those_of_the_released_runs():
     assert [named_seed(name) for name in "真机"] == [2763632353, 3631188958]
 
 
+@pytest.mark.parametrize("build", [NormalContexts, TiledContexts])
+def test_contexts_without_a_vector_are_refused(build):
+    noise = {"std": 0.5} if build is NormalContexts else {"phrase": "a photo", "noise": 0.1}
+    with pytest.raises(ValueError, match=r"prompts\.contexts\.length=0.*prompts=handwritten"):
+        build(length=0, generator_seed=0, **noise)
+
+
 def test_normal_contexts_follow_torchs_generator(clip):
     torch.manual_seed(3)
     expected = torch.empty(2, 16, 32).normal_(std=0.5)

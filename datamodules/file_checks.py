@@ -1,0 +1,91 @@
+"""Look at the heads and tails of files before anything runs: in seconds they tell what would fail after hours."""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from datamodules.sample import ImageRecord
+from fmawsss.images import read_size, try_image
+from fmawsss.storage import BROKEN_ARCHIVE, GREY, INDEXED, REMAKE, read_mask
+
+ENDS = {".jpg": b"\xff\xd9", ".jpeg": b"\xff\xd9", ".png": b"IEND"}  # no compressed pixels look like these
+TAIL = 64  # bytes; some programs write a few behind the end
+PNG_HEAD = 26  # bytes: signature, size, depth and colour type
+Item = TypeVar("Item")
+
+
+def check_images(records: Sequence[ImageRecord]) -> None:
+    """Raise ValueError for an image that is cut off; files of other kinds than JPEG and PNG are not looked at."""
+    check_each(partial(require_end, read_whole=try_image), [record.image for record in records])
+
+
+def check_masks(records: Sequence[ImageRecord], masks: Sequence[Path]) -> None:
+    """Raise ValueError for a mask that is cut off, of another kind, or of another size than its image."""
+    check_each(check_mask_file, list(zip(masks, [record.image for record in records], strict=True)))
+
+
+def check_archives(records: Sequence[ImageRecord], archives: Sequence[Path]) -> None:
+    """Raise ValueError for a file that is no whole npz; what it holds is not read."""
+    check_each(check_archive, archives)
+
+
+def check_each(check: Callable[[Item], None], items: Iterable[Item]) -> None:
+    """Check many files at once; raises ValueError with the first fault and the number of others."""
+    with ThreadPoolExecutor() as pool:
+        faults = [fault for fault in pool.map(partial(find_fault, check), items) if fault]
+    if faults:
+        raise ValueError(faults[0] + (f"\nand {len(faults) - 1} more such files" if len(faults) > 1 else ""))
+
+
+def find_fault(check: Callable[[Item], None], item: Item) -> str:
+    """Return what a check says of a file, nothing for a good one."""
+    try:
+        check(item)
+    except (ValueError, FileNotFoundError) as error:
+        return str(error)
+    return ""
+
+
+def require_end(path: Path, read_whole: Callable[[Path], object]) -> None:
+    """Read a file whole, for the error that says what is wrong, when its tail lacks the mark that ends its kind."""
+    end = ENDS.get(path.suffix.lower())
+    if end is None:
+        return
+    with path.open("rb") as file:
+        file.seek(max(path.stat().st_size - TAIL, 0))
+        tail = file.read()
+    if end not in tail:
+        read_whole(path)
+
+
+def check_mask_file(pair: tuple[Path, Path]) -> None:
+    """Check the end and the kind of a mask, and its size against that of its image."""
+    mask, image = pair
+    require_end(mask, read_whole=read_mask)
+    with mask.open("rb") as file:
+        width, height, depth, colour = struct.unpack(">16xIIBB", file.read(PNG_HEAD))
+    if colour != INDEXED and (colour, depth) != (GREY, 8):
+        read_mask(mask)
+    require_size(mask, (height, width), read_size(image))
+
+
+def require_size(mask: Path, found: tuple[int, ...], size: tuple[int, int]) -> None:
+    """Raise ValueError unless a mask has the size (height, width) of its image."""
+    if found != size:
+        raise ValueError(
+            f"mask {mask} has the size {found}, its image {size} (height, width); make the mask again from this image"
+        )
+
+
+def check_archive(path: Path) -> None:
+    """Read the table of contents, which stands at the end of an npz."""
+    try:
+        zipfile.ZipFile(path).close()
+    except BROKEN_ARCHIVE as error:
+        raise ValueError(f"{path} is broken or no npz archive ({error}): {REMAKE}") from error
