@@ -123,7 +123,8 @@ def report_validations(cfg: DictConfig, stage: DictConfig) -> None:
     reported = choose_reported(read_validations(Path(stage.learns)))
     if reported and rank_zero_only.rank == 0:
         split = f"{','.join(name_splits(stage.data.val_split))} during training"
-        write_scores(Path(cfg.paths.work) / "scores.json", stage.stage, split, reported)
+        scores, details = ({name: found[part] for name, found in reported.items()} for part in range(2))
+        write_scores(Path(cfg.paths.work) / "scores.json", stage.stage, split, scores, details)
 
 
 def learn_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule, loggers: list[Logger]) -> None:

@@ -4,7 +4,7 @@
 `SegmentationScores`; `mean_boundary_iou`, over the classes of the truth, and `boundary_iou` by class; `confusion`,
 pixels by truth (rows: background, classes) and prediction (columns: the same, then what is no class); `worst_images`,
 the names and mIoU of the worst. What nothing defines is null. A network trained with `val_every` adds the split
-`<split> during training` with the kinds `last, step N` and `best, step M`, without the images' details.
+`<split> during training` with the kinds `last, step N` and `best, step M`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 
 import lightning as L
 import torch
-from jaxtyping import Int64
+from jaxtyping import Int64, Integer
 from rich.console import Console
 from rich.table import Table
 
@@ -73,15 +73,8 @@ class ScoreJournal(L.Callback):
         path = self.product.with_name(f"{self.product.name}.scores.{self.shard}-{trainer.global_rank}.jsonl")
         with path.open("a", encoding="utf-8") as journal:
             for prediction, truth in zip(outputs, truths, strict=True):
-                masks = prediction.masks() if truth is not None else {}
-                counts = {
-                    "confusion": {kind: list_counts(count_confusion(m, truth, classes)) for kind, m in masks.items()},
-                    "boundary": {kind: list_counts(count_boundaries(m, truth, classes)) for kind, m in masks.items()},
-                    "agreement": find_agreement(prediction),
-                }
-                journal.write(
-                    "\n" + json.dumps({"name": prediction.name, **counts, **self._describe(prediction)}) + "\n"
-                )
+                line = {**count_errors(prediction, truth, classes), "agreement": find_agreement(prediction)}
+                journal.write("\n" + json.dumps({**line, **self._describe(prediction)}) + "\n")
 
     def _describe(self, prediction: Any) -> dict[str, Any]:
         record = self.records.get(prediction.name)
@@ -93,6 +86,16 @@ def stamp_file(path: Path) -> str:
     """Tell a file from what it was before, without reading it."""
     status = path.stat()
     return f"{status.st_size} bytes of {status.st_mtime_ns}"
+
+
+def count_errors(prediction: Any, truth: Integer[torch.Tensor, "H W"] | None, classes: int) -> dict[str, Any]:
+    """Count, for each kind of mask of an image, the confusion and the pixels near boundaries; nothing without truth."""
+    masks = prediction.masks() if truth is not None else {}
+    return {
+        "name": prediction.name,
+        "confusion": {kind: list_counts(count_confusion(mask, truth, classes)) for kind, mask in masks.items()},
+        "boundary": {kind: list_counts(count_boundaries(mask, truth, classes)) for kind, mask in masks.items()},
+    }
 
 
 def find_agreement(prediction: Any) -> float | None:

@@ -12,6 +12,7 @@ from network_tools import DECODER, SWIN
 
 import infer
 import train
+from fmawsss.checkpoints import read_checkpoint
 from fmawsss.storage import read_mask
 from lightning_modules.network import NetworkModule
 
@@ -27,6 +28,9 @@ SMALL = {
     "segformer_b5": ["network.build.encoder=mit_b0", "network.build.decoder.decoder_segmentation_channels=16"],
     "timm": ["network.build.encoder=mobilenetv3_small_050"],
 }  # fmt: skip
+
+
+PARTS = {"classes", "palette", "carried", "config"}  # of a checkpoint, beside the weights
 
 
 def places(folder: Path, name: str = "outputs") -> list[str]:
@@ -93,8 +97,17 @@ def test_last_and_best_are_both_reported(tmp_path, monkeypatch):
 
     kept = torch.load(work / "network_best.ckpt", weights_only=True)
     step = torch.load(work / f"checkpoints/network/step_{best['step']:06d}.ckpt", weights_only=True)
-    assert set(kept) == {"state_dict", "classes", "carried"}
+    assert set(read_checkpoint(work / "network_best.ckpt")) == {"state_dict", *PARTS}
     assert equal(kept["state_dict"], step["state_dict"])
+    assert all(kept[key] == step[key] for key in PARTS)
+
+    # applied, the best makes masks of its own with the scores that were reported
+    again = [f"ckpt={work}/network_best.ckpt", f"paths.work={tmp_path}/best", *QUICK[:2], *places(tmp_path)[:2]]
+    run(infer.main, monkeypatch, "task=network", *again)
+    applied = json.loads((tmp_path / "best/scores.json").read_text())["network"]["val"]["network"]
+    assert applied == during[f"best, step {best['step']}"]
+    assert len(applied["confusion"]) == len(applied["boundary_iou"]) == 9
+    assert len(applied["worst_images"]) == 2
 
 
 def test_weights_are_averaged(tmp_path, monkeypatch):
