@@ -7,12 +7,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from fake_trees import draw_image
 from front_door import run
 from network_tools import DECODER, SWIN
 
 import infer
 import train
 from fmawsss.checkpoints import read_checkpoint
+from fmawsss.inference import SlidingWindows, WholeImages
+from fmawsss.refinement import keep_scores
+from fmawsss.resizing import KeepSize
+from fmawsss.segmenter import Segmenter
 from fmawsss.storage import read_mask
 from lightning_modules.network import NetworkModule
 
@@ -30,6 +35,7 @@ SMALL = {
 }  # fmt: skip
 
 
+FIXED = {"mask2former_swin_l"}  # its windows are cut for one size of images
 PARTS = {"classes", "palette", "carried", "config"}  # of a checkpoint, beside the weights
 
 
@@ -67,8 +73,27 @@ def test_a_network_is_trained_and_applied(network, tmp_path, monkeypatch):
         f"ckpt={work}/network.ckpt",
         *places(tmp_path)[:2],
     )
-    mask = read_mask(tmp_path / "outputs/folder/masks/val_00001.png")
-    assert (mask == read_mask(work / "masks/val_00001.png")).all()
+    masks = [read_mask(path / "masks/val_00001.png") for path in (tmp_path / "outputs/folder", work)]
+    assert (masks[0] == masks[1]).all()
+
+    # sides that are no multiples of anything: smaller than a window, and than the network's coarsest cell
+    whole = WholeImages((0.5, 1.0), True, keep_scores)
+    sizes = [(33, 47), (70, 101), (9, 20)]
+    pictures = [draw_image(index, size) for index, size in enumerate(sizes)]
+    for how, resize in ((whole, None), (SlidingWindows(whole, 48, 32, 2), KeepSize())):
+        found = Segmenter.from_checkpoint(work / "network.ckpt", inference=how, resize=resize).predict(pictures)
+        assert [segmentation.mask.shape for segmentation in found] == sizes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", sorted(SMALL))
+def test_a_network_is_exported_for_any_size(network, tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    learn(monkeypatch, tmp_path, "outputs", f"network={network}", "network.weights=null", *SMALL[network])
+    there = [f"paths.outputs={tmp_path}/outputs", f"job.path={tmp_path}/network.onnx", "job.size=[64,96]"]
+    fixed = ["job.dynamic=false"] if network in FIXED else []
+    run(infer.main, monkeypatch, "task=export", "format=onnx", *there, *fixed)  # compares answers at several sizes
+    assert (tmp_path / "network.onnx").is_file()
 
 
 def test_missing_weights_stop_the_run_before_it_starts(tmp_path, monkeypatch):

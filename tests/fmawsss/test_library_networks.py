@@ -31,7 +31,10 @@ def test_networks_answer_logits_at_the_size_of_the_images(network, encoder):
     cfg = compose_config("train", "task=network", f"network={network}", f"network.build.encoder={encoder}")
     built = instantiate(cfg.network.build)(classes=5).eval()
     with torch.no_grad():
-        assert built(torch.randn(1, 3, 64, 96)).shape == (1, 5, 64, 96)
+        for size in ((64, 96), (33, 47), (8, 100)):
+            assert built(torch.randn(1, 3, *size)).shape == (1, 5, *size)
+        images = torch.randn(1, 3, 64, 96)
+        assert torch.equal(built(images), built.network(images))  # what fits is not touched
     assert list(built.encoder.parameters())
 
 
