@@ -26,14 +26,14 @@ from callbacks.hush import hush_warnings
 from callbacks.progress import follow_progress
 from callbacks.report import Stage, note_stage
 from callbacks.run_record import StageTimer, record_run
-from callbacks.scores import ScoreJournal, enter_scores, list_journals, show_scores
+from callbacks.scores import ScoreJournal, enter_scores, list_journals, refuse_changed, show_scores
 from datamodules.base import SegmentationDataModule
 from datamodules.choosing import Splits, name_splits
 from datamodules.shard import choose_shard
 from fmawsss.checkpoints import read_checkpoint
 from fmawsss.contexts import load_released_context
 from fmawsss.fingerprint import digest_weights, fingerprint, strip_incidental
-from fmawsss.products import Product, read_fingerprint
+from fmawsss.products import ANY, Product, read_fingerprint
 
 logger = logging.getLogger("fmawsss")
 sys.path.append(str(Path(__file__).parent / "conf"))  # Hydra finds the sweeper there, in `hydra_plugins`
@@ -165,7 +165,7 @@ def apply_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule, l
     product = describe_product(cfg, stage, module)
     datamodule = open_data(cfg, stage, "predict")
     split, inputs = describe_inputs(datamodule, datamodule.predict_split)
-    inputs = "any" if stage.get("grows") else inputs
+    inputs = ANY if stage.get("grows") else inputs
     parts = datamodule.list_parts(split, stage.get("also_scored") or ())
     picture = Path(cfg.paths.work) / "pictures" / f"{product.path.name}.png"
     shard = choose_shard(cfg.shard, cfg.overwrite, product.path)
@@ -175,6 +175,8 @@ def apply_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule, l
     journal = partial(ScoreJournal, product.path, datamodule.list_truths())
     writers = [*build_writers(cfg, stage), journal(shard.number)]
     datamodule.done = lambda name: name not in mine or all(writer.has(name) for writer in writers)
+    if stage.get("grows") and not stage.get("keeps_changed"):
+        refuse_changed(product.path, [r for r in datamodule.read_records(split) if datamodule.done(r.name)])
 
     remaining = datamodule.list_remaining()
     if product.is_complete(split) and not remaining:

@@ -22,11 +22,13 @@ from jaxtyping import Int64, Integer
 from rich.console import Console
 from rich.table import Table
 
-from callbacks.image_facts import describe_prediction, describe_record
+from callbacks.image_facts import describe_prediction, describe_record, is_unchanged
+from datamodules.choosing import name_first
 from datamodules.sample import ImageRecord
 from fmawsss.agreement import measure_agreement
 from fmawsss.boundaries import count_boundaries
 from fmawsss.metrics import SegmentationScores, count_confusion, summarise_confusion
+from fmawsss.products import ProductMismatch
 from fmawsss.storage import write_json
 
 logger = logging.getLogger(__name__)
@@ -80,6 +82,18 @@ class ScoreJournal(L.Callback):
         record = self.records.get(prediction.name)
         known = {} if record is None else describe_record(record)
         return {**known, "truth_stamp": self.stamps.get(prediction.name), **describe_prediction(prediction)}
+
+
+def refuse_changed(product: Path, records: Sequence[ImageRecord]) -> None:
+    """Raise ProductMismatch when images are no longer those that a product was made from."""
+    stamps = {name: line["image_stamp"] for name, line in read_lines(product).items() if "image_stamp" in line}
+    changed = [r.name for r in records if r.name in stamps and not is_unchanged(r.image, stamps[r.name])]
+    if changed:
+        raise ProductMismatch(
+            f"{product} was made from other files of {len(changed)} of {len(records)} images: {name_first(changed)}. "
+            "Remove what it holds of these to make it anew, add overwrite=true to make everything anew, or choose "
+            "another paths.work to keep both."
+        )
 
 
 def stamp_file(path: Path) -> str:
