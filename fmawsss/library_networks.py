@@ -60,8 +60,20 @@ def load_smp_encoder(network: nn.Module, encoder: str, folder: str) -> None:
 def build_on_timm_encoder(
     decoder: Callable[..., nn.Module], encoder: str, settings: Mapping[str, Any], classes: int
 ) -> nn.Module:
-    """Build a decoder on any timm encoder with feature maps, with random weights; `settings` go to timm."""
-    return AnySizeNetwork(decoder(encoder_name=f"tu-{encoder}", encoder_weights=None, classes=classes, **settings))
+    """Build a decoder on any timm encoder with feature maps, with random weights; `settings` go to timm.
+
+    Raises ValueError for an encoder whose feature maps are no pyramid, as those of a plain vision transformer.
+    """
+    try:
+        return AnySizeNetwork(decoder(encoder_name=f"tu-{encoder}", encoder_weights=None, classes=classes, **settings))
+    except ValueError as error:
+        if "downsampling pattern" not in str(error):
+            raise
+        raise ValueError(
+            f"timm's encoder {encoder!r} has no feature maps at strides 4, 8, 16 and 32, from which a decoder makes "
+            "its pyramid; choose another as network.build.encoder, such as resnet50.a1_in1k, convnext_tiny.fb_in22k or "
+            "tf_efficientnetv2_s.in21k; network=tower is for a plain vision transformer, that of CLIP"
+        ) from error
 
 
 def load_timm_encoder(network: nn.Module, encoder: str, settings: Mapping[str, Any], folder: str) -> None:

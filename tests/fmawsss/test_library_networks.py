@@ -76,3 +76,8 @@ def test_missing_weights_name_address_and_place(tmp_path):
         load_timm_encoder(network, "resnet18.a1_in1k", {}, str(tmp_path))
     with pytest.raises(ValueError, match=r"no weights called 'resnet18\.mine', but resnet18\."):
         load_timm_encoder(network, "resnet18.mine", {}, str(tmp_path))
+
+
+def test_an_encoder_without_a_pyramid_is_refused():
+    with pytest.raises(ValueError, match=r"'vit_tiny_patch16_224' has no feature maps at strides 4.*convnext_tiny"):
+        build_on_timm_encoder(smp.FPN, "vit_tiny_patch16_224", {}, classes=3)
