@@ -27,14 +27,14 @@ from callbacks.places import make_folder
 from callbacks.progress import follow_progress
 from callbacks.report import Stage, find_sources, note_stage
 from callbacks.run_record import StageTimer, record_run
-from callbacks.scores import ScoreJournal, enter_scores, list_journals, show_scores
+from callbacks.scores import ScoreJournal, enter_scores, list_journals, refuse_changed, show_scores
 from datamodules.base import SegmentationDataModule
 from datamodules.choosing import Splits, name_splits
 from datamodules.shard import choose_shard
-from fmawsss.checkpoints import read_checkpoint, read_learned
+from fmawsss.checkpoints import read_checkpoint
 from fmawsss.fingerprint import digest_weights, fingerprint, strip_incidental
-from fmawsss.products import Product, read_fingerprint
-from fmawsss.tensor_files import name_in_errors
+from fmawsss.products import ANY, Product, read_fingerprint
+from lightning_modules.learned import learns, load_fitting
 
 logger = logging.getLogger("fmawsss")
 sys.path.append(str(Path(__file__).parent / "conf"))  # Hydra finds the sweeper there, in `hydra_plugins`
@@ -173,7 +173,7 @@ def apply_stage(
     product = describe_product(cfg, stage, module)
     datamodule = open_data(cfg, stage, "predict")
     split, inputs = describe_inputs(datamodule, datamodule.predict_split)
-    inputs = "any" if stage.get("grows") else inputs
+    inputs = ANY if stage.get("grows") else inputs
     parts = datamodule.list_parts(split, stage.get("also_scored") or ())
     picture = Path(cfg.paths.work) / "pictures" / f"{product.path.name}.png"
     shard = choose_shard(cfg.shard, cfg.overwrite, product.path)
@@ -185,6 +185,8 @@ def apply_stage(
     journal = partial(ScoreJournal, product.path, datamodule.list_truths())
     writers = [*build_writers(cfg, stage), journal(shard.number)]
     datamodule.done = lambda name: name not in mine or all(writer.has(name) for writer in writers)
+    if stage.get("grows") and not stage.get("keeps_changed"):
+        refuse_changed(product.path, [r for r in datamodule.read_records(split) if datamodule.done(r.name)])
 
     remaining = datamodule.list_remaining()
     if product.is_complete(split) and not remaining:
@@ -220,25 +222,8 @@ def build_writers(cfg: DictConfig, stage: DictConfig) -> list[L.Callback]:
 
 def load_learned(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -> None:
     """Load what the stage learned, if there is anything to learn; raises FileNotFoundError naming the command."""
-    if not learns(module):
-        return
-    path = find_checkpoint(cfg, stage)
-    state = read_fitting(path, module)
-    with name_in_errors(path):
-        module.load_state_dict(state, strict=module.strict_loading)
-
-
-def read_fitting(path: Path, module: L.LightningModule) -> dict[str, torch.Tensor]:
-    """Read what was learned; raises ValueError naming the file when it was learned for another module."""
-    checkpoint = read_learned(path)
-    with name_in_errors(path):
-        module.on_load_checkpoint(checkpoint)
-    return checkpoint["state_dict"]
-
-
-def learns(module: L.LightningModule) -> bool:
-    """Say whether a module has anything to train; hand-written prompts and superpixels have not."""
-    return any(parameter.requires_grad for parameter in module.parameters())
+    if learns(module):
+        load_fitting(find_checkpoint(cfg, stage), module)
 
 
 def find_checkpoint(cfg: DictConfig, stage: DictConfig) -> Path:

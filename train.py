@@ -39,15 +39,14 @@ from infer import (
     describe_inputs,
     find_checkpoint,
     keep_record,
-    learns,
     measure,
     open_data,
     plain,
     prepare_run,
-    read_fitting,
     start_product,
 )
 from lightning_modules.features import FeatureModule
+from lightning_modules.learned import learns, read_fitting
 from lightning_modules.prompts import PromptModule
 
 logger = logging.getLogger("fmawsss")
@@ -151,7 +150,8 @@ def report_validations(cfg: DictConfig, stage: DictConfig) -> None:
     reported = choose_reported(read_validations(Path(stage.learns)))
     if reported and rank_zero_only.rank == 0:
         split = f"{','.join(name_splits(stage.data.val_split))} during training"
-        write_scores(Path(cfg.paths.work) / "scores.json", stage.stage, split, reported)
+        scores, details = ({name: found[part] for name, found in reported.items()} for part in range(2))
+        write_scores(Path(cfg.paths.work) / "scores.json", stage.stage, split, scores, details)
 
 
 def learn_stage(cfg: DictConfig, stage: DictConfig, module: L.LightningModule, loggers: list[Logger]) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,9 +25,29 @@ def describe_record(record: ImageRecord) -> dict[str, Any]:
     """Say where an image and its truth lie, and which classes (indices) it is labelled with; None where unknown."""
     return {
         "image": str(record.image.absolute()),
+        "image_stamp": stamp_image(record.image),
         "truth": None if record.truth is None else str(record.truth.absolute()),
         "labels": None if record.labels is None else list(record.labels),
     }
+
+
+def stamp_image(path: Path) -> dict[str, int | str]:
+    """Note what tells an image file from another of its name."""
+    status = path.stat()
+    return {"bytes": status.st_size, "modified": status.st_mtime_ns, "sha256": digest_file(path)}
+
+
+def is_unchanged(path: Path, stamp: Mapping[str, int | str]) -> bool:
+    """Say whether a file is the one that was noted; it is read only where its size is the same and its time is not."""
+    status = path.stat()
+    if status.st_size != stamp["bytes"]:
+        return False
+    return status.st_mtime_ns == stamp["modified"] or digest_file(path) == stamp["sha256"]
+
+
+def digest_file(path: Path) -> str:
+    """Digest the content of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def describe_prediction(prediction: Any) -> dict[str, Any]:

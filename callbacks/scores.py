@@ -4,8 +4,7 @@
 `SegmentationScores`; `mean_boundary_iou`, over the classes of the truth, and `boundary_iou` by class; `confusion`,
 pixels by truth (rows: background, classes) and prediction (columns: the same, then what is no class); `worst_images`,
 the names and mIoU of the worst. What nothing defines is null. A training with `val_every` adds the split
-`<split> during training` with the kinds `last, step N` and `best, step M` (of prompts: for each `power P`), without the
-images' details.
+`<split> during training` with the kinds `last, step N` and `best, step M` (of prompts: for each `power P`).
 """
 
 from __future__ import annotations
@@ -19,15 +18,17 @@ from typing import Any, TypeAlias
 
 import lightning as L
 import torch
-from jaxtyping import Int64
+from jaxtyping import Int64, Integer
 from rich.console import Console
 from rich.table import Table
 
-from callbacks.image_facts import describe_prediction, describe_record
+from callbacks.image_facts import describe_prediction, describe_record, is_unchanged
+from datamodules.choosing import name_first
 from datamodules.sample import ImageRecord
 from fmawsss.agreement import measure_agreement
 from fmawsss.boundaries import count_boundaries
 from fmawsss.metrics import SegmentationScores, count_confusion, summarise_confusion
+from fmawsss.products import ProductMismatch
 from fmawsss.storage import write_json
 
 logger = logging.getLogger(__name__)
@@ -74,15 +75,8 @@ class ScoreJournal(L.Callback):
         path = self.product.with_name(f"{self.product.name}.scores.{self.shard}-{trainer.global_rank}.jsonl")
         with path.open("a", encoding="utf-8") as journal:
             for prediction, truth in zip(outputs, truths, strict=True):
-                masks = prediction.masks() if truth is not None else {}
-                counts = {
-                    "confusion": {kind: list_counts(count_confusion(m, truth, classes)) for kind, m in masks.items()},
-                    "boundary": {kind: list_counts(count_boundaries(m, truth, classes)) for kind, m in masks.items()},
-                    "agreement": find_agreement(prediction),
-                }
-                journal.write(
-                    "\n" + json.dumps({"name": prediction.name, **counts, **self._describe(prediction)}) + "\n"
-                )
+                line = {**count_errors(prediction, truth, classes), "agreement": find_agreement(prediction)}
+                journal.write("\n" + json.dumps({**line, **self._describe(prediction)}) + "\n")
 
     def _describe(self, prediction: Any) -> dict[str, Any]:
         record = self.records.get(prediction.name)
@@ -90,10 +84,32 @@ class ScoreJournal(L.Callback):
         return {**known, "truth_stamp": self.stamps.get(prediction.name), **describe_prediction(prediction)}
 
 
+def refuse_changed(product: Path, records: Sequence[ImageRecord]) -> None:
+    """Raise ProductMismatch when images are no longer those that a product was made from."""
+    stamps = {name: line["image_stamp"] for name, line in read_lines(product).items() if "image_stamp" in line}
+    changed = [r.name for r in records if r.name in stamps and not is_unchanged(r.image, stamps[r.name])]
+    if changed:
+        raise ProductMismatch(
+            f"{product} was made from other files of {len(changed)} of {len(records)} images: {name_first(changed)}. "
+            "Remove what it holds of these to make it anew, add overwrite=true to make everything anew, or choose "
+            "another paths.work to keep both."
+        )
+
+
 def stamp_file(path: Path) -> str:
     """Tell a file from what it was before, without reading it."""
     status = path.stat()
     return f"{status.st_size} bytes of {status.st_mtime_ns}"
+
+
+def count_errors(prediction: Any, truth: Integer[torch.Tensor, "H W"] | None, classes: int) -> dict[str, Any]:
+    """Count, for each kind of mask of an image, the confusion and the pixels near boundaries; nothing without truth."""
+    masks = prediction.masks() if truth is not None else {}
+    return {
+        "name": prediction.name,
+        "confusion": {kind: list_counts(count_confusion(mask, truth, classes)) for kind, mask in masks.items()},
+        "boundary": {kind: list_counts(count_boundaries(mask, truth, classes)) for kind, mask in masks.items()},
+    }
 
 
 def find_agreement(prediction: Any) -> float | None:

@@ -4,28 +4,52 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning as L
 import torch
 
-from callbacks.scores import remove_nan
+from callbacks.scores import Line, count_errors, detail_lines, remove_nan
 from fmawsss.metrics import SegmentationScores
 from fmawsss.storage import replace_file
 
-KEPT = ("state_dict", "classes", "carried")
+KEPT = ("state_dict", "classes", "palette", "carried", "config")
+
+
+class Validation(NamedTuple):
+    """What one validation found: the scores, and the rest of what the split's journal would say of the masks."""
+
+    scores: SegmentationScores
+    details: dict[str, Any]
 
 
 class ValidationRecord(L.Callback):
-    """Append a line per validation beside the product: the optimiser step and all scores."""
+    """Append a line per validation beside the product: the optimiser step, all scores and the images' details."""
 
     def __init__(self, product: str | Path) -> None:
         self.path = place_record(Path(product))
+        self.lines: list[Line] = []
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Forget the images of the validation before."""
+        self.lines = []
+
+    def on_validation_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:  # fmt: skip
+        """Count the batch."""
+        rows = len(pl_module.metric.names)
+        pairs = zip(outputs, batch.truths, strict=True)
+        self.lines += [count_errors(prediction, truth, rows) for prediction, truth in pairs]
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write down what the module found."""
+        lines = gather_lines(self.lines)
         if trainer.is_global_zero:
-            self.append(step=trainer.global_step, scores=remove_nan(pl_module.scores._asdict()))
+            (details,) = detail_lines(lines, pl_module.metric.names[1:]).values()
+            found = remove_nan({"scores": pl_module.scores._asdict(), "details": details})
+            self.append(step=trainer.global_step, **found)
 
     def append(self, **line: Any) -> None:
         """Write one line."""
@@ -36,6 +60,9 @@ class ValidationRecord(L.Callback):
 class PowerRecord(ValidationRecord):
     """Append a line per validation and background power, for prompts."""
 
+    def on_validation_batch_end(self, *batch: Any) -> None:
+        """Count nothing: what a validation of prompts makes is not kept image by image."""
+
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write down what the module found with each power."""
         if trainer.is_global_zero:
@@ -43,27 +70,37 @@ class PowerRecord(ValidationRecord):
                 self.append(step=trainer.global_step, kind=f"power {power:g}", scores=remove_nan(scores._asdict()))
 
 
+def gather_lines(lines: list[Line]) -> list[Line]:
+    """Return the lines of all processes."""
+    if not torch.distributed.is_initialized():
+        return lines
+    parts: list[list[Line]] = [[]] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(parts, lines)
+    return [line for part in parts for line in part]
+
+
 def place_record(product: Path) -> Path:
     """Name the record of a product's validations."""
     return product.with_name(f"{product.name}.validations.jsonl")
 
 
-def read_validations(product: Path) -> dict[str, dict[int, SegmentationScores]]:
-    """Read the scores by kind (a network's has no name) and step; one validated again after a resume counts once."""
+def read_validations(product: Path) -> dict[str, dict[int, Validation]]:
+    """Read validations by kind (a network's has no name) and step; one done again after a resume counts once."""
     path = place_record(product)
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    found: dict[str, dict[int, SegmentationScores]] = {}
+    found: dict[str, dict[int, Validation]] = {}
     for line in map(json.loads, lines):
-        found.setdefault(line.get("kind", ""), {})[line["step"]] = SegmentationScores(**line["scores"])
+        validation = Validation(SegmentationScores(**line["scores"]), line.get("details", {}))
+        found.setdefault(line.get("kind", ""), {})[line["step"]] = validation
     return found
 
 
-def choose_reported(validations: dict[str, dict[int, SegmentationScores]]) -> dict[str, SegmentationScores]:
+def choose_reported(validations: dict[str, dict[int, Validation]]) -> dict[str, Validation]:
     """Name the last validation and the best one of each kind, the earlier of equals."""
     reported = {}
     for kind, found in validations.items():
         before = f"{kind}, " if kind else ""
-        last, best = max(found), max(sorted(found), key=lambda step, found=found: found[step].miou)
+        last, best = max(found), max(sorted(found), key=lambda step, found=found: found[step].scores.miou)
         reported |= {f"{before}last, step {last}": found[last], f"{before}best, step {best}": found[best]}
     return reported
 

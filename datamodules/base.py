@@ -161,8 +161,7 @@ class SegmentationDataModule(L.LightningDataModule):
             require_truths(self.read_records(self.val_split), self.val_split)
         if stage == "predict":
             records = self.list_remaining()
-            if self.truths:
-                check_truths(records)
+            check_truths(records if self.truths else [])
             if self.superpixels is not None:
                 remedy = "run `python infer.py task=superpixels` for this data set and split"
                 require_files(records, Path(self.superpixels), ".npz", "superpixels", remedy)
@@ -252,6 +251,7 @@ class SegmentationDataModule(L.LightningDataModule):
     def predict_dataloader(self) -> DataLoader[Batch]:
         """Load the images of `predict_split` that are not done yet."""
         records = self.list_remaining()
+        count_truths(records if self.truths else [])
         superpixels, cams = (None if folder is None else Path(folder) for folder in (self.superpixels, self.cams))
         return self._load_whole(records, self.resize, self.truths, superpixels, cams, self.originals)
 

@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch.nn.functional as F
+from jaxtyping import Float
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from fmawsss.downloads import fetch_file
 
@@ -15,9 +17,31 @@ HUB = "https://huggingface.co"
 FILE = "model.safetensors"
 
 
+class AnySizeNetwork(nn.Module):
+    """A network of the library for images of any size: sides are stretched to the next size that its encoder takes."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        encoder: Any = self.encoder
+        self.stride: int = encoder.output_stride
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The encoder, which starts from weights of its own."""
+        return self.network.get_submodule("encoder")
+
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B R H W"]:
+        """Compute the logits of R classes, background first."""
+        size = images.shape[-2:]
+        aligned = [(side + self.stride - 1) // self.stride * self.stride for side in size]
+        images = F.interpolate(images, size=aligned, mode="bilinear", align_corners=False)
+        return F.interpolate(self.network(images), size=size, mode="bilinear", align_corners=False)
+
+
 def build_on_smp_encoder(decoder: Callable[..., nn.Module], encoder: str, classes: int) -> nn.Module:
     """Build a decoder on an encoder of the library (`resnet101`, `mit_b5`), with random weights."""
-    return decoder(encoder_name=encoder, encoder_weights=None, classes=classes)
+    return AnySizeNetwork(decoder(encoder_name=encoder, encoder_weights=None, classes=classes))
 
 
 def load_smp_encoder(network: nn.Module, encoder: str, folder: str) -> None:
@@ -36,8 +60,20 @@ def load_smp_encoder(network: nn.Module, encoder: str, folder: str) -> None:
 def build_on_timm_encoder(
     decoder: Callable[..., nn.Module], encoder: str, settings: Mapping[str, Any], classes: int
 ) -> nn.Module:
-    """Build a decoder on any timm encoder with feature maps, with random weights; `settings` go to timm."""
-    return decoder(encoder_name=f"tu-{encoder}", encoder_weights=None, classes=classes, **settings)
+    """Build a decoder on any timm encoder with feature maps, with random weights; `settings` go to timm.
+
+    Raises ValueError for an encoder whose feature maps are no pyramid, as those of a plain vision transformer.
+    """
+    try:
+        return AnySizeNetwork(decoder(encoder_name=f"tu-{encoder}", encoder_weights=None, classes=classes, **settings))
+    except ValueError as error:
+        if "downsampling pattern" not in str(error):
+            raise
+        raise ValueError(
+            f"timm's encoder {encoder!r} has no feature maps at strides 4, 8, 16 and 32, from which a decoder makes "
+            "its pyramid; choose another as network.build.encoder, such as resnet50.a1_in1k, convnext_tiny.fb_in22k or "
+            "tf_efficientnetv2_s.in21k; network=tower is for a plain vision transformer, that of CLIP"
+        ) from error
 
 
 def load_timm_encoder(network: nn.Module, encoder: str, settings: Mapping[str, Any], folder: str) -> None:

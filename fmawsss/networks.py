@@ -9,11 +9,11 @@ from open_clip.model import CLIP
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from fmawsss.blocks import check_block, run_block
+
+FUSED = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 # On the CPU the fused attention's backward is slower than plain matrix products (a third of a whole training step)
-ATTENTION = {
-    "cpu": [SDPBackend.MATH],
-    "cuda": [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH],
-}
+TRAINING = {"cpu": [SDPBackend.MATH], "cuda": FUSED}
 
 
 def _convolve(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
@@ -33,6 +33,8 @@ class TowerNetwork(nn.Module):
     def __init__(self, clip: CLIP, classes: int, width: int) -> None:
         super().__init__()
         self.tower = clip.visual.requires_grad_(True).train()
+        for block in self.tower.transformer.resblocks:
+            check_block(block)
         self.tower.proj = None  # pixels are not compared with texts
         self.stem = nn.ModuleList([_convolve(3, width // 2, 2), _convolve(width // 2, width, 2)])
         self.reduce = nn.Conv2d(self.tower.conv1.out_channels, width, 1)
@@ -73,7 +75,8 @@ class TowerNetwork(nn.Module):
         patches = (patches + resized).flatten(2).transpose(1, 2)
         first = (tower.class_embedding + class_position).expand(images.shape[0], 1, -1)
         tokens = tower.ln_pre(torch.cat([first.to(patches.dtype), patches], dim=1))
-        with sdpa_kernel(ATTENTION[images.device.type]):
+        # Block by block in the open: the library's own would hold the attention of all tokens to all, once applied
+        with sdpa_kernel(TRAINING[images.device.type] if self.training else FUSED):
             for block in tower.transformer.resblocks:
-                tokens = block(tokens)
+                tokens = run_block(block, tokens, None)
         return tower.ln_post(tokens)[:, 1:].transpose(1, 2).unflatten(2, (height, width))

@@ -21,6 +21,7 @@ from fmawsss.storage import read_json, write_json
 
 logger = logging.getLogger(__name__)
 VERSION = 1
+ANY = "any"  # inputs of a product whose images may be added and removed, and are compared one by one
 
 
 class ProductMismatch(RuntimeError):
@@ -75,7 +76,7 @@ class Product:
             ProductMismatch: when the part was started from other images or labels.
         """
         known = self._read_parts().get(part)
-        if known is not None and known["inputs"] != inputs:
+        if known is not None and inputs not in (known["inputs"], ANY):
             raise ProductMismatch(
                 f"{self.path} was made from other images or labels of {part}: they changed since. "
                 "Add overwrite=true to make it anew, or choose another paths.work to keep both."

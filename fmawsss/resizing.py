@@ -42,6 +42,28 @@ class AlignToPatch:
 
 
 @dataclass(frozen=True)
+class ShrinkToPatch:
+    """Shrink images whose longer side exceeds `longest`, then round sides up to multiples of `patch`, for prediction.
+
+    >>> ShrinkToPatch(16, longest=1024).find_size((3000, 4000)), ShrinkToPatch(16, longest=1024).find_size((375, 500))
+    ((768, 1024), (384, 512))
+    """
+
+    patch: int
+    longest: int
+
+    def __call__(self, image: Picture) -> Picture:
+        """Resize an image of 8-bit RGB."""
+        return resize_image(image, self.find_size(image.shape[:2]))
+
+    def find_size(self, size: Size) -> Size:
+        """Return the size that an image of a given size gets."""
+        ratio = min(self.longest / max(size), 1)
+        height, width = (max(round(ratio * side), 1) for side in size)
+        return AlignToPatch(self.patch).find_size((height, width))
+
+
+@dataclass(frozen=True)
 class ResizeSquare:
     """Squash an image to a square, its side rounded up to whole patches, for validation during training."""
 

@@ -81,12 +81,13 @@ class NetworkModule(L.LightningModule):
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch.names), sync_dist=True)
         return loss
 
-    def validation_step(self, batch: Batch, batch_index: int) -> None:
-        """Count the confusion of every image at its own size."""
+    def validation_step(self, batch: Batch, batch_index: int) -> list[MaskPrediction]:
+        """Count the confusion of every image at its own size, and return its mask."""
         assert batch.truths is not None
         answers = SINGLE_SCALE(self.network, batch.images, batch.sizes)
         for answer, truth in zip(answers, batch.truths, strict=True):
             self.metric.update(answer.mask, truth)
+        return [MaskPrediction(n, a.mask, a.confidence) for n, a in zip(batch.names, answers, strict=True)]
 
     def on_validation_epoch_end(self) -> None:
         """Log mIoU and the IoU of each class over the whole split."""

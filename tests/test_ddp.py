@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from fmawsss.storage import read_mask, write_palette_png
 from fmawsss.viz import make_palette
 
 TASK = ["task=cls", "data.superpixels=null", "writers.seeds.kind=caa", "trainer.log_every_n_steps=1"]
-QUICK = ["dataset.train_images=16", "dataset.val_images=1", "loop.max_steps=3", "save_every=3"]
+QUICK = ["dataset.train_images=16", "dataset.val_images=3", "loop.max_steps=3", "save_every=3"]
 NETWORK = ["task=network", "network.build.width=16", "data.batch_size=4", "trainer.log_every_n_steps=1"]
 NETWORK.append("seeds=${paths.data}/shapes-0/SegmentationClass")
 TWO = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
@@ -50,9 +51,13 @@ def test_two_processes_train_the_network_that_one_trains(tmp_path):
         mask = read_mask(path)
         mask[: 6 * index] = 255
         write_palette_png(seeds / path.name, mask, make_palette(256))
-    overrides = [*NETWORK, f"seeds={seeds}", "augment=none"]
+    overrides = [*NETWORK, f"seeds={seeds}", "augment=none", "val_every=3", "data.predict_batch_size=1"]
     one, two = train(tmp_path, "one", (), overrides), train(tmp_path, "two", TWO, overrides)
     assert read_losses(two) == pytest.approx(read_losses(one), rel=1e-5)
     states = [torch.load(work / "network.ckpt", weights_only=True)["state_dict"] for work in (one, two)]
     for name, value in states[0].items():
         torch.testing.assert_close(states[1][name], value, rtol=1e-3, atol=1e-5)
+    records = [json.loads((work / "network.ckpt.validations.jsonl").read_text()) for work in (one, two)]
+    assert records[1]["details"]["worst_images"].keys() == {f"val_{index:05d}" for index in range(3)}
+    confusions = [torch.tensor(record["details"]["confusion"]) for record in records]
+    assert (confusions[0].sum(1) == confusions[1].sum(1)).all()

@@ -91,6 +91,28 @@ def test_scores_follow_the_masks_that_they_are_counted_against(trained, photos, 
         assert found == pytest.approx((np.concatenate(masks) == value).mean(), abs=1e-6)
 
 
+def test_a_folder_of_photos_grows(trained, photos, tmp_path, monkeypatch, capsys) -> None:
+    out = apply(monkeypatch, trained, tmp_path / "out", photos)
+    assert capsys.readouterr().out.count("3 of 3 images have no ground truth: a, b, sub/c") == 1
+    kept = (out / "masks/a.png").stat().st_mtime_ns
+    Image.fromarray(draw_image(3, (40, 50))).save(photos / "added.png")
+    (photos / "sub/c.png").unlink()
+    os.utime(photos / "a.png")  # copied or unpacked again: the same image
+    apply(monkeypatch, trained, out, photos)
+    assert (out / "masks/added.png").is_file()
+    assert (out / "masks/a.png").stat().st_mtime_ns == kept
+
+    # another image of the same name and size in bytes
+    content = bytearray((photos / "a.png").read_bytes())
+    content[-1] ^= 1
+    for root in (photos, tmp_path / "others"):
+        root.mkdir(exist_ok=True)
+        (root / "a.png").write_bytes(content)
+        with pytest.raises(ProductMismatch, match=r"other files of 1 of [13] images: a\. .*overwrite=true"):
+            apply(monkeypatch, trained, out, root)
+    assert (out / "masks/a.png").stat().st_mtime_ns == kept
+
+
 def test_masks_of_two_precisions_do_not_mix(trained, photos, tmp_path, monkeypatch) -> None:
     out = apply(monkeypatch, trained, tmp_path / "out", photos)
     with pytest.raises(ProductMismatch, match=r"precision: '32-true' -> 'bf16-mixed'"):

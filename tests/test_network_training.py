@@ -7,12 +7,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from fake_trees import draw_image
 from front_door import run
 from network_tools import DECODER, SWIN
 
 import infer
 import train
 from fmawsss.averaging import average_weights
+from fmawsss.checkpoints import read_checkpoint
+from fmawsss.inference import SlidingWindows, WholeImages
+from fmawsss.refinement import keep_scores
+from fmawsss.resizing import KeepSize
+from fmawsss.segmenter import Segmenter
 from fmawsss.storage import read_mask
 from lightning_modules.network import NetworkModule
 
@@ -28,6 +34,10 @@ SMALL = {
     "segformer_b5": ["network.build.encoder=mit_b0", "network.build.decoder.decoder_segmentation_channels=16"],
     "timm": ["network.build.encoder=mobilenetv3_small_050"],
 }  # fmt: skip
+
+
+FIXED = {"mask2former_swin_l"}  # its windows are cut for one size of images
+PARTS = {"classes", "palette", "carried", "config"}  # of a checkpoint, beside the weights
 
 
 def places(folder: Path, name: str = "outputs") -> list[str]:
@@ -64,8 +74,27 @@ def test_a_network_is_trained_and_applied(network, tmp_path, monkeypatch):
         f"ckpt={work}/network.ckpt",
         *places(tmp_path)[:2],
     )
-    mask = read_mask(tmp_path / "outputs/folder/masks/val_00001.png")
-    assert (mask == read_mask(work / "masks/val_00001.png")).all()
+    masks = [read_mask(path / "masks/val_00001.png") for path in (tmp_path / "outputs/folder", work)]
+    assert (masks[0] == masks[1]).all()
+
+    # sides that are no multiples of anything: smaller than a window, and than the network's coarsest cell
+    whole = WholeImages((0.5, 1.0), True, keep_scores)
+    sizes = [(33, 47), (70, 101), (9, 20)]
+    pictures = [draw_image(index, size) for index, size in enumerate(sizes)]
+    for how, resize in ((whole, None), (SlidingWindows(whole, 48, 32, 2), KeepSize())):
+        found = Segmenter.from_checkpoint(work / "network.ckpt", inference=how, resize=resize).predict(pictures)
+        assert [segmentation.mask.shape for segmentation in found] == sizes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", sorted(SMALL))
+def test_a_network_is_exported_for_any_size(network, tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    learn(monkeypatch, tmp_path, "outputs", f"network={network}", "network.weights=null", *SMALL[network])
+    there = [f"paths.outputs={tmp_path}/outputs", f"job.path={tmp_path}/network.onnx", "job.size=[64,96]"]
+    fixed = ["job.dynamic=false"] if network in FIXED else []
+    run(infer.main, monkeypatch, "task=export", "format=onnx", *there, *fixed)  # compares answers at several sizes
+    assert (tmp_path / "network.onnx").is_file()
 
 
 def test_missing_weights_stop_the_run_before_it_starts(tmp_path, monkeypatch):
@@ -95,8 +124,17 @@ def test_last_and_best_are_both_reported(tmp_path, monkeypatch):
 
     kept = torch.load(work / "network_best.ckpt", weights_only=True)
     step = torch.load(work / f"checkpoints/network/step_{best['step']:06d}.ckpt", weights_only=True)
-    assert set(kept) == {"state_dict", "classes", "carried"}
+    assert set(read_checkpoint(work / "network_best.ckpt")) == {"state_dict", *PARTS}
     assert equal(kept["state_dict"], step["state_dict"])
+    assert all(kept[key] == step[key] for key in PARTS)
+
+    # applied, the best makes masks of its own with the scores that were reported
+    again = [f"ckpt={work}/network_best.ckpt", f"paths.work={tmp_path}/best", *QUICK[:2], *places(tmp_path)[:2]]
+    run(infer.main, monkeypatch, "task=network", *again)
+    applied = json.loads((tmp_path / "best/scores.json").read_text())["network"]["val"]["network"]
+    assert applied == during[f"best, step {best['step']}"]
+    assert len(applied["confusion"]) == len(applied["boundary_iou"]) == 9
+    assert len(applied["worst_images"]) == 2
 
 
 def test_weights_are_averaged(tmp_path, monkeypatch):

@@ -120,8 +120,8 @@ def test_inputs_are_described_by_names_and_labels(tree: Path) -> None:
 def test_missing_truths_are_reported_or_refused(tree: Path, caplog: pytest.LogCaptureFixture) -> None:
     module = make_voc(tree, predict_split="val,test", truths=True, labelled=False)
     module.setup("predict")
-    assert caplog.messages == ["1 of 3 images have no ground truth: 2008_000006"]
     assert [batch.truths is None for batch in module.predict_dataloader()] == [False, False, True]
+    assert caplog.messages == ["1 of 3 images have no ground truth: 2008_000006"]
     with pytest.raises(FileNotFoundError, match="1 of 1 images of split 'test' have no ground-truth mask"):
         make_voc(tree, val_split="test", labelled=False).setup("validate")
 

@@ -31,7 +31,10 @@ def test_networks_answer_logits_at_the_size_of_the_images(network, encoder):
     cfg = compose_config("train", "task=network", f"network={network}", f"network.build.encoder={encoder}")
     built = instantiate(cfg.network.build)(classes=5).eval()
     with torch.no_grad():
-        assert built(torch.randn(1, 3, 64, 96)).shape == (1, 5, 64, 96)
+        for size in ((64, 96), (33, 47), (8, 100)):
+            assert built(torch.randn(1, 3, *size)).shape == (1, 5, *size)
+        images = torch.randn(1, 3, 64, 96)
+        assert torch.equal(built(images), built.network(images))  # what fits is not touched
     assert list(built.encoder.parameters())
 
 
@@ -73,3 +76,8 @@ def test_missing_weights_name_address_and_place(tmp_path):
         load_timm_encoder(network, "resnet18.a1_in1k", {}, str(tmp_path))
     with pytest.raises(ValueError, match=r"no weights called 'resnet18\.mine', but resnet18\."):
         load_timm_encoder(network, "resnet18.mine", {}, str(tmp_path))
+
+
+def test_an_encoder_without_a_pyramid_is_refused():
+    with pytest.raises(ValueError, match=r"'vit_tiny_patch16_224' has no feature maps at strides 4.*convnext_tiny"):
+        build_on_timm_encoder(smp.FPN, "vit_tiny_patch16_224", {}, classes=3)

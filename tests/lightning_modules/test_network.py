@@ -7,6 +7,7 @@ import torch
 from front_door import compose_config
 from hydra.utils import instantiate
 
+from benchmarks.measure import read_peak, reset_peak
 from datamodules.sample import Batch
 
 
@@ -62,3 +63,21 @@ def test_the_tower_sees_what_open_clip_sees(size):
         with torch.no_grad():
             pooled = network._embed_patches(image).mean(dim=(2, 3)) @ clip.visual.proj
             assert torch.allclose(pooled, clip.encode_image(image), atol=1e-4)
+
+
+def test_the_attention_of_all_patches_to_all_is_never_held():
+    network, cpu = build().network.eval(), torch.device("cpu")
+    images = torch.randn(1, 3, 512, 512)  # 4096 patches: 268 MB for the weights of four heads
+    with torch.inference_mode():
+        network(images[..., :64, :64])
+        before = reset_peak(cpu)
+        network(images)
+    assert read_peak(cpu) - before < 150e6
+
+
+def test_photos_are_seen_no_larger_than_memory_allows():
+    resize = instantiate(compose_config("infer", "task=network", "dataset=folder").network.resize)
+    assert resize.find_size((3000, 4000)) == (768, 1024)
+    assert resize.find_size((100_000, 10)) == (1024, 16)
+    assert resize.find_size((112, 110)) == (112, 112)
+    assert resize(torch.zeros(300, 2000, 3, dtype=torch.uint8).numpy()).shape == (160, 1024, 3)

@@ -1,0 +1,31 @@
+"""What a module learned, read from a checkpoint into it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import lightning as L
+from torch import Tensor
+
+from fmawsss.checkpoints import read_learned
+from fmawsss.tensor_files import name_in_errors
+
+
+def learns(module: L.LightningModule) -> bool:
+    """Say whether a module has anything to train; hand-written prompts and superpixels have not."""
+    return any(parameter.requires_grad for parameter in module.parameters())
+
+
+def read_fitting(path: Path, module: L.LightningModule) -> dict[str, Tensor]:
+    """Read what was learned; raises ValueError naming the file when it was learned for another module."""
+    checkpoint = read_learned(path)
+    with name_in_errors(path):
+        module.on_load_checkpoint(checkpoint)
+    return checkpoint["state_dict"]
+
+
+def load_fitting(path: Path, module: L.LightningModule) -> None:
+    """Load what was learned; raises ValueError naming the file when it does not fit."""
+    state = read_fitting(path, module)
+    with name_in_errors(path):
+        module.load_state_dict(state, strict=module.strict_loading)
