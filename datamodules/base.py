@@ -16,6 +16,7 @@ from datamodules.choosing import (
     check_records,
     check_truths,
     choose_shots,
+    count_truths,
     digest_records,
     group_by_size,
     keep_labelled,
@@ -174,9 +175,8 @@ class SegmentationDataModule(L.LightningDataModule):
             raise ValueError("training needs `train_split`; set split=…")
         records = self.read_records(self.train_split)
         if self.lost_labels:
-            log.warning(
-                "labels of %d images that are not there: %s", len(self.lost_labels), name_first(self.lost_labels)
-            )
+            lost = name_first(self.lost_labels)
+            log.warning("labels of %d images that are not there: %s", len(self.lost_labels), lost)
         if self.labelled:
             records = keep_labelled(records)
         if self.shots is not None:

@@ -68,12 +68,16 @@ def require_truths(records: Records, split: Splits) -> None:
 
 
 def check_truths(records: Records) -> None:
-    """Say how many images have no ground-truth mask, and so no score; raises ValueError for one that does not fit."""
+    """Raise ValueError for a ground-truth mask that does not fit its image."""
+    known = [(record, record.truth) for record in records if record.truth is not None]
+    check_masks([record for record, _ in known], [truth for _, truth in known])
+
+
+def count_truths(records: Records) -> None:
+    """Say how many images have no ground-truth mask, and so no score."""
     without = [record.name for record in records if record.truth is None]
     if without:
         log.warning("%d of %d images have no ground truth: %s", len(without), len(records), name_first(without))
-    known = [(record, record.truth) for record in records if record.truth is not None]
-    check_masks([record for record, _ in known], [truth for _, truth in known])
 
 
 def require_files(records: Records, folder: Path, suffix: str, what: str, remedy: str) -> None:
