@@ -72,7 +72,7 @@ def test_the_attention_of_all_patches_to_all_is_never_held():
         network(images[..., :64, :64])
         before = reset_peak(cpu)
         network(images)
-    assert read_peak(cpu) - before < 150e6
+    assert read_peak(cpu) - before < 220e6
 
 
 def test_photos_are_seen_no_larger_than_memory_allows():
