@@ -8,6 +8,7 @@ counts as its class. Classes are numbered in the order of the category ids (80 c
 from __future__ import annotations
 
 import json
+import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, UInt8
+
+log = logging.getLogger(__name__)
 
 Region = dict[str, Any]  # one entry of "annotations"
 Size = tuple[int, int]  # height, width
@@ -54,6 +57,10 @@ def read_annotations(path: Path) -> Annotations:
         ]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is no whole COCO annotation file ({error!r}); unpack or write it again") from error
+    listed = {image["id"] for image in content["images"]}
+    lost = sum(len(found) for image, found in regions.items() if image not in listed)
+    if lost:
+        log.warning("%s: %d annotations belong to images that it does not list; they are left out", path, lost)
     classes = {category["id"]: index for index, category in enumerate(categories)}
     return Annotations(images, classes, [category["name"] for category in categories])
 

@@ -214,3 +214,11 @@ def test_a_folder_takes_labels_from_coco_json(tree: Path) -> None:
     module = FolderDataModule(root=tree / "train2014", frames=tree, frame_step=1, **settings)
     assert module.class_names == ("dog", "person", "toothbrush")
     assert {r.name: r.labels for r in module.read_records("all")} == {FIRST: (0, 1, 2), SECOND: (0,), BARE: ()}
+
+
+def test_annotations_of_images_that_are_not_listed_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path, region = tmp_path / "instances.json", {"id": 1, "image_id": 7, "category_id": 1}
+    path.write_text(json.dumps({"images": [], "annotations": [region], "categories": [{"id": 1, "name": "cat"}]}))
+    with caplog.at_level("WARNING"):
+        assert read_annotations(path).images == []
+    assert "instances.json: 1 annotations belong to images that it does not list" in caplog.text
