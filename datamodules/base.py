@@ -174,9 +174,8 @@ class SegmentationDataModule(L.LightningDataModule):
         if self.train_split is None:
             raise ValueError("training needs `train_split`; set split=…")
         records = self.read_records(self.train_split)
-        if self.lost_labels:
-            lost = name_first(self.lost_labels)
-            log.warning("labels of %d images that are not there: %s", len(self.lost_labels), lost)
+        if lost := self.lost_labels:
+            log.warning("labels of %d images that are not there: %s", len(lost), name_first(lost))
         if self.labelled:
             records = keep_labelled(records)
         if self.shots is not None:
@@ -209,8 +208,8 @@ class SegmentationDataModule(L.LightningDataModule):
         """Load micro-batches without end, from the optimiser step that the trainer stands at."""
         views = self.describe_views(*self._find_place())
         batches = views if self.store is None else EncodedBatches(views, self.store)
-        first_step = self.trainer.global_step if self.trainer else 0
-        return self._load(batches, EndlessMicroBatches(first_step, self.micro_batches))
+        first = self.trainer.global_step if self.trainer else 0
+        return self._load(batches, EndlessMicroBatches(first, self.micro_batches))
 
     def describe_views(self, rank: int = 0, world_size: int = 1) -> TrainingBatches:
         """Describe what training sees of the images."""
@@ -265,8 +264,9 @@ class SegmentationDataModule(L.LightningDataModule):
         originals: bool = False,
     ) -> DataLoader[Batch]:
         rank, world_size = self._find_place()
+        size = min(self.predict_batch_size, max(len(records) // world_size, 1))  # no process goes without
         batches = WholeImageBatches(
-            batches=group_by_size(records, resize, self.predict_batch_size)[rank::world_size],
+            batches=group_by_size(records, resize, size)[rank::world_size],
             classes=len(self.classes),
             resize=resize,
             normalise=self._normalise,

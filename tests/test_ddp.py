@@ -51,7 +51,7 @@ def test_two_processes_train_the_network_that_one_trains(tmp_path):
         mask = read_mask(path)
         mask[: 6 * index] = 255
         write_palette_png(seeds / path.name, mask, make_palette(256))
-    overrides = [*NETWORK, f"seeds={seeds}", "augment=none", "val_every=3", "data.predict_batch_size=1"]
+    overrides = [*NETWORK, f"seeds={seeds}", "augment=none", "val_every=3"]
     one, two = train(tmp_path, "one", (), overrides), train(tmp_path, "two", TWO, overrides)
     assert read_losses(two) == pytest.approx(read_losses(one), rel=1e-5)
     states = [torch.load(work / "network.ckpt", weights_only=True)["state_dict"] for work in (one, two)]
