@@ -20,28 +20,43 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from callbacks.dashboards import open_stage_loggers, publish_stage
-from callbacks.exports import export_masks
-from callbacks.hush import hush_warnings
-from callbacks.places import make_folder
 from callbacks.progress import follow_progress
-from callbacks.report import Stage, find_sources, note_stage
-from callbacks.run_record import StageTimer, record_run
 from callbacks.scores import ScoreJournal, enter_scores, list_journals, refuse_changed, show_scores
+from callbacks.stage_timer import StageTimer
 from datamodules.base import SegmentationDataModule
 from datamodules.choosing import Splits, name_splits
 from datamodules.shard import choose_shard
-from fmawsss.checkpoints import read_checkpoint
-from fmawsss.fingerprint import digest_weights, fingerprint, strip_incidental
-from fmawsss.products import ANY, Product, read_fingerprint
+from fmawsss.files.fingerprints import digest_weights, fingerprint, strip_incidental
+from fmawsss.files.products import ANY, Product, read_fingerprint
+from fmawsss.networks.checkpoints import read_checkpoint
 from lightning_modules.learned import learns, load_fitting
+from stages.dashboards import open_stage_loggers, publish_stage
+from stages.exports.masks import export_masks
+from stages.hush import hush_warnings
+from stages.places import make_folder
+from stages.reports.report import Stage, find_sources, note_stage
+from stages.run_record import record_run
 
 logger = logging.getLogger("fmawsss")
-sys.path.append(str(Path(__file__).parent / "conf"))  # Hydra finds the sweeper there, in `hydra_plugins`
-OmegaConf.register_new_resolver("folder", make_folder, replace=True)  # before Hydra makes its own folders
+sys.path.append(
+    str(Path(__file__).parent / "conf")
+)  # Hydra finds the sweeper there, in `hydra_plugins`
+OmegaConf.register_new_resolver(
+    "folder", make_folder, replace=True
+)  # before Hydra makes its own folders
 
 # Settings of a module that only training, or its checkpoint, knows
-LEARNING = {"loss", "optimizer", "scheduler", "val_powers", "network", "weights", "targets", "parameters", "seed"}
+LEARNING = {
+    "loss",
+    "optimizer",
+    "scheduler",
+    "val_powers",
+    "network",
+    "weights",
+    "targets",
+    "parameters",
+    "seed",
+}
 
 
 @hydra.main(version_base=None, config_path=str(Path(__file__).parent / "conf"), config_name="infer")
@@ -57,7 +72,9 @@ def run_task(cfg: DictConfig) -> float | None:
     if "job" in cfg:
         return run_job(cfg)
     if "emits" not in cfg:
-        raise ValueError(f"task={cfg.stage} cannot be applied on its own; use `python train.py task={cfg.stage}`")
+        raise ValueError(
+            f"task={cfg.stage} cannot be applied on its own; use `python train.py task={cfg.stage}`"
+        )
     cfg = adopt_checkpoint(cfg) if "carried" in cfg else cfg
     datamodule = open_data(cfg, cfg, "predict")
     with open_stage_loggers(instantiate(cfg.logger), cfg.stage) as loggers:
@@ -69,10 +86,17 @@ def run_task(cfg: DictConfig) -> float | None:
 
 
 def run_job(cfg: DictConfig) -> Any:
-    """Run a task without a product: on a data set, on a checkpoint, or on what builds the modules of several stages."""
+    """Run a task without a product: on a data set, on a checkpoint, or on what builds the modules
+    of several stages.
+    """
     job = instantiate(cfg.job, _convert_="all")
     if "stages" in cfg:
-        return job({name: partial(instantiate, part.module, _convert_="all") for name, part in cfg.stages.items()})
+        return job(
+            {
+                name: partial(instantiate, part.module, _convert_="all")
+                for name, part in cfg.stages.items()
+            }
+        )
     if "run" in cfg:
         return job(cfg.run)
     return job(build_data(cfg, cfg)) if "data" in cfg else job(find_checkpoint(cfg, cfg))
@@ -91,9 +115,15 @@ def keep_record(cfg: DictConfig) -> AbstractContextManager[None]:
     """Write `run.json` while a run goes on, and `report.html` when it ends well."""
     typed = OmegaConf.to_container(HydraConfig.get().overrides.task)  # not to be resolved here
     what = {"stage": cfg.stage, "dataset": cfg.paths.dataset, "overrides": typed}
-    draw = partial(instantiate(cfg.report), cfg.paths.work) if cfg.report and "job" not in cfg else None
+    draw = (
+        partial(instantiate(cfg.report), cfg.paths.work)
+        if cfg.report and "job" not in cfg
+        else None
+    )
     folder = Path(HydraConfig.get().runtime.output_dir)
-    return record_run(folder, {**what, "job": "job" in cfg}, OmegaConf.to_yaml(cfg, resolve=True), draw)
+    return record_run(
+        folder, {**what, "job": "job" in cfg}, OmegaConf.to_yaml(cfg, resolve=True), draw
+    )
 
 
 def is_sweep() -> bool:
@@ -107,7 +137,9 @@ def measure(cfg: DictConfig) -> float | None:
 
 
 def adopt_checkpoint(cfg: DictConfig) -> DictConfig:
-    """Take from the checkpoint what it was trained with: its classes, its network, how it wants to see images."""
+    """Take from the checkpoint what it was trained with: its classes, its network, how it wants to
+    see images.
+    """
     cfg = cfg.copy()
     path = find_checkpoint(cfg, cfg)
     checkpoint = read_checkpoint(path)
@@ -121,7 +153,9 @@ def adopt_checkpoint(cfg: DictConfig) -> DictConfig:
     return cfg
 
 
-def open_data(cfg: DictConfig, stage: DictConfig, purpose: str, **more: Any) -> SegmentationDataModule:
+def open_data(
+    cfg: DictConfig, stage: DictConfig, purpose: str, **more: Any
+) -> SegmentationDataModule:
     """Open the stage's images and check them, for `fit` or `predict`."""
     datamodule = build_data(cfg, stage, **more)
     datamodule.prepare_data()
@@ -137,10 +171,14 @@ def build_data(cfg: DictConfig, stage: DictConfig, **more: Any) -> SegmentationD
     return images(**{**data, "seed": cfg.seed, **more})
 
 
-def build_module(cfg: DictConfig, stage: DictConfig, datamodule: SegmentationDataModule) -> L.LightningModule:
+def build_module(
+    cfg: DictConfig, stage: DictConfig, datamodule: SegmentationDataModule
+) -> L.LightningModule:
     """Instantiate what learns and predicts; missing weights show here, before any work starts."""
     L.seed_everything(cfg.seed, verbose=False)
-    module: L.LightningModule = instantiate(stage.module, classes=list(datamodule.classes), _convert_="all")
+    module: L.LightningModule = instantiate(
+        stage.module, classes=list(datamodule.classes), _convert_="all"
+    )
     if cfg.compile and hasattr(module, "compile_parts"):
         module.compile_parts()
     return module
@@ -153,12 +191,18 @@ def build_trainer(
     settings: Mapping[str, Any],
     action: str = "apply",
 ) -> L.Trainer:
-    """Instantiate the trainer of the `trainer` group, a stage's own settings on top; `action` names predictions."""
+    """Instantiate the trainer of the `trainer` group, a stage's own settings on top; `action` names
+    predictions.
+    """
     stages = [other.stage for other in cfg.stages.values()] if "stages" in cfg else [stage.stage]
     timer = StageTimer(Path(HydraConfig.get().runtime.output_dir), stage.stage, action)
     beside = [follow_progress(stage.stage, action, stages), timer]
     return instantiate(
-        cfg.trainer, **settings, callbacks=[*callbacks, *beside], default_root_dir=cfg.paths.work, _convert_="all"
+        cfg.trainer,
+        **settings,
+        callbacks=[*callbacks, *beside],
+        default_root_dir=cfg.paths.work,
+        _convert_="all",
     )
 
 
@@ -169,7 +213,9 @@ def apply_stage(
     loggers: Sequence[Logger],
     learned: Sequence[Path] = (),  # by this very run: to dashboards a product, and no source
 ) -> None:
-    """Make the stage's product for each image of the split that lacks it; score it where ground truth is known."""
+    """Make the stage's product for each image of the split that lacks it; score it where ground
+    truth is known.
+    """
     product = describe_product(cfg, stage, module)
     datamodule = open_data(cfg, stage, "predict")
     split, inputs = describe_inputs(datamodule, datamodule.predict_split)
@@ -178,7 +224,11 @@ def apply_stage(
     picture = Path(cfg.paths.work) / "pictures" / f"{product.path.name}.png"
     shard = choose_shard(cfg.shard, cfg.overwrite, product.path)
     start_product(
-        product, split, inputs, cfg.overwrite, [picture, picture.with_suffix(""), *list_journals(product.path)]
+        product,
+        split,
+        inputs,
+        cfg.overwrite,
+        [picture, picture.with_suffix(""), *list_journals(product.path)],
     )
     names = parts[split]
     mine = shard.choose(names)
@@ -186,7 +236,9 @@ def apply_stage(
     writers = [*build_writers(cfg, stage), journal(shard.number)]
     datamodule.done = lambda name: name not in mine or all(writer.has(name) for writer in writers)
     if stage.get("grows") and not stage.get("keeps_changed"):
-        refuse_changed(product.path, [r for r in datamodule.read_records(split) if datamodule.done(r.name)])
+        refuse_changed(
+            product.path, [r for r in datamodule.read_records(split) if datamodule.done(r.name)]
+        )
 
     remaining = datamodule.list_remaining()
     if product.is_complete(split) and not remaining:
@@ -196,17 +248,28 @@ def apply_stage(
         trainer = build_trainer(cfg, stage, writers, {"logger": False})
         trainer.predict(module, datamodule, return_predictions=False)
         trainer.strategy.barrier()
-        done = shard.is_whole or all(w.has(name) for w in [*build_writers(cfg, stage), journal()] for name in names)
-        if trainer.is_global_zero and done:
+        everything = [*build_writers(cfg, stage), journal()] if trainer.is_global_zero else []
+        if trainer.is_global_zero and (
+            shard.is_whole or all(w.has(name) for w in everything for name in names)
+        ):
             product.finish(split)
-        elif not done:
+        elif trainer.is_global_zero:
             logger.info("%s: this shard is complete, others are not yet", stage.stage)
 
     if rank_zero_only.rank == 0:
         table = Path(cfg.paths.work) / "scores.json"
         scores = enter_scores(table, stage.stage, product.path, parts, datamodule.class_names)
-        sources = find_sources(stage.data, find_checkpoint(cfg, stage) if learns(module) and not learned else None)
-        made = Stage(stage.stage, product.path, split, len(names), ("background", *datamodule.class_names), sources)
+        sources = find_sources(
+            stage.data, find_checkpoint(cfg, stage) if learns(module) and not learned else None
+        )
+        made = Stage(
+            stage.stage,
+            product.path,
+            split,
+            len(names),
+            ("background", *datamodule.class_names),
+            sources,
+        )
         note_stage(Path(cfg.paths.work), made)
         if remaining:
             config = {**plain(stage), "dataset": plain(cfg.dataset), "seed": cfg.seed}
@@ -221,30 +284,41 @@ def build_writers(cfg: DictConfig, stage: DictConfig) -> list[L.Callback]:
 
 
 def load_learned(cfg: DictConfig, stage: DictConfig, module: L.LightningModule) -> None:
-    """Load what the stage learned, if there is anything to learn; raises FileNotFoundError naming the command."""
+    """Load what the stage learned, if there is anything to learn; raises FileNotFoundError naming
+    the command.
+    """
     if learns(module):
         load_fitting(find_checkpoint(cfg, stage), module)
 
 
 def find_checkpoint(cfg: DictConfig, stage: DictConfig) -> Path:
-    """Return the checkpoint to apply: `ckpt` (a path or a step), what the stage learned, or the only one elsewhere."""
+    """Return the checkpoint to apply: `ckpt` (a path or a step), what the stage learned, or the
+    only one elsewhere.
+    """
     chosen = str(cfg.ckpt or stage.get("apply_step") or stage.learns)
     if chosen.isdigit():
         chosen = f"{cfg.paths.work}/checkpoints/{stage.stage}/step_{int(chosen):06d}.ckpt"
     path = Path(chosen)
     made_before = (
-        Path(cfg.paths.base) / path.relative_to(cfg.paths.work) if path.is_relative_to(cfg.paths.work) else path
+        Path(cfg.paths.base) / path.relative_to(cfg.paths.work)
+        if path.is_relative_to(cfg.paths.work)
+        else path
     )
     for place in (path, made_before):  # a sweep's job finds what the base run learned
         if place.is_file():
             return place
-    others = sorted(Path(cfg.paths.outputs).glob(f"*/{path.name}")) if "carried" in stage and not cfg.ckpt else []
+    others = (
+        sorted(Path(cfg.paths.outputs).glob(f"*/{path.name}"))
+        if "carried" in stage and not cfg.ckpt
+        else []
+    )
     if len(others) == 1:
         return others[0]
     choice = f"one of {', '.join(map(str, others))}" if others else "PATH"
     raise FileNotFoundError(
         f"{path}: no checkpoint of stage {Path(stage.learns).stem}; make it with "
-        f"`python train.py task={Path(stage.learns).stem} dataset={cfg.paths.dataset}`, or name one with ckpt={choice}"
+        f"`python train.py task={Path(stage.learns).stem} dataset={cfg.paths.dataset}`, or name "
+        f"one with ckpt={choice}"
     )
 
 
@@ -280,7 +354,9 @@ def describe_inputs(datamodule: SegmentationDataModule, splits: Splits) -> tuple
     return ",".join(names), fingerprint({name: described[name] for name in names})
 
 
-def start_product(product: Product, split: str, inputs: str, overwrite: bool, beside: Sequence[Path]) -> None:
+def start_product(
+    product: Product, split: str, inputs: str, overwrite: bool, beside: Sequence[Path]
+) -> None:
     """Open a product and a part of it, once for all processes, while the others wait."""
     if rank_zero_only.rank == 0:
         product.open(overwrite, beside)

@@ -22,7 +22,9 @@ def main(words: Sequence[str] | None = None) -> None:
     """Measure every part, print and write the table; fail where the two sides differ."""
     options = read_options(words)
     batch = options.batch or (4 if options.quick else 16)
-    setting = Setting(QUICK if options.quick else PAPER, batch, torch.device(options.device), options.threads)
+    setting = Setting(
+        QUICK if options.quick else PAPER, batch, torch.device(options.device), options.threads
+    )
     set_threads(options.threads)
 
     rows = []
@@ -43,9 +45,15 @@ def read_options(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--batch", type=int, help="images of a training batch, 16 by default")
-    parser.add_argument("--parts", type=read_parts, default=list(PARTS), help=f"some of {', '.join(PARTS)}")
-    parser.add_argument("--seconds", type=float, default=15.0, help="for the calls of one part, as long as two fit")
-    parser.add_argument("--quick", action="store_true", help="small shapes, to see that everything runs")
+    parser.add_argument(
+        "--parts", type=read_parts, default=list(PARTS), help=f"some of {', '.join(PARTS)}"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=15.0, help="for the calls of one part, as long as two fit"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="small shapes, to see that everything runs"
+    )
     parser.add_argument("--out", type=Path, default=Path("outputs/benchmarks"))
     return parser.parse_args(words)
 
@@ -55,7 +63,9 @@ def read_parts(listed: str) -> list[str]:
     names = listed.split(",")
     for name in names:
         if name not in PARTS:
-            raise argparse.ArgumentTypeError(f"{name!r} is no part, the parts are {', '.join(PARTS)}")
+            raise argparse.ArgumentTypeError(
+                f"{name!r} is no part, the parts are {', '.join(PARTS)}"
+            )
     return names
 
 

@@ -26,7 +26,9 @@ class Comparison:
     bare: Side | None = None
     speed: float | None = None  # aim: so many times faster than plain
     per_bare: float | None = None  # aim: so many times the bare image encoder at most
-    memory: float | None = None  # aim: this part of plain's peak at most; None: the peak is not measured
+    memory: float | None = (
+        None  # aim: this part of plain's peak at most; None: the peak is not measured
+    )
 
 
 def run_bare_encoder(clip: torch.nn.Module, images: Float[Tensor, "B 3 H W"]) -> Results:

@@ -1,4 +1,6 @@
-"""What the benchmarks run on: CLIP with random weights, the modules of the recipes, batches and superpixels."""
+"""What the benchmarks run on: CLIP with random weights, the modules of the recipes, batches and
+superpixels.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from hydra.utils import instantiate
 from jaxtyping import Bool, UInt8
 from torch import Tensor
 
-from datamodules.sample import Batch
+from fmawsss.records import Batch
 from fmawsss.superpixels import Superpixels, encode_masks
 from lightning_modules.prompts import PromptModule
 
@@ -57,11 +59,16 @@ class Setting:
 def build_clip(name: str) -> open_clip.CLIP:
     """Build CLIP with random weights, and the scale of the logits that training ends with."""
     torch.manual_seed(0)
-    clip = open_clip.CLIP(**SMALL) if name == "small" else open_clip.create_model(name, pretrained=None)
+    clip = (
+        open_clip.CLIP(**SMALL)
+        if name == "small"
+        else open_clip.create_model(name, pretrained=None)
+    )
     with torch.no_grad():
         clip.logit_scale.fill_(math.log(100))
         for block in clip.visual.transformer.resblocks:
-            # patches that all attend alike would leave flat maps, whose normalised scores are nothing but rounding
+            # patches that all attend alike would leave flat maps, whose normalised scores are
+            # nothing but rounding
             queries, keys, _ = block.attn.in_proj_weight.chunk(3)
             queries.mul_(3)
             keys.mul_(3)
@@ -70,7 +77,9 @@ def build_clip(name: str) -> open_clip.CLIP:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A published recipe on random weights: what learns and predicts, and what its prompts are made of."""
+    """A published recipe on random weights: what learns and predicts, and what its prompts are made
+    of.
+    """
 
     module: PromptModule
     names: list[str]  # classes, then background
@@ -84,8 +93,12 @@ def build_recipe(task: str, dataset: str, setting: Setting) -> Recipe:
         cfg = compose("train", [f"task={task}", f"dataset={dataset}"])
     cfg.clip.clip = {"_target_": "benchmarks.inputs.build_clip", "name": setting.sizes.clip}
     cfg.clip.tokenize.name = PAPER.clip
-    module: PromptModule = instantiate(cfg.module, classes=list(cfg.dataset.classes), _convert_="all")
-    module.trainer = L.Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False, accelerator="cpu")
+    module: PromptModule = instantiate(
+        cfg.module, classes=list(cfg.dataset.classes), _convert_="all"
+    )
+    module.trainer = L.Trainer(
+        logger=False, enable_checkpointing=False, enable_progress_bar=False, accelerator="cpu"
+    )
     names_first = cfg.prompts.place_name["_target_"] == "fmawsss.prompts.name_at_front"
     names = [*cfg.dataset.classes, *cfg.module.background]
     return Recipe(module.to(setting.device), names, names_first, cfg.data.micro_batches)
@@ -151,7 +164,16 @@ def make_superpixels(count: int, size: tuple[int, int]) -> Superpixels:
     level = torch.arange(kept).to(torch.uint8) % 3
     places, quality = torch.zeros(kept, 4).long(), torch.ones(kept)
     return Superpixels(
-        size, level, area, places, quality, quality, torch.zeros(kept, 2).double(), places, counts, offsets
+        size,
+        level,
+        area,
+        places,
+        quality,
+        quality,
+        torch.zeros(kept, 2).double(),
+        places,
+        counts,
+        offsets,
     )
 
 

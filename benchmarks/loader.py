@@ -1,8 +1,10 @@
-"""How fast training images are loaded, against how fast the encoder takes them: `python -m benchmarks.loader`.
+"""How fast training images are loaded, against how fast the encoder takes them: `python -m
+benchmarks.loader`.
 
-Photos of VOC's size are drawn, then loaded as `task=seg dataset=voc` loads them: images and seeds, published
-augmentation, batches of 16. Steps and the loader without workers are given per second of one core's own time, whatever
-else runs; loaders with workers, and the frozen pass of CLIP ViT-B/16 (random weights), by the clock on the wall.
+Photos of VOC's size are drawn, then loaded as `task=seg dataset=voc` loads them: images and seeds,
+published augmentation, batches of 16. Steps and the loader without workers are given per second of
+one core's own time, whatever else runs; loaders with workers, and the frozen pass of CLIP ViT-B/16
+(random weights), by the clock on the wall.
 """
 
 from __future__ import annotations
@@ -24,9 +26,9 @@ from PIL import Image
 from datamodules.folder import FolderDataModule
 from datamodules.loading import prepare_worker
 from datamodules.transforms import View
-from fmawsss.images import read_image
+from fmawsss.files.images import read_image
+from fmawsss.files.storage import read_mask, write_palette_png
 from fmawsss.resizing import KeepSize, Normaliser, resize_image
-from fmawsss.storage import read_mask, write_palette_png
 from fmawsss.viz import make_palette
 
 ROOT = Path(__file__).parents[1]
@@ -40,7 +42,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--batches", type=int, default=20, help="timed batches of 16 per row")
     parser.add_argument("--workers", type=int, nargs="*", default=[0, 1, 2])
-    parser.add_argument("--quick", action="store_true", help="show that it works; the numbers mean little")
+    parser.add_argument(
+        "--quick", action="store_true", help="show that it works; the numbers mean little"
+    )
     options = parser.parse_args(arguments)
     if options.quick:
         options.images, options.batches, options.workers = 4, 1, [0]
@@ -65,7 +69,9 @@ def draw_photos(folder: Path, images: int) -> None:
         smooth = np.asarray(Image.fromarray(coarse).resize(SIZE[::-1], Image.Resampling.BICUBIC))
         noisy = (smooth + rng.normal(0, 6, smooth.shape)).clip(0, 255).astype(np.uint8)
         Image.fromarray(noisy).save(folder / "photos" / f"{number}.jpg", quality=90)
-        seed = np.asarray(Image.fromarray(rng.integers(0, 21, (6, 8), dtype=np.uint8)).resize(SIZE[::-1], 0))
+        seed = np.asarray(
+            Image.fromarray(rng.integers(0, 21, (6, 8), dtype=np.uint8)).resize(SIZE[::-1], 0)
+        )
         write_palette_png(folder / "seeds" / f"{number}.png", seed, palette)
 
 

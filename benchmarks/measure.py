@@ -1,4 +1,6 @@
-"""Measure a comparison: times of interleaved calls, how far the results lie apart, peak memory of a fresh process."""
+"""Measure a comparison: times of interleaved calls, how far the results lie apart, peak memory of a
+fresh process.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ from torch import Tensor
 from benchmarks.comparison import Comparison, Results, Side
 from benchmarks.inputs import Setting
 from benchmarks.parts import PARTS
-from callbacks.run_record import measure_peak
+from callbacks.training_signals import measure_peak
 
 LONG = 15.0  # seconds: a call this long needs no second one
 LEAST, MOST = 2, 200  # calls of each side, where they are shorter
@@ -54,13 +56,21 @@ class Row:
 
 
 def measure_part(name: str, setting: Setting, seconds: float) -> Row:
-    """Time a part for about `seconds`, compare its results, and measure its peaks where it has an aim for them."""
+    """Time a part for about `seconds`, compare its results, and measure its peaks where it has an
+    aim for them.
+    """
     comparison = PARTS[name](setting)
     sides = {"ours": comparison.ours, "bare": comparison.bare, "plain": comparison.plain}
-    alone = {side: call_alone(name, side, setting) for side in ("ours", "plain") if comparison.memory is not None}
+    alone = {
+        side: call_alone(name, side, setting)
+        for side in ("ours", "plain")
+        if comparison.memory is not None
+    }
     known = {side: call for side, call in alone.items() if call.seconds > LONG}
     times, results = time_sides(
-        {side: call for side, call in sides.items() if call is not None and side not in known}, setting, seconds
+        {side: call for side, call in sides.items() if call is not None and side not in known},
+        setting,
+        seconds,
     )
     times |= {side: [call.seconds] for side, call in known.items()}
     results |= {side: call.results for side, call in known.items()}
@@ -80,7 +90,8 @@ def measure_part(name: str, setting: Setting, seconds: float) -> Row:
 def time_sides(
     sides: Mapping[str, Side], setting: Setting, seconds: float
 ) -> tuple[dict[str, list[float]], dict[str, Results]]:
-    """Call the sides in turn, so that what else the machine does meets all of them; return times and results.
+    """Call the sides in turn, so that what else the machine does meets all of them; return times
+    and results.
 
     The first calls warm up and do not count, unless a side has no other.
     """
@@ -114,7 +125,9 @@ def choose_clock(setting: Setting) -> Clock:
 
 
 def compare_times(slow: list[float], fast: list[float]) -> float:
-    """Return the median ratio of calls side by side, or the ratio of the medians where one side ran once."""
+    """Return the median ratio of calls side by side, or the ratio of the medians where one side ran
+    once.
+    """
     if len(slow) != len(fast):
         return median(slow) / median(fast)
     return median(s / f for s, f in zip(slow, fast, strict=True))
@@ -143,7 +156,9 @@ def call_alone(name: str, side: str, setting: Setting) -> Call:
 
 
 def call_once(name: str, side: str, setting: Setting) -> tuple[float, int, dict[str, np.ndarray]]:
-    """Call one side of a part; return its time, by how many bytes the peak of this process grew, and the results."""
+    """Call one side of a part; return its time, by how many bytes the peak of this process grew,
+    and the results.
+    """
     logging.disable(logging.WARNING)
     set_threads(setting.threads)
     call = getattr(PARTS[name](setting), side)

@@ -1,9 +1,11 @@
-"""What training and applying a network costs beside its bare forward pass: `python -m benchmarks.networks`.
+"""What training and applying a network costs beside its bare forward pass: `python -m
+benchmarks.networks`.
 
-Random weights, as configured for VOC (21 classes). "Bare" is `network(images)` without gradients in float32; a training
-step is forward, loss, backward and optimiser on one batch; prediction goes on to masks at the images' own size; the
-loader reads, augments and collates on one core. Each network runs in a process of its own, whose peaks are what a step
-or a prediction adds to what it held before.
+Random weights, as configured for VOC (21 classes). "Bare" is `network(images)` without gradients in
+float32; a training step is forward, loss, backward and optimiser on one batch; prediction goes on
+to masks at the images' own size; the loader reads, augments and collates on one core. Each network
+runs in a process of its own, whose peaks are what a step or a prediction adds to what it held
+before.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from benchmarks.inputs import QUICK, Setting
 from benchmarks.loader import ROOT, SIZE, draw_photos
 from benchmarks.measure import read_peak, reset_peak, set_threads, time_call
 from datamodules.folder import FolderDataModule
-from datamodules.sample import Batch
+from fmawsss.records import Batch
 from lightning_modules.network import NetworkModule
 
 NETWORKS = ("tower", "deeplabv3plus_r101", "segformer_b5", "mask2former_swin_l")
@@ -80,7 +82,9 @@ class Sizes:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Measure networks and print a Markdown table; training, prediction and loader as multiples of the bare forward."""
+    """Measure networks and print a Markdown table; training, prediction and loader as multiples of
+    the bare forward.
+    """
     options = read_options(words)
     small = options.quick
     sizes = Sizes(64, 2, 1) if small else Sizes(options.crop, options.batch, options.repetitions)
@@ -104,7 +108,9 @@ def read_options(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--crop", type=int, default=512)
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="small networks, to see that everything runs")
+    parser.add_argument(
+        "--quick", action="store_true", help="small networks, to see that everything runs"
+    )
     return parser.parse_args(words)
 
 
@@ -113,7 +119,9 @@ def measure_network(name: str, changes: list[str], sizes: Sizes, setting: Settin
     logging.disable(logging.WARNING)
     set_threads(setting.threads)
     cfg = compose_network(name, changes, sizes.crop)
-    module = instantiate(cfg.module, classes=list(cfg.dataset.classes), _convert_="all").to(setting.device)
+    module = instantiate(cfg.module, classes=list(cfg.dataset.classes), _convert_="all").to(
+        setting.device
+    )
     whole = torch.randn(1, 3, *instantiate(cfg.data.resize).find_size(SIZE), device=setting.device)
     crops = torch.randn(sizes.batch, 3, sizes.crop, sizes.crop, device=setting.device)
     seeds = draw_seeds(sizes, len(module.classes)).to(setting.device)
@@ -128,7 +136,9 @@ def measure_network(name: str, changes: list[str], sizes: Sizes, setting: Settin
     module.eval()
     bare, _ = measure(torch.no_grad()(lambda: module.network(crops)))
     bare_whole, _ = measure(torch.no_grad()(lambda: module.network(whole)))
-    prediction, peak = measure(torch.no_grad()(lambda: module.predict_step(Batch(["photo"], whole, [SIZE]))))
+    prediction, peak = measure(
+        torch.no_grad()(lambda: module.predict_step(Batch(["photo"], whole, [SIZE])))
+    )
     parameters = sum(p.numel() for p in module.network.parameters())
     loader = time_loader(cfg, sizes, setting)
     return Costs(
@@ -138,18 +148,31 @@ def measure_network(name: str, changes: list[str], sizes: Sizes, setting: Settin
 
 def compose_network(name: str, changes: list[str], crop: int) -> DictConfig:
     """Compose the training of a network on VOC, with random weights."""
-    words = ["task=network", "dataset=voc", f"network={name}", "network.weights=null", f"augment.crop={crop}", *changes]
+    words = [
+        "task=network",
+        "dataset=voc",
+        f"network={name}",
+        "network.weights=null",
+        f"augment.crop={crop}",
+        *changes,
+    ]
     with initialize_config_dir(str(ROOT / "conf"), version_base=None):
         return compose("train", words)
 
 
 def draw_seeds(sizes: Sizes, classes: int) -> torch.Tensor:
     """Draw seeds of a few classes in blocks."""
-    coarse = torch.randint(0, classes + 1, (sizes.batch, 1, 2, 2), generator=torch.Generator().manual_seed(0))
-    return torch.nn.functional.interpolate(coarse.float(), size=(sizes.crop, sizes.crop))[:, 0].to(torch.uint8)
+    coarse = torch.randint(
+        0, classes + 1, (sizes.batch, 1, 2, 2), generator=torch.Generator().manual_seed(0)
+    )
+    return torch.nn.functional.interpolate(coarse.float(), size=(sizes.crop, sizes.crop))[:, 0].to(
+        torch.uint8
+    )
 
 
-def build_step(module: NetworkModule, crops: torch.Tensor, seeds: torch.Tensor) -> Callable[[], object]:
+def build_step(
+    module: NetworkModule, crops: torch.Tensor, seeds: torch.Tensor
+) -> Callable[[], object]:
     """Make a training step."""
     optimizer = module.configure_optimizers()["optimizer"]
     module.train()

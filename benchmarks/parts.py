@@ -20,20 +20,29 @@ from benchmarks.inputs import (
     make_superpixels,
     make_training_batch,
 )
-from benchmarks.training import compare_cls_steps, compare_logit_steps, compare_seg_steps, compare_sweeps
+from benchmarks.training import (
+    compare_cls_steps,
+    compare_logit_steps,
+    compare_seg_steps,
+    compare_sweeps,
+)
 from fmawsss.affinity import AffinityRefiner
 
 
 def compare_encoders(setting: Setting) -> Comparison:
     """Compare images to features."""
     clip = build_recipe("cls", "voc", setting).module.clip
-    images = make_training_batch(setting.batch, setting.sizes.crop, classes=20).images.to(setting.device)
+    images = make_training_batch(setting.batch, setting.sizes.crop, classes=20).images.to(
+        setting.device
+    )
 
     @torch.no_grad()
     def encode() -> Results:
         return {"features": clip.pool_images(clip.encode_images(images, None, attention_blocks=0))}
 
-    return Comparison(f"image encoder, {setting.batch} crops", encode, lambda: run_bare_encoder(clip.clip, images))
+    return Comparison(
+        f"image encoder, {setting.batch} crops", encode, lambda: run_bare_encoder(clip.clip, images)
+    )
 
 
 def compare_text(task: str, dataset: str, setting: Setting) -> Comparison:
@@ -50,7 +59,9 @@ def compare_text(task: str, dataset: str, setting: Setting) -> Comparison:
 def compare_cams(setting: Setting) -> Comparison:
     """Compare CAMs, forward only, from the input of the last block on."""
     module = build_recipe("cls", "voc", setting).module
-    batch = make_training_batch(setting.batch, setting.sizes.crop, len(module.classes)).to(setting.device)
+    batch = make_training_batch(setting.batch, setting.sizes.crop, len(module.classes)).to(
+        setting.device
+    )
     tokens = module.clip.encode_images(batch.images, None, attention_blocks=0)
     with torch.no_grad():
         texts = module.prompts()
@@ -60,14 +71,18 @@ def compare_cams(setting: Setting) -> Comparison:
         return {"cams": module.compute_cams(tokens, texts, batch.labels)[1]}
 
     def plainly() -> Results:
-        _, cams = plain.compute_cams(module.clip.clip, tokens.inputs, texts, batch.labels, keep_graph=False)
+        _, cams = plain.compute_cams(
+            module.clip.clip, tokens.inputs, texts, batch.labels, keep_graph=False
+        )
         return {"cams": cams.unflatten(1, tokens.grid)}
 
     return Comparison(f"CAMs of {setting.batch} crops, last block only", ours, plainly)
 
 
 def compare_affinity(grid: tuple[int, int], setting: Setting) -> Comparison:
-    """Compare refinements of two CAMs; the encoder hands ours the mean attention, plain the attention of all blocks."""
+    """Compare refinements of two CAMs; the encoder hands ours the mean attention, plain the
+    attention of all blocks.
+    """
     refiner = build_recipe("cls", "voc", setting).module.seeding.refine
     cams = make_cams(2, grid).to(setting.device)
     stored = make_attention(grid[0] * grid[1], blocks=12).to(setting.device)
@@ -96,7 +111,9 @@ def compare_seeding(setting: Setting) -> Comparison:
 
 
 def compare_prediction(dataset: str, present: int, setting: Setting) -> Comparison:
-    """Compare the seeding of one image: image → CAM → CAA → SAMS; plain encodes the prompts every time."""
+    """Compare the seeding of one image: image → CAM → CAA → SAMS; plain encodes the prompts every
+    time.
+    """
     recipe = build_recipe("cls", dataset, setting)
     module, clip = recipe.module, recipe.module.clip.clip
     batch = make_seeding_batch(present, setting.sizes, len(module.classes)).to(setting.device)
@@ -106,13 +123,20 @@ def compare_prediction(dataset: str, present: int, setting: Setting) -> Comparis
     @torch.no_grad()
     def ours() -> Results:
         (found,) = module.predict_step(batch)
-        # two masks may be equally sure but for rounding: how sure they are can be compared, which is on top cannot
-        return {"cams": found.cams, "refined": found.refined, "sure": found.seeds["sams"].confidence}
+        # two masks may be equally sure but for rounding: how sure they are can be compared, which
+        # is on top cannot
+        return {
+            "cams": found.cams,
+            "refined": found.refined,
+            "sure": found.seeds["sams"].confidence,
+        }
 
     @torch.no_grad()
     def plainly() -> Results:
         inputs, attention = plain.store_attention(clip.visual, batch.images)
-        _, cams = plain.compute_cams(clip, inputs, encode_text_plainly(recipe), batch.labels, keep_graph=False)
+        _, cams = plain.compute_cams(
+            clip, inputs, encode_text_plainly(recipe), batch.labels, keep_graph=False
+        )
         cams = cams.unflatten(1, (batch.images.shape[2] // 16, batch.images.shape[3] // 16))
         refined = refine_plainly(module.seeding.refine, cams, attention[:, 0])
         power = module.seeding.sams.background.power

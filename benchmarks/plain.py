@@ -1,4 +1,6 @@
-"""The prompt tasks as first written, straight from METHOD 2-4: slow, obvious, the same numbers as ours."""
+"""The prompt tasks as first written, straight from METHOD 2-4: slow, obvious, the same numbers as
+ours.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +21,18 @@ def embed_prompts(
     contexts: Float[Tensor, "S K W"],
     name_first: bool,
 ) -> tuple[Float[Tensor, "T L W"], Integer[Tensor, "T"]]:
-    """Write `[SOS] v_1 … v_K name . [EOS]`, filled up to all tokens that the encoder takes; return where EOS stands."""
+    """Write `[SOS] v_1 … v_K name . [EOS]`, filled up to all tokens that the encoder takes; return
+    where EOS stands.
+    """
     device, rows, ends = contexts.device, [], []
     embed = clip.token_embedding
     start, dot, end = tokenize(["."])[0, :3].to(device)
     for index, name in enumerate(names):
         ids = tokenize([name])[0].to(device)
-        words, context = embed(ids[1 : int(ids.argmax())]), contexts[index if len(contexts) > 1 else 0]
+        words, context = (
+            embed(ids[1 : int(ids.argmax())]),
+            contexts[index if len(contexts) > 1 else 0],
+        )
         middle = torch.cat([words, context] if name_first else [context, words])
         written = torch.cat([embed(start[None]), middle, embed(torch.stack([dot, end]))])
         unused = embed(ids.new_zeros(clip.context_length - len(written)))
@@ -34,24 +41,35 @@ def embed_prompts(
     return torch.stack(rows), torch.tensor(ends, device=device)
 
 
-def encode_text(clip: CLIP, prompts: Float[Tensor, "T L W"], ends: Integer[Tensor, "T"]) -> Float[Tensor, "T E"]:
+def encode_text(
+    clip: CLIP, prompts: Float[Tensor, "T L W"], ends: Integer[Tensor, "T"]
+) -> Float[Tensor, "T E"]:
     """Run the text encoder on all tokens of all prompts."""
     tokens = clip.transformer(prompts + clip.positional_embedding, attn_mask=clip.attn_mask)
-    return clip.ln_final(tokens)[torch.arange(len(ends), device=ends.device), ends] @ clip.text_projection
+    return (
+        clip.ln_final(tokens)[torch.arange(len(ends), device=ends.device), ends]
+        @ clip.text_projection
+    )
 
 
-def embed_images(visual: VisionTransformer, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B L D"]:
+def embed_images(
+    visual: VisionTransformer, images: Float[Tensor, "B 3 H W"]
+) -> Float[Tensor, "B L D"]:
     """Cut images into patches, the class token first, with position embeddings of their grid."""
     patches = visual.conv1(images)
     positions = visual.positional_embedding[1:].T.reshape(1, -1, *visual.grid_size)
-    positions = F.interpolate(positions, size=patches.shape[-2:], mode="bilinear", align_corners=False)
+    positions = F.interpolate(
+        positions, size=patches.shape[-2:], mode="bilinear", align_corners=False
+    )
     patches = (patches + positions).flatten(2).transpose(1, 2)
     first = (visual.class_embedding + visual.positional_embedding[0]).expand(len(images), 1, -1)
     return visual.ln_pre(torch.cat([first, patches], dim=1))
 
 
 @torch.no_grad()
-def run_encoder(visual: VisionTransformer, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B E"]:
+def run_encoder(
+    visual: VisionTransformer, images: Float[Tensor, "B 3 H W"]
+) -> Float[Tensor, "B E"]:
     """Run open_clip's own blocks and average the patches: the bare image encoder."""
     tokens = embed_images(visual, images)
     for block in visual.transformer.resblocks:
@@ -60,7 +78,9 @@ def run_encoder(visual: VisionTransformer, images: Float[Tensor, "B 3 H W"]) -> 
 
 
 @torch.no_grad()
-def enter_last_block(visual: VisionTransformer, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B L D"]:
+def enter_last_block(
+    visual: VisionTransformer, images: Float[Tensor, "B 3 H W"]
+) -> Float[Tensor, "B L D"]:
     """Run all blocks but the last."""
     tokens = embed_images(visual, images)
     for block in visual.transformer.resblocks[:-1]:
@@ -98,7 +118,9 @@ def compute_cams(
     labels: Bool[Tensor, "B C"],
     keep_graph: bool,
 ) -> tuple[Float[Tensor, "B T"], Float[Tensor, "P N"]]:
-    """Return logits and the softmax Grad-CAM of every positive pair, differentiated through the whole last block."""
+    """Return logits and the softmax Grad-CAM of every positive pair, differentiated through the
+    whole last block.
+    """
     visual = clip.visual
     block = visual.transformer.resblocks[-1]
     with torch.enable_grad():
@@ -111,22 +133,33 @@ def compute_cams(
         compared = F.pad(labels, (0, logits.shape[1] - labels.shape[1]), value=True)
         scores = logits.masked_fill(~compared, float("-inf")).softmax(dim=1)
 
-        # one score for every pair, and the gradient of each by the activations of all images: (P, B, N, D)
+        # one score for every pair, and the gradient of each by the activations of all images: (P,
+        # B, N, D)
         images, classes = labels.nonzero(as_tuple=True)
         pairs = torch.arange(len(images), device=images.device)
         chosen = scores.new_zeros(len(images), *scores.shape)
         chosen[pairs, images, classes] = 1.0
-        (gradients,) = torch.autograd.grad(scores, activations, chosen, create_graph=keep_graph, is_grads_batched=True)
+        (gradients,) = torch.autograd.grad(
+            scores, activations, chosen, create_graph=keep_graph, is_grads_batched=True
+        )
         weights = gradients[pairs, images].mean(dim=1)
     return logits, torch.einsum("pnd,pd->pn", activations.detach()[images], weights)
 
 
-def compare(clip: CLIP, features: Float[Tensor, "B E"], text_features: Float[Tensor, "T E"]) -> Float[Tensor, "B T"]:
+def compare(
+    clip: CLIP, features: Float[Tensor, "B E"], text_features: Float[Tensor, "T E"]
+) -> Float[Tensor, "B T"]:
     """Return the logits."""
-    return clip.logit_scale.exp() * F.normalize(features, dim=-1) @ F.normalize(text_features, dim=-1).T
+    return (
+        clip.logit_scale.exp()
+        * F.normalize(features, dim=-1)
+        @ F.normalize(text_features, dim=-1).T
+    )
 
 
-def contrastive_loss(logits: Float[Tensor, "B C"], labels: Bool[Tensor, "B C"]) -> Float[Tensor, ""]:
+def contrastive_loss(
+    logits: Float[Tensor, "B C"], labels: Bool[Tensor, "B C"]
+) -> Float[Tensor, ""]:
     """Compare each positive with the negatives of its image, averaged over all positive pairs."""
     losses = []
     for scores, present in zip(logits, labels, strict=True):
@@ -138,13 +171,19 @@ def contrastive_loss(logits: Float[Tensor, "B C"], labels: Bool[Tensor, "B C"]) 
 def cam_activation_loss(
     cams: Float[Tensor, "P h w"], seeds: UInt8[Tensor, "B H W"], labels: Bool[Tensor, "B C"]
 ) -> Float[Tensor, ""]:
-    """Compare each CAM with its seed map by L1, divided by the number of pixels that are not ignored."""
+    """Compare each CAM with its seed map by L1, divided by the number of pixels that are not
+    ignored.
+    """
     total, pixels = cams.new_zeros(()), 0
     maps = F.interpolate(cams[None], size=seeds.shape[1:], mode="bilinear", align_corners=False)[0]
     images, classes = labels.nonzero(as_tuple=True)
     for cam, seed, index in zip(maps, seeds[images], classes, strict=True):
         foreground, known = seed == index + 1, seed != 255
         peak = (cam * foreground).max().detach()
-        total = total + (peak - cam)[foreground].abs().sum() + cam[~foreground & known].clamp_min(0).sum()
+        total = (
+            total
+            + (peak - cam)[foreground].abs().sum()
+            + cam[~foreground & known].clamp_min(0).sum()
+        )
         pixels = pixels + known.sum()
     return total / pixels

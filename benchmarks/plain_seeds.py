@@ -1,4 +1,6 @@
-"""From CAMs to seeds as first written, straight from METHOD 5-7: slow, obvious, the same seeds as ours."""
+"""From CAMs to seeds as first written, straight from METHOD 5-7: slow, obvious, the same seeds as
+ours.
+"""
 
 from __future__ import annotations
 
@@ -68,17 +70,27 @@ def decode(superpixels: Superpixels) -> Bool[Tensor, "M H W"]:
 def paint_seed(
     cams: Float[Tensor, "P h w"], classes: Int[Tensor, "P"], superpixels: Superpixels, power: float
 ) -> tuple[UInt8[Tensor, "H W"], Float[Tensor, "H W"]]:
-    """Make the seed by SAMS, and how sure it is: every mask times every CAM in full size, then mask over mask."""
+    """Make the seed by SAMS, and how sure it is: every mask times every CAM in full size, then mask
+    over mask.
+    """
     masks = decode(superpixels)
-    maps = F.interpolate(cams[None].cpu(), size=superpixels.size, mode="bilinear", align_corners=False)[0].clamp_min(0)
+    maps = F.interpolate(
+        cams[None].cpu(), size=superpixels.size, mode="bilinear", align_corners=False
+    )[0].clamp_min(0)
     under = maps[:, None] * masks[None]  # (P, M, H, W)
     scores = score(under.sum(dim=(2, 3)) / masks.sum(dim=(1, 2)))
     scores = torch.cat([(1 - scores.max(dim=0).values[None]) ** power, scores])
     confidence, best = scores.max(dim=0)
-    labels = torch.cat([classes.new_zeros(1), classes + 1])[best.to(classes.device)].to(torch.uint8).cpu()
+    labels = (
+        torch.cat([classes.new_zeros(1), classes + 1])[best.to(classes.device)]
+        .to(torch.uint8)
+        .cpu()
+    )
 
     seed, sure = torch.zeros(superpixels.size, dtype=torch.uint8), torch.zeros(superpixels.size)
-    order = sorted(range(len(masks)), key=lambda mask: (int(superpixels.level[mask]), float(confidence[mask])))
+    order = sorted(
+        range(len(masks)), key=lambda mask: (int(superpixels.level[mask]), float(confidence[mask]))
+    )
     for mask in order:
         seed[masks[mask]], sure[masks[mask]] = labels[mask], confidence[mask]
     return seed, sure

@@ -27,7 +27,15 @@ HEADER = (
     "deviation",
 )
 CSV_HEADER = (
-    *("part", "plain_seconds", "ours_seconds", "faster", "faster_aim", "bare_seconds", "ours_per_bare"),
+    *(
+        "part",
+        "plain_seconds",
+        "ours_seconds",
+        "faster",
+        "faster_aim",
+        "bare_seconds",
+        "ours_per_bare",
+    ),
     *("ours_per_bare_aim", "plain_peak_bytes", "ours_peak_bytes", "deviation"),
 )
 BAR, AIM, LINE, LEFT, WIDTH = (84, 110, 190), (214, 84, 60), 26, 330, 900
@@ -38,7 +46,11 @@ def write_report(rows: Sequence[Row], folder: Path, setting: Setting) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     lines = [list_cells(row) for row in rows]
     table = "\n".join(
-        [f"| {' | '.join(HEADER)} |", "|---" * len(HEADER) + "|", *(f"| {' | '.join(line)} |" for line in lines)]
+        [
+            f"| {' | '.join(HEADER)} |",
+            "|---" * len(HEADER) + "|",
+            *(f"| {' | '.join(line)} |" for line in lines),
+        ]
     )
     text = f"{describe_machine(setting)}\n\n{table}\n"
     (folder / "table.md").write_text(text)
@@ -52,7 +64,16 @@ def list_numbers(row: Row) -> list[str | float | None]:
     """List what was measured, for machines."""
     aims = row.comparison
     return [
-        *(aims.label, row.plain, row.ours, row.speed, aims.speed, row.bare, row.per_bare, aims.per_bare),
+        *(
+            aims.label,
+            row.plain,
+            row.ours,
+            row.speed,
+            aims.speed,
+            row.bare,
+            row.per_bare,
+            aims.per_bare,
+        ),
         *(row.plain_peak, row.ours_peak, row.deviation),
     ]
 
@@ -115,7 +136,9 @@ def describe_machine(setting: Setting) -> str:
 
 
 def draw_plot(rows: Sequence[Row]) -> Image.Image:
-    """Draw how many times faster each part is, on a logarithmic scale, a red mark where the aim lies."""
+    """Draw how many times faster each part is, on a logarithmic scale, a red mark where the aim
+    lies.
+    """
     picture = Image.new("RGB", (WIDTH, LINE * (len(rows) + 2)), PAPER)
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(15)
     draw.text((8, 4), "times faster than the plain formulation", INK, font)

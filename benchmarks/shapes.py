@@ -1,7 +1,9 @@
-"""How well each step of the method does on generated images: `python -m benchmarks.shapes --seeds 3`.
+"""How well each step of the method does on generated images: `python -m benchmarks.shapes --seeds
+3`.
 
-Every seed draws a data set of its own, never used to choose a setting, and runs the whole pipeline with the default
-settings; beside it the two references: hand-written prompts, and the same network trained on true masks.
+Every seed draws a data set of its own, never used to choose a setting, and runs the whole pipeline
+with the default settings; beside it the two references: hand-written prompts, and the same network
+trained on true masks.
 """
 
 from __future__ import annotations
@@ -48,7 +50,11 @@ def main() -> None:
 def run_seed(seed: int, folder: Path) -> dict:
     """Run the pipeline and its references for one seed; what is complete is not run again."""
     command = [sys.executable, str(ROOT / "train.py"), "experiment=study", f"seed={seed}"]
-    places = [f"dataset.draw_seed={FIRST_DRAW + seed}", f"paths.data={folder}/data", f"paths.outputs={folder}"]
+    places = [
+        f"dataset.draw_seed={FIRST_DRAW + seed}",
+        f"paths.data={folder}/data",
+        f"paths.outputs={folder}",
+    ]
     subprocess.run([*command, *places], check=True, cwd=ROOT)
     return json.loads((ROOT / folder / "shapes" / "scores.json").read_text())
 

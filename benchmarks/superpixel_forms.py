@@ -1,4 +1,6 @@
-"""The stages of superpixel making, timed: segment_anything's own generator with a plain filter, and ours."""
+"""The stages of superpixel making, timed: segment_anything's own generator with a plain filter, and
+ours.
+"""
 
 from __future__ import annotations
 
@@ -25,13 +27,21 @@ from segment_anything.utils.amg import (
 )
 from torch import Tensor
 
-from benchmarks.superpixel_inputs import PUBLISHED, RECALL, Sizes, build_sam, calibrate_sam, draw_image, draw_masks
-from fmawsss.bitmasks import pack_masks
-from fmawsss.sam import SuperpixelGenerator
-from fmawsss.sam_candidates import Candidates
-from fmawsss.sam_encoder import FusedEncoder
-from fmawsss.sam_points import Frame
-from fmawsss.sam_thresholds import judge_points
+from benchmarks.superpixel_inputs import (
+    PUBLISHED,
+    RECALL,
+    Sizes,
+    build_sam,
+    calibrate_sam,
+    draw_image,
+    draw_masks,
+)
+from fmawsss.sam.bitmasks import pack_masks
+from fmawsss.sam.candidates import Candidates
+from fmawsss.sam.encoder import FusedEncoder
+from fmawsss.sam.generator import SuperpixelGenerator
+from fmawsss.sam.points import Frame
+from fmawsss.sam.thresholds import judge_points
 
 SPEED = {"points_per_batch": 8, "crops_per_batch": 1, "chunk_megabytes": 16}
 NO_OFFSETS = (0.0, 0.0, 0.0)
@@ -69,7 +79,9 @@ class Clock:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What both forms start from: SAM, our generator, an image, and masks with their levels for the last stage."""
+    """What both forms start from: SAM, our generator, an image, and masks with their levels for the
+    last stage.
+    """
 
     sam: Any
     generator: SuperpixelGenerator
@@ -89,7 +101,9 @@ def prepare_sam(sizes: Sizes) -> Prepared:
     image, frame = draw_image(size), whole_frame(size)
     crop = next(generator.predictor.encode_crops([(image, frame)], 1))
     answer = generator.predictor.answer_points(crop, points)
-    logits = generator.predictor.draw_masks(crop, answer, torch.ones(len(points), 3, dtype=torch.bool))
+    logits = generator.predictor.draw_masks(
+        crop, answer, torch.ones(len(points), 3, dtype=torch.bool)
+    )
     calibrate_sam(sam, answer.iou, logits)
     return Prepared(sam, generator, image, *draw_masks(sizes.masks, size))
 
@@ -107,7 +121,9 @@ def choose_points(sizes: Sizes) -> np.ndarray:
 
 def count_crops(size: tuple[int, int]) -> int:
     """Count the crops of an image in the published settings."""
-    return len(generate_crop_boxes(size, PUBLISHED["crop_n_layers"], PUBLISHED["crop_overlap_ratio"])[0])
+    return len(
+        generate_crop_boxes(size, PUBLISHED["crop_n_layers"], PUBLISHED["crop_overlap_ratio"])[0]
+    )
 
 
 def time_ours(sizes: Sizes, start: Prepared) -> tuple[Counter[str], int]:
@@ -123,7 +139,9 @@ def time_ours(sizes: Sizes, start: Prepared) -> tuple[Counter[str], int]:
     with clock("after"):
         for points in np.split(choose_points(sizes), range(8, sizes.points, 8)):
             frame = whole_frame(sizes.image)
-            parts = judge_points(predictor, crop, points, frame, generator.thresholds, generator.chunk_numbers)
+            parts = judge_points(
+                predictor, crop, points, frame, generator.thresholds, generator.chunk_numbers
+            )
             found += sum(map(len, parts))
     candidates = make_candidates(start.masks, start.levels)
     with clock("end"):
@@ -135,14 +153,28 @@ def make_candidates(masks: Tensor, levels: Tensor) -> Candidates:
     """Turn masks into candidates whose boxes do not suppress each other."""
     amount = len(masks)
     boxes = batched_mask_to_box(masks)
-    scores, crop = torch.ones(amount), torch.tensor([[0, 0, masks.shape[2], masks.shape[1]]]).expand(amount, 4)
-    return Candidates(pack_masks(masks), levels.byte(), boxes, scores, scores, torch.zeros(amount, 2).double(), crop)
+    scores, crop = (
+        torch.ones(amount),
+        torch.tensor([[0, 0, masks.shape[2], masks.shape[1]]]).expand(amount, 4),
+    )
+    return Candidates(
+        pack_masks(masks),
+        levels.byte(),
+        boxes,
+        scores,
+        scores,
+        torch.zeros(amount, 2).double(),
+        crop,
+    )
 
 
 def time_plain(sizes: Sizes, start: Prepared) -> tuple[Counter[str], int]:
     """Time segment_anything's stages once each, then the plain filter."""
     sam, image = start.sam, start.image
-    clock, generator = Clock(), SamAutomaticMaskGenerator(sam, points_per_batch=sizes.points, **PUBLISHED)
+    clock, generator = (
+        Clock(),
+        SamAutomaticMaskGenerator(sam, points_per_batch=sizes.points, **PUBLISHED),
+    )
     with torch.no_grad():
         with clock("encoder"):
             generator.predictor.set_image(image)
@@ -151,28 +183,42 @@ def time_plain(sizes: Sizes, start: Prepared) -> tuple[Counter[str], int]:
             box = list(whole_frame(sizes.image).box)
             found = generator._process_batch(choose_points(sizes), sizes.image, box, sizes.image)
         masks = start.masks
-        data = MaskData(rles=mask_to_rle_pytorch(masks), boxes=batched_mask_to_box(masks), levels=start.levels)
+        data = MaskData(
+            rles=mask_to_rle_pytorch(masks), boxes=batched_mask_to_box(masks), levels=start.levels
+        )
         with clock("end"):
             finish_plainly(data)
     return clock.seconds, len(found["rles"])
 
 
 def finish_plainly(data: MaskData) -> list[dict[str, Any]]:
-    """Clean small regions as segment_anything does, filter rocks, sand and water by comparing decoded masks."""
+    """Clean small regions as segment_anything does, filter rocks, sand and water by comparing
+    decoded masks.
+    """
     threshold = max(PUBLISHED["box_nms_thresh"], PUBLISHED["crop_nms_thresh"])
-    data = SamAutomaticMaskGenerator.postprocess_small_regions(data, PUBLISHED["min_mask_region_area"], threshold)
+    data = SamAutomaticMaskGenerator.postprocess_small_regions(
+        data, PUBLISHED["min_mask_region_area"], threshold
+    )
     kept: list[int] = []
     for level in (2, 1, 0):
         own = [index for index in range(len(data["rles"])) if int(data["levels"][index]) == level]
         masks, judges = (decode_plainly(data, chosen) for chosen in (own, kept))
         if kept and own:
-            overlaps = torch.stack([(mask & judges).sum((1, 2)) for mask in masks]) / masks.sum((1, 2))[:, None]
-            own = [index for index, share in zip(own, overlaps, strict=True) if bool((share < RECALL).all())]
+            overlaps = (
+                torch.stack([(mask & judges).sum((1, 2)) for mask in masks])
+                / masks.sum((1, 2))[:, None]
+            )
+            own = [
+                index
+                for index, share in zip(own, overlaps, strict=True)
+                if bool((share < RECALL).all())
+            ]
         kept += own
     rles = [data["rles"][index] for index in kept]
     boxes = [box_xyxy_to_xywh(data["boxes"][index]).tolist() for index in kept]
     return [
-        {"segmentation": rle, "area": area_from_rle(rle), "bbox": box} for rle, box in zip(rles, boxes, strict=True)
+        {"segmentation": rle, "area": area_from_rle(rle), "bbox": box}
+        for rle, box in zip(rles, boxes, strict=True)
     ]
 
 
@@ -182,4 +228,7 @@ def decode_plainly(data: MaskData, chosen: list[int]) -> Tensor:
     return torch.stack(masks) if masks else torch.zeros(0, 1, 1, dtype=torch.bool)
 
 
-FORMS: dict[str, Callable[[Sizes, Prepared], tuple[Counter[str], int]]] = {"plain": time_plain, "ours": time_ours}
+FORMS: dict[str, Callable[[Sizes, Prepared], tuple[Counter[str], int]]] = {
+    "plain": time_plain,
+    "ours": time_ours,
+}

@@ -1,4 +1,6 @@
-"""What both forms of the superpixel benchmark work on: a SAM of random weights, an image, made-up masks."""
+"""What both forms of the superpixel benchmark work on: a SAM of random weights, an image, made-up
+masks.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 from omegaconf import OmegaConf
-from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+from segment_anything.modeling import (
+    ImageEncoderViT,
+    MaskDecoder,
+    PromptEncoder,
+    Sam,
+    TwoWayTransformer,
+)
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
@@ -55,9 +63,13 @@ def build_sam(sizes: Sizes) -> Sam:
         window_size=14 if grid > 14 else 3,
         global_attn_indexes=sizes.global_blocks,
     )
-    transformer = TwoWayTransformer(depth=2, embedding_dim=sizes.prompt_width, num_heads=8, mlp_dim=2048)
+    transformer = TwoWayTransformer(
+        depth=2, embedding_dim=sizes.prompt_width, num_heads=8, mlp_dim=2048
+    )
     decoder = MaskDecoder(transformer_dim=sizes.prompt_width, transformer=transformer)
-    prompts = PromptEncoder(sizes.prompt_width, (grid, grid), (sizes.side, sizes.side), mask_in_chans=16)
+    prompts = PromptEncoder(
+        sizes.prompt_width, (grid, grid), (sizes.side, sizes.side), mask_in_chans=16
+    )
     sam = Sam(encoder, prompts, decoder).eval().requires_grad_(False)
     for layer in (decoder.output_upscaling[0], decoder.output_upscaling[3]):
         layer.weight.copy_(layer.weight.mean((2, 3), keepdim=True).expand_as(layer.weight))
@@ -65,9 +77,13 @@ def build_sam(sizes: Sizes) -> Sam:
 
 
 def calibrate_sam(sam: Sam, iou: Tensor, logits: Tensor) -> None:
-    """Let half of the masks pass the published predicted IoU, and half of all be stable, going by a sample."""
+    """Let half of the masks pass the published predicted IoU, and half of all be stable, going by a
+    sample.
+    """
     head = sam.mask_decoder.iou_prediction_head.layers[-1]
-    head.bias.add_(PUBLISHED["pred_iou_thresh"] - iou.quantile(0.5))  # between two masks, never at one
+    head.bias.add_(
+        PUBLISHED["pred_iou_thresh"] - iou.quantile(0.5)
+    )  # between two masks, never at one
     scale = find_scale(logits.flatten(1))
     for network in sam.mask_decoder.output_hypernetworks_mlps:
         network.layers[-1].weight.mul_(scale)
@@ -97,8 +113,14 @@ def draw_masks(amount: int, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
     levels = torch.arange(amount) % 3
     centres = torch.rand(amount, 2, 1, 1, generator=generator)
-    radii = (0.05 + 0.12 * levels)[:, None, None] * (0.5 + torch.rand(amount, 1, 1, generator=generator))
-    rows, columns = torch.meshgrid(torch.linspace(0, 1, size[0]), torch.linspace(0, 1, size[1]), indexing="ij")
-    noise = interpolate(torch.randn(amount, 1, 24, 32, generator=generator), size=size, mode="bilinear")[:, 0]
+    radii = (0.05 + 0.12 * levels)[:, None, None] * (
+        0.5 + torch.rand(amount, 1, 1, generator=generator)
+    )
+    rows, columns = torch.meshgrid(
+        torch.linspace(0, 1, size[0]), torch.linspace(0, 1, size[1]), indexing="ij"
+    )
+    noise = interpolate(
+        torch.randn(amount, 1, 24, 32, generator=generator), size=size, mode="bilinear"
+    )[:, 0]
     distance = ((rows - centres[:, 0]) ** 2 + (columns - centres[:, 1]) ** 2).sqrt()
     return distance < radii * (1 + 0.2 * noise), levels

@@ -1,11 +1,12 @@
-"""How fast superpixels are made, beside segment_anything's own generator: `python -m benchmarks.superpixels`.
+"""How fast superpixels are made, beside segment_anything's own generator: `python -m
+benchmarks.superpixels`.
 
-SAM of ViT-B's size with random weights, the published settings without level offsets, an image of 375 x 500, one
-thread, CPU time. The plain form is `SamAutomaticMaskGenerator` and a rock-sand-water filter that compares decoded
-masks. A whole image of it takes a quarter of an hour: of either form one crop is encoded and one batch of 64 points
-answered, and counted as often as an image has them (5 crops, 2 048 points); small regions, filter and run lengths are
-timed on 300 made-up masks. The random weights are set so that half of the masks pass the predicted IoU, and half of
-all are stable.
+SAM of ViT-B's size with random weights, the published settings without level offsets, an image of
+375 x 500, one thread, CPU time. The plain form is `SamAutomaticMaskGenerator` and a rock-sand-water
+filter that compares decoded masks. A whole image of it takes a quarter of an hour: of either form
+one crop is encoded and one batch of 64 points answered, and counted as often as an image has them
+(5 crops, 2 048 points); small regions, filter and run lengths are timed on 300 made-up masks. The
+random weights are set so that half of the masks pass the predicted IoU, and half of all are stable.
 """
 
 from __future__ import annotations
@@ -31,10 +32,14 @@ logger = logging.getLogger(__name__)
 
 
 def main() -> None:
-    """Time both forms, each in a process of its own, and print a Markdown table of seconds per image and ratios."""
+    """Time both forms, each in a process of its own, and print a Markdown table of seconds per
+    image and ratios.
+    """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="a tiny SAM, in seconds: the numbers mean nothing")
+    parser.add_argument(
+        "--quick", action="store_true", help="a tiny SAM, in seconds: the numbers mean nothing"
+    )
     parser.add_argument("--form", choices=sorted(FORMS), help="time one form and print JSON")
     options = parser.parse_args()
     sizes = QUICK if options.quick else VIT_B
@@ -48,7 +53,14 @@ def main() -> None:
 
 def run_form(form: str, quick: bool) -> dict[str, float]:
     """Measure one form in a fresh process, so that its peak of memory is its own."""
-    command = [sys.executable, "-m", "benchmarks.superpixels", "--form", form, *(["--quick"] if quick else [])]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.superpixels",
+        "--form",
+        form,
+        *(["--quick"] if quick else []),
+    ]
     output = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     result: dict[str, Any] = json.loads(output.splitlines()[-1])
     return result
@@ -80,7 +92,10 @@ def format_table(plain: dict[str, float], ours: dict[str, float]) -> list[str]:
     for part in plain:
         ratio = "" if part.startswith("masks") else f"{plain[part] / max(ours[part], 1e-9):.1f}"
         unit = "" if part.startswith("masks") else " GB" if part == "peak memory" else " s"
-        lines.append(f"| {part} | {plain[part]:.4g}{unit} | {ours[part]:.4g}{unit} | {ratio} | {AIMS.get(part, '')} |")
+        lines.append(
+            f"| {part} | {plain[part]:.4g}{unit} | {ours[part]:.4g}{unit} | {ratio} | "
+            f"{AIMS.get(part, '')} |"
+        )
     return lines
 
 

@@ -13,24 +13,30 @@ from torch import Tensor
 from benchmarks import plain
 from benchmarks.comparison import Comparison, Results, Side, encode_text_plainly, run_bare_encoder
 from benchmarks.inputs import Recipe, Setting, build_recipe, make_training_batch
-from datamodules.sample import Batch
-from fmawsss.features import LABELS, SEEDS, open_store
+from fmawsss.files.features import LABELS, SEEDS, open_store
+from fmawsss.records import Batch
 from lightning_modules.prompts import PromptModule
 
 SETTINGS = 10  # of a sweep
 
 
 def compare_cls_steps(dataset: str, setting: Setting) -> Comparison:
-    """Compare classification steps; as released, plain also makes CAMs and their second-order graph, times 0."""
+    """Compare classification steps; as released, plain also makes CAMs and their second-order
+    graph, times 0.
+    """
     recipe, batch = prepare_training("cls", dataset, setting)
 
     def classify_with_cams() -> Tensor:
         visual = recipe.module.clip.clip.visual
-        logits, cams = compute_cams_plainly(recipe, plain.enter_last_block(visual, batch.images), batch)
+        logits, cams = compute_cams_plainly(
+            recipe, plain.enter_last_block(visual, batch.images), batch
+        )
         unused = plain.cam_activation_loss(cams, batch.seeds, batch.labels)
         return plain.contrastive_loss(logits[:, : batch.labels.shape[1]], batch.labels) + 0 * unused
 
-    return compare_steps(f"cls step, {dataset.upper()}", recipe, batch, classify_with_cams, speed=8.0)
+    return compare_steps(
+        f"cls step, {dataset.upper()}", recipe, batch, classify_with_cams, speed=8.0
+    )
 
 
 def compare_logit_steps(setting: Setting) -> Comparison:
@@ -59,9 +65,11 @@ def compare_seg_steps(dataset: str, setting: Setting) -> Comparison:
 
 
 def compare_sweeps(task: str, setting: Setting) -> Comparison:
-    """Compare a step of ten settings, the views encoded once and kept on disk, with the same uncached.
+    """Compare a step of ten settings, the views encoded once and kept on disk, with the same
+    uncached.
 
-    Where every view is seen once by every setting, this is the ratio of whole sweeps. Both sides are ours.
+    Where every view is seen once by every setting, this is the ratio of whole sweeps. Both sides
+    are ours.
     """
     recipe, batch = prepare_training(task, "voc", setting)
     module, known = recipe.module, {LABELS: batch.labels, SEEDS: batch.seeds}
@@ -73,7 +81,11 @@ def compare_sweeps(task: str, setting: Setting) -> Comparison:
     encoded = replace(batch, images=None)
 
     def look() -> Tensor:
-        kept = {name: tensor.to(setting.device) for name, tensor in store.read(views).items() if name not in known}
+        kept = {
+            name: tensor.to(setting.device)
+            for name, tensor in store.read(views).items()
+            if name not in known
+        }
         return module.training_loss(replace(encoded, encoded=kept))["loss"]
 
     cached = build_step(module, look)
@@ -140,5 +152,7 @@ def compute_cams_plainly(
 ) -> tuple[Float[Tensor, "B T"], Float[Tensor, "P h w"]]:
     """Return logits and CAMs that can be differentiated by the contexts."""
     texts = encode_text_plainly(recipe)
-    logits, cams = plain.compute_cams(recipe.module.clip.clip, inputs, texts, batch.labels, keep_graph=True)
+    logits, cams = plain.compute_cams(
+        recipe.module.clip.clip, inputs, texts, batch.labels, keep_graph=True
+    )
     return logits, cams.unflatten(1, (batch.images.shape[2] // 16, batch.images.shape[3] // 16))

@@ -8,19 +8,24 @@ from typing import Any
 
 import lightning as L
 
-from fmawsss.products import read_fingerprint
-from fmawsss.storage import Cams, read_cams
+from fmawsss.files.products import read_fingerprint
+from fmawsss.files.storage import read_cams
+from fmawsss.records import Cams
 from lightning_modules.prompts import SeedPrediction
 
 
 class CamWriter(L.Callback):
-    """One file per image, `<folder>/<product>/<name>.npz` (docs/cams.md): CAMs before refinement, and the attention.
+    """One file per image, `<folder>/<product>/<name>.npz` (docs/cams.md): CAMs before refinement,
+    and the attention.
 
-    `write` is `storage.write_cams`, or `storage.write_half_cams` for half the space. Each file carries the fingerprint
-    of the `product` (the seeds), so that CAMs of other settings are made again.
+    `write` is `storage.write_cams`, or `storage.write_half_cams` for half the space. Each file
+    carries the fingerprint of the `product` (the seeds), so that CAMs of other settings are made
+    again.
     """
 
-    def __init__(self, folder: str | Path, product: str | Path, write: Callable[[Path, Cams, str], None]) -> None:
+    def __init__(
+        self, folder: str | Path, product: str | Path, write: Callable[[Path, Cams, str], None]
+    ) -> None:
         self.folder = Path(folder) / Path(product).name
         self.fingerprint = read_fingerprint(Path(product))
         self.write = write

@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from callbacks.prediction_writer import PngWriter
-from fmawsss.storage import write_png
+from fmawsss.files.storage import write_png
 from lightning_modules.prompts import SeedPrediction
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import lightning as L
 
-from datamodules.sample import Batch
-from fmawsss.features import FeatureStore
+from fmawsss.files.features import FeatureStore
+from fmawsss.records import Batch
 
 
 class FeatureWriter(L.Callback):

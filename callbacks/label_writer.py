@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 import lightning as L
 
-from datamodules.texts import Table, read_table
+from fmawsss.files.texts import Table, read_table
 from lightning_modules.labels import LabelProposal
 
 logger = logging.getLogger(__name__)
@@ -19,9 +19,11 @@ COLUMNS = ("name", "labels", "scores")
 
 
 class LabelWriter(L.Callback):
-    """Append a row per image to a CSV file: its name, its labels joined by semicolons, their probabilities.
+    """Append a row per image to a CSV file: its name, its labels joined by semicolons, their
+    probabilities.
 
-    Rows that are there stay as they are, corrected or not, as do the columns and what separates them.
+    Rows that are there stay as they are, corrected or not, as do the columns and what separates
+    them.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -43,7 +45,11 @@ class LabelWriter(L.Callback):
         proposals: list[LabelProposal] = outputs
         text = io.StringIO()
         writer = csv.DictWriter(
-            text, self.table.columns, delimiter=self.table.delimiter, extrasaction="ignore", lineterminator="\n"
+            text,
+            self.table.columns,
+            delimiter=self.table.delimiter,
+            extrasaction="ignore",
+            lineterminator="\n",
         )
         for p in proposals:
             scores = ";".join(f"{score:.3f}" for score in p.scores.values())
@@ -55,13 +61,20 @@ class LabelWriter(L.Callback):
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Say where the labels are, and which images have none."""
-        logger.info("proposed labels are in %s: correct them, then train with dataset/labels=zeroshot", self.path)
+        logger.info(
+            "proposed labels are in %s: correct them, then train with dataset/labels=zeroshot",
+            self.path,
+        )
         if self.bare:
-            logger.warning("%d images got no label, e.g. %s", len(self.bare), ", ".join(self.bare[:5]))
+            logger.warning(
+                "%d images got no label, e.g. %s", len(self.bare), ", ".join(self.bare[:5])
+            )
 
 
 def find_start(file: BinaryIO) -> str:
-    """Return what belongs before a new row: the names of the columns, or the line end that an editor left out."""
+    """Return what belongs before a new row: the names of the columns, or the line end that an
+    editor left out.
+    """
     if file.seek(0, io.SEEK_END) == 0:
         return ",".join(COLUMNS) + "\n"
     file.seek(-1, io.SEEK_END)

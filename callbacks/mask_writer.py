@@ -1,4 +1,6 @@
-"""Write the predicted mask of every image, the mask laid over the image and, on request, how sure it is."""
+"""Write the predicted mask of every image, the mask laid over the image and, on request, how sure
+it is.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +11,15 @@ import lightning as L
 import numpy as np
 
 from callbacks.prediction_writer import PngWriter
-from fmawsss.storage import write_palette_png, write_png
+from fmawsss.files.storage import write_palette_png, write_png
 from fmawsss.viz import make_palette, overlay_mask
 from lightning_modules.network import MaskPrediction
 
 
 class MaskWriter(L.Callback):
-    """`<folder>/<name>.png` with the class of each pixel as a palette index, and `<overlays>/<name>.png` to look at."""
+    """`<folder>/<name>.png` with the class of each pixel as a palette index, and
+    `<overlays>/<name>.png` to look at.
+    """
 
     def __init__(self, folder: str | Path, overlays: str | Path) -> None:
         self.folder = Path(folder)
@@ -35,7 +39,10 @@ class MaskWriter(L.Callback):
         for prediction, image in zip(predictions, batch.originals, strict=True):
             mask = prediction.mask.cpu().numpy()
             write_palette_png(self.folder / f"{prediction.name}.png", mask, self.palette)
-            write_png(self.overlays / f"{prediction.name}.png", overlay_mask(image, mask, self.palette, alpha=0.5))
+            write_png(
+                self.overlays / f"{prediction.name}.png",
+                overlay_mask(image, mask, self.palette, alpha=0.5),
+            )
 
 
 class ConfidenceWriter(PngWriter):
@@ -43,4 +50,6 @@ class ConfidenceWriter(PngWriter):
 
     def write(self, prediction: MaskPrediction, path: Path) -> None:
         """Write the confidence of one image's mask."""
-        write_png(path, np.rint(prediction.confidence.float().cpu().numpy() * 65535).astype(np.uint16))
+        write_png(
+            path, np.rint(prediction.confidence.float().cpu().numpy() * 65535).astype(np.uint16)
+        )

@@ -1,4 +1,6 @@
-"""The frame of a writer with one PNG per image: where the files lie, which are there, and the walk over a batch."""
+"""The frame of a writer with one PNG per image: where the files lie, which are there, and the walk
+over a batch.
+"""
 
 from __future__ import annotations
 

@@ -18,7 +18,9 @@ QUIET = 60  # seconds between two lines
 
 
 def follow_progress(stage: str, action: str, stages: Sequence[str]) -> ProgressBar:
-    """Choose how to show progress; `stages` are all those of the run, `action` is what a prediction does."""
+    """Choose how to show progress; `stages` are all those of the run, `action` is what a prediction
+    does.
+    """
     title = f"{stages.index(stage) + 1}/{len(stages)} {stage}" if len(stages) > 1 else stage
     return StageProgress(title, action) if Console().is_terminal else StageLines(title, action)
 
@@ -29,7 +31,9 @@ def count_train_batches(trainer: L.Trainer) -> int:
 
 
 class StageProgress(RichProgressBar):
-    """Rich's bar, named after the stage and its place in the pipeline, counting towards `max_steps`."""
+    """Rich's bar, named after the stage and its place in the pipeline, counting towards
+    `max_steps`.
+    """
 
     def __init__(self, title: str, action: str) -> None:
         super().__init__(leave=True)
@@ -51,7 +55,9 @@ class StageProgress(RichProgressBar):
 
 
 class StageLines(ProgressBar):
-    """Log how far a stage is and what time is left, once a minute: for logs and CI, where a bar would be noise."""
+    """Log how far a stage is and what time is left, once a minute: for logs and CI, where a bar
+    would be noise.
+    """
 
     def __init__(self, title: str, action: str) -> None:
         super().__init__()
@@ -75,11 +81,18 @@ class StageLines(ProgressBar):
         self._start(0)
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         """Tell of the training, with its loss."""
         if time.monotonic() - self.told > QUIET:
-            shown = (f"{name} {float(value):.3g}" for name, value in trainer.progress_bar_metrics.items())
+            shown = (
+                f"{name} {float(value):.3g}" for name, value in trainer.progress_bar_metrics.items()
+            )
             self._tell("learn", batch_idx + 1, count_train_batches(trainer), ", ".join(shown))
 
     def on_predict_batch_end(
@@ -88,7 +101,9 @@ class StageLines(ProgressBar):
     ) -> None:  # fmt: skip
         """Tell of the prediction."""
         if time.monotonic() - self.told > QUIET:
-            self._tell(self.action, batch_idx + 1, int(trainer.num_predict_batches[dataloader_idx]), "")
+            self._tell(
+                self.action, batch_idx + 1, int(trainer.num_predict_batches[dataloader_idx]), ""
+            )
 
     def _start(self, first: int) -> None:
         self.first = first
@@ -101,4 +116,13 @@ class StageLines(ProgressBar):
         left = timedelta(seconds=round(each * (batches - done)))
         details = f", {losses}" if losses else ""
         share = 100 * done // batches
-        logger.info("%s: %s %d of %d (%d%%), %s left%s", self.title, action, done, batches, share, left, details)
+        logger.info(
+            "%s: %s %d of %d (%d%%), %s left%s",
+            self.title,
+            action,
+            done,
+            batches,
+            share,
+            left,
+            details,
+        )

@@ -1,10 +1,12 @@
-"""Score masks against ground truth where there is any: counted image by image, so that a killed run loses nothing.
+"""Score masks against ground truth where there is any: counted image by image, so that a killed run
+loses nothing.
 
-`scores.json` holds, by stage, split and kind of mask (`scores["network"]["val"]["network"]`): the fields of
-`SegmentationScores`; `mean_boundary_iou`, over the classes of the truth, and `boundary_iou` by class; `confusion`,
-pixels by truth (rows: background, classes) and prediction (columns: the same, then what is no class); `worst_images`,
-the names and mIoU of the worst. What nothing defines is null. A training with `val_every` adds the split
-`<split> during training` with the kinds `last, step N` and `best, step M` (of prompts: for each `power P`).
+`scores.json` holds, by stage, split and kind of mask (`scores["network"]["val"]["network"]`): the
+fields of `SegmentationScores`; `mean_boundary_iou`, over the classes of the truth, and
+`boundary_iou` by class; `confusion`, pixels by truth (rows: background, classes) and prediction
+(columns: the same, then what is no class); `worst_images`, the names and mIoU of the worst. What
+nothing defines is null. A training with `val_every` adds the split `<split> during training` with
+the kinds `last, step N` and `best, step M` (of prompts: for each `power P`).
 """
 
 from __future__ import annotations
@@ -24,16 +26,22 @@ from rich.table import Table
 
 from callbacks.image_facts import describe_prediction, describe_record, is_unchanged
 from datamodules.choosing import name_first
-from datamodules.sample import ImageRecord
+from datamodules.images import stamp_file
 from fmawsss.agreement import measure_agreement
 from fmawsss.boundaries import count_boundaries
+from fmawsss.files.products import ProductMismatch
+from fmawsss.files.storage import write_json
 from fmawsss.metrics import SegmentationScores, count_confusion, summarise_confusion
-from fmawsss.products import ProductMismatch
-from fmawsss.storage import write_json
+from fmawsss.records import ImageRecord
 
 logger = logging.getLogger(__name__)
 
-TOTALS = {"mIoU": "miou", "accuracy": "accuracy", "precision": "mean_precision", "recall": "mean_recall"}
+TOTALS = {
+    "mIoU": "miou",
+    "accuracy": "accuracy",
+    "precision": "mean_precision",
+    "recall": "mean_recall",
+}
 TOTALS |= {"boundary IoU": "mean_boundary_iou"}
 WORST = 10  # images that are named
 
@@ -42,18 +50,21 @@ Counts: TypeAlias = Sequence[Sequence[int]]  # a sparse matrix: row, column, pix
 
 
 class ScoreJournal(L.Callback):
-    """Append a line per image: its confusion by kind of mask (`cam`, `caa`, `sams`, `network`), and other facts.
+    """Append a line per image: its confusion by kind of mask (`cam`, `caa`, `sams`, `network`), and
+    other facts.
 
-    The journal lies beside the product, one file per process; a broken last line (a killed run) is not counted, and its
-    image is done again, as is one whose ground truth (`truths`, by image name) changed since it was counted. Nothing is
-    ever chosen by these numbers.
+    The journal lies beside the product, one file per process; a broken last line (a killed run) is
+    not counted, and its image is done again, as is one whose ground truth (`truths`, by image name)
+    changed since it was counted. Nothing is ever chosen by these numbers.
     """
 
     def __init__(self, product: str | Path, truths: Mapping[str, Path], shard: int = 1) -> None:
         self.product = Path(product)
         self.shard = shard
         self.stamps = {name: stamp_file(path) for name, path in truths.items()}
-        self.known = {name: line.get("truth_stamp") for name, line in read_lines(self.product).items()}
+        self.known = {
+            name: line.get("truth_stamp") for name, line in read_lines(self.product).items()
+        }
         self.records: dict[str, ImageRecord] = {}
 
     def has(self, name: str) -> bool:
@@ -63,7 +74,9 @@ class ScoreJournal(L.Callback):
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Learn where the images lie."""
         datamodule = trainer.datamodule
-        self.records = {record.name: record for record in datamodule.read_records(datamodule.predict_split)}
+        self.records = {
+            record.name: record for record in datamodule.read_records(datamodule.predict_split)
+        }
 
     def on_predict_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int,
@@ -72,48 +85,70 @@ class ScoreJournal(L.Callback):
         """Count the batch."""
         classes = len(pl_module.classes) + 1
         truths = batch.truths if batch.truths is not None else [None] * len(outputs)
-        path = self.product.with_name(f"{self.product.name}.scores.{self.shard}-{trainer.global_rank}.jsonl")
+        path = self.product.with_name(
+            f"{self.product.name}.scores.{self.shard}-{trainer.global_rank}.jsonl"
+        )
         with path.open("a", encoding="utf-8") as journal:
             for prediction, truth in zip(outputs, truths, strict=True):
-                line = {**count_errors(prediction, truth, classes), "agreement": find_agreement(prediction)}
+                line = {
+                    **count_errors(prediction, truth, classes),
+                    "agreement": find_agreement(prediction),
+                }
                 journal.write("\n" + json.dumps({**line, **self._describe(prediction)}) + "\n")
 
     def _describe(self, prediction: Any) -> dict[str, Any]:
         record = self.records.get(prediction.name)
         known = {} if record is None else describe_record(record)
-        return {**known, "truth_stamp": self.stamps.get(prediction.name), **describe_prediction(prediction)}
+        return {
+            **known,
+            "truth_stamp": self.stamps.get(prediction.name),
+            **describe_prediction(prediction),
+        }
 
 
 def refuse_changed(product: Path, records: Sequence[ImageRecord]) -> None:
     """Raise ProductMismatch when images are no longer those that a product was made from."""
-    stamps = {name: line["image_stamp"] for name, line in read_lines(product).items() if "image_stamp" in line}
-    changed = [r.name for r in records if r.name in stamps and not is_unchanged(r.image, stamps[r.name])]
+    stamps = {
+        name: line["image_stamp"]
+        for name, line in read_lines(product).items()
+        if "image_stamp" in line
+    }
+    changed = [
+        r.name for r in records if r.name in stamps and not is_unchanged(r.image, stamps[r.name])
+    ]
     if changed:
         raise ProductMismatch(
-            f"{product} was made from other files of {len(changed)} of {len(records)} images: {name_first(changed)}. "
-            "Remove what it holds of these to make it anew, add overwrite=true to make everything anew, or choose "
+            f"{product} was made from other files of {len(changed)} of {len(records)} images: "
+            f"{name_first(changed)}. "
+            "Remove what it holds of these to make it anew, add overwrite=true to make everything "
+            "anew, or choose "
             "another paths.work to keep both."
         )
 
 
-def stamp_file(path: Path) -> str:
-    """Tell a file from what it was before, without reading it."""
-    status = path.stat()
-    return f"{status.st_size} bytes of {status.st_mtime_ns}"
-
-
-def count_errors(prediction: Any, truth: Integer[torch.Tensor, "H W"] | None, classes: int) -> dict[str, Any]:
-    """Count, for each kind of mask of an image, the confusion and the pixels near boundaries; nothing without truth."""
+def count_errors(
+    prediction: Any, truth: Integer[torch.Tensor, "H W"] | None, classes: int
+) -> dict[str, Any]:
+    """Count, for each kind of mask of an image, the confusion and the pixels near boundaries;
+    nothing without truth.
+    """
     masks = prediction.masks() if truth is not None else {}
     return {
         "name": prediction.name,
-        "confusion": {kind: list_counts(count_confusion(mask, truth, classes)) for kind, mask in masks.items()},
-        "boundary": {kind: list_counts(count_boundaries(mask, truth, classes)) for kind, mask in masks.items()},
+        "confusion": {
+            kind: list_counts(count_confusion(mask, truth, classes)) for kind, mask in masks.items()
+        },
+        "boundary": {
+            kind: list_counts(count_boundaries(mask, truth, classes))
+            for kind, mask in masks.items()
+        },
     }
 
 
 def find_agreement(prediction: Any) -> float | None:
-    """Measure how well superpixel seeds agree with the seeds they came from; None where there are none."""
+    """Measure how well superpixel seeds agree with the seeds they came from; None where there are
+    none.
+    """
     seeds = getattr(prediction, "seeds", {})
     if not {"sams", "caa"} <= set(seeds):
         return None
@@ -145,9 +180,15 @@ def read_lines(product: Path) -> dict[str, Line]:
 
 
 def enter_scores(
-    path: Path, stage: str, product: Path, parts: Mapping[str, Sequence[str]], classes: Sequence[str]
+    path: Path,
+    stage: str,
+    product: Path,
+    parts: Mapping[str, Sequence[str]],
+    classes: Sequence[str],
 ) -> dict[str, dict[str, SegmentationScores]]:
-    """Score a product on each of its splits (`parts`, their image names), and enter what is known in `scores.json`."""
+    """Score a product on each of its splits (`parts`, their image names), and enter what is known
+    in `scores.json`.
+    """
     known, scores = read_lines(product), {}
     for split, names in parts.items():
         lines = [known[name] for name in names if name in known]
@@ -165,7 +206,9 @@ def score_lines(lines: Sequence[Line], classes: Sequence[str]) -> dict[str, Segm
 
 
 def detail_lines(lines: Sequence[Line], classes: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Tell what else the lines of a split say, per kind of mask: boundary IoU, confusion matrix, worst images."""
+    """Tell what else the lines of a split say, per kind of mask: boundary IoU, confusion matrix,
+    worst images.
+    """
     rows = ("background", *classes)
     confusions = sum_counts((line["confusion"] for line in lines), (len(rows), len(rows) + 1))
     boundaries = sum_counts((line.get("boundary", {}) for line in lines), (len(rows), 2))
@@ -179,13 +222,17 @@ def detail_lines(lines: Sequence[Line], classes: Sequence[str]) -> dict[str, dic
             "mean_boundary_iou": iou[total.sum(1) > 0].mean().item(),
             "boundary_iou": dict(zip(rows, iou.tolist(), strict=True)),
             "confusion": total.tolist(),
-            "worst_images": {name: known[name] for name in sorted(known, key=known.__getitem__)[:WORST]},
+            "worst_images": {
+                name: known[name] for name in sorted(known, key=known.__getitem__)[:WORST]
+            },
         }
     return details
 
 
 def find_miou(counts: Counts) -> float | None:
-    """Return the IoU of one image, averaged over the classes in its truth; None where its truth has none."""
+    """Return the IoU of one image, averaged over the classes in its truth; None where its truth has
+    none.
+    """
     hits: dict[int, int] = {}
     union: dict[int, int] = {}
     for truth, guess, pixels in counts:
@@ -197,11 +244,17 @@ def find_miou(counts: Counts) -> float | None:
     present = sorted({truth for truth, _, _ in counts})
     if not present:
         return None
-    return torch.tensor([hits.get(truth, 0) / union[truth] for truth in present], dtype=torch.float64).mean().item()
+    return (
+        torch.tensor([hits.get(truth, 0) / union[truth] for truth in present], dtype=torch.float64)
+        .mean()
+        .item()
+    )
 
 
 def sum_confusion(lines: Iterable[Line], classes: int) -> Int64[torch.Tensor, "R R+1"] | None:
-    """Sum the confusion matrices of the last kind of mask, `classes` with the background; None without ground truth."""
+    """Sum the confusion matrices of the last kind of mask, `classes` with the background; None
+    without ground truth.
+    """
     totals = sum_counts((line["confusion"] for line in lines), (classes, classes + 1))
     return list(totals.values())[-1] if totals else None
 
@@ -230,7 +283,8 @@ def write_scores(
     table = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     more = details or {}
     table.setdefault(stage, {})[split] = {
-        kind: remove_nan({**score._asdict(), **more.get(kind, {})}) for kind, score in scores.items()
+        kind: remove_nan({**score._asdict(), **more.get(kind, {})})
+        for kind, score in scores.items()
     }
     write_json(path, table)
 
@@ -243,7 +297,9 @@ def remove_nan(values: Any) -> Any:
 
 
 def show_scores(path: Path) -> None:
-    """Print `scores.json`: the totals of each kind of mask, then the IoU per class of each stage's last kind."""
+    """Print `scores.json`: the totals of each kind of mask, then the IoU per class of each stage's
+    last kind.
+    """
     if not path.is_file():
         return
     rows = [
@@ -267,7 +323,10 @@ def show_scores(path: Path) -> None:
 
     where, kind, score = rows[-1]
     if score.get("worst_images"):
-        worst = ", ".join(f"{name} {write_percent(miou)}" for name, miou in list(score["worst_images"].items())[:5])
+        worst = ", ".join(
+            f"{name} {write_percent(miou)}"
+            for name, miou in list(score["worst_images"].items())[:5]
+        )
         Console().print(f"worst images of {where}, {kind} (mIoU): {worst}", highlight=False)
 
 

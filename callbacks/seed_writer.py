@@ -8,7 +8,7 @@ from pathlib import Path
 import lightning as L
 
 from callbacks.prediction_writer import PngWriter
-from fmawsss.storage import write_palette_png
+from fmawsss.files.storage import write_palette_png
 from fmawsss.viz import make_palette
 from lightning_modules.prompts import SeedPrediction
 
@@ -18,7 +18,8 @@ KINDS = ("sams", "caa", "cam")
 
 
 class SeedWriter(PngWriter):
-    """One PNG per image, `<folder>/<name>.png`: the seed called `kind` (`sams`, which needs `superpixels`, or another).
+    """One PNG per image, `<folder>/<name>.png`: the seed called `kind` (`sams`, which needs
+    `superpixels`, or another).
 
     Raises ValueError for a kind that no image will have.
     """
@@ -27,10 +28,13 @@ class SeedWriter(PngWriter):
         super().__init__(folder)
         if kind not in KINDS:
             raise ValueError(
-                f"there are no seeds of kind {kind!r}: set writers.seeds.kind to one of {', '.join(KINDS)}"
+                f"there are no seeds of kind {kind!r}: set writers.seeds.kind to one of "
+                f"{', '.join(KINDS)}"
             )
         if kind == "sams" and superpixels is None:
-            raise ValueError("there are no seeds of kind 'sams' without superpixels; set writers.seeds.kind=caa")
+            raise ValueError(
+                "there are no seeds of kind 'sams' without superpixels; set writers.seeds.kind=caa"
+            )
         self.kind = kind
         self.palette = make_palette(256)
         self.fallbacks: list[str] = []
@@ -47,5 +51,7 @@ class SeedWriter(PngWriter):
         if self.fallbacks:
             names = ", ".join(self.fallbacks[:5])
             logger.warning(
-                "%d images without superpixels were seeded from their CAMs, e.g. %s", len(self.fallbacks), names
+                "%d images without superpixels were seeded from their CAMs, e.g. %s",
+                len(self.fallbacks),
+                names,
             )

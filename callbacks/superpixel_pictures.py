@@ -7,7 +7,7 @@ from typing import Any
 
 import lightning as L
 
-from fmawsss.storage import write_png
+from fmawsss.files.storage import write_png
 from fmawsss.viz import colour_levels, colour_superpixels, draw_panel
 from lightning_modules.superpixels import SuperpixelPrediction
 
@@ -15,11 +15,16 @@ SIDE = 320  # of a picture in the panel, in pixels
 
 
 class SuperpixelPictures(L.Callback):
-    """Write `<folder>/<name>.png` for the first image that this process cuts, and for every `every`-th after it."""
+    """Write `<folder>/<name>.png` for the first image that this process cuts, and for every
+    `every`-th after it.
+    """
 
     def __init__(self, folder: str | Path, every: int) -> None:
         if every < 1:
-            raise ValueError(f"writers.pictures.every={every}: expected 1 for every image, 100 for every hundredth")
+            raise ValueError(
+                f"writers.pictures.every={every}: expected 1 for every image, 100 for every "
+                "hundredth"
+            )
         self.folder = Path(folder)
         self.every = every
         self.images = 0

@@ -10,15 +10,17 @@ from typing import Any
 import lightning as L
 
 from callbacks.scores import read_lines
-from fmawsss.products import read_fingerprint
-from fmawsss.storage import read_superpixels, write_superpixels
+from fmawsss.files.products import read_fingerprint
+from fmawsss.files.storage import read_superpixels, write_superpixels
 from lightning_modules.superpixels import SuperpixelPrediction
 
 logger = logging.getLogger(__name__)
 
 
 class SuperpixelWriter(L.Callback):
-    """One file per image, `<folder>/<name>.npz` (docs/superpixels.md), written atomically as soon as it is known."""
+    """One file per image, `<folder>/<name>.npz` (docs/superpixels.md), written atomically as soon
+    as it is known.
+    """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
@@ -50,19 +52,33 @@ class SuperpixelWriter(L.Callback):
         """Write the batch."""
         predictions: list[SuperpixelPrediction] = outputs
         for prediction in predictions:
-            write_superpixels(self.folder / f"{prediction.name}.npz", prediction.superpixels, self.fingerprint)
+            write_superpixels(
+                self.folder / f"{prediction.name}.npz", prediction.superpixels, self.fingerprint
+            )
             self.images += 1
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Sum up, earlier runs and other shards included: masks per level, images without masks; seconds per image."""
+        """Sum up, earlier runs and other shards included: masks per level, images without masks;
+        seconds per image.
+        """
         if not self.images:
             return
         seconds = (time.monotonic() - self.started) / self.images
-        told = {name: line["superpixels"]["levels"] for name, line in read_lines(self.folder).items()}
+        told = {
+            name: line["superpixels"]["levels"] for name, line in read_lines(self.folder).items()
+        }
         levels = [sum(level) for level in zip(*told.values(), strict=True)]
-        per_level = ", ".join(f"level {level}: {levels[level]}" for level in (2, 1, 0) if levels[level])
+        per_level = ", ".join(
+            f"level {level}: {levels[level]}" for level in (2, 1, 0) if levels[level]
+        )
         masks = sum(levels)
-        logger.info("%d images cut into %d masks (%s), %.2f s each", len(told), masks, per_level or "none", seconds)
+        logger.info(
+            "%d images cut into %d masks (%s), %.2f s each",
+            len(told),
+            masks,
+            per_level or "none",
+            seconds,
+        )
         empty = [name for name, counts in told.items() if not sum(counts)]
         if empty:
             logger.warning("%d images without any mask, e.g. %s", len(empty), ", ".join(empty[:5]))

@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from fmawsss.storage import write_json
+from fmawsss.files.storage import write_json
 from fmawsss.templates import rank_templates
 from lightning_modules.templates import TemplateAnswer
 
@@ -21,7 +21,9 @@ logger = logging.getLogger(__name__)
 
 
 class TemplateWriter(L.Callback):
-    """Append a line of JSON per image to `answers`, then write `ranking`: template → sharpness, the lowest first."""
+    """Append a line of JSON per image to `answers`, then write `ranking`: template → sharpness, the
+    lowest first.
+    """
 
     def __init__(self, answers: str | Path, ranking: str | Path, templates: Sequence[str]) -> None:
         self.answers = Path(answers)
@@ -39,10 +41,19 @@ class TemplateWriter(L.Callback):
     ) -> None:  # fmt: skip
         """Append the batch in one piece."""
         answers: list[TemplateAnswer] = outputs
-        new = {answer.name: answer.logits.tolist() for answer in answers if answer.name not in self.known}
+        new = {
+            answer.name: answer.logits.tolist()
+            for answer in answers
+            if answer.name not in self.known
+        }
         self.answers.parent.mkdir(parents=True, exist_ok=True)
         with self.answers.open("a", encoding="utf-8") as file:
-            file.write("".join(json.dumps([name, logits], ensure_ascii=False) + "\n" for name, logits in new.items()))
+            file.write(
+                "".join(
+                    json.dumps([name, logits], ensure_ascii=False) + "\n"
+                    for name, logits in new.items()
+                )
+            )
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Rank the templates by the answers of all images."""
@@ -50,7 +61,9 @@ class TemplateWriter(L.Callback):
         if not trainer.is_global_zero:
             return
         known = read_answers(self.answers)
-        ranking = rank_templates(self.templates, [torch.tensor(known[name]) for name in sorted(known)])
+        ranking = rank_templates(
+            self.templates, [torch.tensor(known[name]) for name in sorted(known)]
+        )
         write_json(self.ranking, ranking)
         table = Table("template", "sharpness", title=f"{self.ranking}")
         for text, sharpness in ranking.items():

@@ -1,18 +1,25 @@
-"""What one watches while a stage learns, beside its losses: learning rate, gradient norm, images per second, memory."""
+"""What one watches while a stage learns, beside its losses: learning rate, gradient norm, images
+per second, memory.
+"""
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Any
 
 import lightning as L
 import torch
 
-from callbacks.run_record import measure_peak
+try:
+    import resource
+except ImportError:  # Windows has no such module
+    resource = None  # type: ignore[assignment]
 
 
 class TrainingSignals(L.Callback):
-    """Log `train/lr`, `train/gradient_norm` (before clipping), `train/images_per_second` and `train/memory_gb`.
+    """Log `train/lr`, `train/gradient_norm` (before clipping), `train/images_per_second` and
+    `train/memory_gb`.
 
     Rates are those of this process times the number of processes, since the line before.
     """
@@ -35,11 +42,19 @@ class TrainingSignals(L.Callback):
             pl_module.log("train/lr", float(optimizer.param_groups[0]["lr"]), batch_size=1)
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         """Count images; log the rest where a line is due."""
         self.images += len(batch)
-        if trainer.fit_loop._should_accumulate() or not trainer._logger_connector.should_update_logs:
+        if (
+            trainer.fit_loop._should_accumulate()
+            or not trainer._logger_connector.should_update_logs
+        ):
             return
         now = time.monotonic()
         rate = self.images * trainer.world_size / max(now - self.since, 1e-9)
@@ -49,3 +64,16 @@ class TrainingSignals(L.Callback):
         }
         pl_module.log_dict(values, batch_size=1)
         self.images, self.since = 0, now
+
+
+def measure_peak(device: torch.device) -> float:
+    """Return the largest memory so far in GB: of the accelerator, or of this process on the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    if resource is None:
+        return float("nan")
+    return (
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        * (1 if sys.platform == "darwin" else 1024)
+        / 2**30
+    )

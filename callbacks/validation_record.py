@@ -1,4 +1,6 @@
-"""Keep the scores of every validation: the last and the best are both reported, and neither is taken for the other."""
+"""Keep the scores of every validation: the last and the best are both reported, and neither is
+taken for the other.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +12,25 @@ import lightning as L
 import torch
 
 from callbacks.scores import Line, count_errors, detail_lines, remove_nan
+from fmawsss.files.storage import replace_file
 from fmawsss.metrics import SegmentationScores
-from fmawsss.storage import replace_file
 
 KEPT = ("state_dict", "classes", "palette", "carried", "config")
 
 
 class Validation(NamedTuple):
-    """What one validation found: the scores, and the rest of what the split's journal would say of the masks."""
+    """What one validation found: the scores, and the rest of what the split's journal would say of
+    the masks.
+    """
 
     scores: SegmentationScores
     details: dict[str, Any]
 
 
 class ValidationRecord(L.Callback):
-    """Append a line per validation beside the product: the optimiser step, all scores and the images' details."""
+    """Append a line per validation beside the product: the optimiser step, all scores and the
+    images' details.
+    """
 
     def __init__(self, product: str | Path) -> None:
         self.path = place_record(Path(product))
@@ -49,25 +55,31 @@ class ValidationRecord(L.Callback):
         if trainer.is_global_zero:
             (details,) = detail_lines(lines, pl_module.metric.names[1:]).values()
             found = remove_nan({"scores": pl_module.scores._asdict(), "details": details})
-            self.append(step=trainer.global_step, **found)
-
-    def append(self, **line: Any) -> None:
-        """Write one line."""
-        with self.path.open("a", encoding="utf-8") as record:
-            record.write(json.dumps(line) + "\n")
+            append_line(self.path, step=trainer.global_step, **found)
 
 
-class PowerRecord(ValidationRecord):
-    """Append a line per validation and background power, for prompts."""
+class PowerRecord(L.Callback):
+    """Append a line per validation and background power, for prompts: the optimiser step and all
+    scores.
+    """
 
-    def on_validation_batch_end(self, *batch: Any) -> None:
-        """Count nothing: what a validation of prompts makes is not kept image by image."""
+    def __init__(self, product: str | Path) -> None:
+        self.path = place_record(Path(product))
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write down what the module found with each power."""
         if trainer.is_global_zero:
             for power, scores in pl_module.scores.items():
-                self.append(step=trainer.global_step, kind=f"power {power:g}", scores=remove_nan(scores._asdict()))
+                found = remove_nan(scores._asdict())
+                append_line(
+                    self.path, step=trainer.global_step, kind=f"power {power:g}", scores=found
+                )
+
+
+def append_line(path: Path, **line: Any) -> None:
+    """Append a line to a record."""
+    with path.open("a", encoding="utf-8") as record:
+        record.write(json.dumps(line) + "\n")
 
 
 def gather_lines(lines: list[Line]) -> list[Line]:
@@ -85,7 +97,9 @@ def place_record(product: Path) -> Path:
 
 
 def read_validations(product: Path) -> dict[str, dict[int, Validation]]:
-    """Read validations by kind (a network's has no name) and step; one done again after a resume counts once."""
+    """Read validations by kind (a network's has no name) and step; one done again after a resume
+    counts once.
+    """
     path = place_record(product)
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     found: dict[str, dict[int, Validation]] = {}
@@ -100,8 +114,14 @@ def choose_reported(validations: dict[str, dict[int, Validation]]) -> dict[str, 
     reported = {}
     for kind, found in validations.items():
         before = f"{kind}, " if kind else ""
-        last, best = max(found), max(sorted(found), key=lambda step, found=found: found[step].scores.miou)
-        reported |= {f"{before}last, step {last}": found[last], f"{before}best, step {best}": found[best]}
+        last, best = (
+            max(found),
+            max(sorted(found), key=lambda step, found=found: found[step].scores.miou),
+        )
+        reported |= {
+            f"{before}last, step {last}": found[last],
+            f"{before}best, step {best}": found[best],
+        }
     return reported
 
 

@@ -1,4 +1,6 @@
-"""A picture per stage that a person can look at: some images of the split beside what the stage made of them."""
+"""A picture per stage that a person can look at: some images of the split beside what the stage
+made of them.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +11,10 @@ import lightning as L
 import numpy as np
 from jaxtyping import UInt8
 
-from datamodules.sample import Batch
-from fmawsss.products import read_fingerprint
+from fmawsss.files.products import read_fingerprint
+from fmawsss.files.storage import write_half_cams, write_png
+from fmawsss.records import Batch, Cams
 from fmawsss.scores import resize_maps
-from fmawsss.storage import Cams, write_half_cams, write_png
 from fmawsss.viz import (
     colour_levels,
     colour_superpixels,
@@ -35,7 +37,8 @@ Row = list[tuple[str, Picture]]
 class VisualLogger(L.Callback):
     """Write `<folder>/<product>.png`, a row for each of the first `images` images of the product.
 
-    Their CAMs are kept beside it, before and after refinement: `<folder>/<product>/CAM/<name>.npz` and `refined CAM/`.
+    Their CAMs are kept beside it, before and after refinement: `<folder>/<product>/CAM/<name>.npz`
+        and `refined CAM/`.
     """
 
     def __init__(self, folder: str | Path, product: str | Path, images: int) -> None:
@@ -59,7 +62,13 @@ class VisualLogger(L.Callback):
                 self._keep_cams(prediction)
                 image = batch.originals[index]
                 truth = self._draw_truth(batch, index, image)
-                self.rows.append([(prediction.name, image), *self._draw(prediction, pl_module.classes, image), *truth])
+                self.rows.append(
+                    [
+                        (prediction.name, image),
+                        *self._draw(prediction, pl_module.classes, image),
+                        *truth,
+                    ]
+                )
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the picture, on the first process; one that shows more stays."""
@@ -75,12 +84,19 @@ class VisualLogger(L.Callback):
             for kind, maps in (("CAM", prediction.cams), ("refined CAM", prediction.refined)):
                 path = self.path.with_suffix("") / kind / f"{prediction.name}.npz"
                 if not path.is_file():
-                    write_half_cams(path, Cams(maps.cpu(), prediction.classes.cpu(), None), self.fingerprint)
+                    write_half_cams(
+                        path, Cams(maps.cpu(), prediction.classes.cpu(), None), self.fingerprint
+                    )
 
     def _draw_truth(self, batch: Batch, index: int, image: Picture) -> Row:
         if batch.truths is None:
             return []
-        return [("truth", overlay_mask(image, batch.truths[index].cpu().numpy(), self.palette, alpha=0.6))]
+        return [
+            (
+                "truth",
+                overlay_mask(image, batch.truths[index].cpu().numpy(), self.palette, alpha=0.6),
+            )
+        ]
 
     def _draw(self, prediction: Any, classes: tuple[str, ...], image: Picture) -> Row:
         if isinstance(prediction, SuperpixelPrediction):
@@ -94,15 +110,27 @@ class VisualLogger(L.Callback):
         if isinstance(prediction, SeedPrediction):
             return self._draw_seeds(prediction, classes, image)
         assert isinstance(prediction, MaskPrediction)
-        return [("network", overlay_mask(image, prediction.mask.cpu().numpy(), self.palette, alpha=0.6))]
+        return [
+            ("network", overlay_mask(image, prediction.mask.cpu().numpy(), self.palette, alpha=0.6))
+        ]
 
-    def _draw_seeds(self, prediction: SeedPrediction, classes: tuple[str, ...], image: Picture) -> Row:
+    def _draw_seeds(
+        self, prediction: SeedPrediction, classes: tuple[str, ...], image: Picture
+    ) -> Row:
         """Draw CAM and refined CAM of the first present class, then the seeds of each step."""
         row: Row = []
         if len(prediction.classes):
             name = classes[int(prediction.classes[0])]
-            for caption, maps in ((f"CAM {name}", prediction.cams), ("+ affinity", prediction.refined)):
+            for caption, maps in (
+                (f"CAM {name}", prediction.cams),
+                ("+ affinity", prediction.refined),
+            ):
                 heat = resize_maps(maps[:1], image.shape[:2])[0]
-                row.append((caption, overlay_heatmap(image, heat.clamp_min(0).cpu().numpy(), alpha=0.7)))
+                row.append(
+                    (caption, overlay_heatmap(image, heat.clamp_min(0).cpu().numpy(), alpha=0.7))
+                )
         masks = prediction.masks().items()
-        return row + [(kind, overlay_mask(image, mask.cpu().numpy(), self.palette, alpha=0.6)) for kind, mask in masks]
+        return row + [
+            (kind, overlay_mask(image, mask.cpu().numpy(), self.palette, alpha=0.6))
+            for kind, mask in masks
+        ]

@@ -1,4 +1,6 @@
-"""What every data set shares: splits, checks at the door, endless training batches, whole images for prediction."""
+"""What every data set shares: splits, checks at the door, endless training batches, whole images
+for prediction.
+"""
 
 from __future__ import annotations
 
@@ -37,9 +39,9 @@ from datamodules.loading import (
     find_start_context,
     prepare_worker,
 )
-from datamodules.sample import Batch, ImageRecord
 from datamodules.sampler import BatchPlan, EndlessMicroBatches
-from fmawsss.features import FeatureStore
+from fmawsss.files.features import FeatureStore
+from fmawsss.records import Batch, ImageRecord
 from fmawsss.resizing import Normaliser, Resize
 
 log = logging.getLogger(__name__)
@@ -47,28 +49,33 @@ log = logging.getLogger(__name__)
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class SegmentationDataModule(L.LightningDataModule):
-    """Images of named splits, read as training batches and as whole images. A data set overrides `read_split`.
+    """Images of named splits, read as training batches and as whole images. A data set overrides
+    `read_split`.
 
     classes: foreground names as they stand in prompts, in the order of the mask values 1, 2, …
     names: short names of the same classes, for tables and files; None takes `classes`.
     labels: reads the image labels; unused unless `labelled`; None knows none.
-    labelled: whether images need labels. Training then leaves images without any class out, and says so.
+    labelled: whether images need labels. Training then leaves images without any class out, and
+        says so.
     train_split, val_split, predict_split: name, list of names, or names joined by commas.
     batch_size: images per optimiser step, over all processes and `micro_batches`.
-    predict_batch_size: images per batch in validation and prediction; images of equal network size share a batch.
-    workers: loader processes, 0 for none. `start_method` (fork, forkserver, spawn) is how they start; None takes
-        the safest of the platform.
+    predict_batch_size: images per batch in validation and prediction; images of equal network size
+        share a batch.
+    workers: loader processes, 0 for none. `start_method` (fork, forkserver, spawn) is how they
+        start; None takes the safest of the platform.
     seed: order and augmentation of training images.
     shots: train on this many images per class; None takes all.
     augment, crop_labels: the training view of an image, and which labels it keeps.
     views: train on this many fixed views of each image; None makes every view a new one.
     store: features of the fixed views; with it no training image is read.
     val_images: validate on this many images, spread evenly over the split; None takes all.
-    resize, val_resize: network size of whole images in prediction and validation; None validates as it predicts.
+    resize, val_resize: network size of whole images in prediction and validation; None validates as
+        it predicts.
     image_mean, image_std: normalisation of the network.
     seeds, confidence: folders of `<name>.png` for training; None reads none.
     superpixels, cams: folders of `<name>.npz` for prediction; None reads none.
-    truths: prediction reads the ground-truth masks that exist. Validation always does, and needs them all.
+    truths: prediction reads the ground-truth masks that exist. Validation always does, and needs
+        them all.
     originals: prediction keeps the image as it is on disk.
     done: tells by name which images prediction leaves out.
     """
@@ -108,7 +115,9 @@ class SegmentationDataModule(L.LightningDataModule):
     def __post_init__(self) -> None:
         super().__init__()
         require_reader(self.labels)
-        self.allow_zero_length_dataloader_with_multiple_devices = True  # few images left, many processes
+        self.allow_zero_length_dataloader_with_multiple_devices = (
+            True  # few images left, many processes
+        )
         self.class_names = tuple(self.names or self.classes)
         if len(self.class_names) != len(self.classes):
             raise ValueError(
@@ -124,10 +133,16 @@ class SegmentationDataModule(L.LightningDataModule):
 
     @abstractmethod
     def read_split(self, split: str) -> list[ImageRecord]:
-        """List the images of one split, with their labels if `labelled` and their truth if there is one."""
+        """List the images of one split, with their labels if `labelled` and their truth if there is
+        one.
+        """
 
     def read_labels(
-        self, images: Sequence[str], masks: Mapping[str, Path], annotations: Path | None, others: Iterable[str]
+        self,
+        images: Sequence[str],
+        masks: Mapping[str, Path],
+        annotations: Path | None,
+        others: Iterable[str],
     ) -> dict[str, Labels]:
         """Read the labels of images as `labels` says, or none when they are not asked for.
 
@@ -142,12 +157,16 @@ class SegmentationDataModule(L.LightningDataModule):
         return found
 
     def read_records(self, splits: Splits) -> list[ImageRecord]:
-        """List the images of one or several splits, each image once, after checking that the files are there."""
+        """List the images of one or several splits, each image once, after checking that the files
+        are there.
+        """
         found: dict[str, ImageRecord] = {}
         for split in name_splits(splits):
             if split not in self._splits:
                 self._splits[split] = check_records(self.read_split(split), split, self.labelled)
-            found.update({record.name: record for record in self._splits[split] if record.name not in found})
+            found.update(
+                {record.name: record for record in self._splits[split] if record.name not in found}
+            )
         return list(found.values())
 
     def describe_inputs(self) -> dict[str, dict[str, int | str]]:
@@ -167,7 +186,9 @@ class SegmentationDataModule(L.LightningDataModule):
                 remedy = "run `python infer.py task=superpixels` for this data set and split"
                 require_files(records, Path(self.superpixels), ".npz", "superpixels", remedy)
             if self.cams is not None:
-                require_files(records, Path(self.cams), ".npz", "CAMs", "write them with callbacks=cams")
+                require_files(
+                    records, Path(self.cams), ".npz", "CAMs", "write them with callbacks=cams"
+                )
 
     def choose_training_images(self) -> list[ImageRecord]:
         """List the images to train on: those with a label, or some of them, each with its seeds."""
@@ -189,10 +210,15 @@ class SegmentationDataModule(L.LightningDataModule):
         return records
 
     def list_parts(self, split: str, also: Sequence[str]) -> dict[str, list[str]]:
-        """List the image names of the split to apply a stage to, and of other splits that it contains."""
+        """List the image names of the split to apply a stage to, and of other splits that it
+        contains.
+        """
         whole = [record.name for record in self.read_records(self.predict_split)]
         parts = {part: [record.name for record in self.read_records(part)] for part in also}
-        return {split: whole, **{part: names for part, names in parts.items() if set(names) <= set(whole)}}
+        return {
+            split: whole,
+            **{part: names for part, names in parts.items() if set(names) <= set(whole)},
+        }
 
     def list_truths(self) -> dict[str, Path]:
         """List the ground-truth masks that prediction reads, by image name."""
@@ -228,11 +254,13 @@ class SegmentationDataModule(L.LightningDataModule):
             views=self.views,
         )
 
-    def view_dataloader(self, views: Sequence[int], rank: int, world_size: int) -> DataLoader[Batch]:
+    def view_dataloader(
+        self, views: Sequence[int], rank: int, world_size: int
+    ) -> DataLoader[Batch]:
         """Load the fixed views of these numbers, once, for an encoder to see.
 
-        Batches are always the same; those with such a view are loaded whole, so that what a view gives never depends
-        on which others were missing.
+        Batches are always the same; those with such a view are loaded whole, so that what a view
+        gives never depends on which others were missing.
         """
         source = self.describe_views()
         numbers = range(len(source.records) * source.views)
@@ -251,8 +279,12 @@ class SegmentationDataModule(L.LightningDataModule):
         """Load the images of `predict_split` that are not done yet."""
         records = self.list_remaining()
         count_truths(records if self.truths else [])
-        superpixels, cams = (None if folder is None else Path(folder) for folder in (self.superpixels, self.cams))
-        return self._load_whole(records, self.resize, self.truths, superpixels, cams, self.originals)
+        superpixels, cams = (
+            None if folder is None else Path(folder) for folder in (self.superpixels, self.cams)
+        )
+        return self._load_whole(
+            records, self.resize, self.truths, superpixels, cams, self.originals
+        )
 
     def _load_whole(
         self,
@@ -264,7 +296,9 @@ class SegmentationDataModule(L.LightningDataModule):
         originals: bool = False,
     ) -> DataLoader[Batch]:
         rank, world_size = self._find_place()
-        size = min(self.predict_batch_size, max(len(records) // world_size, 1))  # no process goes without
+        size = min(
+            self.predict_batch_size, max(len(records) // world_size, 1)
+        )  # no process goes without
         batches = WholeImageBatches(
             batches=group_by_size(records, resize, size)[rank::world_size],
             classes=len(self.classes),
@@ -277,7 +311,9 @@ class SegmentationDataModule(L.LightningDataModule):
         )
         return self._load(batches, None)
 
-    def _load(self, batches: Dataset[Batch], sampler: EndlessMicroBatches | None) -> DataLoader[Batch]:
+    def _load(
+        self, batches: Dataset[Batch], sampler: EndlessMicroBatches | None
+    ) -> DataLoader[Batch]:
         """Wrap batches in a loader; each item is a whole batch already."""
         on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         return DataLoader(
@@ -295,6 +331,12 @@ class SegmentationDataModule(L.LightningDataModule):
         """Return this process's rank and the number of processes."""
         if self.trainer is None:
             return 0, 1
-        if self.trainer.world_size > 1 and self.trainer._accelerator_connector.use_distributed_sampler:
-            raise ValueError("images are already dealt to the processes; set trainer.use_distributed_sampler=false")
+        if (
+            self.trainer.world_size > 1
+            and self.trainer._accelerator_connector.use_distributed_sampler
+        ):
+            raise ValueError(
+                "images are already dealt to the processes; set "
+                "trainer.use_distributed_sampler=false"
+            )
         return self.trainer.global_rank, self.trainer.world_size

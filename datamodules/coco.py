@@ -1,4 +1,6 @@
-"""COCO 2014 or 2017 in its official layout: images, `annotations/instances_*.json`, semantic masks made of them."""
+"""COCO 2014 or 2017 in its official layout: images, `annotations/instances_*.json`, semantic masks
+made of them.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +16,18 @@ from typing import Any
 
 from datamodules.base import SegmentationDataModule
 from datamodules.choosing import name_splits
-from datamodules.coco_annotations import Annotations, list_classes, number_ids, paint_mask, read_annotations
-from datamodules.images import list_stems, strip_suffix
+from datamodules.coco_annotations import (
+    Annotations,
+    list_classes,
+    number_ids,
+    paint_mask,
+    read_annotations,
+)
+from datamodules.images import list_stems, stamp_file, strip_suffix
 from datamodules.label_files import require_file
-from datamodules.labels import Labels, LabelsFromMasks, LabelSource, find_classes, refuse_ignored, stamp_file
-from datamodules.sample import ImageRecord
-from fmawsss.storage import read_json, read_mask, write_bytes, write_palette_png
+from datamodules.labels import Labels, LabelsFromMasks, LabelSource, find_classes, refuse_ignored
+from fmawsss.files.storage import read_json, read_mask, write_bytes, write_palette_png
+from fmawsss.records import ImageRecord
 from fmawsss.viz import make_palette
 
 log = logging.getLogger(__name__)
@@ -30,14 +38,18 @@ CLOCK = 2  # seconds within which two times are one, for file systems round them
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class CocoDataModule(SegmentationDataModule):
-    """A tree like COCO's, where split `train` means `train2014/*.jpg` and `annotations/instances_train2014.json`.
+    """A tree like COCO's, where split `train` means `train2014/*.jpg` and
+    `annotations/instances_train2014.json`.
 
     root: the folder that holds `annotations`.
     year: 2014 or 2017.
-    cache: folder for what we make of the annotations: an index per split, and masks (rule in `coco_annotations`).
-    masks: folder with masks of another conversion, named like the images or by their number; None makes ours.
-    masks_hold_ids: those masks hold category ids (1 to 90) and are renumbered in `cache`, in a folder for each of
-        theirs; a renumbered mask carries the time of its origin, and is made again when that has another.
+    cache: folder for what we make of the annotations: an index per split, and masks (rule in
+        `coco_annotations`).
+    masks: folder with masks of another conversion, named like the images or by their number; None
+        makes ours.
+    masks_hold_ids: those masks hold category ids (1 to 90) and are renumbered in `cache`, in a
+        folder for each of theirs; a renumbered mask carries the time of its origin, and is made
+        again when that has another.
     """
 
     root: Path | str
@@ -47,7 +59,9 @@ class CocoDataModule(SegmentationDataModule):
     masks_hold_ids: bool = False
 
     def prepare_data(self) -> None:
-        """Index the annotations of the named splits and make the masks that this run will read, once each."""
+        """Index the annotations of the named splits and make the masks that this run will read,
+        once each.
+        """
         for split in self._list_splits():
             self._read_index(split)
         for split in self.list_splits_with_masks():
@@ -69,13 +83,19 @@ class CocoDataModule(SegmentationDataModule):
         ]
 
     def _list_splits(self) -> list[str]:
-        return name_splits(self.train_split) + name_splits(self.val_split) + name_splits(self.predict_split)
+        return (
+            name_splits(self.train_split)
+            + name_splits(self.val_split)
+            + name_splits(self.predict_split)
+        )
 
     def list_splits_with_masks(self) -> list[str]:
         """List the splits whose masks are read, for scores or for labels."""
         if self.labelled and isinstance(self.labels, LabelsFromMasks):
             return self._list_splits()
-        return name_splits(self.val_split) + (name_splits(self.predict_split) if self.truths else [])
+        return name_splits(self.val_split) + (
+            name_splits(self.predict_split) if self.truths else []
+        )
 
     def _index_path(self, split: str) -> Path:
         return Path(self.cache) / f"index_{split}{self.year}.json"
@@ -95,11 +115,20 @@ class CocoDataModule(SegmentationDataModule):
         if self.masks is None or not self.masks_hold_ids:
             return found
         origins = find_masks(found, Path(self.masks))
-        return {name: found[name] for name, origin in origins.items() if have_one_time(found[name], origin)}
+        return {
+            name: found[name]
+            for name, origin in origins.items()
+            if have_one_time(found[name], origin)
+        }
 
     def _read_index(self, split: str) -> dict[str, Any]:
-        """Read file names and labels of a split; they are taken from the annotations when those have changed."""
-        source, path = find_annotations(Path(self.root), f"{split}{self.year}"), self._index_path(split)
+        """Read file names and labels of a split; they are taken from the annotations when those
+        have changed.
+        """
+        source, path = (
+            find_annotations(Path(self.root), f"{split}{self.year}"),
+            self._index_path(split),
+        )
         stamp = f"{INDEX_VERSION} {source.name} {stamp_file(source)}"
         if path.exists() and (index := read_json(path))["stamp"] == stamp:
             return index
@@ -116,7 +145,8 @@ class CocoDataModule(SegmentationDataModule):
         annotations = read_annotations(source)
         if len(annotations.names) != len(self.classes):
             raise ValueError(
-                f"{source} has {len(annotations.names)} categories, the data set {len(self.classes)} classes; "
+                f"{source} has {len(annotations.names)} categories, the data set "
+                f"{len(self.classes)} classes; "
                 "correct dataset.classes: one name per category, in the order of the category ids"
             )
         return annotations
@@ -143,8 +173,13 @@ class CocoDataModule(SegmentationDataModule):
         write_bytes(self._index_path(split), json.dumps({**index, "masks": True}).encode())
 
     def _renumber_masks(self, split: str) -> None:
-        """Write masks of category ids again with class numbers; a run that was stopped goes on where it was."""
-        source, folder = find_annotations(Path(self.root), f"{split}{self.year}"), self.find_mask_folder(split)
+        """Write masks of category ids again with class numbers; a run that was stopped goes on
+        where it was.
+        """
+        source, folder = (
+            find_annotations(Path(self.root), f"{split}{self.year}"),
+            self.find_mask_folder(split),
+        )
         names = [strip_suffix(file) for file, _ in self._read_index(split)["images"]]
         done, found = self._find_masks(split, names), find_masks(names, Path(self.masks or ""))
         todo = [name for name in found if name not in done]
@@ -164,37 +199,57 @@ class LabelsFromAnnotations:
     def __call__(self, images: Sequence[str], source: LabelSource) -> dict[str, Labels]:
         """Read labels from the index that the data module made."""
         if source.annotations is None:
-            raise ValueError("only dataset=coco has an index of annotations; choose another dataset/labels")
+            raise ValueError(
+                "only dataset=coco has an index of annotations; choose another dataset/labels"
+            )
         rows = read_json(source.annotations)["images"]
         return {strip_suffix(file): tuple(labels) for file, labels in rows if labels is not None}
 
 
 @dataclass(frozen=True)
 class LabelsFromCocoJson:
-    """Take the categories of any file in COCO's annotation format, matched by name, for images of any tree."""
+    """Take the categories of any file in COCO's annotation format, matched by name, for images of
+    any tree.
+    """
 
     path: Path | str
 
     def __call__(self, images: Sequence[str], source: LabelSource) -> dict[str, Labels]:
         """Read labels by file name, or by path below the data set's folder."""
         found = self._read_names()
-        wanted = {name: find_classes(found[name], source.classes, str(self.path)) for name in images if name in found}
+        wanted = {
+            name: find_classes(found[name], source.classes, str(self.path))
+            for name in images
+            if name in found
+        }
         return {**dict.fromkeys(found, ()), **wanted}
 
     def list_names(self, images: Sequence[str]) -> list[str]:
         """List the class names that occur, in alphabetical order."""
         return sorted(
-            {refuse_ignored(label, str(self.path)) for labels in self._read_names().values() for label in labels}
+            {
+                refuse_ignored(label, str(self.path))
+                for labels in self._read_names().values()
+                for label in labels
+            }
         )
 
     def _read_names(self) -> dict[str, list[str]]:
         found = read_annotations(require_file(self.path))
-        indices = {i.file: list_classes(i.regions or [], found.classes, str(self.path)) for i in found.images}
-        return {strip_suffix(file): [found.names[index] for index in present] for file, present in indices.items()}
+        indices = {
+            i.file: list_classes(i.regions or [], found.classes, str(self.path))
+            for i in found.images
+        }
+        return {
+            strip_suffix(file): [found.names[index] for index in present]
+            for file, present in indices.items()
+        }
 
 
 def find_annotations(root: Path, split: str) -> Path:
-    """Find the annotation file of a split such as train2014; raises FileNotFoundError when there is none."""
+    """Find the annotation file of a split such as train2014; raises FileNotFoundError when there is
+    none.
+    """
     folder = root / "annotations"
     for kind in ("instances", "image_info"):
         if (path := folder / f"{kind}_{split}.json").is_file():
@@ -202,7 +257,8 @@ def find_annotations(root: Path, split: str) -> Path:
     found = ", ".join(sorted(file.name for file in folder.glob("*.json"))) or "nothing"
     raise FileNotFoundError(
         f"{folder / f'instances_{split}.json'} does not exist ({folder} holds {found}); "
-        "unpack annotations_trainval2014.zip and train2014.zip, val2014.zip (https://cocodataset.org/#download) there, "
+        "unpack annotations_trainval2014.zip and train2014.zip, val2014.zip "
+        "(https://cocodataset.org/#download) there, "
         "set dataset.root to the folder that holds them, or choose another split"
     )
 
@@ -210,7 +266,12 @@ def find_annotations(root: Path, split: str) -> Path:
 def find_masks(names: Iterable[str], folder: Path) -> dict[str, Path]:
     """Find the mask of each image, named like the image or by the number at its end."""
     present = list_stems(folder, ".png")
-    candidates = ((name, stem) for name in names for stem in (name.rpartition("_")[2], name) if stem in present)
+    candidates = (
+        (name, stem)
+        for name in names
+        for stem in (name.rpartition("_")[2], name)
+        if stem in present
+    )
     return {name: folder / f"{stem}.png" for name, stem in candidates}
 
 
@@ -222,6 +283,11 @@ def have_one_time(first: Path, second: Path) -> bool:
 def list_images(annotations: Annotations, source: Path) -> list[tuple[str, list[int] | None]]:
     """List file name and class indices of every image, None where nothing is known about it."""
     return [
-        (i.file, None if i.regions is None else list_classes(i.regions, annotations.classes, str(source)))
+        (
+            i.file,
+            None
+            if i.regions is None
+            else list_classes(i.regions, annotations.classes, str(source)),
+        )
         for i in annotations.images
     ]

@@ -1,8 +1,9 @@
 """COCO's annotation files: which classes an image shows, and its semantic mask.
 
-Where regions overlap, the mask shows crowds below single objects, and larger regions below smaller ones: regions are
-painted over each other with crowds first, each kind by descending `area`, ties by ascending annotation id. A crowd
-counts as its class. Classes are numbered in the order of the category ids (80 classes for the 91 ids of COCO).
+Where regions overlap, the mask shows crowds below single objects, and larger regions below smaller
+ones: regions are painted over each other with crowds first, each kind by descending `area`, ties by
+ascending annotation id. A crowd counts as its class. Classes are numbered in the order of the
+category ids (80 classes for the 91 ids of COCO).
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ Size = tuple[int, int]  # height, width
 
 @dataclass(frozen=True)
 class AnnotatedImage:
-    """One image of an annotation file; `regions` is None where the file holds no annotations (the test split)."""
+    """One image of an annotation file; `regions` is None where the file holds no annotations (the
+    test split).
+    """
 
     file: str
     size: Size
@@ -35,7 +38,9 @@ class AnnotatedImage:
 
 @dataclass(frozen=True)
 class Annotations:
-    """The images of an annotation file, the class index of each category id, and the category names in class order."""
+    """The images of an annotation file, the class index of each category id, and the category names
+    in class order.
+    """
 
     images: list[AnnotatedImage]
     classes: dict[int, int]
@@ -43,7 +48,9 @@ class Annotations:
 
 
 def read_annotations(path: Path) -> Annotations:
-    """Read `instances_*.json` or `image_info_*.json`; raises ValueError naming the file when it is broken."""
+    """Read `instances_*.json` or `image_info_*.json`; raises ValueError naming the file when it is
+    broken.
+    """
     try:
         content = json.loads(path.read_bytes())
         categories = sorted(content["categories"], key=lambda category: category["id"])
@@ -52,15 +59,23 @@ def read_annotations(path: Path) -> Annotations:
             regions[region["image_id"]].append(region)
         known = "annotations" in content
         images = [
-            AnnotatedImage(i["file_name"], (i["height"], i["width"]), regions[i["id"]] if known else None)
+            AnnotatedImage(
+                i["file_name"], (i["height"], i["width"]), regions[i["id"]] if known else None
+            )
             for i in content["images"]
         ]
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is no whole COCO annotation file ({error!r}); unpack or write it again") from error
+        raise ValueError(
+            f"{path} is no whole COCO annotation file ({error!r}); unpack or write it again"
+        ) from error
     listed = {image["id"] for image in content["images"]}
     lost = sum(len(found) for image, found in regions.items() if image not in listed)
     if lost:
-        log.warning("%s: %d annotations belong to images that it does not list; they are left out", path, lost)
+        log.warning(
+            "%s: %d annotations belong to images that it does not list; they are left out",
+            path,
+            lost,
+        )
     classes = {category["id"]: index for index, category in enumerate(categories)}
     return Annotations(images, classes, [category["name"] for category in categories])
 
@@ -70,14 +85,17 @@ def list_classes(regions: Sequence[Region], classes: dict[int, int], where: str)
     for region in regions:
         if (category := region.get("category_id")) not in classes:
             raise ValueError(
-                f"{where}: annotation {region.get('id')} has the category id {category}, which is not among the file's "
+                f"{where}: annotation {region.get('id')} has the category id {category}, which is "
+                "not among the file's "
                 "categories; repair the file"
             )
     return sorted({classes[region["category_id"]] for region in regions})
 
 
 def number_ids(classes: dict[int, int]) -> UInt8[np.ndarray, "256"]:
-    """Map each category id to its class index + 1, 0 and 255 to themselves; other ids become 254, which is refused."""
+    """Map each category id to its class index + 1, 0 and 255 to themselves; other ids become 254,
+    which is refused.
+    """
     numbers = np.full(256, 254, np.uint8)
     numbers[[0, 255]] = 0, 255
     for category, index in classes.items():
@@ -85,8 +103,12 @@ def number_ids(classes: dict[int, int]) -> UInt8[np.ndarray, "256"]:
     return numbers
 
 
-def paint_mask(size: Size, regions: Sequence[Region], classes: dict[int, int]) -> UInt8[np.ndarray, "H W"]:
-    """Paint the semantic mask of one image: 0 background, class index + 1; see the head of this file for the rule."""
+def paint_mask(
+    size: Size, regions: Sequence[Region], classes: dict[int, int]
+) -> UInt8[np.ndarray, "H W"]:
+    """Paint the semantic mask of one image: 0 background, class index + 1; see the head of this
+    file for the rule.
+    """
     mask = np.zeros(size, np.uint8)
     decoded = [(region, decode_region(region, size)) for region in regions]
     for region, pixels in sorted(decoded, key=rank_region):
@@ -95,36 +117,55 @@ def paint_mask(size: Size, regions: Sequence[Region], classes: dict[int, int]) -
 
 
 def rank_region(decoded: tuple[Region, np.ndarray]) -> tuple[int, float, int]:
-    """Return the key by which regions are painted; without an `area`, the decoded pixels are counted."""
+    """Return the key by which regions are painted; without an `area`, the decoded pixels are
+    counted.
+    """
     region, pixels = decoded
     area = region.get("area")
-    return -(region.get("iscrowd") or 0), -float(pixels.sum() if area is None else area), region.get("id", 0)
+    return (
+        -(region.get("iscrowd") or 0),
+        -float(pixels.sum() if area is None else area),
+        region.get("id", 0),
+    )
 
 
 def decode_region(region: Region, size: Size) -> Bool[np.ndarray, "H W"]:
-    """Decode the pixels of a region; raises ValueError naming the annotation when that is impossible."""
+    """Decode the pixels of a region; raises ValueError naming the annotation when that is
+    impossible.
+    """
     segmentation = region.get("segmentation")
     if isinstance(segmentation, dict) and segmentation.get("size") not in ([*size], size):
-        found = f"an RLE of the size {segmentation.get('size')}, its image {list(size)} (height, width)"
+        found = (
+            f"an RLE of the size {segmentation.get('size')}, its image {list(size)} (height, width)"
+        )
     else:
         try:
             return decode_segmentation(segmentation, size)
         except (KeyError, TypeError, ValueError, IndexError) as error:
             found = f"the segmentation {str(segmentation)[:60]}, expected polygons or an RLE ({error!r})"
-    raise ValueError(f"annotation {region.get('id')} has {found}; repair the annotation, or take it out of the file")
+    raise ValueError(
+        f"annotation {region.get('id')} has {found}; repair the annotation, or take it out of the "
+        "file"
+    )
 
 
 def decode_segmentation(segmentation: list | dict | None, size: Size) -> Bool[np.ndarray, "H W"]:
-    """Decode polygons, an uncompressed or a compressed RLE, as pycocotools does; polygons under 3 points are empty."""
+    """Decode polygons, an uncompressed or a compressed RLE, as pycocotools does; polygons under 3
+    points are empty.
+    """
     try:
         from pycocotools import mask as rle
     except ImportError as error:
-        raise ImportError('masks of COCO regions need pycocotools; run `pip install "fmawsss[coco]"`') from error
+        raise ImportError(
+            'masks of COCO regions need pycocotools; run `pip install "fmawsss[coco]"`'
+        ) from error
     if isinstance(segmentation, dict):
         compressed = isinstance(segmentation["counts"], (str, bytes))
         if not compressed and sum(segmentation["counts"]) != size[0] * size[1]:
             raise ValueError("its runs do not cover the image")
-        return rle.decode(segmentation if compressed else rle.frPyObjects(segmentation, *size)).astype(bool)
+        return rle.decode(
+            segmentation if compressed else rle.frPyObjects(segmentation, *size)
+        ).astype(bool)
     if segmentation is None:
         raise TypeError("there is none")
     polygons = [polygon for polygon in segmentation if len(polygon) >= 6]

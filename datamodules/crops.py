@@ -15,10 +15,12 @@ TRIES = 10  # crops drawn before one is taken as it is
 
 
 class ScaledCrop:
-    """Resize by a random scale, crop a square that no class fills, mirror with probability ½, change the colours.
+    """Resize by a random scale, crop a square that no class fills, mirror with probability ½,
+    change the colours.
 
-    The shorter side becomes `crop` times one of `scales`, the longer one at most `longest`. A crop is drawn again, ten
-    times at most, while one class has more than `class_share` of its valid seed pixels. What lies outside the image is
+    The shorter side becomes `crop` times one of `scales`, the longer one at most `longest`. A crop
+    is drawn again, ten times at most, while one class has more than `class_share` of its valid seed
+    pixels. What lies outside the image is
     filled on the right and below: mean colour, seed 255, marked as padding.
     """
 
@@ -35,21 +37,33 @@ class ScaledCrop:
         self.longest = longest
         self.side = crop
         self.class_share = class_share
-        padded = {"pad_if_needed": True, "pad_position": "top_left", "fill": 0, "fill_mask": IGNORED}
+        padded = {
+            "pad_if_needed": True,
+            "pad_position": "top_left",
+            "fill": 0,
+            "fill_mask": IGNORED,
+        }
         self.crop = A.Compose([A.RandomCrop(crop, crop, **padded)])
         self.mirror = A.Compose([A.HorizontalFlip(p=0.5)])
 
     def __call__(self, view: View, rng: np.random.Generator) -> View:
         """Draw a view."""
-        size = find_short_size(view.image.shape[:2], int(self.side * rng.choice(self.scales)), self.longest)
-        # mirrored before the crop, which draws from the same distribution and leaves padding right and below
+        size = find_short_size(
+            view.image.shape[:2], int(self.side * rng.choice(self.scales)), self.longest
+        )
+        # mirrored before the crop, which draws from the same distribution and leaves padding right
+        # and below
         self.mirror.set_random_state(rng, random.Random(int(rng.integers(2**63))))
         masks = [np.zeros(size, np.uint8), *(resize_mask(mask, size) for mask in view.masks())]
         moved = self.mirror(image=resize_image(view.image, size), masks=masks)
 
         cut = self.draw_crop(moved["image"], moved["masks"], rng)
         outside = cut["masks"][0] == IGNORED
-        return View(self.jitter(cut["image"], rng), *cut["masks"][1:], padding=outside if outside.any() else None)
+        return View(
+            self.jitter(cut["image"], rng),
+            *cut["masks"][1:],
+            padding=outside if outside.any() else None,
+        )
 
     def draw_crop(self, image: Picture, masks: list[Mask], rng: np.random.Generator) -> dict:
         """Draw crops until one shows more than one class."""

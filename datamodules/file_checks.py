@@ -1,4 +1,6 @@
-"""Look at the heads and tails of files before anything runs: in seconds they tell what would fail after hours."""
+"""Look at the heads and tails of files before anything runs: in seconds they tell what would fail
+after hours.
+"""
 
 from __future__ import annotations
 
@@ -6,54 +8,78 @@ import struct
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeAlias
 
-from datamodules.sample import ImageRecord
-from fmawsss.images import read_size, try_image
-from fmawsss.storage import BROKEN_ARCHIVE, GREY, INDEXED, REMAKE, read_mask
+from datamodules.images import stamp_file
+from fmawsss.files.images import read_size, try_image
+from fmawsss.files.storage import BROKEN_ARCHIVE, GREY, INDEXED, REMAKE, read_mask
+from fmawsss.records import ImageRecord
 
-ENDS = {".jpg": b"\xff\xd9", ".jpeg": b"\xff\xd9", ".png": b"IEND"}  # no compressed pixels look like these
+ENDS = {
+    ".jpg": b"\xff\xd9",
+    ".jpeg": b"\xff\xd9",
+    ".png": b"IEND",
+}  # no compressed pixels look like these
 TAIL = 64  # bytes; some programs write a few behind the end
 PNG_HEAD = 26  # bytes: signature, size, depth and colour type
-Item = TypeVar("Item")
+Check: TypeAlias = Callable[..., None]
 
 
 def check_images(records: Sequence[ImageRecord]) -> None:
-    """Raise ValueError for an image that is cut off; files of other kinds than JPEG and PNG are not looked at."""
-    check_each(partial(require_end, read_whole=try_image), [record.image for record in records])
+    """Raise ValueError for an image that is cut off; files of other kinds than JPEG and PNG are not
+    looked at.
+    """
+    check_each(check_image, ((record.image,) for record in records))
 
 
 def check_masks(records: Sequence[ImageRecord], masks: Sequence[Path]) -> None:
-    """Raise ValueError for a mask that is cut off, of another kind, or of another size than its image."""
-    check_each(check_mask_file, list(zip(masks, [record.image for record in records], strict=True)))
+    """Raise ValueError for a mask that is cut off, of another kind, or of another size than its
+    image.
+    """
+    check_each(check_mask_file, zip(masks, (record.image for record in records), strict=True))
 
 
 def check_archives(records: Sequence[ImageRecord], archives: Sequence[Path]) -> None:
     """Raise ValueError for a file that is no whole npz; what it holds is not read."""
-    check_each(check_archive, archives)
+    check_each(check_archive, ((archive,) for archive in archives))
 
 
-def check_each(check: Callable[[Item], None], items: Iterable[Item]) -> None:
+def check_each(check: Check, items: Iterable[tuple[Path, ...]]) -> None:
     """Check many files at once; raises ValueError with the first fault and the number of others."""
     with ThreadPoolExecutor() as pool:
         faults = [fault for fault in pool.map(partial(find_fault, check), items) if fault]
     if faults:
-        raise ValueError(faults[0] + (f"\nand {len(faults) - 1} more such files" if len(faults) > 1 else ""))
+        raise ValueError(
+            faults[0] + (f"\nand {len(faults) - 1} more such files" if len(faults) > 1 else "")
+        )
 
 
-def find_fault(check: Callable[[Item], None], item: Item) -> str:
-    """Return what a check says of a file, nothing for a good one."""
+def find_fault(check: Check, paths: tuple[Path, ...]) -> str:
+    """Return what a check says of its files, nothing for good ones."""
     try:
-        check(item)
+        check_once(check, paths, tuple(map(stamp_file, paths)))
     except (ValueError, FileNotFoundError) as error:
         return str(error)
     return ""
 
 
+@cache
+def check_once(check: Check, paths: tuple[Path, ...], stamps: tuple[str, ...]) -> None:
+    """Check files that were not found good before: a run opens its data several times."""
+    check(*paths)
+
+
+def check_image(path: Path) -> None:
+    """Check the end of an image."""
+    require_end(path, read_whole=try_image)
+
+
 def require_end(path: Path, read_whole: Callable[[Path], object]) -> None:
-    """Read a file whole, for the error that says what is wrong, when its tail lacks the mark that ends its kind."""
+    """Read a file whole, for the error that says what is wrong, when its tail lacks the mark that
+    ends its kind.
+    """
     end = ENDS.get(path.suffix.lower())
     if end is None:
         return
@@ -64,9 +90,8 @@ def require_end(path: Path, read_whole: Callable[[Path], object]) -> None:
         read_whole(path)
 
 
-def check_mask_file(pair: tuple[Path, Path]) -> None:
+def check_mask_file(mask: Path, image: Path) -> None:
     """Check the end and the kind of a mask, and its size against that of its image."""
-    mask, image = pair
     require_end(mask, read_whole=read_mask)
     with mask.open("rb") as file:
         width, height, depth, colour = struct.unpack(">16xIIBB", file.read(PNG_HEAD))
@@ -79,7 +104,8 @@ def require_size(mask: Path, found: tuple[int, ...], size: tuple[int, int]) -> N
     """Raise ValueError unless a mask has the size (height, width) of its image."""
     if found != size:
         raise ValueError(
-            f"mask {mask} has the size {found}, its image {size} (height, width); make the mask again from this image"
+            f"mask {mask} has the size {found}, its image {size} (height, width); make the mask "
+            "again from this image"
         )
 
 

@@ -1,4 +1,6 @@
-"""Any tree of images, with labels from a file, from its folders, or none, and masks if there are some."""
+"""Any tree of images, with labels from a file, from its folders, or none, and masks if there are
+some.
+"""
 
 from __future__ import annotations
 
@@ -10,25 +12,28 @@ from pathlib import Path
 from datamodules.base import SegmentationDataModule
 from datamodules.images import list_stems, name_files, strip_suffix
 from datamodules.labels import require_reader
-from datamodules.sample import ImageRecord
 from datamodules.sources import extract_frames, index_files, is_video
-from datamodules.texts import read_text
-from fmawsss.images import SUFFIXES
+from fmawsss.files.images import SUFFIXES
+from fmawsss.files.texts import read_text
+from fmawsss.records import ImageRecord
 
 WHOLE_TREE = "all"
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class FolderDataModule(SegmentationDataModule):
-    """All images below a folder, named by their path below it; hidden folders are left out. Or those of another source.
+    """All images below a folder, named by their path below it; hidden folders are left out. Or
+    those of another source.
 
-    Split `all` is every image; another split is `<root>/<split>.txt` with a name per line, or the subfolder
-    `<root>/<split>`.
+    Split `all` is every image; another split is `<root>/<split>.txt` with a name per line, or the
+    subfolder `<root>/<split>`.
 
-    root: the folder; or an image, a pattern, a text file that lists images, a video, all of one split.
+    root: the folder; or an image, a pattern, a text file that lists images, a video, all of one
+        split.
     frames: where the frames of a video go, and every how many-th of them (`frame_step`).
     classes: None takes the classes that the labels name, in alphabetical order.
-    masks: folder of ground-truth masks `<name>.png`, left out of the images when it lies below `root`; None for none.
+    masks: folder of ground-truth masks `<name>.png`, left out of the images when it lies below
+        `root`; None for none.
     """
 
     root: Path | str
@@ -54,17 +59,23 @@ class FolderDataModule(SegmentationDataModule):
         names = self._list_names(split, images)
         masks = self._find_masks(names)
         labels = self.read_labels(names, masks, None, images)
-        return [ImageRecord(name, images[name], labels.get(name), masks.get(name)) for name in names]
+        return [
+            ImageRecord(name, images[name], labels.get(name), masks.get(name)) for name in names
+        ]
 
     def _index_tree(self) -> dict[str, Path]:
         root = Path(self.root)
         folder = Path(self.frames) / root.stem if is_video(root) else root
         if folder.is_dir():
-            images = name_files(folder, walk_files(folder, None if self.masks is None else Path(self.masks)))
+            images = name_files(
+                folder, walk_files(folder, None if self.masks is None else Path(self.masks))
+            )
         else:
             images = index_files(folder)
         if not images:
-            raise ValueError(f"{root} holds no image of kind {', '.join(SUFFIXES)}; set dataset.root elsewhere")
+            raise ValueError(
+                f"{root} holds no image of kind {', '.join(SUFFIXES)}; set dataset.root elsewhere"
+            )
         return dict(sorted(images.items()))
 
     def _list_names(self, split: str, images: dict[str, Path]) -> list[str]:
@@ -86,27 +97,38 @@ class FolderDataModule(SegmentationDataModule):
             return {}
         folder = Path(self.masks)
         if not folder.is_dir():
-            raise FileNotFoundError(f"mask folder {folder} does not exist; set dataset.masks, or null for none")
+            raise FileNotFoundError(
+                f"mask folder {folder} does not exist; set dataset.masks, or null for none"
+            )
         present = list_stems(folder, ".png")
         return {name: folder / f"{name}.png" for name in names if name in present}
 
 
 def read_name_list(file: Path, images: dict[str, Path]) -> list[str]:
-    """Read image names, with or without suffix, one per line; raises ValueError for names without an image."""
+    """Read image names, with or without suffix, one per line; raises ValueError for names without
+    an image.
+    """
     lines = [line.strip() for line in read_text(file).splitlines()]
-    names = list(dict.fromkeys(line if line in images else strip_suffix(line) for line in lines if line))
+    names = list(
+        dict.fromkeys(line if line in images else strip_suffix(line) for line in lines if line)
+    )
     missing = [name for name in names if name not in images]
     if missing:
         raise ValueError(
-            f"{file} names {len(missing)} images that are not below {file.parent}, first {missing[0]!r}; "
+            f"{file} names {len(missing)} images that are not below {file.parent}, first "
+            f"{missing[0]!r}; "
             "names are paths below that folder: correct or remove them"
         )
     return names
 
 
 def walk_files(root: Path, without: Path | None) -> Iterator[Path]:
-    """Walk through the files below a folder, except in hidden folders and in one folder that is left out."""
+    """Walk through the files below a folder, except in hidden folders and in one folder that is
+    left out.
+    """
     left_out = None if without is None else without.resolve()
     for parent, folders, files in os.walk(root):
-        folders[:] = [f for f in folders if not f.startswith(".") and (Path(parent) / f).resolve() != left_out]
+        folders[:] = [
+            f for f in folders if not f.startswith(".") and (Path(parent) / f).resolve() != left_out
+        ]
         yield from (Path(parent) / file for file in files)

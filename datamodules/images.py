@@ -1,4 +1,4 @@
-"""Find images in folders and name them; `fmawsss.images` reads them."""
+"""Find images in folders and name them; `fmawsss.files.images` reads them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from fmawsss.images import SUFFIXES
+from fmawsss.files.images import SUFFIXES
 
 
 def index_images(folder: Path) -> dict[str, Path]:
     """Map the names of the images directly in a folder, without suffix, to their files.
 
-    Raises FileNotFoundError when there is no such folder, and ValueError when two files share a name.
+    Raises FileNotFoundError when there is no such folder, and ValueError when two files share a
+    name.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"folder {folder} does not exist; it should hold the images")
@@ -28,7 +29,9 @@ def name_files(root: Path, files: Iterable[Path]) -> dict[str, Path]:
             continue
         name = strip_suffix(file.relative_to(root).as_posix())
         if name in named:
-            raise ValueError(f"{named[name]} and {file} share the name {name!r}; rename one of them")
+            raise ValueError(
+                f"{named[name]} and {file} share the name {name!r}; rename one of them"
+            )
         named[name] = file
     return named
 
@@ -51,3 +54,9 @@ def list_stems(folder: Path, suffix: str) -> set[str]:
         place = Path(parent).relative_to(folder)
         found.update((place / file[:-ending]).as_posix() for file in files if file.endswith(suffix))
     return found
+
+
+def stamp_file(path: Path) -> str:
+    """Return a short text that changes when a file does."""
+    status = path.stat()
+    return f"{status.st_size}-{status.st_mtime_ns}"

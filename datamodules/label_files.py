@@ -10,12 +10,14 @@ from pathlib import Path
 
 from datamodules.images import strip_suffix
 from datamodules.labels import Labels, LabelSource, find_classes, read_each, refuse_ignored
-from datamodules.texts import read_table, read_text
+from fmawsss.files.texts import read_table, read_text
 
 
 @dataclass(frozen=True)
 class LabelRow:
-    """A line of a label file: an image's name, class names, the place for messages, and cells in no right column."""
+    """A line of a label file: an image's name, class names, the place for messages, and cells in no
+    right column.
+    """
 
     name: str
     labels: list[str]
@@ -26,8 +28,10 @@ class LabelRow:
         """Turn the class names into indices; raises ValueError naming the place."""
         if self.surplus:
             raise ValueError(
-                f"{self.place}: {', '.join(map(repr, self.surplus))} stands outside the column `labels`; "
-                "put semicolons between several labels, and quotation marks around a name with a comma"
+                f"{self.place}: {', '.join(map(repr, self.surplus))} stands outside the column "
+                "`labels`; "
+                "put semicolons between several labels, and quotation marks around a name with a "
+                "comma"
             )
         return find_classes(self.labels, classes, self.place)
 
@@ -36,8 +40,8 @@ class LabelRow:
 class LabelFile:
     """Take labels from a file that names an image in each line.
 
-    A name is the image's path below the data set's folder, with or without suffix. `remedy` says how to come by a
-    file that is missing.
+    A name is the image's path below the data set's folder, with or without suffix. `remedy` says
+    how to come by a file that is missing.
     """
 
     path: Path | str
@@ -49,7 +53,9 @@ class LabelFile:
 
     def list_names(self, images: Sequence[str]) -> list[str]:
         """List the class names that occur, in alphabetical order."""
-        return sorted({refuse_ignored(label, row.place) for row in self.read_rows() for label in row.labels})
+        return sorted(
+            {refuse_ignored(label, row.place) for row in self.read_rows() for label in row.labels}
+        )
 
     @abstractmethod
     def read_rows(self) -> Iterator[LabelRow]:
@@ -57,7 +63,8 @@ class LabelFile:
 
 
 class LabelsFromFile(LabelFile):
-    """Take labels from a CSV file with the columns `name,labels`, several labels separated by semicolons.
+    """Take labels from a CSV file with the columns `name,labels`, several labels separated by
+    semicolons.
 
     Other columns are left alone, but `scores` (of proposed labels) holds numbers.
     """
@@ -66,12 +73,23 @@ class LabelsFromFile(LabelFile):
         """Read the file line by line."""
         path = require_file(self.path, self.remedy)
         for number, row, surplus in read_table(path, ("name", "labels")).read_rows():
-            words = [cell for cell in split_cells(row.get("scores", ""), ";") if not re.search(r"\d", cell)]
-            yield LabelRow(row["name"], split_cells(row["labels"], ";"), f"{path}, line {number}", words + surplus)
+            words = [
+                cell
+                for cell in split_cells(row.get("scores", ""), ";")
+                if not re.search(r"\d", cell)
+            ]
+            yield LabelRow(
+                row["name"],
+                split_cells(row["labels"], ";"),
+                f"{path}, line {number}",
+                words + surplus,
+            )
 
 
 class LabelsFromList(LabelFile):
-    """Take labels from a text file: on each line a name, then its labels, separated by tabs (or else by spaces)."""
+    """Take labels from a text file: on each line a name, then its labels, separated by tabs (or
+    else by spaces).
+    """
 
     def read_rows(self) -> Iterator[LabelRow]:
         """Read the file line by line."""
@@ -85,13 +103,20 @@ class LabelsFromList(LabelFile):
 def gather_labels(
     rows: Iterable[LabelRow], images: Sequence[str], classes: Mapping[str, int], path: Path | str
 ) -> dict[str, Labels]:
-    """Collect the labels of a file's rows by image; raises ValueError when they name none of `images`."""
+    """Collect the labels of a file's rows by image; raises ValueError when they name none of
+    `images`.
+    """
     wanted, found, rows = set(images), dict[str, Labels](), list(rows)
-    for row, labels in zip(rows, read_each(lambda row: row.find_classes(classes), rows), strict=True):
+    for row, labels in zip(
+        rows, read_each(lambda row: row.find_classes(classes), rows), strict=True
+    ):
         name = row.name if row.name in wanted else strip_suffix(row.name)
         found[name] = tuple(sorted({*found.get(name, ()), *labels}))
     if wanted and wanted.isdisjoint(found):
-        raise ValueError(f"{path} names none of the images, such as {min(wanted)!r}; names are paths below the root")
+        raise ValueError(
+            f"{path} names none of the images, such as {min(wanted)!r}; names are paths below the "
+            "root"
+        )
     return found
 
 
@@ -103,5 +128,7 @@ def split_cells(line: str, separator: str | None) -> list[str]:
 def require_file(path: Path | str, remedy: str = "write it") -> Path:
     """Return the path of a label file; raises FileNotFoundError when there is none."""
     if not Path(path).is_file():
-        raise FileNotFoundError(f"label file {path} does not exist; {remedy}, or choose another dataset/labels")
+        raise FileNotFoundError(
+            f"label file {path} does not exist; {remedy}, or choose another dataset/labels"
+        )
     return Path(path)

@@ -15,7 +15,8 @@ from xml.etree import ElementTree
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from fmawsss.storage import read_mask, write_bytes
+from datamodules.images import stamp_file
+from fmawsss.files.storage import read_mask, write_bytes
 
 log = logging.getLogger(__name__)
 
@@ -27,9 +28,11 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class LabelSource:
-    """What a data set offers to read labels from: its class names, mask files and a folder of VOC's XML files.
+    """What a data set offers to read labels from: its class names, mask files and a folder of VOC's
+    XML files.
 
-    `classes` maps every accepted name of a class to its index; `masks` maps image names to mask files.
+    `classes` maps every accepted name of a class to its index; `masks` maps image names to mask
+    files.
     """
 
     classes: Mapping[str, int]
@@ -41,12 +44,15 @@ class LabelFaults(ValueError):
     """Everything that is wrong with the labels of a data set; the message shows the first faults."""
 
     def __init__(self, faults: Sequence[str]) -> None:
-        more = [f"and {len(faults) - SHOWN} more; `python infer.py task=check` counts and lists them"]
+        more = [
+            f"and {len(faults) - SHOWN} more; `python infer.py task=check` counts and lists them"
+        ]
         super().__init__("\n".join([*faults[:SHOWN], *more[: len(faults) > SHOWN]]))
         self.faults = list(faults)
 
 
-# Labels by image name. An image that is missing from the answer has unknown labels; names of others may be there.
+# Labels by image name. An image that is missing from the answer has unknown labels; names of others
+# may be there.
 LabelReader = Callable[[Sequence[str], LabelSource], dict[str, Labels]]
 
 
@@ -54,7 +60,8 @@ LabelReader = Callable[[Sequence[str], LabelSource], dict[str, Labels]]
 class LabelsFromMasks:
     """Take the classes present in the ground-truth mask (the published choice, METHOD 8).
 
-    `cache` names a CSV file that remembers the labels of masks that have not changed since; None reads every mask.
+    `cache` names a CSV file that remembers the labels of masks that have not changed since; None
+    reads every mask.
     """
 
     cache: Path | str | None
@@ -69,7 +76,9 @@ class LabelsFromMasks:
             log.info("reading the labels of %d images from their masks", len(fresh))
         with ThreadPoolExecutor() as pool:
             read = pool.map(lambda name: list_present_classes(masks[name], count), fresh)
-            known.update({name: (stamps[name], labels) for name, labels in zip(fresh, read, strict=True)})
+            known.update(
+                {name: (stamps[name], labels) for name, labels in zip(fresh, read, strict=True)}
+            )
         if fresh:
             self._write_cache(known)
         return {name: known[name][1] for name in masks}
@@ -79,12 +88,18 @@ class LabelsFromMasks:
             return {}
         with Path(self.cache).open(newline="", encoding="utf-8") as file:
             rows = [row for row in csv.reader(file) if len(row) == 3]
-        return {name: (stamp, tuple(int(label) for label in labels.split())) for name, stamp, labels in rows}
+        return {
+            name: (stamp, tuple(int(label) for label in labels.split()))
+            for name, stamp, labels in rows
+        }
 
     def _write_cache(self, known: Mapping[str, tuple[str, Labels]]) -> None:
         if self.cache is None:
             return
-        rows = ((name, stamp, " ".join(map(str, labels))) for name, (stamp, labels) in sorted(known.items()))
+        rows = (
+            (name, stamp, " ".join(map(str, labels)))
+            for name, (stamp, labels) in sorted(known.items())
+        )
         text = io.StringIO()
         csv.writer(text).writerows(rows)
         write_bytes(Path(self.cache), text.getvalue().encode())
@@ -100,21 +115,32 @@ class LabelsFromXml:
         """Read labels of the images that have an annotation."""
         if source.annotations is None or not source.annotations.is_dir():
             raise FileNotFoundError(
-                f"folder {source.annotations} does not exist; it should hold one XML file per image: "
+                f"folder {source.annotations} does not exist; it should hold one XML file per "
+                "image: "
                 "unpack the data set's annotations there, or choose dataset/labels=masks"
             )
         files = {name: source.annotations / f"{name}.xml" for name in images}
         names = [name for name, file in files.items() if file.exists()]
         return dict(
-            zip(names, read_each(lambda name: self._read_file(files[name], source.classes), names), strict=True)
+            zip(
+                names,
+                read_each(lambda name: self._read_file(files[name], source.classes), names),
+                strict=True,
+            )
         )
 
     def _read_file(self, file: Path, classes: Mapping[str, int]) -> Labels:
         try:
             tree = ElementTree.parse(file)
         except ElementTree.ParseError as error:
-            raise ValueError(f"annotation {file} is not whole XML ({error}); unpack it again") from error
-        objects = [o for o in tree.iter("object") if self.difficult or o.findtext("difficult", "0").strip() != "1"]
+            raise ValueError(
+                f"annotation {file} is not whole XML ({error}); unpack it again"
+            ) from error
+        objects = [
+            o
+            for o in tree.iter("object")
+            if self.difficult or o.findtext("difficult", "0").strip() != "1"
+        ]
         return find_classes((o.findtext("name", "").strip() for o in objects), classes, str(file))
 
 
@@ -130,17 +156,23 @@ class LabelsFromFolders:
                 "move each into a folder named like its class, or choose another dataset/labels"
             )
         folders = {name: (name.split("/")[-2], f"the folder of {name!r}") for name in images}
-        labels = read_each(lambda row: find_classes([row[0]], source.classes, row[1]), folders.values())
+        labels = read_each(
+            lambda row: find_classes([row[0]], source.classes, row[1]), folders.values()
+        )
         return dict(zip(folders, labels, strict=True))
 
     def list_names(self, images: Sequence[str]) -> list[str]:
         """List the names of the folders, in alphabetical order."""
         folders = {name.split("/")[-2]: name for name in images if "/" in name}
-        return sorted(refuse_ignored(folder, f"the folder of {name!r}") for folder, name in folders.items())
+        return sorted(
+            refuse_ignored(folder, f"the folder of {name!r}") for folder, name in folders.items()
+        )
 
 
 def list_present_classes(mask: Path, classes: int) -> Labels:
-    """List the class indices present in a mask file (0 background, class index + 1, 255 ignored), ascending."""
+    """List the class indices present in a mask file (0 background, class index + 1, 255 ignored),
+    ascending.
+    """
     values = np.flatnonzero(np.bincount(read_mask(mask).ravel(), minlength=256))
     strange = values[(values > classes) & (values != IGNORED)]
     if strange.size:
@@ -152,24 +184,30 @@ def list_present_classes(mask: Path, classes: int) -> Labels:
 
 
 def find_classes(names: Iterable[str], classes: Mapping[str, int], where: str) -> Labels:
-    """Turn class names into indices, ascending and without repetition; unknown names and 255 are refused."""
+    """Turn class names into indices, ascending and without repetition; unknown names and 255 are
+    refused.
+    """
     found: set[int] = set()
     for name in names:
         if name not in classes:
             refuse_ignored(name, where)
             raise ValueError(
                 f"{where}: label {name!r}: no class of this data set; expected one of "
-                f"{', '.join(dict.fromkeys(classes))}; correct the label, or add the class to dataset.classes"
+                f"{', '.join(dict.fromkeys(classes))}; correct the label, or add the class to "
+                "dataset.classes"
             )
         found.add(classes[name])
     return tuple(sorted(found))
 
 
 def refuse_ignored(name: str, where: str) -> str:
-    """Return the name of a class; raises ValueError for 255, which masks use for pixels of no class."""
+    """Return the name of a class; raises ValueError for 255, which masks use for pixels of no
+    class.
+    """
     if name == str(IGNORED):
         raise ValueError(
-            f"{where}: label {name!r}: 255 marks ignored pixels and is no label; name a class, or take it out"
+            f"{where}: label {name!r}: 255 marks ignored pixels and is no label; name a class, or "
+            "take it out"
         )
     return name
 
@@ -187,15 +225,22 @@ def read_each(read: Callable[[Item], Labels], items: Iterable[Item]) -> list[Lab
     return labels
 
 
-def keep_image_labels(labels: Bool[np.ndarray, "C"], seed: UInt8[np.ndarray, "H W"] | None) -> Bool[np.ndarray, "C"]:
+def keep_image_labels(
+    labels: Bool[np.ndarray, "C"], seed: UInt8[np.ndarray, "H W"] | None
+) -> Bool[np.ndarray, "C"]:
     """Let a crop keep the labels of the whole image."""
     return labels
 
 
-def keep_labels_in_crop(labels: Bool[np.ndarray, "C"], seed: UInt8[np.ndarray, "H W"] | None) -> Bool[np.ndarray, "C"]:
+def keep_labels_in_crop(
+    labels: Bool[np.ndarray, "C"], seed: UInt8[np.ndarray, "H W"] | None
+) -> Bool[np.ndarray, "C"]:
     """Let a crop keep the classes left in its seed map (METHOD 8, segmentation prompts of VOC)."""
     if seed is None:
-        raise ValueError("the labels of a crop come from its seeds, but no seeds are read; give the folder `seeds`")
+        raise ValueError(
+            "the labels of a crop come from its seeds, but no seeds are read; give the folder "
+            "`seeds`"
+        )
     present = np.bincount(seed.ravel(), minlength=256)[1 : len(labels) + 1] > 0
     return labels & present
 
@@ -204,13 +249,8 @@ def require_reader(labels: LabelReader | str | None) -> LabelReader | None:
     """Return what reads the labels; raises ValueError for a name, which Hydra takes for a value."""
     if isinstance(labels, str):
         raise ValueError(
-            f"dataset.labels={labels} is a text, expected what reads labels; a file of a group is chosen with a slash: "
+            f"dataset.labels={labels} is a text, expected what reads labels; a file of a group is "
+            "chosen with a slash: "
             f"dataset/labels={labels}"
         )
     return labels
-
-
-def stamp_file(path: Path) -> str:
-    """Return a short text that changes when a file does."""
-    status = path.stat()
-    return f"{status.st_size}-{status.st_mtime_ns}"

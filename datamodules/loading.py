@@ -15,22 +15,26 @@ from jaxtyping import Bool, UInt8
 from torch.utils.data import Dataset
 
 from datamodules.file_checks import require_size
-from datamodules.sample import Batch, ImageRecord, Sample, collate_samples
+from datamodules.sample import Sample, collate_samples
 from datamodules.sampler import BatchPlan, find_image, find_view, seed_augmentation, seed_view
 from datamodules.transforms import IGNORED, View
-from fmawsss.features import LABELS, SEEDS, FeatureStore
-from fmawsss.images import read_image
+from fmawsss.files.features import LABELS, SEEDS, FeatureStore
+from fmawsss.files.images import read_image
+from fmawsss.files.storage import read_cams, read_mask, read_superpixels
+from fmawsss.records import Batch, ImageRecord
 from fmawsss.resizing import Normaliser, Resize
-from fmawsss.storage import read_cams, read_mask, read_superpixels
 from fmawsss.superpixels import Superpixels
 
 Augment = Callable[[View, np.random.Generator], View]
-CropLabels = Callable[[Bool[np.ndarray, "C"], UInt8[np.ndarray, "H W"] | None], Bool[np.ndarray, "C"]]
+CropLabels = Callable[
+    [Bool[np.ndarray, "C"], UInt8[np.ndarray, "H W"] | None], Bool[np.ndarray, "C"]
+]
 
 
 @dataclass(frozen=True)
 class TrainingBatches(Dataset[Batch]):
-    """Augmented micro-batches by their number, counted from the start of the run; each is the same whenever read.
+    """Augmented micro-batches by their number, counted from the start of the run; each is the same
+    whenever read.
 
     With `views` an image has so many fixed views, otherwise every view is new.
     """
@@ -47,7 +51,9 @@ class TrainingBatches(Dataset[Batch]):
     views: int | None = None
 
     def __getitem__(self, micro_batch: int) -> Batch:
-        return collate_samples([self.read_sample(position) for position in self.plan.list_positions(micro_batch)])
+        return collate_samples(
+            [self.read_sample(position) for position in self.plan.list_positions(micro_batch)]
+        )
 
     def read_sample(self, position: int) -> Sample:
         """Read and augment the image at a position of the endless order."""
@@ -63,14 +69,20 @@ class TrainingBatches(Dataset[Batch]):
     def _augment_image(self, index: int, rng: np.random.Generator) -> Sample:
         record = self.records[index]
         image = read_image(record.image)
-        masks = [] if self.seeds is None else [read_seed(self.seeds / f"{record.name}.png", image, self.classes)]
+        masks = (
+            []
+            if self.seeds is None
+            else [read_seed(self.seeds / f"{record.name}.png", image, self.classes)]
+        )
         if self.confidence is not None:
             masks.append(read_confidence(self.confidence / f"{record.name}.png", image))
         view = self.augment(View(image, *masks), rng)
 
         labels = None
         if record.labels is not None:
-            labels = torch.from_numpy(self.crop_labels(encode_labels(record.labels, self.classes), view.seed))
+            labels = torch.from_numpy(
+                self.crop_labels(encode_labels(record.labels, self.classes), view.seed)
+            )
         return Sample(
             name=record.name,
             image=to_tensor(self.normalise(view.image), view.padding),
@@ -94,7 +106,9 @@ class ViewBatches(Dataset[Batch]):
 
     def __getitem__(self, index: int) -> Batch:
         views = list(self.batches[index])
-        return replace(collate_samples([self.source.read_view(view) for view in views]), views=views)
+        return replace(
+            collate_samples([self.source.read_view(view) for view in views]), views=views
+        )
 
 
 @dataclass(frozen=True)
@@ -142,9 +156,21 @@ class WholeImageBatches(Dataset[Batch]):
     def read_sample(self, record: ImageRecord) -> Sample:
         """Read one whole image."""
         image = read_image(record.image)
-        truth = read_truth(record.truth, image, self.classes) if self.truths and record.truth is not None else None
-        masks = None if self.superpixels is None else read_masks(self.superpixels / f"{record.name}.npz", image)
-        labels = None if record.labels is None else torch.from_numpy(encode_labels(record.labels, self.classes))
+        truth = (
+            read_truth(record.truth, image, self.classes)
+            if self.truths and record.truth is not None
+            else None
+        )
+        masks = (
+            None
+            if self.superpixels is None
+            else read_masks(self.superpixels / f"{record.name}.npz", image)
+        )
+        labels = (
+            None
+            if record.labels is None
+            else torch.from_numpy(encode_labels(record.labels, self.classes))
+        )
         return Sample(
             name=record.name,
             image=to_tensor(self.normalise(self.resize(image)), None),
@@ -196,19 +222,23 @@ def read_masks(path: Path, image: np.ndarray) -> Superpixels:
     superpixels = read_superpixels(path)
     if tuple(superpixels.size) != image.shape[:2]:
         raise ValueError(
-            f"superpixels {path} are of size {tuple(superpixels.size)}, the image is {image.shape[:2]}; "
+            f"superpixels {path} are of size {tuple(superpixels.size)}, the image is "
+            f"{image.shape[:2]}; "
             "delete the file and run `python infer.py task=superpixels`"
         )
     return superpixels
 
 
 def find_start_context(method: str | None) -> BaseContext:
-    """Return how loader processes start, by default from a server that has loaded what they need, where there is one.
+    """Return how loader processes start, by default from a server that has loaded what they need,
+    where there is one.
 
     Forking the training process itself would copy locks that its threads hold.
     """
     methods = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context(method or ("forkserver" if "forkserver" in methods else "spawn"))
+    context = multiprocessing.get_context(
+        method or ("forkserver" if "forkserver" in methods else "spawn")
+    )
     if context.get_start_method() == "forkserver":
         context.set_forkserver_preload(["datamodules.base"])
     return context
@@ -220,7 +250,9 @@ def prepare_worker(worker: int) -> None:
     torch.set_num_threads(1)
 
 
-def check_mask(mask: np.ndarray, path: Path, size: tuple[int, int], classes: int) -> UInt8[np.ndarray, "H W"]:
+def check_mask(
+    mask: np.ndarray, path: Path, size: tuple[int, int], classes: int
+) -> UInt8[np.ndarray, "H W"]:
     """Return the mask of an image; raises ValueError unless size (height, width) and values fit."""
     require_size(path, mask.shape, size)
     strange = mask[(mask > classes) & (mask != IGNORED)]

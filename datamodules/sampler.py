@@ -1,4 +1,6 @@
-"""The endless order of training images: stateless, so that a resumed run sees exactly what an unbroken one sees."""
+"""The endless order of training images: stateless, so that a resumed run sees exactly what an
+unbroken one sees.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ import numpy as np
 from jaxtyping import Int
 from torch.utils.data import Sampler
 
-# Streams of one seed, kept apart so that the order of images and their augmentation are independent.
+# Streams of one seed, kept apart so that the order of images and their augmentation are
+# independent.
 ORDER_STREAM, AUGMENT_STREAM, VIEW_STREAM = 0, 1, 3
 
 
@@ -18,8 +21,8 @@ ORDER_STREAM, AUGMENT_STREAM, VIEW_STREAM = 0, 1, 3
 class BatchPlan:
     """How one optimiser step's `batch_size` images are dealt to micro-batches and to processes.
 
-    A micro-batch is a stretch of consecutive positions, and every process takes its slice of it: the processes see
-    together what one process alone would see.
+    A micro-batch is a stretch of consecutive positions, and every process takes its slice of it:
+    the processes see together what one process alone would see.
     """
 
     batch_size: int
@@ -31,19 +34,24 @@ class BatchPlan:
         parts = self.micro_batches * self.world_size
         if self.batch_size < 1 or parts < 1 or self.batch_size % parts:
             raise ValueError(
-                f"batch_size={self.batch_size} does not divide into {self.micro_batches} micro-batches "
+                f"batch_size={self.batch_size} does not divide into {self.micro_batches} "
+                "micro-batches "
                 f"on {self.world_size} processes; choose a batch_size that is a multiple of {parts}"
             )
 
     def list_positions(self, micro_batch: int) -> range:
-        """List the positions this process reads for a micro-batch, both counted from the start of the run."""
+        """List the positions this process reads for a micro-batch, both counted from the start of
+        the run.
+        """
         share = self.batch_size // (self.micro_batches * self.world_size)
         first = (micro_batch * self.world_size + self.rank) * share
         return range(first, first + share)
 
 
 class EndlessMicroBatches(Sampler[int]):
-    """Count micro-batches upwards from the first one of an optimiser step, without end and without a length."""
+    """Count micro-batches upwards from the first one of an optimiser step, without end and without
+    a length.
+    """
 
     def __init__(self, first_step: int, micro_batches: int) -> None:
         self.first_step = first_step
@@ -57,7 +65,9 @@ class EndlessMicroBatches(Sampler[int]):
 
 
 def find_image(position: int, images: int, seed: int) -> int:
-    """Return which of `images` stands at a position: each epoch is a permutation seeded by (seed, epoch)."""
+    """Return which of `images` stands at a position: each epoch is a permutation seeded by (seed,
+    epoch).
+    """
     epoch, place = divmod(position, images)
     return int(permute_images(images, seed, epoch)[place])
 
@@ -74,7 +84,9 @@ def seed_augmentation(position: int, seed: int) -> np.random.Generator:
 
 
 def find_view(position: int, images: int, views: int, seed: int) -> int:
-    """Return which fixed view, image · views + its number, stands at a position: epochs take the views in turn."""
+    """Return which fixed view, image · views + its number, stands at a position: epochs take the
+    views in turn.
+    """
     return find_image(position, images, seed) * views + position // images % views
 
 

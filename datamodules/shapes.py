@@ -1,4 +1,6 @@
-"""The embedded data set: generated images, written once in VOC's layout and read by the code that reads VOC."""
+"""The embedded data set: generated images, written once in VOC's layout and read by the code that
+reads VOC.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from datamodules.voc import VocDataModule
-from fmawsss.storage import write_palette_png
+from fmawsss.files.storage import write_palette_png
 from fmawsss.tiny.shapes import CLASS_NAMES, Scene, draw_scene
 from fmawsss.viz import make_palette
 
@@ -28,7 +30,8 @@ JPEG_QUALITY = 95
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ShapesDataModule(VocDataModule):
-    """Generated images of the classes of `fmawsss.tiny.shapes`, in a tree that `prepare_data` writes below `root`.
+    """Generated images of the classes of `fmawsss.tiny.shapes`, in a tree that `prepare_data`
+    writes below `root`.
 
     train_images, val_images: number of images per split.
     p_material: probability that an object wears its class's typical colour and texture.
@@ -41,16 +44,24 @@ class ShapesDataModule(VocDataModule):
     draw_seed: int
 
     def prepare_data(self) -> None:
-        """Write the data set unless it is there; raises ValueError when `root` holds one of other settings."""
+        """Write the data set unless it is there; raises ValueError when `root` holds one of other
+        settings.
+        """
         root, settings = Path(self.root), self._list_settings()
         if (root / SETTINGS_FILE).is_file():
             self._check_settings(json.loads((root / SETTINGS_FILE).read_text()), settings)
             return
         if root.exists() and any(root.iterdir()):
             raise ValueError(
-                f"{root} holds other files and no {SETTINGS_FILE}; set dataset.root elsewhere, or delete the folder"
+                f"{root} holds other files and no {SETTINGS_FILE}; set dataset.root elsewhere, or "
+                "delete the folder"
             )
-        log.info("drawing %d training and %d validation images in %s", self.train_images, self.val_images, root)
+        log.info(
+            "drawing %d training and %d validation images in %s",
+            self.train_images,
+            self.val_images,
+            root,
+        )
 
         # A killed run leaves only the temporary folder; the finished tree appears at once.
         root.parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +93,9 @@ class ShapesDataModule(VocDataModule):
     def _check_settings(self, found: dict[str, object], settings: dict[str, object]) -> None:
         differing = [key for key in settings if found.get(key) != settings[key]]
         if differing:
-            changes = ", ".join(f"{key} {found.get(key)!r} (now {settings[key]!r})" for key in differing)
+            changes = ", ".join(
+                f"{key} {found.get(key)!r} (now {settings[key]!r})" for key in differing
+            )
             raise ValueError(
                 f"{self.root} was drawn with other settings: {changes}; "
                 "set dataset.root to another folder, or delete this one"
@@ -96,18 +109,26 @@ class ShapesDataModule(VocDataModule):
             names = [f"{split}_{index:05d}" for index in range(count)]
             for name in names:
                 write_scene(folder, name, draw_scene(rng, self.p_material))
-            (folder / "ImageSets" / "Segmentation" / f"{split}.txt").write_text("".join(f"{n}\n" for n in names))
+            (folder / "ImageSets" / "Segmentation" / f"{split}.txt").write_text(
+                "".join(f"{n}\n" for n in names)
+            )
         (folder / SETTINGS_FILE).write_text(json.dumps(settings, indent=1) + "\n")
 
 
 def write_scene(folder: Path, name: str, scene: Scene) -> None:
-    """Write one scene as VOC would keep it: JPEG, palette PNG, XML with one entry per visible class."""
+    """Write one scene as VOC would keep it: JPEG, palette PNG, XML with one entry per visible
+    class.
+    """
     picture = io.BytesIO()
     Image.fromarray(scene.image).save(picture, format="JPEG", quality=JPEG_QUALITY)
     (folder / "JPEGImages" / f"{name}.jpg").write_bytes(picture.getvalue())
-    write_palette_png(folder / "SegmentationClass" / f"{name}.png", scene.semantic, make_palette(256))
+    write_palette_png(
+        folder / "SegmentationClass" / f"{name}.png", scene.semantic, make_palette(256)
+    )
     present = [CLASS_NAMES[value - 1] for value in np.unique(scene.semantic) if value > 0]
-    (folder / "Annotations" / f"{name}.xml").write_text(describe_scene(name, scene.image.shape[:2], present))
+    (folder / "Annotations" / f"{name}.xml").write_text(
+        describe_scene(name, scene.image.shape[:2], present)
+    )
 
 
 def describe_scene(name: str, size: tuple[int, int], classes: list[str]) -> str:

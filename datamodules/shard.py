@@ -10,7 +10,9 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Shard:
-    """One of `count` shares, dealt by position in the list: the same share whatever is done already."""
+    """One of `count` shares, dealt by position in the list: the same share whatever is done
+    already.
+    """
 
     number: int  # from 1
     count: int
@@ -24,7 +26,9 @@ class Shard:
         """
         found = re.fullmatch(r"(\d+)/(\d+)", "1/1" if text is None else str(text).strip())
         if found is None or not 1 <= int(found[1]) <= int(found[2]):
-            raise ValueError(f"shard={text}: expected number/count, from 1/16 to 16/16 for sixteen processes")
+            raise ValueError(
+                f"shard={text}: expected number/count, from 1/16 to 16/16 for sixteen processes"
+            )
         return cls(int(found[1]), int(found[2]))
 
     @property
@@ -42,7 +46,8 @@ def choose_shard(text: str | None, overwrite: bool, product: Path) -> Shard:
     shard = Shard.parse(text)
     if overwrite and not shard.is_whole:
         raise ValueError(
-            f"overwrite=true would remove what other shards made: remove {product} and {product.name}.json beside it, "
+            f"overwrite=true would remove what other shards made: remove {product} and "
+            f"{product.name}.json beside it, "
             "then start all shards without overwrite"
         )
     return shard

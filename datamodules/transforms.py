@@ -1,7 +1,7 @@
 """Training augmentation; all randomness comes from a generator that is passed.
 
-The order is that of METHOD 8: colour jitter, range resize, random crop, mirror; normalisation follows in the data
-module. Seeds move with their image.
+The order is that of METHOD 8: colour jitter, range resize, random crop, mirror; normalisation
+follows in the data module. Seeds move with their image.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ Mask = UInt8[np.ndarray, "H W"]
 
 @dataclass(frozen=True)
 class View:
-    """An image under augmentation, its seed map and the seed's confidence if it has them, and what lies outside it."""
+    """An image under augmentation, its seed map and the seed's confidence if it has them, and what
+    lies outside it.
+    """
 
     image: Picture
     seed: Mask | None = None
@@ -53,7 +55,9 @@ class NoAugment:
         inside = np.zeros(view.image.shape[:2], np.uint8)
         edges = (0, below, 0, right, cv2.BORDER_CONSTANT)
         image = cv2.copyMakeBorder(view.image, *edges, value=(0, 0, 0))
-        outside, *masks = (cv2.copyMakeBorder(mask, *edges, value=IGNORED) for mask in (inside, *view.masks()))
+        outside, *masks = (
+            cv2.copyMakeBorder(mask, *edges, value=IGNORED) for mask in (inside, *view.masks())
+        )
         return View(image, *masks, padding=outside == IGNORED)
 
 
@@ -66,14 +70,19 @@ class FixedView:
     def __call__(self, view: View, rng: np.random.Generator) -> View:
         """Return the square view."""
         square = (self.size, self.size)
-        return View(resize_image(view.image, square), *(resize_mask(mask, square) for mask in view.masks()))
+        return View(
+            resize_image(view.image, square), *(resize_mask(mask, square) for mask in view.masks())
+        )
 
 
 class RandomView:
-    """Jitter colours, resize within a range, crop a square and mirror with probability ½ (METHOD 8).
+    """Jitter colours, resize within a range, crop a square and mirror with probability ½ (METHOD
+    8).
 
-    `long_side` is the closed range of the target for the longer side; the shorter one never falls below `short_side`.
-    A crop that exceeds the image is filled on the right and below: mean colour, seed 255, marked as padding.
+    `long_side` is the closed range of the target for the longer side; the shorter one never falls
+    below `short_side`.
+    A crop that exceeds the image is filled on the right and below: mean colour, seed 255, marked as
+        padding.
     """
 
     def __init__(
@@ -86,9 +95,17 @@ class RandomView:
         self.jitter = jitter
         self.long_side = long_side
         self.short_side = short_side
-        # Mirrored before the crop, which draws from the same distribution and leaves padding right and below.
-        padded = {"pad_if_needed": True, "pad_position": "top_left", "fill": 0, "fill_mask": IGNORED}
-        self.crop_and_mirror = A.Compose([A.HorizontalFlip(p=0.5), A.RandomCrop(crop, crop, **padded)])
+        # Mirrored before the crop, which draws from the same distribution and leaves padding right
+        # and below.
+        padded = {
+            "pad_if_needed": True,
+            "pad_position": "top_left",
+            "fill": 0,
+            "fill_mask": IGNORED,
+        }
+        self.crop_and_mirror = A.Compose(
+            [A.HorizontalFlip(p=0.5), A.RandomCrop(crop, crop, **padded)]
+        )
 
     def __call__(self, view: View, rng: np.random.Generator) -> View:
         """Draw a view."""
@@ -112,9 +129,11 @@ class NoJitter:
 
 @dataclass(frozen=True)
 class ColourChange:
-    """One draw of the jitter: amounts of brightness, contrast, saturation and hue, None for no change, and their order.
+    """One draw of the jitter: amounts of brightness, contrast, saturation and hue, None for no
+    change, and their order.
 
-    Brightness and hue are shifts of 256, contrast and saturation factors; `order` holds indices into the amounts.
+    Brightness and hue are shifts of 256, contrast and saturation factors; `order` holds indices
+    into the amounts.
     """
 
     amounts: tuple[float | None, ...]
@@ -123,10 +142,11 @@ class ColourChange:
 
 @dataclass(frozen=True)
 class ColourJitter:
-    """Change brightness, contrast, saturation and hue, each with probability ½, in random order (METHOD 8).
+    """Change brightness, contrast, saturation and hue, each with probability ½, in random order
+    (METHOD 8).
 
-    `brightness` and `hue` are the largest shifts (of 256), `contrast` and `saturation` the ranges of the factor.
-    `apply` is `change_colours` or `change_colours_released`.
+    `brightness` and `hue` are the largest shifts (of 256), `contrast` and `saturation` the ranges
+    of the factor. `apply` is `change_colours` or `change_colours_released`.
     """
 
     brightness: float
@@ -141,8 +161,15 @@ class ColourJitter:
 
     def draw(self, rng: np.random.Generator) -> ColourChange:
         """Flip the four coins and draw the amounts."""
-        shifts = ((-self.brightness, self.brightness), self.contrast, self.saturation, (-self.hue, self.hue))
-        amounts = tuple(float(rng.uniform(*bounds)) if rng.random() < 0.5 else None for bounds in shifts)
+        shifts = (
+            (-self.brightness, self.brightness),
+            self.contrast,
+            self.saturation,
+            (-self.hue, self.hue),
+        )
+        amounts = tuple(
+            float(rng.uniform(*bounds)) if rng.random() < 0.5 else None for bounds in shifts
+        )
         return ColourChange(amounts, tuple(rng.permutation(4).tolist()))
 
 
@@ -152,7 +179,9 @@ def change_colours(image: Picture, change: ColourChange) -> Picture:
 
 
 def change_colours_released(image: Picture, change: ColourChange) -> Picture:
-    """Apply a colour change as released: brightness and hue reflect below 0 and saturate above 255 (METHOD 9)."""
+    """Apply a colour change as released: brightness and hue reflect below 0 and saturate above 255
+    (METHOD 9).
+    """
     return _change(image, change, _shift_reflected, _shift_reflected)
 
 
@@ -202,8 +231,12 @@ def _change_hue(image: Picture, table: Table) -> Picture:
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
 
 
-def draw_range_size(size: Size, long_side: tuple[int, int], short_side: int, rng: np.random.Generator) -> Size:
-    """Draw the size an image is resized to: its longer side uniform in a closed range, its shorter one large enough."""
+def draw_range_size(
+    size: Size, long_side: tuple[int, int], short_side: int, rng: np.random.Generator
+) -> Size:
+    """Draw the size an image is resized to: its longer side uniform in a closed range, its shorter
+    one large enough.
+    """
     return find_range_size(size, int(rng.integers(long_side[0], long_side[1] + 1)), short_side)
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from datamodules.base import SegmentationDataModule
 from datamodules.images import index_images, list_stems, strip_suffix
-from datamodules.sample import ImageRecord
-from datamodules.texts import read_text
+from fmawsss.files.texts import read_text
+from fmawsss.records import ImageRecord
 
 PREPARE = (
     "run `python infer.py task=prepare dataset=voc`, or unpack VOCtrainval_11-May-2012.tar "
@@ -18,14 +18,17 @@ PREPARE = (
 )
 TEST = "test"
 GET_TEST = (
-    "only VOC's evaluation server (http://host.robots.ox.ac.uk:8080/, after login) has the test images: put its "
-    "VOC2012test.tar where downloads go (data/downloads) and run `python infer.py task=prepare dataset=voc`"
+    "only VOC's evaluation server (http://host.robots.ox.ac.uk:8080/, after login) has the test "
+    "images: put its "
+    "VOC2012test.tar where downloads go (data/downloads) and run `python infer.py task=prepare "
+    "dataset=voc`"
 )
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class VocDataModule(SegmentationDataModule):
-    """A tree like `VOCdevkit/VOC2012`: JPEGImages, ImageSets/Segmentation/<split>.txt, Annotations, mask folders.
+    """A tree like `VOCdevkit/VOC2012`: JPEGImages, ImageSets/Segmentation/<split>.txt, Annotations,
+    mask folders.
 
     root: the folder that holds JPEGImages.
     masks: the folder of ground-truth masks below it, `SegmentationClass` or `SegmentationClassAug`.
@@ -37,7 +40,9 @@ class VocDataModule(SegmentationDataModule):
     def read_split(self, split: str) -> list[ImageRecord]:
         """List the images of ImageSets/Segmentation/<split>.txt."""
         root = Path(self.root)
-        file = require_list(root / "ImageSets" / "Segmentation" / f"{split}.txt", self.explain_missing(split))
+        file = require_list(
+            root / "ImageSets" / "Segmentation" / f"{split}.txt", self.explain_missing(split)
+        )
         images = index_images(root / "JPEGImages")
         names = read_split_list(file, images)
         present = list_stems(root / self.masks, ".png")
@@ -45,7 +50,9 @@ class VocDataModule(SegmentationDataModule):
         labels = self.read_labels(names, masks, root / "Annotations", images)
         absent = root / "JPEGImages"
         return [
-            ImageRecord(name, images.get(name, absent / f"{name}.jpg"), labels.get(name), masks.get(name))
+            ImageRecord(
+                name, images.get(name, absent / f"{name}.jpg"), labels.get(name), masks.get(name)
+            )
             for name in names
         ]
 
@@ -60,17 +67,26 @@ def require_list(path: Path, remedy: str) -> Path:
         return path
     splits = sorted(file.stem for file in path.parent.glob("*.txt"))
     found = f"there are {', '.join(splits)}" if splits else f"{path.parent} holds no lists"
-    raise FileNotFoundError(f"split list {path} does not exist ({found}); {remedy}, or choose another split")
+    raise FileNotFoundError(
+        f"split list {path} does not exist ({found}); {remedy}, or choose another split"
+    )
 
 
 def read_split_list(path: Path, images: Container[str] = ()) -> list[str]:
     """Read the image names of a split: a line that is among `images`, else its first word.
 
-    A path such as /JPEGImages/a.jpg names `a`, and what stands beside it, as in VOC's other lists, counts nothing.
+    A path such as /JPEGImages/a.jpg names `a`, and what stands beside it, as in VOC's other lists,
+    counts nothing.
     """
     lines = [line.strip() for line in read_text(path).splitlines()]
-    names = [line if line in images else strip_suffix(Path(line.split()[0]).name) for line in lines if line]
+    names = [
+        line if line in images else strip_suffix(Path(line.split()[0]).name)
+        for line in lines
+        if line
+    ]
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise ValueError(f"split list {path} names {len(twice)} images twice, first {twice[0]!r}; remove one")
+        raise ValueError(
+            f"split list {path} names {len(twice)} images twice, first {twice[0]!r}; remove one"
+        )
     return names

@@ -1,4 +1,6 @@
-"""CAA (METHOD 5, after CLIP-ES): class-aware affinity from attention spreads CAMs over the patches that look alike."""
+"""CAA (METHOD 5, after CLIP-ES): class-aware affinity from attention spreads CAMs over the patches
+that look alike.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +24,11 @@ GatherRule: TypeAlias = Callable[[Tensor], Tensor]
 def find_sinkhorn_scales(
     attention: Float[Tensor, "*batch N N"], iterations: int
 ) -> tuple[Float[Tensor, "*batch N"], Float[Tensor, "*batch N"]]:
-    """Find `rows`, `columns` for which `rows * attention * columns` is the attention after `iterations` of sinkhorn.
+    """Find `rows`, `columns` for which `rows * attention * columns` is the attention after
+    `iterations` of sinkhorn.
 
-    The matrix itself is only read, never divided; a patch that nobody attends to (padding) gets scale 0.
+    The matrix itself is only read, never divided; a patch that nobody attends to (padding) gets
+    scale 0.
     """
     rows = columns = attention.new_ones(attention.shape[:-1])
     for _ in range(iterations):
@@ -33,13 +37,17 @@ def find_sinkhorn_scales(
     return rows, columns
 
 
-def normalise_sinkhorn(attention: Float[Tensor, "*batch N N"], iterations: int) -> Float[Tensor, "*batch N N"]:
+def normalise_sinkhorn(
+    attention: Float[Tensor, "*batch N N"], iterations: int
+) -> Float[Tensor, "*batch N N"]:
     """Divide by column sums, then by row sums, `iterations` times."""
     rows, columns = find_sinkhorn_scales(attention, iterations)
     return rows[..., :, None] * attention * columns[..., None, :]
 
 
-def compute_affinity(attention: Float[Tensor, "*batch N N"], iterations: int) -> Float[Tensor, "*batch N N"]:
+def compute_affinity(
+    attention: Float[Tensor, "*batch N N"], iterations: int
+) -> Float[Tensor, "*batch N N"]:
     """Write out the affinity `A = (T + T') / 2` of the normalised attention, to look at it."""
     normalised = normalise_sinkhorn(widen(attention), iterations)
     return (normalised + normalised.mT) / 2
@@ -48,7 +56,8 @@ def compute_affinity(attention: Float[Tensor, "*batch N N"], iterations: int) ->
 def apply_affinity(
     values: Float[Tensor, "K N"], attention: Float[Tensor, "N N"], iterations: int, power: int
 ) -> Float[Tensor, "K N"]:
-    """Multiply each row by the affinity `power` times; neither the affinity nor a power of it is ever formed.
+    """Multiply each row by the affinity `power` times; neither the affinity nor a power of it is
+    ever formed.
 
     Autocast is off: a validation in mixed precision refines as an inference does.
     """
@@ -62,10 +71,12 @@ def apply_affinity(
 
 
 def find_boxes(score: Float[Tensor, "h w"], threshold: float) -> Int64[Tensor, "n 4"]:
-    """Find x0, y0, x1, y1 (ends exclusive) around every contour of the score, as the released code does.
+    """Find x0, y0, x1, y1 (ends exclusive) around every contour of the score, as the released code
+    does.
 
-    The score in 0…255 and its threshold are truncated; holes have boxes of their own; ends are clipped to w-1 and h-1,
-    so that the last column and row lie in no box. A score without a contour gives one empty box.
+    The score in 0…255 and its threshold are truncated; holes have boxes of their own; ends are
+    clipped to w-1 and h-1, so that the last column and row lie in no box. A score without a contour
+    gives one empty box.
     """
     return _bound_contours(_trace_contours(score, threshold), score.shape)
 
@@ -87,7 +98,9 @@ def mask_largest_box(scores: Float[Tensor, "P h w"], threshold: float) -> Bool[T
 
 
 def mask_boxes_corrected(scores: Float[Tensor, "P h w"], threshold: float) -> Bool[Tensor, "P N"]:
-    """Mark the patches inside the box of each connected region above `threshold * max`, to the last row and column."""
+    """Mark the patches inside the box of each connected region above `threshold * max`, to the last
+    row and column.
+    """
     above = scores > threshold * scores.amax((1, 2), keepdim=True)
     return _fill_boxes(scores, [_bound_regions(region) for region in above])
 
@@ -120,20 +133,27 @@ class AffinityRefiner:
     inside_from: GatherRule  # where the patches inside the boxes may gather from
     outside_from: GatherRule  # where those outside may
 
-    def __call__(self, cams: Float[Tensor, "P h w"], attention: Float[Tensor, "N N"] | None) -> Float[Tensor, "P h w"]:
-        """Refine the CAMs of one image; raises ValueError without the attention of its own patch grid."""
+    def __call__(
+        self, cams: Float[Tensor, "P h w"], attention: Float[Tensor, "N N"] | None
+    ) -> Float[Tensor, "P h w"]:
+        """Refine the CAMs of one image; raises ValueError without the attention of its own patch
+        grid.
+        """
         attention = _check_attention(cams, attention)
         boxes, values = self.mask_boxes(score_cams(cams), self.threshold), self.values(cams)
         if self.power == 0:
             return values  # the identity gathers from nobody, so the boxes do not act
 
-        # M masks columns of the affinity, one way for the rows inside the boxes, one way for the rows outside;
+        # M masks columns of the affinity, one way for the rows inside the boxes, one way for the
+        # rows outside;
         # where both are the same way (published), one is enough
         ways = [self.inside_from(boxes), self.outside_from(boxes)]
         sources = torch.stack(ways[:1] if torch.equal(*ways) else ways)
         dtype = torch.promote_types(widen(values).dtype, attention.dtype)
         sources = sources * values.flatten(1).to(dtype)
-        gathered = apply_affinity(sources.flatten(0, 1), attention.to(dtype), self.iterations, self.power)
+        gathered = apply_affinity(
+            sources.flatten(0, 1), attention.to(dtype), self.iterations, self.power
+        )
         gathered = gathered.view_as(sources)
         return torch.where(boxes, gathered[0], gathered[-1]).view_as(cams)
 
@@ -144,22 +164,28 @@ class NoRefinement:
 
     attention_blocks: ClassVar[int] = 0
 
-    def __call__(self, cams: Float[Tensor, "P h w"], attention: Float[Tensor, "N N"] | None) -> Float[Tensor, "P h w"]:
+    def __call__(
+        self, cams: Float[Tensor, "P h w"], attention: Float[Tensor, "N N"] | None
+    ) -> Float[Tensor, "P h w"]:
         """Return the CAMs; the attention may be missing."""
         return cams
 
 
 def _check_attention(cams: Float[Tensor, "P h w"], attention: Tensor | None) -> Tensor:
-    """Return the attention; raise ValueError unless it is there and belongs to the CAMs' patch grid."""
+    """Return the attention; raise ValueError unless it is there and belongs to the CAMs' patch
+    grid.
+    """
     height, width = cams.shape[1:]
     if attention is None:
         raise ValueError(
-            "Affinity refinement needs attention, found none. Encode the image with attention_blocks > 0, store it"
+            "Affinity refinement needs attention, found none. Encode the image with "
+            "attention_blocks > 0, store it"
             " beside the CAMs, or choose affinity=none."
         )
     if len(attention) != height * width:
         raise ValueError(
-            f"Attention between {len(attention)} patches does not fit CAMs on a {height} x {width} grid: expected"
+            f"Attention between {len(attention)} patches does not fit CAMs on a {height} x {width} "
+            "grid: expected"
             f" {height * width} patches, without the class token."
         )
     return attention
@@ -170,7 +196,9 @@ def _invert(sums: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 
 def _trace_contours(score: Float[Tensor, "h w"], threshold: float) -> list[np.ndarray]:
-    """Trace all contours, inner ones too, of the pixels above `int(threshold * max)` of the score in 0…255."""
+    """Trace all contours, inner ones too, of the pixels above `int(threshold * max)` of the score
+    in 0…255.
+    """
     grey = (score * 255).to(torch.uint8).cpu().numpy()
     bright = (grey > int(threshold * int(grey.max()))).astype(np.uint8)
     contours, _ = cv2.findContours(bright, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
@@ -180,14 +208,18 @@ def _trace_contours(score: Float[Tensor, "h w"], threshold: float) -> list[np.nd
 def _bound_contours(contours: list[np.ndarray], size: torch.Size) -> Int64[Tensor, "n 4"]:
     if not contours:
         return torch.zeros(1, 4, dtype=torch.int64)
-    left, top, width, height = np.array([cv2.boundingRect(contour) for contour in contours], dtype=np.int64).T
+    left, top, width, height = np.array(
+        [cv2.boundingRect(contour) for contour in contours], dtype=np.int64
+    ).T
     right, bottom = np.minimum(left + width, size[1] - 1), np.minimum(top + height, size[0] - 1)
     return torch.from_numpy(np.stack([left, top, right, bottom], axis=1))
 
 
 def _bound_regions(region: Bool[Tensor, "h w"]) -> Int64[Tensor, "n 4"]:
     """Bound each 8-connected region, whole."""
-    _, _, statistics, _ = cv2.connectedComponentsWithStats(region.cpu().numpy().astype(np.uint8), connectivity=8)
+    _, _, statistics, _ = cv2.connectedComponentsWithStats(
+        region.cpu().numpy().astype(np.uint8), connectivity=8
+    )
     left, top, width, height = statistics[1:, :4].astype(np.int64).T
     return torch.from_numpy(np.stack([left, top, left + width, top + height], axis=1))
 

@@ -1,4 +1,6 @@
-"""How well the seeds of an image agree with each other under its image labels: a measure that needs no truth."""
+"""How well the seeds of an image agree with each other under its image labels: a measure that needs
+no truth.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +9,21 @@ from torch import Tensor
 
 
 def measure_agreement(
-    superpixel_seed: UInt8[Tensor, "H W"], pixel_seed: UInt8[Tensor, "H W"], classes: Int[Tensor, "P"]
+    superpixel_seed: UInt8[Tensor, "H W"],
+    pixel_seed: UInt8[Tensor, "H W"],
+    classes: Int[Tensor, "P"],
 ) -> float:
     """Average the IoU of two seeds over background and the P labelled classes; in 0…1.
 
-    One seed was decided superpixel by superpixel, the other pixel by pixel from the same CAMs: where class regions are
-    superpixels, the two are equal. A class that the image is labelled with and that neither seed holds counts as 0, and
+    One seed was decided superpixel by superpixel, the other pixel by pixel from the same CAMs:
+    where class regions are superpixels, the two are equal. A class that the image is labelled with
+    and that neither seed holds counts as 0, and
     so does a missing background: an empty seed agrees with no label.
     """
-    ious = [_compare_regions(superpixel_seed == label, pixel_seed == label) for label in (0, *(classes + 1).tolist())]
+    ious = [
+        _compare_regions(superpixel_seed == label, pixel_seed == label)
+        for label in (0, *(classes + 1).tolist())
+    ]
     return sum(ious) / len(ious)
 
 

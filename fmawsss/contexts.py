@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fmawsss.clip import FrozenClip
-from fmawsss.tensor_files import read_tensors
+from fmawsss.clip.encoder import FrozenClip
+from fmawsss.files.tensor_files import read_tensors
 
 
 def named_seed(name: str) -> int:
@@ -37,12 +37,16 @@ class NormalContexts:
     def __call__(self, clip: FrozenClip, count: int) -> Float[Tensor, "S K W"]:
         """Draw `count` contexts."""
         generator = torch.Generator().manual_seed(self.generator_seed)
-        return torch.empty(count, self.length, clip.text_width).normal_(std=self.std, generator=generator)
+        return torch.empty(count, self.length, clip.text_width).normal_(
+            std=self.std, generator=generator
+        )
 
 
 @dataclass(frozen=True)
 class ContextsFromWords:
-    """Start every context from the token embeddings of a phrase; its number of tokens is the context length."""
+    """Start every context from the token embeddings of a phrase; its number of tokens is the
+    context length.
+    """
 
     phrase: str
 
@@ -79,11 +83,14 @@ class ReleasedContexts:
     path: str
 
     def __call__(self, clip: FrozenClip, count: int) -> Float[Tensor, "S K W"]:
-        """Read the contexts; one shared context may not stand in for `count` of them, nor the other way."""
+        """Read the contexts; one shared context may not stand in for `count` of them, nor the other
+        way.
+        """
         context = load_released_context(self.path)
         if context.shape[0] != count or context.shape[2] != clip.text_width:
             raise ValueError(
-                f"{self.path} holds {context.shape[0]} contexts of width {context.shape[2]}, the prompts need {count} "
+                f"{self.path} holds {context.shape[0]} contexts of width {context.shape[2]}, the "
+                f"prompts need {count} "
                 f"of width {clip.text_width}: choose the `share` and the CLIP it was trained with"
             )
         return context
@@ -93,7 +100,8 @@ def require_length(length: int) -> None:
     """Raise ValueError for contexts without a vector."""
     if length < 1:
         raise ValueError(
-            f"prompts.contexts.length={length}: expected at least one vector to learn, or choose prompts=handwritten"
+            f"prompts.contexts.length={length}: expected at least one vector to learn, or choose "
+            "prompts=handwritten"
         )
 
 
@@ -106,13 +114,16 @@ def embed_phrase(clip: FrozenClip, phrase: str) -> Float[Tensor, "K W"]:
     ids = clip.tokenize([phrase.replace("_", " ")])
     end = int(clip.find_ends(ids))
     if end < 2:
-        raise ValueError(f"the phrase {phrase!r} has no words; contexts need at least one: give a phrase")
+        raise ValueError(
+            f"the phrase {phrase!r} has no words; contexts need at least one: give a phrase"
+        )
     device = clip.clip.token_embedding.weight.device
     return clip.embed_text(ids[:, 1:end].to(device))[0].detach().cpu()
 
 
 def load_released_context(path: str | Path) -> Float[Tensor, "S K W"]:
-    """Read the contexts of a released checkpoint (its `prompt_learner.ctx`); nothing in the file is run.
+    """Read the contexts of a released checkpoint (its `prompt_learner.ctx`); nothing in the file is
+    run.
 
     Raises:
         FileNotFoundError: when there is no such file.
@@ -122,7 +133,9 @@ def load_released_context(path: str | Path) -> Float[Tensor, "S K W"]:
         raise FileNotFoundError(f"no released contexts at {path}")
     tensors = find_contexts(read_tensors(path, "copy or download it again"))
     if len(tensors) != 1:
-        raise ValueError(f"{path} holds {len(tensors)} tensors named prompt_learner.ctx, expected one")
+        raise ValueError(
+            f"{path} holds {len(tensors)} tensors named prompt_learner.ctx, expected one"
+        )
     context = tensors[0].float()
     return context[None] if context.ndim == 2 else context
 

@@ -1,6 +1,7 @@
 """Losses on image labels that were published as options beside the contrastive one (METHOD 4).
 
-Means over equally many images need nothing from other processes; a sum (`torch.sum`) is that of one process.
+Means over equally many images need nothing from other processes; a sum (`torch.sum`) is that of one
+process.
 """
 
 from __future__ import annotations
@@ -35,15 +36,17 @@ def thresholded_su_losses(
 ) -> Float[Tensor, "B"]:
     """Return the Su loss of each image when a threshold lies between absent and present classes.
 
-    `log(1 + Σe^{S_n}·Σe^{-S_p} + e^{-t}·Σe^{S_n} + e^{t}·Σe^{-S_p})`, which factors into the two terms below; at t = 0
-    it is ZLPR.
+    `log(1 + Σe^{S_n}·Σe^{-S_p} + e^{-t}·Σe^{S_n} + e^{t}·Σe^{-S_p})`, which factors into the two
+    terms below; at t = 0 it is ZLPR.
     """
     absent, present = log_sum_exp_where(logits, ~labels), log_sum_exp_where(-logits, labels)
     return F.softplus(absent - threshold) + F.softplus(present + threshold)
 
 
 class SuLoss(nn.Module):
-    """Present above absent classes, by any margin; `reduce` is torch.mean or torch.sum over the images."""
+    """Present above absent classes, by any margin; `reduce` is torch.mean or torch.sum over the
+    images.
+    """
 
     def __init__(self, reduce: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -57,7 +60,9 @@ class SuLoss(nn.Module):
 
 
 class ThresholdedSuLoss(nn.Module):
-    """Present classes above a threshold, absent ones below it; `learned` makes the threshold a parameter."""
+    """Present classes above a threshold, absent ones below it; `learned` makes the threshold a
+    parameter.
+    """
 
     def __init__(self, reduce: Callable[[Tensor], Tensor], threshold: float, learned: bool) -> None:
         super().__init__()
@@ -71,7 +76,9 @@ class ThresholdedSuLoss(nn.Module):
         return self.reduce(thresholded_su_losses(logits, labels, self.threshold))
 
 
-def variance_by_mean(variance: Float[Tensor, "B"], mean: Float[Tensor, "B"]) -> tuple[Tensor, Tensor]:
+def variance_by_mean(
+    variance: Float[Tensor, "B"], mean: Float[Tensor, "B"]
+) -> tuple[Tensor, Tensor]:
     """Return numerator and denominator of the sharpness."""
     return variance, mean
 
@@ -81,32 +88,43 @@ def variation(variance: Float[Tensor, "B"], mean: Float[Tensor, "B"]) -> tuple[T
     return variance.clamp_min(torch.finfo(variance.dtype).tiny).sqrt(), mean
 
 
-def squared_variation(variance: Float[Tensor, "B"], mean: Float[Tensor, "B"]) -> tuple[Tensor, Tensor]:
+def squared_variation(
+    variance: Float[Tensor, "B"], mean: Float[Tensor, "B"]
+) -> tuple[Tensor, Tensor]:
     """Return numerator and denominator of CV²."""
     return variance, mean.square()
 
 
-def ratio_of_sums(numerators: Float[Tensor, "B"], denominators: Float[Tensor, "B"], share: Share) -> Float[Tensor, ""]:
+def ratio_of_sums(
+    numerators: Float[Tensor, "B"], denominators: Float[Tensor, "B"], share: Share
+) -> Float[Tensor, ""]:
     """Divide the sum of the numerators by the sum of the denominators (`batch_mean`).
 
-    With several processes the losses average to the ratio of all images, and so do the gradients (quotient rule).
+    With several processes the losses average to the ratio of all images, and so do the gradients
+    (quotient rule).
     """
     above, below = numerators.sum(), denominators.sum()
     whole = share(below.detach()) + EPSILON
     return (above - share(above.detach()) / whole * (below - below.detach())) / whole
 
 
-def mean_of_ratios(numerators: Float[Tensor, "B"], denominators: Float[Tensor, "B"], share: Share) -> Float[Tensor, ""]:
+def mean_of_ratios(
+    numerators: Float[Tensor, "B"], denominators: Float[Tensor, "B"], share: Share
+) -> Float[Tensor, ""]:
     """Average the ratios of the images (`mean`)."""
-    return divide((numerators / (denominators + EPSILON)).sum(), numerators.new_tensor(len(numerators)), share)
+    return divide(
+        (numerators / (denominators + EPSILON)).sum(), numerators.new_tensor(len(numerators)), share
+    )
 
 
 @dataclass(frozen=True)
 class SharpnessLoss:
-    """How unequal the logits of an image's present classes are; images with fewer than two do not count.
+    """How unequal the logits of an image's present classes are; images with fewer than two do not
+    count.
 
-    The variance is divided by the number of present classes less `correction`; `measure` says what is compared with
-    what, `average` how images are put together. No valid image gives 0 with a graph.
+    The variance is divided by the number of present classes less `correction`; `measure` says what
+    is compared with what, `average` how images are put together. No valid image gives 0 with a
+    graph.
     """
 
     measure: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -121,7 +139,9 @@ class SharpnessLoss:
         logits, labels = logits[valid], labels[valid].to(logits.dtype)
         count = labels.sum(dim=1)
         mean = (logits * labels).sum(dim=1) / count
-        variance = ((logits - mean[:, None]).square() * labels).sum(dim=1) / (count - self.correction)
+        variance = ((logits - mean[:, None]).square() * labels).sum(dim=1) / (
+            count - self.correction
+        )
         return self.average(*self.measure(variance, mean), share)
 
 
@@ -139,4 +159,6 @@ class SumOfLosses:
     ) -> Float[Tensor, ""]:
         """Return the weighted sum."""
         terms = [loss(logits, labels, share=share) for loss in self.losses]
-        return torch.stack([weight * term for weight, term in zip(self.weights, terms, strict=True)]).sum()
+        return torch.stack(
+            [weight * term for weight, term in zip(self.weights, terms, strict=True)]
+        ).sum()

@@ -1,7 +1,9 @@
-"""The two losses of the method: multi-label contrastive (classification) and CAM activation (segmentation), METHOD 4.
+"""The two losses of the method: multi-label contrastive (classification) and CAM activation
+(segmentation), METHOD 4.
 
-A count that divides a sum passes through `share`: with several processes, give it a function that replaces the count of
-this process by the mean count of all, and the processes together descend as one would on all the images.
+A count that divides a sum passes through `share`: with several processes, give it a function that
+replaces the count of this process by the mean count of all, and the processes together descend as
+one would on all the images.
 """
 
 from __future__ import annotations
@@ -32,29 +34,38 @@ def divide(total: Float[Tensor, ""], count: Tensor, share: Share) -> Float[Tenso
 
 
 def log_sum_exp_where(x: Float[Tensor, "B C"], chosen: Bool[Tensor, "B C"]) -> Float[Tensor, "B"]:
-    """Log of the sum of exponentials of the chosen entries; -inf, without gradient, for rows that have none."""
+    """Log of the sum of exponentials of the chosen entries; -inf, without gradient, for rows that
+    have none.
+    """
     filled = chosen.any(dim=1)
     safe = x.masked_fill(~chosen & filled[:, None], float("-inf")).logsumexp(dim=1)
     return torch.where(filled, safe, float("-inf"))
 
 
-def average_pairs(losses: Float[Tensor, "B C"], counted: Bool[Tensor, "B C"], share: Share) -> Float[Tensor, ""]:
+def average_pairs(
+    losses: Float[Tensor, "B C"], counted: Bool[Tensor, "B C"], share: Share
+) -> Float[Tensor, ""]:
     """Average over all counted (image, class) pairs of the batch (`pos_mean`)."""
     return divide(losses.sum(), counted.sum(), share)
 
 
-def average_images(losses: Float[Tensor, "B C"], counted: Bool[Tensor, "B C"], share: Share) -> Float[Tensor, ""]:
-    """Average over the pairs of each image first, then over the images that have any (`sample_mean`)."""
+def average_images(
+    losses: Float[Tensor, "B C"], counted: Bool[Tensor, "B C"], share: Share
+) -> Float[Tensor, ""]:
+    """Average over the pairs of each image first, then over the images that have any
+    (`sample_mean`).
+    """
     pairs = counted.sum(dim=1)
     return divide((losses.sum(dim=1) / pairs.clamp_min(1)).sum(), (pairs > 0).sum(), share)
 
 
 @dataclass(frozen=True)
 class ContrastiveLoss:
-    """Each present class against all absent classes of its image, never against another present one.
+    """Each present class against all absent classes of its image, never against another present
+    one.
 
-    `-log(exp(S_p) / (exp(S_p) + Σ_n exp(S_n)))` with S = gamma · logits, averaged by `average`. Images without a
-    positive or without a negative do not count.
+    `-log(exp(S_p) / (exp(S_p) + Σ_n exp(S_n)))` with S = gamma · logits, averaged by `average`.
+    Images without a positive or without a negative do not count.
     """
 
     gamma: float
@@ -67,7 +78,9 @@ class ContrastiveLoss:
         known: Bool[Tensor, "B C"] | None = None,
         share: Share = keep_count,
     ) -> Float[Tensor, ""]:
-        """Return the loss; classes that are not `known` (all are when None) count as neither present nor absent."""
+        """Return the loss; classes that are not `known` (all are when None) count as neither
+        present nor absent.
+        """
         scaled = self.gamma * logits
         present, absent = (labels, ~labels) if known is None else (labels & known, ~labels & known)
         counted = present & absent.any(dim=1, keepdim=True)
@@ -87,7 +100,9 @@ class CamLoss:
 
 @dataclass(frozen=True)
 class Regions:
-    """Distances on the foreground and on the background of P pairs (0 elsewhere), and the number of their pixels."""
+    """Distances on the foreground and on the background of P pairs (0 elsewhere), and the number of
+    their pixels.
+    """
 
     foreground: Float[Tensor, "P"]
     background: Float[Tensor, "P"]
@@ -108,17 +123,23 @@ def l2(difference: Tensor) -> Tensor:
 def reduce_all(regions: Regions, share: Share) -> tuple[Tensor, Tensor]:
     """Divide both sums by the number of pixels that are not ignored, over all pairs (published)."""
     pixels = (regions.foreground_pixels + regions.background_pixels).sum()
-    return divide(regions.foreground.sum(), pixels, share), divide(regions.background.sum(), pixels, share)
+    return divide(regions.foreground.sum(), pixels, share), divide(
+        regions.background.sum(), pixels, share
+    )
 
 
 def reduce_fg_bg(regions: Regions, share: Share) -> tuple[Tensor, Tensor]:
     """Halve each sum and divide it by its own number of pixels + 1e-5, over all pairs."""
     foreground = 0.5 * regions.foreground.sum() / (share(regions.foreground_pixels.sum()) + 1e-5)
-    return foreground, 0.5 * regions.background.sum() / (share(regions.background_pixels.sum()) + 1e-5)
+    return foreground, 0.5 * regions.background.sum() / (
+        share(regions.background_pixels.sum()) + 1e-5
+    )
 
 
 def reduce_fg_bg_per_positive(regions: Regions, share: Share) -> tuple[Tensor, Tensor]:
-    """Halve each sum and divide it by its own number of pixels + 1e-5, pair by pair, then average the pairs."""
+    """Halve each sum and divide it by its own number of pixels + 1e-5, pair by pair, then average
+    the pairs.
+    """
     pairs = regions.foreground.new_tensor(len(regions.foreground))
     foreground = 0.5 * regions.foreground / (regions.foreground_pixels + 1e-5)
     background = 0.5 * regions.background / (regions.background_pixels + 1e-5)
@@ -127,11 +148,12 @@ def reduce_fg_bg_per_positive(regions: Regions, share: Share) -> tuple[Tensor, T
 
 @dataclass(frozen=True)
 class CamActivationLoss:
-    """The CAM of a class should reach its peak all over the class's seed, and `threshold` or less elsewhere.
+    """The CAM of a class should reach its peak all over the class's seed, and `threshold` or less
+    elsewhere.
 
-    `distance` is `l1` or `l2`, `reduce` one of the `reduce_*`. The peak is the largest CAM value on the seed, and at
-    least 0 when a pixel lies outside; `detach_peak` holds it fixed. CAMs are divided by `initial_peak` first (1 leaves
-    them as they are; the loss is not scale-invariant).
+    `distance` is `l1` or `l2`, `reduce` one of the `reduce_*`. The peak is the largest CAM value on
+    the seed, and at least 0 when a pixel lies outside; `detach_peak` holds it fixed. CAMs are
+    divided by `initial_peak` first (1 leaves them as they are; the loss is not scale-invariant).
     """
 
     distance: Callable[[Tensor], Tensor]
@@ -150,14 +172,22 @@ class CamActivationLoss:
         classes: Int[Tensor, "P"],
         share: Share = keep_count,
     ) -> CamLoss:
-        """Compare each pair's CAM with the seed of its image: 0 background, class index + 1, 255 ignored."""
+        """Compare each pair's CAM with the seed of its image: 0 background, class index + 1, 255
+        ignored.
+        """
         regions = self.measure(cams, seeds[images], classes)
         foreground, background = self.reduce(regions, share)
-        foreground, background = self.foreground_weight * foreground, self.background_weight * background
+        foreground, background = (
+            self.foreground_weight * foreground,
+            self.background_weight * background,
+        )
         return CamLoss(foreground + background, foreground, background)
 
     def measure(
-        self, cams: Float[Tensor, "P h w"], seeds: Integer[Tensor, "P H W"], classes: Int[Tensor, "P"]
+        self,
+        cams: Float[Tensor, "P h w"],
+        seeds: Integer[Tensor, "P H W"],
+        classes: Int[Tensor, "P"],
     ) -> Regions:
         """Sum the distances of each pair over its foreground and its background."""
         inside = seeds == classes[:, None, None] + 1

@@ -1,4 +1,6 @@
-"""Segmentation scores from one confusion matrix over the whole data set; mIoU averages the classes in the truth."""
+"""Segmentation scores from one confusion matrix over the whole data set; mIoU averages the classes
+in the truth.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ IGNORE = 255
 
 
 class SegmentationScores(NamedTuple):
-    """Scores in 0…1; NaN where nothing defines them (a class that neither truth nor prediction has)."""
+    """Scores in 0…1; NaN where nothing defines them (a class that neither truth nor prediction
+    has).
+    """
 
     miou: float  # mean IoU over the classes present in the truth
     accuracy: float  # pixels that are right
@@ -29,10 +33,22 @@ class SegmentationScores(NamedTuple):
     invalid: float  # pixels predicted as 255 or as no class at all; each counts as wrong
 
     def name_values(self, prefix: str) -> dict[str, float]:
-        """Name the scores for a logger, `val/miou`, `val/iou/<class>`; classes that the truth lacks are left out."""
-        totals = ("miou", "accuracy", "mean_precision", "mean_recall", "weighted_iou", "f1", "invalid")
+        """Name the scores for a logger, `val/miou`, `val/iou/<class>`; classes that the truth lacks
+        are left out.
+        """
+        totals = (
+            "miou",
+            "accuracy",
+            "mean_precision",
+            "mean_recall",
+            "weighted_iou",
+            "f1",
+            "invalid",
+        )
         named = {f"{prefix}/{total}": getattr(self, total) for total in totals}
-        return named | {f"{prefix}/iou/{name}": iou for name, iou in self.iou.items() if self.present[name]}
+        return named | {
+            f"{prefix}/iou/{name}": iou for name, iou in self.iou.items() if self.present[name]
+        }
 
 
 def count_confusion(
@@ -40,19 +56,22 @@ def count_confusion(
 ) -> Int64[Tensor, "R R+1"]:
     """Count pixels by truth (rows) and prediction (columns); `classes` R includes the background.
 
-    The last column counts predictions that are no class, 255 among them. Pixels whose truth is 255 are left out.
-    Raises ValueError on shapes that differ and on a truth that is neither a class nor 255.
+    The last column counts predictions that are no class, 255 among them. Pixels whose truth is 255
+    are left out. Raises ValueError on shapes that differ and on a truth that is neither a class nor
+    255.
     """
     if prediction.shape != target.shape:
         raise ValueError(
-            f"Prediction of shape {tuple(prediction.shape)} against a truth of shape {tuple(target.shape)}: resize the"
+            f"Prediction of shape {tuple(prediction.shape)} against a truth of shape "
+            f"{tuple(target.shape)}: resize the"
             " logits, not the truth, to the original size of the image."
         )
     valid = target != IGNORE
     truth, guess = target[valid].long(), prediction[valid].long()
     if truth.numel() and not 0 <= truth.min() <= truth.max() < classes:
         raise ValueError(
-            f"Truth holds {truth.unique().tolist()}, expected 0…{classes - 1} or {IGNORE}: the masks belong to another"
+            f"Truth holds {truth.unique().tolist()}, expected 0…{classes - 1} or {IGNORE}: the "
+            "masks belong to another"
             " list of classes, or they are colour images read as grey ones."
         )
     guess = torch.where((guess < 0) | (guess > classes), classes, guess)
@@ -98,9 +117,13 @@ class SegmentationMetric(Metric):
         super().__init__()
         self.names = tuple(names)
         size = len(self.names)
-        self.add_state("matrix", torch.zeros(size, size + 1, dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state(
+            "matrix", torch.zeros(size, size + 1, dtype=torch.int64), dist_reduce_fx="sum"
+        )
 
-    def update(self, prediction: Integer[Tensor, "*shape"], target: Integer[Tensor, "*other"]) -> None:
+    def update(
+        self, prediction: Integer[Tensor, "*shape"], target: Integer[Tensor, "*other"]
+    ) -> None:
         """Add one image, or several of one size; see `count_confusion`."""
         self.matrix += count_confusion(prediction, target, len(self.names))
 

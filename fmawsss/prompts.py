@@ -1,4 +1,6 @@
-"""Prompts around class names: learned contexts (CoOp), a learned foreground, or hand-written templates (METHOD 2)."""
+"""Prompts around class names: learned contexts (CoOp), a learned foreground, or hand-written
+templates (METHOD 2).
+"""
 
 from __future__ import annotations
 
@@ -10,9 +12,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from fmawsss.clip import FrozenClip
-from fmawsss.packing import Packing
-from fmawsss.prefixes import FrozenPrefixes
+from fmawsss.clip.encoder import FrozenClip
+from fmawsss.clip.packing import Packing
+from fmawsss.clip.prefixes import FrozenPrefixes
 
 PLACEHOLDER = "X"  # one token; a context vector takes its place
 
@@ -44,7 +46,9 @@ def context_per_class(prompts: int) -> list[int]:
 
 @dataclass(frozen=True)
 class GroupedContexts:
-    """Share contexts within groups: `groups` names the context of each prompt, names first, then background."""
+    """Share contexts within groups: `groups` names the context of each prompt, names first, then
+    background.
+    """
 
     groups: Sequence[int]
 
@@ -52,16 +56,19 @@ class GroupedContexts:
         """Return the context of each prompt."""
         if len(self.groups) != prompts or min(self.groups) < 0:
             raise ValueError(
-                f"{len(self.groups)} groups for {prompts} prompts: name one context, from 0, for each prompt"
+                f"{len(self.groups)} groups for {prompts} prompts: name one context, from 0, for "
+                "each prompt"
             )
         return list(self.groups)
 
 
 class LearnedPrompts(nn.Module):
-    """`[SOS] v_1 … v_K name . [EOS]` with learned vectors v, for the C names followed by the G background prompts.
+    """`[SOS] v_1 … v_K name . [EOS]` with learned vectors v, for the C names followed by the G
+    background prompts.
 
-    `contexts` initialises them, `place_name` says how many vectors stand before the name, `share` which prompts have
-    the same ones. `context` is the only parameter and the only thing in the state dict.
+    `contexts` initialises them, `place_name` says how many vectors stand before the name, `share`
+    which prompts have the same ones. `context` is the only parameter and the only thing in the
+    state dict.
     """
 
     learns = True
@@ -91,7 +98,9 @@ class LearnedPrompts(nn.Module):
         shared = 1 + place_name(length) if self.context.shape[0] == 1 else 1
         self.register_buffer("words", clip.embed_text(ids.to(device)).detach(), persistent=False)
         self.register_buffer(
-            "vectors", torch.where(vectors < 0, -1, vectors + length * groups[:, None]), persistent=False
+            "vectors",
+            torch.where(vectors < 0, -1, vectors + length * groups[:, None]),
+            persistent=False,
         )
         self.register_buffer("eos", eos, persistent=False)
         # what prompts have in common, or what is frozen in front of each, is encoded once
@@ -115,7 +124,9 @@ class LearnedPrompts(nn.Module):
 
 
 class LearnedForeground(LearnedPrompts):
-    """Contexts learned for the names alone; the background prompts stay hand-written in `background_templates`."""
+    """Contexts learned for the names alone; the background prompts stay hand-written in
+    `background_templates`.
+    """
 
     def __init__(
         self,
@@ -139,20 +150,28 @@ class LearnedForeground(LearnedPrompts):
 
 
 class HandwrittenPrompts(nn.Module):
-    """Each name written into every template (`{}`), the features averaged after normalising, as in CLIP-ES."""
+    """Each name written into every template (`{}`), the features averaged after normalising, as in
+    CLIP-ES.
+    """
 
     learns = False
     clip: FrozenClip
 
     def __init__(
-        self, clip: FrozenClip, names: Sequence[str], background: Sequence[str], templates: Sequence[str]
+        self,
+        clip: FrozenClip,
+        names: Sequence[str],
+        background: Sequence[str],
+        templates: Sequence[str],
     ) -> None:
         super().__init__()
         object.__setattr__(self, "clip", clip)
         self.texts = [*names, *background]
         self.templates = list(templates)
         if not self.templates or any("{}" not in template for template in self.templates):
-            raise ValueError(f"every template needs {{}} where the name goes, found {self.templates}")
+            raise ValueError(
+                f"every template needs {{}} where the name goes, found {self.templates}"
+            )
 
     def split_name(self, name: str) -> list[str]:
         """Return the words that stand for a class: its name as it is written."""
@@ -180,7 +199,9 @@ class HandwrittenPrompts(nn.Module):
 
 
 class SynonymPrompts(HandwrittenPrompts):
-    """Hand-written prompts that read a comma in a class name as `or`: each synonym is a prompt, their sum the class."""
+    """Hand-written prompts that read a comma in a class name as `or`: each synonym is a prompt,
+    their sum the class.
+    """
 
     def split_name(self, name: str) -> list[str]:
         """Return the synonyms of a class."""
@@ -192,8 +213,8 @@ def lay_out_prompts(
 ) -> tuple[Int[Tensor, "T L"], Int[Tensor, "T"], Int[Tensor, "T L"]]:
     """Place `length` context vectors around each name, `before` of them in front of it.
 
-    Returns the token ids, where each prompt ends, and which context vector stands at each position (-1: none). L is the
-    longest prompt.
+    Returns the token ids, where each prompt ends, and which context vector stands at each position
+    (-1: none). L is the longest prompt.
     """
     names = [name.replace("_", " ") for name in names]
     ids = tokenize_prompts(clip, [f"{(PLACEHOLDER + ' ') * length}{name}." for name in names])
@@ -220,7 +241,8 @@ def tokenize_prompts(clip: FrozenClip, texts: list[str]) -> Int[Tensor, "T L"]:
     for text, end in zip(texts, clip.find_ends(ids).tolist(), strict=True):
         if end >= clip.text_length - 1:
             raise ValueError(
-                f"the prompt {text!r} has {clip.text_length} tokens or more, the text encoder reads fewer: "
+                f"the prompt {text!r} has {clip.text_length} tokens or more, the text encoder "
+                "reads fewer: "
                 "shorten the name or the context"
             )
     return ids

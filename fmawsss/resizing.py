@@ -43,7 +43,8 @@ class AlignToPatch:
 
 @dataclass(frozen=True)
 class ShrinkToPatch:
-    """Shrink images whose longer side exceeds `longest`, then round sides up to multiples of `patch`, for prediction.
+    """Shrink images whose longer side exceeds `longest`, then round sides up to multiples of
+    `patch`, for prediction.
 
     >>> ShrinkToPatch(16, longest=1024).find_size((3000, 4000)), ShrinkToPatch(16, longest=1024).find_size((375, 500))
     ((768, 1024), (384, 512))
@@ -65,7 +66,9 @@ class ShrinkToPatch:
 
 @dataclass(frozen=True)
 class ResizeSquare:
-    """Squash an image to a square, its side rounded up to whole patches, for validation during training."""
+    """Squash an image to a square, its side rounded up to whole patches, for validation during
+    training.
+    """
 
     side: int
     patch: int
@@ -82,7 +85,9 @@ class ResizeSquare:
 
 @dataclass(frozen=True)
 class ShortSide:
-    """Resize whole images to a short side, both sides rounded to multiples of `patch`, for prediction."""
+    """Resize whole images to a short side, both sides rounded to multiples of `patch`, for
+    prediction.
+    """
 
     side: int
     longest: int
@@ -95,7 +100,9 @@ class ShortSide:
     def find_size(self, size: Size) -> Size:
         """Return the size that an image of a given size gets."""
         height, width = find_short_size(size, self.side, self.longest)
-        return max(round(height / self.patch), 1) * self.patch, max(round(width / self.patch), 1) * self.patch
+        return max(round(height / self.patch), 1) * self.patch, max(
+            round(width / self.patch), 1
+        ) * self.patch
 
 
 class KeepSize:
@@ -111,7 +118,8 @@ class KeepSize:
 
 
 def find_short_size(size: Size, side: int, longest: int) -> Size:
-    """Scale a size so that its shorter side is `side`, unless the longer one would exceed `longest`.
+    """Scale a size so that its shorter side is `side`, unless the longer one would exceed
+    `longest`.
 
     >>> find_short_size((375, 500), 512, 2048), find_short_size((100, 1000), 512, 2048)
     ((512, 683), (205, 2048))
@@ -131,7 +139,9 @@ class Normaliser:
     """Turn values 0 to 255 into (value / 255 - mean) / std, the last step of every view."""
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        values, centre, width = (np.asarray(numbers, np.float32) for numbers in (np.arange(256), mean, std))
+        values, centre, width = (
+            np.asarray(numbers, np.float32) for numbers in (np.arange(256), mean, std)
+        )
         self.table = ((values[:, None] - 255 * centre) * np.reciprocal(255 * width))[:, None]
 
     def __call__(self, image: Picture) -> Float32[np.ndarray, "H W 3"]:

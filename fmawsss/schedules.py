@@ -1,4 +1,6 @@
-"""The learning rates of the published runs: a constant warm-up, then a cosine to zero (METHOD 8), and poly."""
+"""The learning rates of the published runs: a constant warm-up, then a cosine to zero (METHOD 8),
+and poly.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +24,16 @@ def warmup_cosine(step: int, warmup: int, total: int, base_lr: float, warmup_lr:
     return 0.5 * base_lr * (1 + math.cos(math.pi * progress))
 
 
-def warmup_cosine_schedule(optimizer: Optimizer, warmup: int, total: int, warmup_lr: float) -> LambdaLR:
-    """Schedule every parameter group of an optimizer, from its own learning rate; step it once per optimiser step."""
+def warmup_cosine_schedule(
+    optimizer: Optimizer, warmup: int, total: int, warmup_lr: float
+) -> LambdaLR:
+    """Schedule every parameter group of an optimizer, from its own learning rate; step it once per
+    optimiser step.
+    """
     rates = [group.get("initial_lr", group["lr"]) for group in optimizer.param_groups]
-    factors: list[Callable[[int], float]] = [partial(_compute_factor, warmup, total, rate, warmup_lr) for rate in rates]
+    factors: list[Callable[[int], float]] = [
+        partial(_compute_factor, warmup, total, rate, warmup_lr) for rate in rates
+    ]
     return LambdaLR(optimizer, factors)
 
 
@@ -34,7 +42,9 @@ def _compute_factor(warmup: int, total: int, base_lr: float, warmup_lr: float, s
 
 
 def poly_schedule(optimizer: Optimizer, total: int, power: float) -> LambdaLR:
-    """Let every learning rate fall as `(1 - step / total) ** power`, to 0 at `total`; there is no warm-up."""
+    """Let every learning rate fall as `(1 - step / total) ** power`, to 0 at `total`; there is no
+    warm-up.
+    """
     return LambdaLR(optimizer, partial(_compute_poly, total, power))
 
 

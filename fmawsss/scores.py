@@ -1,4 +1,6 @@
-"""Scores (METHOD 6): class maps between 0 and 1, resized to the image, and a background score to stand against them."""
+"""Scores (METHOD 6): class maps between 0 and 1, resized to the image, and a background score to
+stand against them.
+"""
 
 from __future__ import annotations
 
@@ -38,13 +40,17 @@ def normalise_range(maps: Float[Tensor, "P *shape"]) -> Float[Tensor, "P *shape"
 
 
 def score_cams(cams: Float[Tensor, "P *shape"]) -> Float[Tensor, "P *shape"]:
-    """Clip at 0 and stretch to 0…1, class by class; `shape` is a grid, an image, or the masks of an image."""
+    """Clip at 0 and stretch to 0…1, class by class; `shape` is a grid, an image, or the masks of an
+    image.
+    """
     return normalise_range(clip_cams(cams))
 
 
 @dataclass(frozen=True)
 class SoftmaxOverClasses:
-    """Score CAMs by `softmax(gamma * CAM)` over the classes: probabilities, which need no further normalisation."""
+    """Score CAMs by `softmax(gamma * CAM)` over the classes: probabilities, which need no further
+    normalisation.
+    """
 
     gamma: float
 
@@ -60,19 +66,25 @@ def resize_maps(maps: Float[Tensor, "P h w"], size: tuple[int, int]) -> Float[Te
     return interpolate(widen(maps)[None], size=size, mode="bilinear", align_corners=False)[0]
 
 
-def resize_then_score(cams: Float[Tensor, "P h w"], size: tuple[int, int]) -> Float[Tensor, "P H W"]:
+def resize_then_score(
+    cams: Float[Tensor, "P h w"], size: tuple[int, int]
+) -> Float[Tensor, "P H W"]:
     """Score CAMs at the size of the image (the default order)."""
     return score_cams(resize_maps(cams, size))
 
 
-def score_then_resize(cams: Float[Tensor, "P h w"], size: tuple[int, int]) -> Float[Tensor, "P H W"]:
+def score_then_resize(
+    cams: Float[Tensor, "P h w"], size: tuple[int, int]
+) -> Float[Tensor, "P H W"]:
     """Score CAMs on their own grid; after resizing a maximum may fall short of 1."""
     return resize_maps(score_cams(cams), size)
 
 
 @dataclass(frozen=True)
 class BackgroundPower:
-    """Put `(1 - max over classes) ** power` in front of the scores; scores lie in 0…1, or it may be NaN."""
+    """Put `(1 - max over classes) ** power` in front of the scores; scores lie in 0…1, or it may be
+    NaN.
+    """
 
     power: float
 
@@ -94,7 +106,9 @@ class BackgroundThreshold:
 
 @dataclass(frozen=True)
 class BackgroundAlpha:
-    """Raise a background channel that the scores already have to a power: the first one, of class -1."""
+    """Raise a background channel that the scores already have to a power: the first one, of class
+    -1.
+    """
 
     power: float
 

@@ -1,4 +1,6 @@
-"""Seeds (METHOD 6 and 7): a class for every pixel, from CAMs alone or from CAMs pooled on superpixels (SAMS)."""
+"""Seeds (METHOD 6 and 7): a class for every pixel, from CAMs alone or from CAMs pooled on
+superpixels (SAMS).
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,8 @@ import torch
 from jaxtyping import Float, Int, Int64, UInt8
 from torch import Tensor
 
+from fmawsss.networks.refinement import Refine, require_image
 from fmawsss.precision import widen
-from fmawsss.refinement import Refine, require_image
 from fmawsss.scores import Background, Score, resize_maps
 from fmawsss.superpixels import Superpixels
 
@@ -26,7 +28,9 @@ class Seed:
     """A pseudo-label of one image."""
 
     labels: UInt8[Tensor, "H W"]  # 0 background, else class index + 1
-    confidence: Float[Tensor, "H W"]  # the winning score; 0 where no superpixel speaks for the pixel
+    confidence: Float[
+        Tensor, "H W"
+    ]  # the winning score; 0 where no superpixel speaks for the pixel
     fell_back: bool  # no superpixel was there to pool on
 
 
@@ -42,7 +46,9 @@ class ScoredMasks:
 
 
 # (CAMs, classes, superpixels, size, image) -> seed
-Seeder: TypeAlias = Callable[[Tensor, Tensor, Superpixels | None, tuple[int, int], Tensor | None], Seed]
+Seeder: TypeAlias = Callable[
+    [Tensor, Tensor, Superpixels | None, tuple[int, int], Tensor | None], Seed
+]
 Priority: TypeAlias = Callable[[ScoredMasks], Tensor]
 
 
@@ -62,7 +68,9 @@ class CamSeeder:
         size: tuple[int, int],
         image: UInt8[Tensor, "H W 3"] | None = None,
     ) -> Seed:
-        """Make the seed of one image of `size` (height, width); only a CRF looks at the image itself."""
+        """Make the seed of one image of `size` (height, width); only a CRF looks at the image
+        itself.
+        """
         if len(classes) == 0:
             return make_background(cams, size)
         scores = self.background(self.score(cams, size))
@@ -77,9 +85,13 @@ class SuperpixelSeeder:
 
     prepare: Callable[[Tensor], Tensor]  # the resized CAMs: any of `scores`, published `clip_cams`
     pool: Pool  # on the superpixels: `pool_mean` or `pool_sum`
-    normalise: Callable[[Tensor], Tensor]  # over the superpixels: `scores.score_cams`, or `keep_cams` for none
+    normalise: Callable[
+        [Tensor], Tensor
+    ]  # over the superpixels: `scores.score_cams`, or `keep_cams` for none
     background: Background
-    priority: Sequence[Priority]  # what paints over what: the first key decides, the next ones break its ties
+    priority: Sequence[
+        Priority
+    ]  # what paints over what: the first key decides, the next ones break its ties
     fallback: Seeder  # for an image without superpixels
     fill: Seeder | None  # for pixels in no superpixel; None leaves them background
 
@@ -114,10 +126,17 @@ class SuperpixelSeeder:
     def score_masks(
         self, cams: Float[Tensor, "P h w"], classes: Int[Tensor, "P"], superpixels: Superpixels
     ) -> ScoredMasks:
-        """Score the superpixels, at least one, for background and classes; the result lies on the CPU."""
+        """Score the superpixels, at least one, for background and classes; the result lies on the
+        CPU.
+        """
         pooled = self.pool(self.prepare(resize_maps(cams, superpixels.size)), superpixels)
         scores = self.background(self.normalise(pooled))
-        return ScoredMasks(scores, *choose_labels(scores, classes), superpixels.level.long(), superpixels.area.long())
+        return ScoredMasks(
+            scores,
+            *choose_labels(scores, classes),
+            superpixels.level.long(),
+            superpixels.area.long(),
+        )
 
 
 def make_background(cams: Float[Tensor, "P h w"], size: tuple[int, int]) -> Seed:
@@ -129,16 +148,19 @@ def make_background(cams: Float[Tensor, "P h w"], size: tuple[int, int]) -> Seed
 def choose_labels(
     scores: Float[Tensor, "Q *shape"], classes: Int[Tensor, "P"]
 ) -> tuple[UInt8[Tensor, "*shape"], Float[Tensor, "*shape"]]:
-    """Choose the best channel, the first among equals: labels (class index + 1, background 0) and their scores.
+    """Choose the best channel, the first among equals: labels (class index + 1, background 0) and
+    their scores.
 
-    The channels are the classes, with the background in front unless the first class is itself the background, -1.
+    The channels are the classes, with the background in front unless the first class is itself the
+    background, -1.
     """
     labels = (classes + 1).to(scores.device)
     if len(scores) == len(classes) + 1:
         labels = torch.cat([labels.new_zeros(1), labels])
     if labels[0] != 0 or labels.max() >= IGNORE:
         raise ValueError(
-            f"Expected classes in 0…{IGNORE - 2}, the background (-1) first where the CAMs hold it (BackgroundAlpha),"
+            f"Expected classes in 0…{IGNORE - 2}, the background (-1) first where the CAMs hold it "
+            "(BackgroundAlpha),"
             f" found {classes.tolist()} for {len(scores)} scores."
         )
     best = scores.argmax(0, keepdim=True)
@@ -158,8 +180,11 @@ def pool_sum(maps: Float[Tensor, "P H W"], superpixels: Superpixels) -> Float[Te
     return _sum_under_masks(maps, superpixels).to(maps.dtype)
 
 
-def _sum_under_masks(maps: Float[Tensor, "P H W"], superpixels: Superpixels) -> Float[Tensor, "P M"]:
-    """Sum maps over superpixels in float64, as differences of running sums at the ends of runs: no mask is decoded.
+def _sum_under_masks(
+    maps: Float[Tensor, "P H W"], superpixels: Superpixels
+) -> Float[Tensor, "P M"]:
+    """Sum maps over superpixels in float64, as differences of running sums at the ends of runs: no
+    mask is decoded.
 
     Equal superpixels get equal sums to the last bit, so that ties stay ties.
     """
@@ -201,13 +226,19 @@ def smaller_area(masks: ScoredMasks) -> Int64[Tensor, "M"]:
 
 
 def order_masks(masks: ScoredMasks, priority: Sequence[Priority]) -> Int64[Tensor, "M"]:
-    """Order masks by ascending priority, the first key first; masks equal in all keys keep their order."""
+    """Order masks by ascending priority, the first key first; masks equal in all keys keep their
+    order.
+    """
     keys = [key(masks).numpy() for key in reversed(priority)]
     return torch.from_numpy(np.lexsort(keys))
 
 
-def find_top_masks(order: Int64[Tensor, "M"], superpixels: Superpixels, device: torch.device) -> Int64[Tensor, "H W"]:
-    """Paint superpixels in the given order and tell, for every pixel, which one lies on top; -1 where there is none."""
+def find_top_masks(
+    order: Int64[Tensor, "M"], superpixels: Superpixels, device: torch.device
+) -> Int64[Tensor, "H W"]:
+    """Paint superpixels in the given order and tell, for every pixel, which one lies on top; -1
+    where there is none.
+    """
     height, width = superpixels.size
     rank = torch.empty_like(order)
     rank[order] = torch.arange(len(order))
@@ -215,7 +246,9 @@ def find_top_masks(order: Int64[Tensor, "M"], superpixels: Superpixels, device: 
     # every pixel of every run, in column-major order, bids the rank of its mask
     owner, start, stop = (values.to(device) for values in superpixels.runs())
     length = stop - start
-    pixels = torch.arange(int(length.sum()), device=device) + (stop - length.cumsum(0)).repeat_interleave(length)
+    pixels = torch.arange(int(length.sum()), device=device) + (
+        stop - length.cumsum(0)
+    ).repeat_interleave(length)
     bids = rank.to(device)[owner].repeat_interleave(length)
     top = torch.full((height * width,), -1, device=device).scatter_reduce_(0, pixels, bids, "amax")
     return torch.cat([order, order.new_tensor([-1])]).to(device)[top].view(width, height).T
@@ -228,10 +261,14 @@ def _settle_ignored(labels: UInt8[Tensor, "H W"]) -> UInt8[Tensor, "H W"]:
 
 def _check_superpixels(superpixels: Superpixels | None, size: tuple[int, int]) -> Superpixels:
     if superpixels is None:
-        raise ValueError("SuperpixelSeeder needs superpixels, found none. Make them: python infer.py task=superpixels")
+        raise ValueError(
+            "SuperpixelSeeder needs superpixels, found none. Make them: python infer.py "
+            "task=superpixels"
+        )
     if tuple(superpixels.size) != tuple(size):
         raise ValueError(
-            f"Superpixels of an image of {superpixels.size} (height, width), expected {size}: they were made from"
+            f"Superpixels of an image of {superpixels.size} (height, width), expected {size}: they "
+            "were made from"
             " another image. Make them again: python infer.py task=superpixels overwrite=true"
         )
     return superpixels

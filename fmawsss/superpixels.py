@@ -1,4 +1,6 @@
-"""Quasi-superpixels of one image: the record, its run-length coding, and the rock-sand-water filter (METHOD 1)."""
+"""Quasi-superpixels of one image: the record, its run-length coding, and the rock-sand-water filter
+(METHOD 1).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float32, Float64, Int32, Int64, Integer, UInt8
 from torch import Tensor
 
-from fmawsss.bitmasks import count_areas, count_overlaps, pack_masks, unpack_masks
+from fmawsss.sam.bitmasks import count_areas, count_overlaps, pack_masks, unpack_masks
 
 CHUNK_PIXELS = 1 << 26  # of Boolean masks unpacked at once: 64 MB
 
@@ -26,10 +28,12 @@ class ImageCutter(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Superpixels:
-    """The M masks of one image, run-length coded, with what SAM said about each; all tensors live on the CPU.
+    """The M masks of one image, run-length coded, with what SAM said about each; all tensors live
+    on the CPU.
 
-    A mask is coded column by column as in COCO's uncompressed RLE: lengths of alternating runs, the first one outside
-    the mask (0 when the mask holds the first pixel). `counts[offsets[m]:offsets[m + 1]]` are the runs of mask m.
+    A mask is coded column by column as in COCO's uncompressed RLE: lengths of alternating runs, the
+    first one outside the mask (0 when the mask holds the first pixel). `counts[offsets[m]:offsets[m
+    + 1]]` are the runs of mask m.
     """
 
     size: tuple[int, int]  # height, width of the image
@@ -48,24 +52,31 @@ class Superpixels:
         """Make the record of an image in which no mask survived."""
         none, boxes, points = torch.zeros(0), torch.zeros(0, 4).long(), torch.zeros(0, 2).double()
         offsets = torch.zeros(1).long()
-        return cls(size, none.byte(), none.long(), boxes, none, none, points, boxes, none.int(), offsets)
+        return cls(
+            size, none.byte(), none.long(), boxes, none, none, points, boxes, none.int(), offsets
+        )
 
     def __len__(self) -> int:
         return len(self.level)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # plain arrays: a tensor would cost a loader's worker one open file each
-        return _rebuild, (self.size, *(getattr(self, field.name).numpy() for field in fields(self)[1:]))
+        return _rebuild, (
+            self.size,
+            *(getattr(self, field.name).numpy() for field in fields(self)[1:]),
+        )
 
     def masks(self) -> Bool[Tensor, "M H W"]:
         """Decode all masks."""
         return decode_masks(self.counts, self.offsets, self.size)
 
     def runs(self) -> tuple[Int64[Tensor, "S"], Int64[Tensor, "S"], Int64[Tensor, "S"]]:
-        """List the runs inside the masks: mask index, first pixel, pixel after the last, in column-major order.
+        """List the runs inside the masks: mask index, first pixel, pixel after the last, in
+        column-major order.
 
-        With `total` the cumulative sum of a map over its columns, a 0 in front, `total[stop] - total[start]` summed per
-        mask is the sum of the map under that mask, and no mask needs decoding.
+        With `total` the cumulative sum of a map over its columns, a 0 in front, `total[stop] -
+        total[start]` summed per mask is the sum of the map under that mask, and no mask needs
+        decoding.
         """
         owner, inside = _number_runs(self.counts, self.offsets)
         stops = self.counts.long().cumsum(0) - owner * (self.size[0] * self.size[1])
@@ -93,8 +104,12 @@ def encode_masks(masks: Bool[Tensor, "M H W"]) -> tuple[Int32[Tensor, "R"], Int6
     return torch.from_numpy(np.diff(ends, prepend=0).astype(np.int32)), torch.from_numpy(offsets)
 
 
-def encode_packed(bits: UInt8[Tensor, "M Z"], size: tuple[int, int]) -> tuple[Int32[Tensor, "R"], Int64[Tensor, "O"]]:
-    """Code masks packed by `pack_masks` as `encode_masks` does, without unpacking all of them at once."""
+def encode_packed(
+    bits: UInt8[Tensor, "M Z"], size: tuple[int, int]
+) -> tuple[Int32[Tensor, "R"], Int64[Tensor, "O"]]:
+    """Code masks packed by `pack_masks` as `encode_masks` does, without unpacking all of them at
+    once.
+    """
     rows = max(1, CHUNK_PIXELS // (size[0] * size[1]))
     parts = [encode_masks(unpack_masks(chunk, size)) for chunk in bits.split(rows)]
     lengths = torch.cat([torch.zeros(1).long(), *(offsets.diff() for _, offsets in parts)])
@@ -114,9 +129,11 @@ def decode_masks(
 def filter_rock_sand_water(
     masks: Bool[Tensor, "M H W"], levels: Integer[Tensor, "M"], recall_threshold: float
 ) -> Int64[Tensor, "K"]:
-    """Keep big rocks, then sand between them, then water: the indices of the kept masks, highest level first.
+    """Keep big rocks, then sand between them, then water: the indices of the kept masks, highest
+    level first.
 
-    A mask enters when less than `recall_threshold` of it lies in any one mask kept from the levels above (METHOD 1).
+    A mask enters when less than `recall_threshold` of it lies in any one mask kept from the levels
+    above (METHOD 1).
     """
     return choose_rock_sand_water(pack_masks(masks), levels.cpu(), recall_threshold)
 
@@ -132,7 +149,9 @@ def choose_rock_sand_water(
 
     # one product for all levels: the top level is never judged, the lowest never judges
     top, low = int((levels == levels.max()).sum()), int((levels > levels.min()).sum())
-    recall = count_overlaps(bits, slice(top, None), slice(0, low)) / count_areas(bits[top:])[:, None]
+    recall = (
+        count_overlaps(bits, slice(top, None), slice(0, low)) / count_areas(bits[top:])[:, None]
+    )
 
     kept = levels == levels[0]
     for level in levels.unique().flip(0)[1:]:

@@ -1,4 +1,6 @@
-"""Choose a hand-written template without ground truth: the one of lowest sharpness (CLIP-ES; METHOD 4)."""
+"""Choose a hand-written template without ground truth: the one of lowest sharpness (CLIP-ES; METHOD
+4).
+"""
 
 from __future__ import annotations
 
@@ -9,14 +11,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fmawsss.files.storage import read_json
 from fmawsss.label_losses import SharpnessLoss, ratio_of_sums, variance_by_mean
-from fmawsss.storage import read_json
 
 measure_sharpness = SharpnessLoss(variance_by_mean, ratio_of_sums, correction=0)
 
 
-def rank_templates(templates: Sequence[str], logits: Sequence[Float[Tensor, "S _"]]) -> dict[str, float]:
-    """Return the sharpness of each template, the lowest first: the evener it finds the classes of an image, the better.
+def rank_templates(
+    templates: Sequence[str], logits: Sequence[Float[Tensor, "S _"]]
+) -> dict[str, float]:
+    """Return the sharpness of each template, the lowest first: the evener it finds the classes of
+    an image, the better.
 
     `logits` holds, for each image, the logits of its present classes, a row per template.
 
@@ -24,11 +29,18 @@ def rank_templates(templates: Sequence[str], logits: Sequence[Float[Tensor, "S _
         ValueError: when no image shows two classes.
     """
     if all(image.shape[1] < 2 for image in logits):
-        raise ValueError("sharpness needs images that show two classes or more; none of this split does")
+        raise ValueError(
+            "sharpness needs images that show two classes or more; none of this split does"
+        )
     most = max(image.shape[1] for image in logits)
-    padded = torch.stack([torch.nn.functional.pad(image, (0, most - image.shape[1])) for image in logits])
+    padded = torch.stack(
+        [torch.nn.functional.pad(image, (0, most - image.shape[1])) for image in logits]
+    )
     present = torch.arange(most) < torch.tensor([image.shape[1] for image in logits])[:, None]
-    sharpness = {text: measure_sharpness(padded[:, row], present).item() for row, text in enumerate(templates)}
+    sharpness = {
+        text: measure_sharpness(padded[:, row], present).item()
+        for row, text in enumerate(templates)
+    }
     return dict(sorted(sharpness.items(), key=lambda item: item[1]))
 
 
@@ -39,5 +51,7 @@ def read_sharpest(path: str) -> list[str]:
         FileNotFoundError: naming the command that ranks templates.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no ranking of templates; make it with `python infer.py task=templates`")
+        raise FileNotFoundError(
+            f"{path}: no ranking of templates; make it with `python infer.py task=templates`"
+        )
     return list(read_json(Path(path)))[:1]

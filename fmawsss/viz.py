@@ -1,4 +1,6 @@
-"""Pictures for people: palette, overlays, heat maps, superpixels, and panels with captions; all RGB, uint8."""
+"""Pictures for people: palette, overlays, heat maps, superpixels, and panels with captions; all
+RGB, uint8.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +15,18 @@ from PIL import Image, ImageDraw, ImageFont
 from fmawsss.seeding import find_top_masks
 from fmawsss.superpixels import Superpixels
 
-GOLDEN_ANGLE = 0.6180339887  # of the colour circle: neighbours in any numbering get colours far apart
+GOLDEN_ANGLE = (
+    0.6180339887  # of the colour circle: neighbours in any numbering get colours far apart
+)
 LEVEL_COLOURS = np.array([(247, 200, 80), (64, 176, 166), (84, 110, 190)], dtype=np.uint8)
 UNCOVERED = (70, 70, 70)
 PAPER, INK, GAP = (255, 255, 255), (60, 60, 60), 8
 
 
 def make_palette(colours: int) -> UInt8[np.ndarray, "R 3"]:
-    """Make PASCAL VOC's palette: the bits of the index, dealt in turn to red, green and blue, highest place first."""
+    """Make PASCAL VOC's palette: the bits of the index, dealt in turn to red, green and blue,
+    highest place first.
+    """
     index = np.arange(colours)
     palette = np.zeros((colours, 3), dtype=np.uint8)
     for bit in range(24):
@@ -29,17 +35,24 @@ def make_palette(colours: int) -> UInt8[np.ndarray, "R 3"]:
 
 
 def enlarge_image(image: UInt8[np.ndarray, "h w 3"], side: int) -> UInt8[np.ndarray, "H W 3"]:
-    """Enlarge a small image by a whole factor until its long side reaches `side`; maps laid over it will be smooth."""
+    """Enlarge a small image by a whole factor until its long side reaches `side`; maps laid over it
+    will be smooth.
+    """
     factor = -(-side // max(image.shape[:2]))
     if factor <= 1:
         return image
     return cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
 
 
-def colour_mask(mask: Integer[np.ndarray, "H W"], palette: UInt8[np.ndarray, "R 3"]) -> UInt8[np.ndarray, "H W 3"]:
+def colour_mask(
+    mask: Integer[np.ndarray, "H W"], palette: UInt8[np.ndarray, "R 3"]
+) -> UInt8[np.ndarray, "H W 3"]:
     """Colour a class mask; raises ValueError when the palette is too short for it."""
     if mask.size and mask.max() >= len(palette):
-        raise ValueError(f"Mask holds {mask.max()}, the palette ends at {len(palette) - 1}: use make_palette(256).")
+        raise ValueError(
+            f"Mask holds {mask.max()}, the palette ends at {len(palette) - 1}: use "
+            "make_palette(256)."
+        )
     return palette[mask]
 
 
@@ -61,20 +74,27 @@ def overlay_mask(
 
 def colour_heatmap(values: Float[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W 3"]:
     """Colour a map from 0 (dark blue) to its maximum (dark red); what is negative counts as 0."""
-    return cv2.applyColorMap((255 * _scale_heat(values)).astype(np.uint8), cv2.COLORMAP_TURBO)[:, :, ::-1].copy()
+    return cv2.applyColorMap((255 * _scale_heat(values)).astype(np.uint8), cv2.COLORMAP_TURBO)[
+        :, :, ::-1
+    ].copy()
 
 
 def overlay_heatmap(
     image: UInt8[np.ndarray, "H W 3"], values: Float[np.ndarray, "h w"], alpha: float
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """Lay a map over an image in grey, hot places in full strength `alpha`; the map is resized to the image."""
+    """Lay a map over an image in grey, hot places in full strength `alpha`; the map is resized to
+    the image.
+    """
     height, width = image.shape[:2]
     values = cv2.resize(values.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-    return _mix(_remove_colour(image), colour_heatmap(values), alpha * (0.4 + 0.6 * _scale_heat(values)))
+    return _mix(
+        _remove_colour(image), colour_heatmap(values), alpha * (0.4 + 0.6 * _scale_heat(values))
+    )
 
 
 def colour_superpixels(superpixels: Superpixels, side: int) -> UInt8[np.ndarray, "H W 3"]:
-    """Colour every superpixel differently, small ones on top, outlined; pixels in none are dark grey.
+    """Colour every superpixel differently, small ones on top, outlined; pixels in none are dark
+    grey.
 
     A small picture is enlarged by a whole factor until its long side reaches `side`.
     """
@@ -82,31 +102,48 @@ def colour_superpixels(superpixels: Superpixels, side: int) -> UInt8[np.ndarray,
 
 
 def colour_levels(superpixels: Superpixels, side: int) -> UInt8[np.ndarray, "H W 3"]:
-    """Colour superpixels by level: subparts yellow, parts teal, wholes blue; otherwise as `colour_superpixels`."""
+    """Colour superpixels by level: subparts yellow, parts teal, wholes blue; otherwise as
+    `colour_superpixels`.
+    """
     return _paint_superpixels(superpixels, LEVEL_COLOURS[superpixels.level.long().numpy()], side)
 
 
-def draw_panel(rows: Sequence[Sequence[tuple[str, np.ndarray]]], side: int) -> UInt8[np.ndarray, "H W 3"]:
-    """Draw rows of (caption, image), the long side of every image `side`; an empty caption takes no room in its row."""
+def draw_panel(
+    rows: Sequence[Sequence[tuple[str, np.ndarray]]], side: int
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Draw rows of (caption, image), the long side of every image `side`; an empty caption takes no
+    room in its row.
+    """
     font = _load_font(side)
     line = round(font.size * 1.5)
     scaled = [[(caption, _fit_image(image, side)) for caption, image in row] for row in rows]
-    heights = [max(image.shape[0] for _, image in row) + line * any(caption for caption, _ in row) for row in scaled]
+    heights = [
+        max(image.shape[0] for _, image in row) + line * any(caption for caption, _ in row)
+        for row in scaled
+    ]
     columns = max(len(row) for row in scaled)
-    panel = Image.new("RGB", (GAP + columns * (side + GAP), GAP + sum(heights) + GAP * len(heights)), PAPER)
+    panel = Image.new(
+        "RGB", (GAP + columns * (side + GAP), GAP + sum(heights) + GAP * len(heights)), PAPER
+    )
 
     draw, top = ImageDraw.Draw(panel), GAP
     for row, height in zip(scaled, heights, strict=True):
         for column, (caption, image) in enumerate(row):
             left = GAP + column * (side + GAP)
             draw.text((left, top), _shorten(caption, font, side), INK, font)
-            panel.paste(Image.fromarray(image), (left, top + line * any(caption for caption, _ in row)))
+            panel.paste(
+                Image.fromarray(image), (left, top + line * any(caption for caption, _ in row))
+            )
         top += height + GAP
     return np.asarray(panel).copy()
 
 
-def draw_legend(names: Sequence[str], palette: UInt8[np.ndarray, "R 3"], width: int) -> UInt8[np.ndarray, "H W 3"]:
-    """Draw the colour and name of each class (index, the background's first), as many in a line as `width` holds."""
+def draw_legend(
+    names: Sequence[str], palette: UInt8[np.ndarray, "R 3"], width: int
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Draw the colour and name of each class (index, the background's first), as many in a line as
+    `width` holds.
+    """
     font = _load_font(200)
     square, line = round(font.size), round(font.size * 1.8)
     places, left, top = [], GAP, GAP
@@ -138,7 +175,10 @@ def _resize_mask(mask: np.ndarray, image: np.ndarray) -> np.ndarray:
     height, width = image.shape[:2]
     if mask.shape == (height, width):
         return mask
-    rows, columns = ((np.arange(new) + 0.5) * old / new for new, old in zip((height, width), mask.shape, strict=True))
+    rows, columns = (
+        (np.arange(new) + 0.5) * old / new
+        for new, old in zip((height, width), mask.shape, strict=True)
+    )
     return mask[np.ix_(rows.astype(int), columns.astype(int))]
 
 
@@ -146,7 +186,9 @@ def _draw_outlines(picture: np.ndarray, regions: np.ndarray) -> np.ndarray:
     """Draw a white line on the borders between regions, wider in large pictures."""
     square, reach = np.ones((3, 3), dtype=np.uint8), 1 + max(regions.shape) // 700
     values = regions.astype(np.float32)
-    borders = cv2.dilate(values, square, iterations=reach) != cv2.erode(values, square, iterations=reach)
+    borders = cv2.dilate(values, square, iterations=reach) != cv2.erode(
+        values, square, iterations=reach
+    )
     return _mix(picture, np.full_like(picture, 255), 0.8 * borders)
 
 
@@ -162,7 +204,11 @@ def _spread_colours(number: int) -> np.ndarray:
     hue = (index * GOLDEN_ANGLE) % 1 * 180
     saturation, value = 110 + index % 3 * 40, 245 - index // 3 % 3 * 35
     colours = np.stack([hue, saturation, value], axis=1).astype(np.uint8)
-    return cv2.cvtColor(colours[None], cv2.COLOR_HSV2RGB)[0] if number else np.zeros((0, 3), dtype=np.uint8)
+    return (
+        cv2.cvtColor(colours[None], cv2.COLOR_HSV2RGB)[0]
+        if number
+        else np.zeros((0, 3), dtype=np.uint8)
+    )
 
 
 def _paint_superpixels(superpixels: Superpixels, colours: np.ndarray, side: int) -> np.ndarray:
@@ -178,7 +224,9 @@ def _fit_image(image: np.ndarray, side: int) -> np.ndarray:
     """Scale an image so that its long side is `side`."""
     factor = side / max(image.shape[:2])
     height, width = (max(1, round(length * factor)) for length in image.shape[:2])
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
+    return cv2.resize(
+        image, (width, height), interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
+    )
 
 
 def _load_font(side: int) -> ImageFont.FreeTypeFont:

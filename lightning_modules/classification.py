@@ -1,4 +1,6 @@
-"""Classification prompts: which classes does an image show? (METHOD 2 and 4, contrastive loss; no CAM is computed)."""
+"""Classification prompts: which classes does an image show? (METHOD 2 and 4, contrastive loss; no
+CAM is computed).
+"""
 
 from __future__ import annotations
 
@@ -7,8 +9,8 @@ from functools import partial
 
 from torch import Tensor
 
-from datamodules.sample import Batch
 from fmawsss.cam import compute_logits
+from fmawsss.records import Batch
 from lightning_modules.prompts import PromptModule
 from lightning_modules.sharing import share_count
 
@@ -23,7 +25,13 @@ class ClassificationModule(PromptModule):
 
     def training_loss(self, batch: Batch) -> Mapping[str, Tensor]:
         """Compare images with prompts; background prompts take no part."""
-        logits = compute_logits(self.look(batch)["features"], self.prompts(), self.clip.logit_scale.exp())
+        logits = compute_logits(
+            self.look(batch)["features"], self.prompts(), self.clip.logit_scale.exp()
+        )
         return {
-            "loss": self.loss(logits[:, : len(self.classes)], batch.labels, share=partial(share_count, self.trainer))
+            "loss": self.loss(
+                logits[:, : len(self.classes)],
+                batch.labels,
+                share=partial(share_count, self.trainer),
+            )
         }

@@ -5,8 +5,8 @@ from __future__ import annotations
 import lightning as L
 from torch import Tensor
 
-from datamodules.sample import Batch
-from fmawsss.features import LABELS, SEEDS
+from fmawsss.files.features import LABELS, SEEDS
+from fmawsss.records import Batch
 from lightning_modules.prompts import PromptModule
 
 
@@ -20,4 +20,6 @@ class FeatureModule(L.LightningModule):
     def predict_step(self, batch: Batch, batch_index: int = 0) -> dict[str, Tensor]:
         """Return all that training needs of a batch of views: features, labels, seeds."""
         known = {LABELS: batch.labels, SEEDS: batch.seeds}
-        return self.task.encode(batch) | {name: value for name, value in known.items() if value is not None}
+        return self.task.encode(batch) | {
+            name: value for name, value in known.items() if value is not None
+        }

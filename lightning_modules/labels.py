@@ -1,4 +1,6 @@
-"""Labels for images that have none: CLIP compares each image with the names of the classes; nothing is learned."""
+"""Labels for images that have none: CLIP compares each image with the names of the classes; nothing
+is learned.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from datamodules.sample import Batch
-from fmawsss.clip import FrozenClip, ImageTokens
+from fmawsss.clip.encoder import FrozenClip, ImageTokens
+from fmawsss.records import Batch
 
 
 @dataclass(frozen=True)
@@ -28,14 +30,16 @@ class LabelProposal:
 
     def describe(self) -> str:
         """Write the labels in one line."""
-        return ", ".join(f"{label} {score:.2f}" for label, score in self.scores.items()) or "no label"
+        return (
+            ", ".join(f"{label} {score:.2f}" for label, score in self.scores.items()) or "no label"
+        )
 
 
 class LabelModule(L.LightningModule):
     """Propose the classes that are more probable than `threshold`, at most `top_k` of them.
 
-    `pool` makes the feature of an image. The probability of a class is its softmax against all background prompts,
-    without the other classes, so that several can be probable at once.
+    `pool` makes the feature of an image. The probability of a class is its softmax against all
+    background prompts, without the other classes, so that several can be probable at once.
 
     Raises:
         ValueError: without classes or without background prompts.
@@ -55,7 +59,10 @@ class LabelModule(L.LightningModule):
     ) -> None:
         super().__init__()
         if not classes or not background:
-            raise ValueError("there is nothing to choose from: set dataset.classes=[cat,dog,…] and background=[sky,…]")
+            raise ValueError(
+                "there is nothing to choose from: set dataset.classes=[cat,dog,…] and "
+                "background=[sky,…]"
+            )
         self.clip = clip
         self.classes = tuple(classes)
         self.pool = pool
@@ -70,7 +77,10 @@ class LabelModule(L.LightningModule):
         features = F.normalize(self.pool(self.clip, tokens), dim=-1)
         logits = self.clip.logit_scale.exp() * features @ self.text_features.T
         probabilities = oppose_background(logits, len(self.classes))
-        return [LabelProposal(name, self._choose(row)) for name, row in zip(batch.names, probabilities, strict=True)]
+        return [
+            LabelProposal(name, self._choose(row))
+            for name, row in zip(batch.names, probabilities, strict=True)
+        ]
 
     def _choose(self, probabilities: Float[Tensor, "C"]) -> dict[str, float]:
         values, order = probabilities.topk(min(self.top_k, len(self.classes)))

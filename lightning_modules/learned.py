@@ -7,8 +7,8 @@ from pathlib import Path
 import lightning as L
 from torch import Tensor
 
-from fmawsss.checkpoints import read_learned
-from fmawsss.tensor_files import name_in_errors
+from fmawsss.files.tensor_files import name_in_errors
+from fmawsss.networks.checkpoints import read_learned
 
 
 def learns(module: L.LightningModule) -> bool:
@@ -17,7 +17,9 @@ def learns(module: L.LightningModule) -> bool:
 
 
 def read_fitting(path: Path, module: L.LightningModule) -> dict[str, Tensor]:
-    """Read what was learned; raises ValueError naming the file when it was learned for another module."""
+    """Read what was learned; raises ValueError naming the file when it was learned for another
+    module.
+    """
     checkpoint = read_learned(path)
     with name_in_errors(path):
         module.on_load_checkpoint(checkpoint)

@@ -13,17 +13,19 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from datamodules.sample import Batch
-from fmawsss.checkpoints import describe_classes
-from fmawsss.inference import SINGLE_SCALE, Inference
 from fmawsss.metrics import SegmentationMetric
-from fmawsss.targets import PixelTargets
+from fmawsss.networks.checkpoints import describe_classes
+from fmawsss.networks.inference import SINGLE_SCALE, Inference
+from fmawsss.networks.targets import PixelTargets
+from fmawsss.records import Batch
 from lightning_modules.sharing import share_count
 
 
 @dataclass(frozen=True)
 class MaskPrediction:
-    """The mask of one image at its own size (0 background, else class index + 1), and the probability of each."""
+    """The mask of one image at its own size (0 background, else class index + 1), and the
+    probability of each.
+    """
 
     name: str
     mask: UInt8[Tensor, "H W"]
@@ -62,7 +64,9 @@ class NetworkModule(L.LightningModule):
         self.scheduler = scheduler
         self.inference = inference
         self.seed = seed
-        self.carried: dict[str, Any] = {}  # settings that a checkpoint brings along, to be applied without a config
+        self.carried: dict[
+            str, Any
+        ] = {}  # settings that a checkpoint brings along, to be applied without a config
         self.config: dict[str, Any] = {}  # all settings, for people to read
         self.metric = SegmentationMetric(("background", *classes))
 
@@ -74,11 +78,18 @@ class NetworkModule(L.LightningModule):
         """Compare what the network answers with the seeds."""
         assert batch.seeds is not None
         # Dropped paths and sampled points differ from step to step, and are the same after a resume
-        place = (self.seed, self.global_step, batch_index % self.trainer.accumulate_grad_batches, self.global_rank)
+        place = (
+            self.seed,
+            self.global_step,
+            batch_index % self.trainer.accumulate_grad_batches,
+            self.global_rank,
+        )
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
         targets = self.targets(batch.seeds, batch.confidence)
         loss = self.loss(self.network(batch.images), targets, partial(share_count, self.trainer))
-        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch.names), sync_dist=True)
+        self.log(
+            "train/loss", loss.detach(), prog_bar=True, batch_size=len(batch.names), sync_dist=True
+        )
         return loss
 
     def validation_step(self, batch: Batch, batch_index: int) -> list[MaskPrediction]:
@@ -87,7 +98,10 @@ class NetworkModule(L.LightningModule):
         answers = SINGLE_SCALE(self.network, batch.images, batch.sizes)
         for answer, truth in zip(answers, batch.truths, strict=True):
             self.metric.update(answer.mask, truth)
-        return [MaskPrediction(n, a.mask, a.confidence) for n, a in zip(batch.names, answers, strict=True)]
+        return [
+            MaskPrediction(n, a.mask, a.confidence)
+            for n, a in zip(batch.names, answers, strict=True)
+        ]
 
     def on_validation_epoch_end(self) -> None:
         """Log mIoU and the IoU of each class over the whole split."""
@@ -100,7 +114,10 @@ class NetworkModule(L.LightningModule):
     def predict_step(self, batch: Batch, batch_index: int = 0) -> list[MaskPrediction]:
         """Predict masks at the images' own sizes."""
         answers = self.inference(self.network, batch.images, batch.sizes, batch.originals)
-        return [MaskPrediction(n, a.mask, a.confidence) for n, a in zip(batch.names, answers, strict=True)]
+        return [
+            MaskPrediction(n, a.mask, a.confidence)
+            for n, a in zip(batch.names, answers, strict=True)
+        ]
 
     def configure_optimizers(self) -> Any:
         """Optimise the whole network, one scheduler step per optimiser step."""
@@ -111,5 +128,7 @@ class NetworkModule(L.LightningModule):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the classes and the carried settings, so that the checkpoint alone says what its masks mean."""
+        """Add the classes and the carried settings, so that the checkpoint alone says what its
+        masks mean.
+        """
         checkpoint.update(describe_classes(self.classes), carried=self.carried, config=self.config)

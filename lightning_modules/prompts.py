@@ -1,4 +1,6 @@
-"""Shared base of the two prompt tasks: learn contexts on a frozen CLIP, turn images into seeds with them."""
+"""Shared base of the two prompt tasks: learn contexts on a frozen CLIP, turn images into seeds with
+them.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +15,12 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
-from datamodules.sample import Batch
 from fmawsss.affinity import AffinityRefiner, NoRefinement
 from fmawsss.cam import Softmax
-from fmawsss.clip import FrozenClip, ImageTokens
+from fmawsss.clip.encoder import FrozenClip, ImageTokens
 from fmawsss.metrics import SegmentationMetric, SegmentationScores
 from fmawsss.precision import widen
+from fmawsss.records import Batch
 from fmawsss.scores import BackgroundPower, resize_then_score
 from fmawsss.seeding import CamSeeder, Seed, Seeder
 from fmawsss.superpixels import Superpixels
@@ -26,7 +28,9 @@ from fmawsss.superpixels import Superpixels
 
 @dataclass(frozen=True)
 class SeedPrediction:
-    """What one image gives: CAMs, refined CAMs, and seeds by the step that made them (`cam`, `caa`, `sams`)."""
+    """What one image gives: CAMs, refined CAMs, and seeds by the step that made them (`cam`, `caa`,
+    `sams`).
+    """
 
     name: str
     classes: Int[Tensor, "P"]
@@ -34,7 +38,9 @@ class SeedPrediction:
     attention: Float[Tensor, "N N"] | None
     refined: Float[Tensor, "P h w"]
     seeds: dict[str, Seed]
-    probabilities: Float[Tensor, "C"] | None = None  # of each class against the others, labelled or not
+    probabilities: Float[Tensor, "C"] | None = (
+        None  # of each class against the others, labelled or not
+    )
 
     def masks(self) -> dict[str, UInt8[Tensor, "H W"]]:
         """Return the label maps to score, by the step that made them."""
@@ -43,7 +49,9 @@ class SeedPrediction:
 
 @dataclass(frozen=True)
 class SeedMaker:
-    """CAM → CAA → seeds (METHOD 5-7). The seed `sams` is the product; `cam` and `caa` show what each step adds."""
+    """CAM → CAA → seeds (METHOD 5-7). The seed `sams` is the product; `cam` and `caa` show what
+    each step adds.
+    """
 
     refine: AffinityRefiner | NoRefinement
     cam: Seeder
@@ -59,7 +67,8 @@ class SeedMaker:
         size: tuple[int, int],
         image: UInt8[Tensor, "H W 3"] | None = None,
     ) -> tuple[Float[Tensor, "P h w"], dict[str, Seed]]:
-        """Refine the CAMs of one image and seed from them at `size` (H, W); without superpixels there is no `sams`.
+        """Refine the CAMs of one image and seed from them at `size` (H, W); without superpixels
+        there is no `sams`.
 
         Only a CRF looks at the image itself.
         """
@@ -76,8 +85,8 @@ class SeedMaker:
 class PromptModule(L.LightningModule, ABC):
     """Prompts on a frozen CLIP; all of them predict seeds.
 
-    A subclass says what they learn from (`training_loss`), and what of that never changes, so that it may be kept
-    (`encode`).
+    A subclass says what they learn from (`training_loss`), and what of that never changes, so that
+    it may be kept (`encode`).
     """
 
     strict_loading = False  # checkpoints hold the contexts only
@@ -103,8 +112,13 @@ class PromptModule(L.LightningModule, ABC):
         self.compute_cams = partial(compute_cams, clip, softmax=softmax)
         self.loss = loss
         self.seeding = seeding
-        self.seeders = {power: CamSeeder(resize_then_score, BackgroundPower(power), crf=None) for power in val_powers}
-        self.metrics = nn.ModuleList(SegmentationMetric(("background", *classes)) for _ in val_powers)
+        self.seeders = {
+            power: CamSeeder(resize_then_score, BackgroundPower(power), crf=None)
+            for power in val_powers
+        }
+        self.metrics = nn.ModuleList(
+            SegmentationMetric(("background", *classes)) for _ in val_powers
+        )
         self.optimizer = optimizer
         self.scheduler = scheduler
         self._text_features: Tensor | None = None
@@ -132,7 +146,11 @@ class PromptModule(L.LightningModule, ABC):
         losses = self.training_loss(batch)
         for name, value in losses.items():
             self.log(
-                f"train/{name}", value.detach(), prog_bar=name == "loss", batch_size=len(batch.names), sync_dist=True
+                f"train/{name}",
+                value.detach(),
+                prog_bar=name == "loss",
+                batch_size=len(batch.names),
+                sync_dist=True,
             )
         return losses["loss"]
 
@@ -149,7 +167,9 @@ class PromptModule(L.LightningModule, ABC):
         self.on_predict_start()
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
-        """Score plain CAM seeds for a grid of background powers; nothing is chosen by them (METHOD 8)."""
+        """Score plain CAM seeds for a grid of background powers; nothing is chosen by them (METHOD
+        8).
+        """
         assert batch.truths is not None
         cams, *_ = self._predict_cams(batch, attention_blocks=0)
         for image, truth in enumerate(batch.truths):
@@ -163,7 +183,9 @@ class PromptModule(L.LightningModule, ABC):
         for power, metric in zip(self.seeders, self.metrics, strict=True):
             self.scores[power] = scores = metric.compute()
             self.log(f"val/miou_power_{power:g}", scores.miou, prog_bar=True)
-            self.log_dict({f"val/iou_power_{power:g}/{name}": iou for name, iou in scores.iou.items()})
+            self.log_dict(
+                {f"val/iou_power_{power:g}/{name}": iou for name, iou in scores.iou.items()}
+            )
             metric.reset()
 
     def on_predict_start(self) -> None:
@@ -180,8 +202,12 @@ class PromptModule(L.LightningModule, ABC):
             for index, parts in enumerate(zip(cams, probabilities, strict=True))
         ]
 
-    def _predict_cams(self, batch: Batch, attention_blocks: int) -> tuple[list[Tensor], ImageTokens, Tensor]:
-        """Compute the CAMs of the present classes of each image, (P, h, w) each; tokens and logits come along."""
+    def _predict_cams(
+        self, batch: Batch, attention_blocks: int
+    ) -> tuple[list[Tensor], ImageTokens, Tensor]:
+        """Compute the CAMs of the present classes of each image, (P, h, w) each; tokens and logits
+        come along.
+        """
         assert self._text_features is not None, "encode the prompts first"
         tokens = self.clip.encode_images(batch.images, batch.padding, attention_blocks)
         logits, cams = self.compute_cams(tokens, self._text_features, batch.labels)
@@ -207,13 +233,19 @@ class PromptModule(L.LightningModule, ABC):
         superpixels = batch.superpixels[index] if batch.superpixels is not None else None
         cams = cams[:, :rows, :columns]
         image = torch.from_numpy(batch.originals[index]) if batch.originals is not None else None
-        refined, seeds = self.seeding.make(cams, attention, classes, superpixels, batch.sizes[index], image)
-        return SeedPrediction(batch.names[index], classes, cams, attention, refined, seeds, probabilities)
+        refined, seeds = self.seeding.make(
+            cams, attention, classes, superpixels, batch.sizes[index], image
+        )
+        return SeedPrediction(
+            batch.names[index], classes, cams, attention, refined, seeds, probabilities
+        )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what was learned: the contexts, never a copy of CLIP."""
         learned = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
-        checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in learned}
+        checkpoint["state_dict"] = {
+            k: v for k, v in checkpoint["state_dict"].items() if k in learned
+        }
         checkpoint["classes"] = list(self.classes)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -224,28 +256,39 @@ class PromptModule(L.LightningModule, ABC):
         """
         if list(checkpoint.get("classes", self.classes)) != list(self.classes):
             raise ValueError(
-                f"the checkpoint was trained for classes {checkpoint['classes']}, this run has {list(self.classes)}; "
+                f"the checkpoint was trained for classes {checkpoint['classes']}, this run has "
+                f"{list(self.classes)}; "
                 "use the data set that it was trained on, or train again"
             )
         learned = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
         missing = learned - set(checkpoint["state_dict"])
         if missing:
-            raise ValueError(f"the checkpoint lacks {sorted(missing)}: it was made by another task or other prompts")
+            raise ValueError(
+                f"the checkpoint lacks {sorted(missing)}: it was made by another task or other "
+                "prompts"
+            )
         for name in learned:
             require_shape(checkpoint["state_dict"][name].shape, self.get_parameter(name).shape)
 
 
 def require_shape(found: Sequence[int], expected: Sequence[int]) -> None:
-    """Raise ValueError naming the settings that differ unless a checkpoint's contexts have the shape of these."""
+    """Raise ValueError naming the settings that differ unless a checkpoint's contexts have the
+    shape of these.
+    """
     if tuple(found) == tuple(expected):
         return
     settings = (
-        "prompts=shared" if found[0] == 1 else "prompts=per_class (and the same classes and background)",
+        "prompts=shared"
+        if found[0] == 1
+        else "prompts=per_class (and the same classes and background)",
         f"prompts.contexts.length={found[1]}",
         "clip",
     )
-    remedies = [s for s, ours, theirs in zip(settings, expected, found, strict=False) if ours != theirs]
+    remedies = [
+        s for s, ours, theirs in zip(settings, expected, found, strict=False) if ours != theirs
+    ]
     raise ValueError(
-        f"the checkpoint holds contexts of shape {tuple(found)} (contexts, length, width), these prompts are of "
+        f"the checkpoint holds contexts of shape {tuple(found)} (contexts, length, width), these "
+        "prompts are of "
         f"{tuple(expected)}; choose what it was trained with: {', '.join(remedies)}"
     )

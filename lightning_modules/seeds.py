@@ -7,12 +7,14 @@ from collections.abc import Sequence
 import lightning as L
 import torch
 
-from datamodules.sample import Batch
+from fmawsss.records import Batch
 from lightning_modules.prompts import SeedMaker, SeedPrediction
 
 
 class SeedModule(L.LightningModule):
-    """Refine CAMs that were written before (`callbacks=cams`, or another method) and make seeds of them."""
+    """Refine CAMs that were written before (`callbacks=cams`, or another method) and make seeds of
+    them.
+    """
 
     def __init__(self, seeding: SeedMaker, classes: Sequence[str]) -> None:
         super().__init__()
@@ -32,10 +34,13 @@ class SeedModule(L.LightningModule):
         assert batch.cams is not None
         name, cams = batch.names[index], batch.cams[index]
         labels = cams.classes.tolist()
-        strange = [label for label in labels[labels[:1] == [-1] :] if not 0 <= label < len(self.classes)]
+        strange = [
+            label for label in labels[labels[:1] == [-1] :] if not 0 <= label < len(self.classes)
+        ]
         if strange:
             raise ValueError(
-                f"the CAMs of {name} name class {strange[0]}, the data set has 0 to {len(self.classes) - 1} "
+                f"the CAMs of {name} name class {strange[0]}, the data set has 0 to "
+                f"{len(self.classes) - 1} "
                 "(and -1, the background, in front of them: seeding=sams_alpha)"
             )
         superpixels = batch.superpixels[index] if batch.superpixels is not None else None
@@ -44,7 +49,9 @@ class SeedModule(L.LightningModule):
         classes = cams.classes.to(self.device)
         image = torch.from_numpy(batch.originals[index]) if batch.originals is not None else None
         try:
-            refined, seeds = self.seeding.make(maps, attention, classes, superpixels, batch.sizes[index], image)
+            refined, seeds = self.seeding.make(
+                maps, attention, classes, superpixels, batch.sizes[index], image
+            )
         except ValueError as error:
             raise ValueError(f"the CAMs of {name}: {error}") from error
         return SeedPrediction(name, classes, maps, attention, refined, seeds)

@@ -7,15 +7,17 @@ from functools import partial
 
 from torch import Tensor
 
-from datamodules.sample import Batch
 from fmawsss.cam import present_pairs, repeat_edges
-from fmawsss.clip import ImageTokens
+from fmawsss.clip.encoder import ImageTokens
+from fmawsss.records import Batch
 from lightning_modules.prompts import PromptModule
 from lightning_modules.sharing import share_count
 
 
 class SegmentationModule(PromptModule):
-    """Learn contexts from coarse seeds: the CAM of a class should be high on its seed and low elsewhere."""
+    """Learn contexts from coarse seeds: the CAM of a class should be high on its seed and low
+    elsewhere.
+    """
 
     def encode(self, batch: Batch) -> dict[str, Tensor]:
         """Return the input of the last block, (B, L, D), and which patches are not padding, (B, N)."""
@@ -30,5 +32,11 @@ class SegmentationModule(PromptModule):
         _, cams = self.compute_cams(tokens, self.prompts(), batch.labels)
         images, classes = present_pairs(batch.labels)
         cams = repeat_edges(cams, tokens.valid[images])
-        losses = self.loss(cams, batch.seeds, images, classes, share=partial(share_count, self.trainer))
-        return {"loss": losses.total, "loss_foreground": losses.foreground, "loss_background": losses.background}
+        losses = self.loss(
+            cams, batch.seeds, images, classes, share=partial(share_count, self.trainer)
+        )
+        return {
+            "loss": losses.total,
+            "loss_foreground": losses.foreground,
+            "loss_background": losses.background,
+        }

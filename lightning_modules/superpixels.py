@@ -9,7 +9,7 @@ from typing import Any
 import lightning as L
 from torch import Tensor
 
-from datamodules.sample import Batch
+from fmawsss.records import Batch
 from fmawsss.superpixels import ImageCutter, Superpixels
 
 
@@ -31,7 +31,9 @@ class SuperpixelModule(L.LightningModule):
     source: a model that answers points, which `generator` asks; or one that cuts images by itself.
     """
 
-    def __init__(self, source: Any, generator: Callable[[Any], ImageCutter], classes: Sequence[str]) -> None:
+    def __init__(
+        self, source: Any, generator: Callable[[Any], ImageCutter], classes: Sequence[str]
+    ) -> None:
         super().__init__()
         self.classes = tuple(classes)
         self.generator = source if isinstance(source, ImageCutter) else generator(source)
@@ -40,4 +42,6 @@ class SuperpixelModule(L.LightningModule):
         """Cut each image of the batch."""
         assert batch.originals is not None
         found = self.generator.generate_batch(batch.originals)
-        return [SuperpixelPrediction(name, own) for name, own in zip(batch.names, found, strict=True)]
+        return [
+            SuperpixelPrediction(name, own) for name, own in zip(batch.names, found, strict=True)
+        ]

@@ -1,4 +1,6 @@
-"""Use the demo page in a real browser without a window: drop an image, tick a label, press the button."""
+"""Use the demo page in a real browser without a window: drop an image, tick a label, press the
+button.
+"""
 
 from __future__ import annotations
 

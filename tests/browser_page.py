@@ -1,4 +1,6 @@
-"""Open a page in a real browser without a window, at some widths; print what it measures, and the page to a PDF."""
+"""Open a page in a real browser without a window, at some widths; print what it measures, and the
+page to a PDF.
+"""
 
 from __future__ import annotations
 

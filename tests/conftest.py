@@ -23,5 +23,11 @@ def finished(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("pipeline")
     with pytest.MonkeyPatch.context() as patch:
-        run(train.main, patch, *QUICK, f"paths.data={folder}/data", f"paths.outputs={folder}/outputs")
+        run(
+            train.main,
+            patch,
+            *QUICK,
+            f"paths.data={folder}/data",
+            f"paths.outputs={folder}/outputs",
+        )
     return folder

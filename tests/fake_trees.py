@@ -81,18 +81,27 @@ def write_voc_xml(path: Path, objects: Iterable[tuple[str, int]]) -> None:
         "<part><name>head</name></part></object>"
         for name, difficult in objects
     )
-    path.write_text(f"<annotation><folder>VOC2012</folder><filename>{path.stem}.jpg</filename>{entries}</annotation>")
+    path.write_text(
+        f"<annotation><folder>VOC2012</folder><filename>{path.stem}.jpg</filename>{entries}</annotation>"
+    )
 
 
 def build_voc_tree(root: Path, size: tuple[int, int] = (36, 50)) -> Path:
-    """VOCdevkit/VOC2012 with five images, all in trainaug, two in val, and one without masks in test."""
+    """VOCdevkit/VOC2012 with five images, all in trainaug, two in val, and one without masks in
+    test.
+    """
     for index, (name, labels) in enumerate(VOC_IMAGES.items()):
         write_jpeg(root / "JPEGImages" / f"{name}.jpg", draw_image(index, size))
         write_mask(root / "SegmentationClassAug" / f"{name}.png", draw_mask(labels, size))
-        write_voc_xml(root / "Annotations" / f"{name}.xml", [(VOC_NAMES[label], 0) for label in labels])
+        write_voc_xml(
+            root / "Annotations" / f"{name}.xml", [(VOC_NAMES[label], 0) for label in labels]
+        )
     write_jpeg(root / "JPEGImages" / "2008_000006.jpg", draw_image(9, size))
     names = list(VOC_IMAGES)
-    write_lists(root / "ImageSets" / "Segmentation", {"trainaug": names, "val": names[:2], "test": ["2008_000006"]})
+    write_lists(
+        root / "ImageSets" / "Segmentation",
+        {"trainaug": names, "val": names[:2], "test": ["2008_000006"]},
+    )
     return root
 
 
@@ -110,7 +119,9 @@ def list_official(which: str) -> list[str]:
 
 
 def build_official_voc(folder: Path, size: tuple[int, int] = (36, 50)) -> tuple[Path, Path]:
-    """The trees of VOCtrainval_11-May-2012.tar and benchmark.tgz; VOC has masks of its train and val only."""
+    """The trees of VOCtrainval_11-May-2012.tar and benchmark.tgz; VOC has masks of its train and
+    val only.
+    """
     voc, sbd = folder / "VOCdevkit" / "VOC2012", folder / "benchmark_RELEASE" / "dataset"
     short = {1: "aeroplane", 3: "bird", 15: "person"}
     for index, (name, (values, lists)) in enumerate(OFFICIAL_IMAGES.items()):
@@ -120,7 +131,9 @@ def build_official_voc(folder: Path, size: tuple[int, int] = (36, 50)) -> tuple[
         if any("voc" in where for where in lists):
             write_mask(voc / "SegmentationClass" / f"{name}.png", mask)
         write_sbd_mask(sbd / "cls" / f"{name}.mat", np.where(mask == 255, 0, mask))
-    write_lists(voc / "ImageSets" / "Segmentation", {s: list_official(f"voc {s}") for s in ("train", "val")})
+    write_lists(
+        voc / "ImageSets" / "Segmentation", {s: list_official(f"voc {s}") for s in ("train", "val")}
+    )
     write_lists(sbd, {s: list_official(f"sbd {s}") for s in ("train", "val")})
     return voc, sbd
 
@@ -129,7 +142,16 @@ def write_sbd_mask(path: Path, mask: np.ndarray) -> None:
     """A file of SBD's `cls` folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     present = np.unique(mask[mask > 0])[:, None]
-    savemat(path, {"GTcls": {"Boundaries": np.zeros((20, 1)), "Segmentation": mask, "CategoriesPresent": present}})
+    savemat(
+        path,
+        {
+            "GTcls": {
+                "Boundaries": np.zeros((20, 1)),
+                "Segmentation": mask,
+                "CategoriesPresent": present,
+            }
+        },
+    )
 
 
 def write_lists(folder: Path, splits: Mapping[str, Sequence[str]]) -> None:
@@ -139,7 +161,9 @@ def write_lists(folder: Path, splits: Mapping[str, Sequence[str]]) -> None:
 
 
 def build_coco_tree(root: Path) -> Path:
-    """COCO 2014 with three categories of gaps in their ids: polygons, both kinds of RLE, a crowd, and a bare image."""
+    """COCO 2014 with three categories of gaps in their ids: polygons, both kinds of RLE, a crowd,
+    and a bare image.
+    """
     size = {"height": 20, "width": 30}
     images = [{"id": i, "file_name": f"COCO_train2014_{i:012d}.jpg", **size} for i in (9, 25, 30)]
     crowd = np.zeros((20, 30), int)
@@ -151,11 +175,15 @@ def build_coco_tree(root: Path) -> Path:
         _region(4, 25, 18, [[0, 0, 30, 0, 30, 10, 0, 10], [5, 5]], 300),
     ]
     categories = [
-        {"id": i, "name": n, "supercategory": "x"} for i, n in ((90, "toothbrush"), (1, "person"), (18, "dog"))
+        {"id": i, "name": n, "supercategory": "x"}
+        for i, n in ((90, "toothbrush"), (1, "person"), (18, "dog"))
     ]
     (root / "annotations").mkdir(parents=True)
     for split in ("train2014", "val2014"):
-        named = [{**image, "file_name": image["file_name"].replace("train2014", split)} for image in images]
+        named = [
+            {**image, "file_name": image["file_name"].replace("train2014", split)}
+            for image in images
+        ]
         content = {"images": named, "annotations": annotations, "categories": categories}
         (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
         for image in named:
@@ -163,7 +191,9 @@ def build_coco_tree(root: Path) -> Path:
     return root
 
 
-def _region(number: int, image: int, category: int, segmentation: Any, area: float, iscrowd: int = 0) -> dict[str, Any]:
+def _region(
+    number: int, image: int, category: int, segmentation: Any, area: float, iscrowd: int = 0
+) -> dict[str, Any]:
     return {
         "id": number,
         "image_id": image,
@@ -183,7 +213,9 @@ def count_runs(mask: np.ndarray) -> list[int]:
 
 
 def build_folder_tree(root: Path) -> Path:
-    """Photos in class folders, with another kind of file, a hidden folder and a name that is not ASCII."""
+    """Photos in class folders, with another kind of file, a hidden folder and a name that is not
+    ASCII.
+    """
     for index, name in enumerate(("cat/a.v2", "cat/b", "dog/größe 1")):
         write_jpeg(root / f"{name}.jpg", draw_image(index, (24, 40)))
     write_jpeg(root / ".hidden" / "x.jpg", draw_image(7, (24, 40)))
@@ -194,4 +226,6 @@ def build_folder_tree(root: Path) -> Path:
 def make_voc(root: Path, **changes: Any) -> VocDataModule:
     """The data module of a VOC tree; labels come from its masks unless another reader is named."""
     settings = {"labels": LabelsFromMasks(cache=None), "masks": "SegmentationClassAug", **changes}
-    return VocDataModule(root=root, classes=VOC_CLASSES, names=VOC_NAMES, **loader_settings(**settings))
+    return VocDataModule(
+        root=root, classes=VOC_CLASSES, names=VOC_NAMES, **loader_settings(**settings)
+    )

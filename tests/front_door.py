@@ -34,7 +34,7 @@ def run(main: Callable[[], None], monkeypatch: pytest.MonkeyPatch, *overrides: s
     try:
         main()
     finally:  # Hydra's logging levels would outlive the run and change what other tests see
-        for name in ("fmawsss", "datamodules", "callbacks"):
+        for name in ("fmawsss", "datamodules", "callbacks", "stages"):
             logging.getLogger(name).setLevel(logging.NOTSET)
 
 

@@ -11,7 +11,8 @@ from golden_tools import load_case
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from torch import Tensor
 
-from fmawsss.clip import FrozenClip
+from fmawsss.clip.encoder import FrozenClip
+from fmawsss.clip.weights import build_openai_clip, open_clip_tokenizer
 from fmawsss.contexts import NormalContexts
 from fmawsss.prompts import (
     LearnedPrompts,
@@ -21,7 +22,6 @@ from fmawsss.prompts import (
     name_in_middle,
     share_contexts,
 )
-from fmawsss.weights import build_openai_clip, open_clip_tokenizer
 
 PLACES = {"end": name_at_end, "middle": name_in_middle, "front": name_at_front}
 SHARES = {False: share_contexts, True: context_per_class}
@@ -43,7 +43,9 @@ def make_golden_clip(
     dtype: torch.dtype, kind: type[FrozenClip] = FrozenClip, logit_scale: float | None = None
 ) -> FrozenClip:
     """Make the CLIP of the golden vectors; `logit_scale` (a logarithm) replaces its own."""
-    clip = kind(build_openai_clip(load_state()), (0.5,) * 3, (0.5,) * 3, open_clip_tokenizer("ViT-B-16")).to(dtype)
+    clip = kind(
+        build_openai_clip(load_state()), (0.5,) * 3, (0.5,) * 3, open_clip_tokenizer("ViT-B-16")
+    ).to(dtype)
     if logit_scale is not None:
         clip.clip.logit_scale.data.fill_(logit_scale)
     return clip
@@ -56,18 +58,26 @@ def make_golden_prompts(clip: FrozenClip, case: dict, context: np.ndarray) -> Le
     place, share = PLACES[settings["cls_token_pos"]], SHARES[settings["csc"]]
     prompts = LearnedPrompts(clip, case["fg_names"], case["bg_names"], start, place, share)
     expected = torch.from_numpy(context).reshape(prompts.context.shape)
-    assert torch.equal(prompts.context.data, expected.to(prompts.context.dtype))  # the named generator is the same
+    assert torch.equal(
+        prompts.context.data, expected.to(prompts.context.dtype)
+    )  # the named generator is the same
     prompts.context.data = expected.to(clip.logit_scale.dtype)
     return prompts.to(clip.logit_scale.dtype)
 
 
 def make_small_clip(
-    quick_gelu: bool = True, vision: dict | None = None, text: dict | None = None, **settings: object
+    quick_gelu: bool = True,
+    vision: dict | None = None,
+    text: dict | None = None,
+    **settings: object,
 ) -> CLIP:
     """Make an untrained open_clip model of 3 blocks for 48 x 48 images with patches of 16."""
     torch.manual_seed(0)
     image = CLIPVisionCfg(
-        **({"layers": 3, "width": 64, "head_width": 32, "patch_size": 16, "image_size": 48} | (vision or {}))
+        **(
+            {"layers": 3, "width": 64, "head_width": 32, "patch_size": 16, "image_size": 48}
+            | (vision or {})
+        )
     )
     words = CLIPTextCfg(**({"width": 32, "heads": 2, "layers": 2} | (text or {})))
     model = CLIP(24, image, words, quick_gelu=quick_gelu, **settings).eval()

@@ -30,7 +30,9 @@ def load_case(name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def find_tolerance(actual: np.ndarray, expected: np.ndarray, what: str) -> float:
-    """Return the tolerance relative to the largest expected value: fp64, or fp32 widened by the reference's spread."""
+    """Return the tolerance relative to the largest expected value: fp64, or fp32 widened by the
+    reference's spread.
+    """
     if actual.dtype == np.float64 and expected.dtype == np.float64:
         return FLOAT64_TOLERANCE
     case, _, array = what.partition(":")
@@ -39,7 +41,9 @@ def find_tolerance(actual: np.ndarray, expected: np.ndarray, what: str) -> float
 
 
 def measure_deviation(actual: ArrayLike, expected: ArrayLike) -> float:
-    """Return the largest difference, relative to the largest expected value (absolute where all of them are 0)."""
+    """Return the largest difference, relative to the largest expected value (absolute where all of
+    them are 0).
+    """
     left, right = as_array(actual).astype(np.float64), as_array(expected).astype(np.float64)
     assert left.shape == right.shape, f"shape {left.shape}, expected {right.shape}"
     np.testing.assert_array_equal(np.isnan(left), np.isnan(right))
@@ -52,19 +56,23 @@ def measure_deviation(actual: ArrayLike, expected: ArrayLike) -> float:
 def assert_close(actual: ArrayLike, expected: ArrayLike, what: str) -> None:
     """Assert that floats agree within the golden tolerance and that integers are identical.
 
-    `what` names the array as `<case>:<array>`, e.g. `case1_clip/A_native_adapt1:img_emb`, so that the reference's own
-    spread is found; any other words serve as the message alone.
+    `what` names the array as `<case>:<array>`, e.g. `case1_clip/A_native_adapt1:img_emb`, so that
+    the reference's own spread is found; any other words serve as the message alone.
     """
     left, right = as_array(actual), as_array(expected)
     if right.dtype.kind in "iub":
         np.testing.assert_array_equal(left, right, err_msg=what)
         return
     deviation, tolerance = measure_deviation(left, right), find_tolerance(left, right, what)
-    assert deviation <= tolerance, f"{what}: off by {deviation:.3g} of the largest value, allowed {tolerance:.3g}"
+    assert deviation <= tolerance, (
+        f"{what}: off by {deviation:.3g} of the largest value, allowed {tolerance:.3g}"
+    )
 
 
 def as_array(values: Any) -> np.ndarray:
-    """Turn a tensor (of any dtype, on any device, with or without a graph) or an array into a numpy array."""
+    """Turn a tensor (of any dtype, on any device, with or without a graph) or an array into a numpy
+    array.
+    """
     if hasattr(values, "detach"):
         values = values.detach().cpu()
         if values.dtype.is_floating_point and values.element_size() < 4:

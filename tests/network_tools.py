@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import torch
 
-from fmawsss.mask2former import Mask2FormerNetwork, MaskQueries
+from fmawsss.networks.mask2former import Mask2FormerNetwork, MaskQueries
 
-SWIN = {"embed_dim": 8, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 1, 1], "window_size": 4, "image_size": 64}
+SWIN = {
+    "embed_dim": 8,
+    "depths": [1, 1, 1, 1],
+    "num_heads": [1, 1, 1, 1],
+    "window_size": 4,
+    "image_size": 64,
+}
 WIDTHS = dict.fromkeys(("hidden_dim", "feature_size", "mask_feature_size"), 64)
-DECODER = {**WIDTHS, "num_queries": 6, "decoder_layers": 3, "encoder_layers": 1, "num_attention_heads": 2}
+DECODER = {
+    **WIDTHS,
+    "num_queries": 6,
+    "decoder_layers": 3,
+    "encoder_layers": 1,
+    "num_attention_heads": 2,
+}
 DECODER |= {"dim_feedforward": 32, "encoder_feedforward_dim": 32}
 
 
@@ -17,8 +29,12 @@ def build_small(classes: int = 4, **decoder: int) -> Mask2FormerNetwork:
     return Mask2FormerNetwork({**SWIN, "drop_path_rate": 0.3}, {**DECODER, **decoder}, classes)
 
 
-def draw_queries(images: int, classes: int, size: tuple[int, int], outputs: int = 2, queries: int = 6) -> MaskQueries:
+def draw_queries(
+    images: int, classes: int, size: tuple[int, int], outputs: int = 2, queries: int = 6
+) -> MaskQueries:
     generator = torch.Generator().manual_seed(0)
-    answers = [torch.randn(images, queries, classes + 1, generator=generator) for _ in range(outputs)]
+    answers = [
+        torch.randn(images, queries, classes + 1, generator=generator) for _ in range(outputs)
+    ]
     masks = [torch.randn(images, queries, *size, generator=generator) for _ in range(outputs)]
     return MaskQueries([a.requires_grad_() for a in answers], [m.requires_grad_() for m in masks])

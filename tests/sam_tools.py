@@ -1,4 +1,6 @@
-"""Compare superpixels mask by mask: a pixel may only differ where its logit is within rounding of the threshold."""
+"""Compare superpixels mask by mask: a pixel may only differ where its logit is within rounding of
+the threshold.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fmawsss.sam import SuperpixelGenerator
-from fmawsss.sam_encoder import FusedEncoder
-from fmawsss.sam_points import Frame
+from fmawsss.sam.encoder import FusedEncoder
+from fmawsss.sam.generator import SuperpixelGenerator
+from fmawsss.sam.points import Frame
 from fmawsss.superpixels import Superpixels, decode_masks
 
 LOGIT_TOLERANCE = 1e-4  # processors round differently
@@ -22,16 +24,24 @@ SCORE = 1e-5
 
 def decode_golden(arrays: dict[str, np.ndarray], size: tuple[int, int]) -> Tensor:
     offsets = np.concatenate([[0], arrays["rle_lens"].cumsum()])
-    return decode_masks(torch.from_numpy(arrays["rle_counts"]).int(), torch.from_numpy(offsets), size)
+    return decode_masks(
+        torch.from_numpy(arrays["rle_counts"]).int(), torch.from_numpy(offsets), size
+    )
 
 
-def find_flipped(generator: SuperpixelGenerator, image: np.ndarray, found: Superpixels, expected: Tensor) -> Tensor:
-    """List the pixels (mask, row, column) that differ, after checking that each logit lies at the threshold."""
+def find_flipped(
+    generator: SuperpixelGenerator, image: np.ndarray, found: Superpixels, expected: Tensor
+) -> Tensor:
+    """List the pixels (mask, row, column) that differ, after checking that each logit lies at the
+    threshold.
+    """
     flipped = (found.masks() != expected).nonzero()
     for mask, row, column in flipped.tolist():
         logits, (left, top) = draw_logits(generator, image, found, mask)
         logit = float(logits[row - top, column - left]) - generator.predictor.mask_threshold
-        assert abs(logit) < LOGIT_TOLERANCE, f"mask {mask} differs at ({row}, {column}), where its logit is {logit}"
+        assert abs(logit) < LOGIT_TOLERANCE, (
+            f"mask {mask} differs at ({row}, {column}), where its logit is {logit}"
+        )
     return flipped
 
 
@@ -47,7 +57,10 @@ def draw_logits(
     with torch.no_grad():
         crop = next(predictor.encode_crops([(image, frame)], 1))
         answer = predictor.answer_points(crop, points)
-        return predictor.enlarge_masks(crop, predictor.draw_masks(crop, answer, wanted))[0], (left, top)
+        return predictor.enlarge_masks(crop, predictor.draw_masks(crop, answer, wanted))[0], (
+            left,
+            top,
+        )
 
 
 @dataclass(frozen=True)
@@ -59,26 +72,38 @@ class Counted:
 
 
 def compare_with_sam(
-    generator: SuperpixelGenerator, image: np.ndarray, found: Superpixels, records: Sequence[Mapping[str, Any]]
+    generator: SuperpixelGenerator,
+    image: np.ndarray,
+    found: Superpixels,
+    records: Sequence[Mapping[str, Any]],
 ) -> Counted:
-    """Check masks against SAM's own, best match by score within each point; count what differs by rounding alone."""
+    """Check masks against SAM's own, best match by score within each point; count what differs by
+    rounding alone.
+    """
     pairs, lonely = match_masks(found, records)
     thresholds = generator.thresholds.predicted_iou, generator.thresholds.stability
     for scores in lonely:
-        assert min(abs(score - threshold) for score, threshold in zip(scores, thresholds, strict=True)) < SCORE
+        assert (
+            min(abs(score - threshold) for score, threshold in zip(scores, thresholds, strict=True))
+            < SCORE
+        )
     expected = found.masks()
     for index, record in pairs:
         expected[index] = torch.from_numpy(record["segmentation"])
     flipped = find_flipped(generator, image, found, expected)
     for index, record in pairs:
-        check_record(generator, image, found, index, record, touched=bool((flipped[:, 0] == index).any()))
+        check_record(
+            generator, image, found, index, record, touched=bool((flipped[:, 0] == index).any())
+        )
     return Counted(len(flipped), len(lonely))
 
 
 def match_masks(
     found: Superpixels, records: Sequence[Mapping[str, Any]]
 ) -> tuple[list[tuple[int, Mapping[str, Any]]], list[tuple[float, float]]]:
-    """Pair the masks of equal crop, point and predicted IoU; list the scores of those without a partner."""
+    """Pair the masks of equal crop, point and predicted IoU; list the scores of those without a
+    partner.
+    """
     left = list(range(len(found)))
     pairs, lonely = [], []
     for record in records:
@@ -88,13 +113,19 @@ def match_masks(
             pairs.append((partners[0], record))
         else:
             lonely.append((record["predicted_iou"], record["stability_score"]))
-    return pairs, lonely + [(float(found.predicted_iou[i]), float(found.stability[i])) for i in left]
+    return pairs, lonely + [
+        (float(found.predicted_iou[i]), float(found.stability[i])) for i in left
+    ]
 
 
 def is_same(found: Superpixels, index: int, record: Mapping[str, Any]) -> bool:
     same_place = found.crop[index].tolist() == record["crop_box"]
     same_point = found.point[index].tolist() == record["point_coords"][0]
-    return same_place and same_point and abs(float(found.predicted_iou[index]) - record["predicted_iou"]) < SCORE
+    return (
+        same_place
+        and same_point
+        and abs(float(found.predicted_iou[index]) - record["predicted_iou"]) < SCORE
+    )
 
 
 def check_record(
@@ -105,7 +136,9 @@ def check_record(
     record: Mapping[str, Any],
     touched: bool,
 ) -> None:
-    """Check area and box, unless a pixel flipped, and the stability, but for pixels at its own two thresholds."""
+    """Check area and box, unless a pixel flipped, and the stability, but for pixels at its own two
+    thresholds.
+    """
     if not touched:
         assert int(found.area[index]) == record["area"]
         assert found.box[index].tolist() == record["bbox"]
@@ -113,7 +146,9 @@ def check_record(
     if difference > SCORE:
         logits, _ = draw_logits(generator, image, found, index)
         offset = generator.thresholds.stability_margin
-        near = sum(int(((logits - sign * offset).abs() < LOGIT_TOLERANCE).sum()) for sign in (1, -1))
+        near = sum(
+            int(((logits - sign * offset).abs() < LOGIT_TOLERANCE).sum()) for sign in (1, -1)
+        )
         assert difference <= SCORE + near / int((logits > -offset).sum())
 
 

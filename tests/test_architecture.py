@@ -10,7 +10,15 @@ import pytest
 from front_door import ROOT
 
 FORBIDDEN = {
-    "fmawsss": {"lightning", "hydra", "omegaconf", "wandb", "lightning_modules", "datamodules", "callbacks"},
+    "fmawsss": {
+        "lightning",
+        "hydra",
+        "omegaconf",
+        "wandb",
+        "lightning_modules",
+        "datamodules",
+        "callbacks",
+    },
     "datamodules": {"hydra", "omegaconf", "wandb", "lightning_modules", "callbacks"},
     "lightning_modules": {"hydra", "omegaconf", "wandb", "callbacks"},
     "callbacks": {"hydra", "omegaconf"},

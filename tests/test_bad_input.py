@@ -1,4 +1,6 @@
-"""Bad input fails at once, before anything is trained, and says which file, what was expected, and what to do."""
+"""Bad input fails at once, before anything is trained, and says which file, what was expected, and
+what to do.
+"""
 
 from __future__ import annotations
 
@@ -50,14 +52,22 @@ def cut_off(path: Path) -> None:
 
 
 def train_cls(monkeypatch, folder: Path, *overrides: str) -> None:
-    overrides = ("task=cls", "dataset.train_images=4", "dataset.val_images=2", "loop.max_steps=1", *overrides)
+    overrides = (
+        "task=cls",
+        "dataset.train_images=4",
+        "dataset.val_images=2",
+        "loop.max_steps=1",
+        *overrides,
+    )
     run(train.main, monkeypatch, *overrides, *places(folder))
 
 
 def test_an_unknown_class_names_the_file(tree, monkeypatch):
     annotation = tree / "data/shapes-0/Annotations/train_00001.xml"
     annotation.write_text(describe_scene("train_00001", (112, 112), ["pentagon"]))
-    with pytest.raises(ValueError, match=r"train_00001\.xml[\s\S]*pentagon|pentagon[\s\S]*train_00001\.xml"):
+    with pytest.raises(
+        ValueError, match=r"train_00001\.xml[\s\S]*pentagon|pentagon[\s\S]*train_00001\.xml"
+    ):
         train_cls(monkeypatch, tree)
 
 
@@ -88,12 +98,16 @@ def test_a_mask_that_does_not_fit_names_itself(tree, monkeypatch, mask, message)
 
 def test_broken_superpixels_name_themselves(tree, monkeypatch):
     cut_off(tree / "outputs/shapes/superpixels/train_00002.npz")
-    with pytest.raises(ValueError, match=r"train_00002\.npz is broken.*run the command that made it"):
+    with pytest.raises(
+        ValueError, match=r"train_00002\.npz is broken.*run the command that made it"
+    ):
         train_cls(monkeypatch, tree)
 
 
 def test_seeds_of_another_size_name_themselves(tree, monkeypatch):
-    Image.fromarray(np.zeros((5, 5), np.uint8)).save(tree / "data/shapes-0/SegmentationClass/train_00003.png")
+    Image.fromarray(np.zeros((5, 5), np.uint8)).save(
+        tree / "data/shapes-0/SegmentationClass/train_00003.png"
+    )
     seeds = f"seeds={tree}/data/shapes-0/SegmentationClass"
     with pytest.raises(ValueError, match=r"train_00003\.png has the size"):
         run(train.main, monkeypatch, "task=network", seeds, *QUICK[:2], *places(tree))
@@ -102,7 +116,10 @@ def test_seeds_of_another_size_name_themselves(tree, monkeypatch):
 def test_a_pipeline_finds_bad_files_of_its_last_split(tree, monkeypatch):
     data = tree / "data/shapes-0"
     for spoil, file in (
-        (lambda path: Image.fromarray(np.zeros((5, 5), np.uint8)).save(path), data / "SegmentationClass/val_00001.png"),
+        (
+            lambda path: Image.fromarray(np.zeros((5, 5), np.uint8)).save(path),
+            data / "SegmentationClass/val_00001.png",
+        ),
         (cut_off, data / "JPEGImages/val_00000.jpg"),
     ):
         spoil(file)
@@ -133,7 +150,7 @@ def test_missing_superpixels_name_the_command_before_training(tree, monkeypatch)
 def test_a_pipeline_finds_bad_labels_before_its_first_stage(tree, monkeypatch):
     annotation = tree / "data/shapes-0/Annotations/train_00001.xml"
     annotation.write_text(describe_scene("train_00001", (112, 112), ["pentagon"]))
-    monkeypatch.setattr("fmawsss.sam.SuperpixelGenerator.generate", None)
+    monkeypatch.setattr("fmawsss.sam.generator.SuperpixelGenerator.generate", None)
     with pytest.raises(ValueError, match="pentagon"):
         run(train.main, monkeypatch, *QUICK[:2], *places(tree))
 
@@ -153,22 +170,34 @@ def test_missing_data_say_where_to_get_them(tmp_path, monkeypatch):
         run(train.main, monkeypatch, "task=cls", "dataset=voc", "clip=vit_b16", *places(tmp_path))
 
 
-@pytest.mark.parametrize(("option", "file"), [("clip=vit_b16", "ViT-B-16"), ("clip=vit_l14", "ViT-L-14")])
+@pytest.mark.parametrize(
+    ("option", "file"), [("clip=vit_b16", "ViT-B-16"), ("clip=vit_l14", "ViT-L-14")]
+)
 def test_missing_clip_weights_say_url_and_place(tree, monkeypatch, option, file):
-    with pytest.raises(InstantiationException, match=rf"(?s)https://.*{tree}/weights|{tree}/weights.*https://"):
+    with pytest.raises(
+        InstantiationException, match=rf"(?s)https://.*{tree}/weights|{tree}/weights.*https://"
+    ):
         train_cls(monkeypatch, tree, option, f"paths.weights={tree}/weights")
 
 
 def test_broken_clip_weights_name_themselves(tree, monkeypatch):
     (tree / "weights").mkdir()
     (tree / "weights/ViT-B-16.pt").write_bytes(b"no weights at all")
-    with pytest.raises(InstantiationException, match=r"(?s)ViT-B-16\.pt holds no whole weights.*delete it") as caught:
+    with pytest.raises(
+        InstantiationException, match=r"(?s)ViT-B-16\.pt holds no whole weights.*delete it"
+    ) as caught:
         train_cls(monkeypatch, tree, "clip=vit_b16", f"paths.weights={tree}/weights")
     assert "weights_only" not in str(caught.value)
 
 
 def test_missing_sam_weights_say_url_and_place(tree, monkeypatch):
-    overrides = ["task=superpixels", "sam=vit_b", *QUICK, f"paths.weights={tree}/weights", *places(tree)]
+    overrides = [
+        "task=superpixels",
+        "sam=vit_b",
+        *QUICK,
+        f"paths.weights={tree}/weights",
+        *places(tree),
+    ]
     with pytest.raises(InstantiationException, match=r"(?s)sam_vit_b_01ec64\.pth.*https://"):
         run(infer.main, monkeypatch, *overrides)
 
@@ -195,5 +224,7 @@ def test_what_would_fail_after_training_fails_before(tree, monkeypatch, override
 def test_an_unwritable_output_names_the_setting(tree, monkeypatch):
     (tree / "outputs").rename(tree / "was")
     (tree / "outputs").write_text("a file, not a folder")
-    with pytest.raises(InterpolationResolutionError, match=r"outputs/shapes cannot be written.*paths\.outputs=DIR"):
+    with pytest.raises(
+        InterpolationResolutionError, match=r"outputs/shapes cannot be written.*paths\.outputs=DIR"
+    ):
         train_cls(monkeypatch, tree)

@@ -1,4 +1,6 @@
-"""`python -m benchmarks` at small sizes: everything runs, both sides agree, and a disagreement is an error."""
+"""`python -m benchmarks` at small sizes: everything runs, both sides agree, and a disagreement is
+an error.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,12 @@ def test_every_part_is_measured_and_agrees(tmp_path, capsys):
         assert float(row["deviation"]) <= TOLERANCE
         assert float(row["faster"]) > 0
     peaks = {row["part"]: row for row in rows if row["ours_peak_bytes"]}
-    assert [label.split(",")[0] for label in peaks] == ["cls step", "seg step", "SAMS", "prediction"]
+    assert [label.split(",")[0] for label in peaks] == [
+        "cls step",
+        "seg step",
+        "SAMS",
+        "prediction",
+    ]
     table = (tmp_path / "table.md").read_text()
     assert all(f"| {row['part']} |" in table for row in rows)
     assert table in capsys.readouterr().out

@@ -1,4 +1,6 @@
-"""The report in a real browser (`pip install -e ".[browser]"`, Chromium): it fits a phone and a desktop, and prints."""
+"""The report in a real browser (`pip install -e ".[browser]"`, Chromium): it fits a phone and a
+desktop, and prints.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ import pytest
 from front_door import ROOT
 
 pytest.importorskip(
-    "PySide6.QtWebEngineWidgets", reason='no browser: pip install -e ".[browser]"', exc_type=ImportError
+    "PySide6.QtWebEngineWidgets",
+    reason='no browser: pip install -e ".[browser]"',
+    exc_type=ImportError,
 )
 
 SETTINGS = {
@@ -25,7 +29,9 @@ SETTINGS = {
 def test_the_report_fits_and_prints(finished, tmp_path):
     page, pdf = finished / "outputs/shapes/report.html", tmp_path / "report.pdf"
     command = [sys.executable, str(ROOT / "tests/browser_page.py"), str(page), str(pdf)]
-    done = subprocess.run(command, env={**os.environ, **SETTINGS}, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        command, env={**os.environ, **SETTINGS}, capture_output=True, text=True, timeout=120
+    )
     measured = json.loads(done.stdout)
     assert [found["width"] for found in measured["pages"]] == [360, 1280]
     for found in measured["pages"]:

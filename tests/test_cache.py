@@ -1,4 +1,6 @@
-"""The feature cache, through the front door: same trainings, the encoder paid once, nothing stale, nothing huge."""
+"""The feature cache, through the front door: same trainings, the encoder paid once, nothing stale,
+nothing huge.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +11,18 @@ import torch
 from front_door import run
 
 import train
-from fmawsss.features import FeatureStore, open_store
+from fmawsss.files.features import FeatureStore, open_store
 
-QUICK = ["dataset.train_images=6", "dataset.val_images=1", "loop.max_steps=3", "save_every=3", "data.batch_size=4"]
+QUICK = [
+    "dataset.train_images=6",
+    "dataset.val_images=1",
+    "loop.max_steps=3",
+    "save_every=3",
+    "data.batch_size=4",
+]
 QUICK += ["module.scheduler.warmup=0"]
-# random views, so that fixing them matters; seeds come from the CAMs alone, so no superpixels are needed
+# random views, so that fixing them matters; seeds come from the CAMs alone, so no superpixels are
+# needed
 VIEWS = ["augment=shapes_network", "data.superpixels=null", "writers.seeds.kind=caa"]
 CACHED = ["cache=features", "cache.views=2", "cache.dtype=float32"]
 
@@ -28,7 +37,9 @@ def coarse(tmp_path_factory):
     return folder
 
 
-def learn(patch: pytest.MonkeyPatch, folder: Path, task: str, name: str, *overrides: str) -> torch.Tensor:
+def learn(
+    patch: pytest.MonkeyPatch, folder: Path, task: str, name: str, *overrides: str
+) -> torch.Tensor:
     places = [f"paths.data={folder}/data", f"paths.outputs={folder}", f"paths.work={folder}/{name}"]
     seeds = [f"data.seeds={folder}/plain/seeds/coarse"] if task == "seg" else []
     run(train.main, patch, f"task={task}", *QUICK, *VIEWS, *places, *seeds, *overrides)
@@ -60,7 +71,9 @@ def test_other_prompts_do_not_encode_again(coarse, monkeypatch):
 
 def test_fewer_views_or_another_seed_are_encoded_anew(coarse, monkeypatch):
     monkeypatch.setattr(FeatureStore, "write", refuse)
-    for number, change in enumerate(("cache.views=1", "seed=1", "cache.dtype=float16", "augment.crop=96")):
+    for number, change in enumerate(
+        ("cache.views=1", "seed=1", "cache.dtype=float16", "augment.crop=96")
+    ):
         with pytest.raises(RuntimeError, match="encoded"):
             learn(monkeypatch, coarse, "cls", f"change_{number}", *CACHED, change)
 
@@ -72,7 +85,9 @@ def refuse(*_: object) -> None:
 def test_an_interrupted_encoding_goes_on_to_the_same_result(coarse, monkeypatch, tmp_path):
     whole = learn(monkeypatch, coarse, "cls", "half", *CACHED, "cache.views=3")
     (stored,) = (
-        path for path in (coarse / "shapes/features").glob("cls_*/features.bin") if path.stat().st_size == 18 * 512
+        path
+        for path in (coarse / "shapes/features").glob("cls_*/features.bin")
+        if path.stat().st_size == 18 * 512
     )
     done = bytearray((stored.parent / "done.bin").read_bytes())
     features = bytearray(stored.read_bytes())
@@ -86,7 +101,9 @@ def test_an_interrupted_encoding_goes_on_to_the_same_result(coarse, monkeypatch,
 
 def test_a_cache_that_is_too_large_is_refused(coarse, monkeypatch):
     with pytest.raises(ValueError, match=r"cache\.max_gb[\s\S]*cache\.views"):
-        learn(monkeypatch, coarse, "cls", "large", *CACHED, "cache.views=5", "cache.max_gb=0.000001")
+        learn(
+            monkeypatch, coarse, "cls", "large", *CACHED, "cache.views=5", "cache.max_gb=0.000001"
+        )
 
 
 def test_a_store_of_other_shapes_is_refused(tmp_path):

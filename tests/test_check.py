@@ -1,4 +1,6 @@
-"""`task=check` counts, finds what is broken, says what to do, and fails only when something must be repaired."""
+"""`task=check` counts, finds what is broken, says what to do, and fails only when something must be
+repaired.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_trees import build_coco_tree, build_folder_tree, build_official_voc, write_lists, write_mask, write_voc_xml
+from fake_trees import (
+    build_coco_tree,
+    build_folder_tree,
+    build_official_voc,
+    write_lists,
+    write_mask,
+    write_voc_xml,
+)
 from front_door import run
 
 import infer
@@ -34,7 +43,10 @@ def test_a_good_tree_passes(voc: Path, tmp_path: Path, monkeypatch, capsys) -> N
 
 
 def test_everything_wrong_is_named_at_once(voc: Path, tmp_path: Path, monkeypatch, capsys) -> None:
-    write_lists(voc / "ImageSets/Segmentation", {"train": ["2007_000032", "2007_000033", "2008_000007", "lost"]})
+    write_lists(
+        voc / "ImageSets/Segmentation",
+        {"train": ["2007_000032", "2007_000033", "2008_000007", "lost"]},
+    )
     image = voc / "JPEGImages/2008_000007.jpg"
     image.write_bytes(image.read_bytes()[:-200])
     write_mask(voc / "SegmentationClass/2007_000032.png", np.full((36, 50), 21, np.uint8))
@@ -60,7 +72,14 @@ def test_everything_wrong_is_named_at_once(voc: Path, tmp_path: Path, monkeypatc
 def test_few_of_many_problems_are_shown(voc: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     write_lists(voc / "ImageSets/Segmentation", {"train": ["a", "b", "c"]})
     with pytest.raises(SystemExit):
-        check(monkeypatch, tmp_path, *TRAIN, "job.shown=1", "job.expected.train=3", "dataset/labels=masks")
+        check(
+            monkeypatch,
+            tmp_path,
+            *TRAIN,
+            "job.shown=1",
+            "job.expected.train=3",
+            "dataset/labels=masks",
+        )
     assert "and 3 problems more (job.shown=4 shows them)" in capsys.readouterr().out
 
 
@@ -68,7 +87,14 @@ def test_masks_that_were_not_made_name_the_command(tmp_path: Path, monkeypatch, 
     build_coco_tree(tmp_path / "coco")
     settings = ["dataset.names=[person,dog,toothbrush]", "dataset.classes=[person,dog,toothbrush]"]
     with pytest.raises(SystemExit):
-        check(monkeypatch, tmp_path, "dataset=coco", *settings, "job.expected.train=3", "job.expected.val=3")
+        check(
+            monkeypatch,
+            tmp_path,
+            "dataset=coco",
+            *settings,
+            "job.expected.train=3",
+            "job.expected.val=3",
+        )
     shown = capsys.readouterr().out
     assert shown.count("no known labels") == shown.count(
         "make the masks with `python infer.py task=prepare dataset=coco`"
@@ -87,7 +113,12 @@ def test_processes_find_the_same(tmp_path: Path, monkeypatch, capsys) -> None:
     tree = build_folder_tree(tmp_path / "photos")
     (tree / "cat/b.jpg").write_text("no image")
     write_mask(tmp_path / "masks/cat/a.v2.png", np.zeros((24, 40), np.uint8))
-    folder = ["dataset=folder", f"dataset.root={tree}", "dataset/labels=folders", f"dataset.masks={tmp_path}/masks"]
+    folder = [
+        "dataset=folder",
+        f"dataset.root={tree}",
+        "dataset/labels=folders",
+        f"dataset.masks={tmp_path}/masks",
+    ]
     with pytest.raises(SystemExit):
         check(monkeypatch, tmp_path, *folder, "job.workers=2")
     shown = capsys.readouterr().out
@@ -96,7 +127,12 @@ def test_processes_find_the_same(tmp_path: Path, monkeypatch, capsys) -> None:
 
 
 def test_generated_images_pass(tmp_path: Path, monkeypatch, capsys) -> None:
-    few = ["dataset.train_images=2", "dataset.val_images=1", f"paths.data={tmp_path}", f"paths.outputs={tmp_path}/o"]
+    few = [
+        "dataset.train_images=2",
+        "dataset.val_images=1",
+        f"paths.data={tmp_path}",
+        f"paths.outputs={tmp_path}/o",
+    ]
     run(infer.main, monkeypatch, "task=prepare", *few)
     check(monkeypatch, tmp_path, *few[:2])
     assert "nothing to repair" in capsys.readouterr().out
@@ -104,11 +140,19 @@ def test_generated_images_pass(tmp_path: Path, monkeypatch, capsys) -> None:
 
 def test_labels_of_no_image_are_remarked(tmp_path: Path, monkeypatch, capsys) -> None:
     tree, file = build_folder_tree(tmp_path / "photos"), tmp_path / "labels.csv"
-    folder = ["dataset=folder", f"dataset.root={tree}", "dataset/labels=file", f"dataset.labels.path={file}"]
+    folder = [
+        "dataset=folder",
+        f"dataset.root={tree}",
+        "dataset/labels=file",
+        f"dataset.labels.path={file}",
+    ]
     rows = "name,labels\ncat/a.v2,cat\ncat/b,cat\ndog/größe 1,dog\nlost/image,dog\n"
     file.write_text(rows, encoding="utf-8")
     check(monkeypatch, tmp_path, *folder)
-    assert "labels of 1 images that are not there (lost/image): correct the names" in capsys.readouterr().out
+    assert (
+        "labels of 1 images that are not there (lost/image): correct the names"
+        in capsys.readouterr().out
+    )
     file.write_text(f"{rows}cat/b,cat,dog\n", encoding="utf-8")
     with pytest.raises(SystemExit):
         check(monkeypatch, tmp_path, *folder)
@@ -117,7 +161,10 @@ def test_labels_of_no_image_are_remarked(tmp_path: Path, monkeypatch, capsys) ->
 
 def test_a_folder_takes_labels_from_coco_json(tmp_path: Path, monkeypatch, capsys) -> None:
     tree = build_coco_tree(tmp_path / "coco")
-    labels = ["dataset/labels=coco_json", f"dataset.labels.path={tree}/annotations/instances_train2014.json"]
+    labels = [
+        "dataset/labels=coco_json",
+        f"dataset.labels.path={tree}/annotations/instances_train2014.json",
+    ]
     check(monkeypatch, tmp_path, "dataset=folder", f"dataset.root={tree}/train2014", *labels)
     shown = capsys.readouterr().out
     assert "nothing to repair" in shown

@@ -1,4 +1,6 @@
-"""Every option of every group composes, and everything that it names exists and takes the settings that it gives."""
+"""Every option of every group composes, and everything that it names exists and takes the settings
+that it gives.
+"""
 
 from __future__ import annotations
 
@@ -15,22 +17,43 @@ from omegaconf import OmegaConf
 
 GROUPS = {
     path.relative_to(ROOT / "conf").with_suffix("")
-    for path in (ROOT / "conf").glob("*/*.yaml")
+    for path in (ROOT / "conf").glob("*/[!_]*.yaml")
     if path.parent.name not in ("recipe", "experiment", "task", "dataset")
 }
 TASKS = sorted(path.stem for path in (ROOT / "conf/task").glob("[!_]*.yaml"))
 LABELS = sorted(path.stem for path in (ROOT / "conf/dataset/labels").glob("*.yaml"))
-UNSET = {"task=seeds": "cams=CAMS", "dataset=folder": "dataset.root=photos"}  # what a person must name
-UNSET |= dict.fromkeys((f"dataset/labels={name}" for name in ("file", "list", "coco_json")), "dataset.labels.path=FILE")
-STAGE_GROUPS = {"prompts": "cls", "affinity": "cls", "seeding": "cls", "augment": "cls", "optimizer": "cls"}
+UNSET = {
+    "task=seeds": "cams=CAMS",
+    "dataset=folder": "dataset.root=photos",
+}  # what a person must name
+UNSET |= dict.fromkeys(
+    (f"dataset/labels={name}" for name in ("file", "list", "coco_json")), "dataset.labels.path=FILE"
+)
+STAGE_GROUPS = {
+    "prompts": "cls",
+    "affinity": "cls",
+    "seeding": "cls",
+    "augment": "cls",
+    "optimizer": "cls",
+}
 LOSS_TASKS = dict.fromkeys(("cam_activation", "cam_activation_l2", "cam_activation_fg_bg"), "seg")
-STAGE_GROUPS |= dict.fromkeys(("network", "targets", "averaging", "scheduler", "inference", "refine"), "network")
-STAGE_GROUPS |= {"criterion": "cls", "sweep": "cls", "callbacks": "cls", "masks": "superpixels", "speed": "superpixels"}
+STAGE_GROUPS |= dict.fromkeys(
+    ("network", "targets", "averaging", "scheduler", "inference", "refine"), "network"
+)
+STAGE_GROUPS |= {
+    "criterion": "cls",
+    "sweep": "cls",
+    "callbacks": "cls",
+    "masks": "superpixels",
+    "speed": "superpixels",
+}
 STAGE_GROUPS |= {"format": "export"}
 
 
 def resolve(name: str, *overrides: str) -> dict[str, Any]:
-    cfg = compose_config(name, *overrides, *(UNSET[choice] for choice in overrides if choice in UNSET))
+    cfg = compose_config(
+        name, *overrides, *(UNSET[choice] for choice in overrides if choice in UNSET)
+    )
     HydraConfig.instance().cfg = OmegaConf.create({"hydra": {"runtime": {"output_dir": "out"}}})
     return OmegaConf.to_container(cfg, resolve=True)
 
@@ -84,7 +107,9 @@ def test_every_source_of_labels_composes(dataset, labels):
     assert found["dataset"]["labels"]["_target_"].startswith("datamodules.")
 
 
-@pytest.mark.parametrize("experiment", sorted(p.stem for p in (ROOT / "conf/experiment").glob("*.yaml")))
+@pytest.mark.parametrize(
+    "experiment", sorted(p.stem for p in (ROOT / "conf/experiment").glob("*.yaml"))
+)
 def test_every_experiment_composes(experiment):
     check_targets(resolve("train", f"experiment={experiment}"))
 

@@ -13,17 +13,29 @@ import pytest
 import torch
 from front_door import ROOT
 
-from fmawsss.storage import read_mask, write_palette_png
+from fmawsss.files.storage import read_mask, write_palette_png
 from fmawsss.viz import make_palette
 
-TASK = ["task=cls", "data.superpixels=null", "writers.seeds.kind=caa", "trainer.log_every_n_steps=1"]
+TASK = [
+    "task=cls",
+    "data.superpixels=null",
+    "writers.seeds.kind=caa",
+    "trainer.log_every_n_steps=1",
+]
 QUICK = ["dataset.train_images=16", "dataset.val_images=3", "loop.max_steps=3", "save_every=3"]
-NETWORK = ["task=network", "network.build.width=16", "data.batch_size=4", "trainer.log_every_n_steps=1"]
+NETWORK = [
+    "task=network",
+    "network.build.width=16",
+    "data.batch_size=4",
+    "trainer.log_every_n_steps=1",
+]
 NETWORK.append("seeds=${paths.data}/shapes-0/SegmentationClass")
 TWO = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
 
 
-def train(folder: Path, name: str, processes: Sequence[str], overrides: Sequence[str] = TASK) -> Path:
+def train(
+    folder: Path, name: str, processes: Sequence[str], overrides: Sequence[str] = TASK
+) -> Path:
     places = [f"paths.data={folder}/data", f"paths.outputs={folder}/{name}"]
     command = [sys.executable, str(ROOT / "train.py"), *overrides, *QUICK, *places, *processes]
     subprocess.run(command, check=True, cwd=folder, timeout=300)
@@ -54,10 +66,16 @@ def test_two_processes_train_the_network_that_one_trains(tmp_path):
     overrides = [*NETWORK, f"seeds={seeds}", "augment=none", "val_every=3"]
     one, two = train(tmp_path, "one", (), overrides), train(tmp_path, "two", TWO, overrides)
     assert read_losses(two) == pytest.approx(read_losses(one), rel=1e-5)
-    states = [torch.load(work / "network.ckpt", weights_only=True)["state_dict"] for work in (one, two)]
+    states = [
+        torch.load(work / "network.ckpt", weights_only=True)["state_dict"] for work in (one, two)
+    ]
     for name, value in states[0].items():
         torch.testing.assert_close(states[1][name], value, rtol=1e-3, atol=1e-5)
-    records = [json.loads((work / "network.ckpt.validations.jsonl").read_text()) for work in (one, two)]
-    assert records[1]["details"]["worst_images"].keys() == {f"val_{index:05d}" for index in range(3)}
+    records = [
+        json.loads((work / "network.ckpt.validations.jsonl").read_text()) for work in (one, two)
+    ]
+    assert records[1]["details"]["worst_images"].keys() == {
+        f"val_{index:05d}" for index in range(3)
+    }
     confusions = [torch.tensor(record["details"]["confusion"]) for record in records]
     assert (confusions[0].sum(1) == confusions[1].sum(1)).all()

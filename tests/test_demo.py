@@ -16,11 +16,11 @@ import pytest
 from front_door import ROOT, run
 from PIL import Image
 
-import callbacks.demo_page as demo_page
 import infer
-from callbacks.demo import HANDWRITTEN, Analyst
-from fmawsss.storage import read_mask
+import stages.demo.page as demo_page
+from fmawsss.files.storage import read_mask
 from fmawsss.tiny.shapes import CLASS_NAMES
+from stages.demo.analyst import HANDWRITTEN, Analyst
 
 BROWSER = {
     "QT_QPA_PLATFORM": "offscreen",
@@ -31,7 +31,9 @@ BROWSER = {
 
 
 def open_analyst(outputs: Path, monkeypatch) -> Analyst:
-    """What `infer.py task=demo` would serve; its record lies elsewhere, because other tests read the same outputs."""
+    """What `infer.py task=demo` would serve; its record lies elsewhere, because other tests read
+    the same outputs.
+    """
     analysts = []
 
     def keep(builders, handwritten, checkpoints, resize, normalise, host, port):
@@ -54,7 +56,11 @@ def image(finished) -> np.ndarray:
 
 def test_everything_learned_is_shown(finished, image, monkeypatch) -> None:
     analyst = open_analyst(finished / "outputs", monkeypatch)
-    assert (analyst.prompts, analyst.classes, analyst.note) == (["seg", "cls", HANDWRITTEN], list(CLASS_NAMES), "")
+    assert (analyst.prompts, analyst.classes, analyst.note) == (
+        ["seg", "cls", HANDWRITTEN],
+        list(CLASS_NAMES),
+        "",
+    )
     found = analyst.analyse(image, ["circle", "moon"], "seg")
     mask = read_mask(Path(found.mask))
     assert mask.shape == image.shape[:2]
@@ -87,7 +93,8 @@ def page(finished, monkeypatch):
     yield page.local_url, analyst
     page.close()
     del page
-    gc.collect()  # sockets that Gradio leaves open complain here, where it is expected, and not in a later test
+    # sockets that Gradio leaves open complain here, where it is expected, and not in a later test
+    gc.collect()
 
 
 # Gradio and its server libraries announce changes to come
@@ -111,9 +118,18 @@ def test_the_page_answers_over_http(page, image, tmp_path) -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_the_page_works_in_a_browser(page, image, tmp_path) -> None:
     pytest.importorskip(
-        "PySide6.QtWebEngineWidgets", reason="no browser: pip install 'PySide6<6.12'", exc_type=ImportError
+        "PySide6.QtWebEngineWidgets",
+        reason="no browser: pip install 'PySide6<6.12'",
+        exc_type=ImportError,
     )
     Image.fromarray(image).save(tmp_path / "image.png")
-    command = [sys.executable, str(ROOT / "tests/browser_demo.py"), page[0], str(tmp_path / "image.png")]
-    done = subprocess.run(command, env={**os.environ, **BROWSER}, capture_output=True, text=True, timeout=180)
+    command = [
+        sys.executable,
+        str(ROOT / "tests/browser_demo.py"),
+        page[0],
+        str(tmp_path / "image.png"),
+    ]
+    done = subprocess.run(
+        command, env={**os.environ, **BROWSER}, capture_output=True, text=True, timeout=180
+    )
     assert json.loads(done.stdout) == {"pictures": 5, "hosts": ["127.0.0.1"]}

@@ -1,4 +1,6 @@
-"""Seeds and masks in the formats of other tools, each read back as that tool would and compared with the PNGs."""
+"""Seeds and masks in the formats of other tools, each read back as that tool would and compared
+with the PNGs.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +21,16 @@ from PIL import Image
 
 import infer
 import train
-from callbacks.export_labelstudio import encode_brush
-from callbacks.exports import MaskSet, export_cvat, export_voc, require_masks
 from datamodules.voc import read_split_list
-from fmawsss.storage import read_mask
+from fmawsss.files.storage import read_mask
 from fmawsss.tiny.shapes import CLASS_NAMES
+from stages.exports.labelstudio import encode_brush
+from stages.exports.masks import MaskSet, export_cvat, export_voc, require_masks
 
 # pycocotools 2.0.11 decodes through an array interface that numpy 2 deprecates.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"
+)
 
 FEW = ["dataset.train_images=3", "dataset.val_images=1", "data.workers=0", "logger=none"]
 ALL = "save_as=[voc,voc_server,coco,yolo,labelstudio,cvat]"
@@ -36,9 +40,23 @@ ALL = "save_as=[voc,voc_server,coco,yolo,labelstudio,cvat]"
 def work(tmp_path_factory) -> Path:
     """Seeds of three drawn images, made with hand-written prompts and saved in every format."""
     folder = tmp_path_factory.mktemp("exports")
-    settings = ["task=cls", "prompts=handwritten", "data.superpixels=null", "writers.seeds.kind=cam", "scored=cam"]
+    settings = [
+        "task=cls",
+        "prompts=handwritten",
+        "data.superpixels=null",
+        "writers.seeds.kind=cam",
+        "scored=cam",
+    ]
     with pytest.MonkeyPatch.context() as patch:
-        run(infer.main, patch, *settings, *FEW, ALL, f"paths.data={folder}/data", f"paths.outputs={folder}")
+        run(
+            infer.main,
+            patch,
+            *settings,
+            *FEW,
+            ALL,
+            f"paths.data={folder}/data",
+            f"paths.outputs={folder}",
+        )
     return folder / "shapes"
 
 
@@ -49,11 +67,16 @@ def seeds(work: Path) -> dict[str, np.ndarray]:
 
 def test_voc_is_a_tree_that_we_read(work: Path, seeds, tmp_path: Path, monkeypatch) -> None:
     root = work / "exports/cls/voc"
-    assert {path.stem: read_mask(path).tolist() for path in (root / "SegmentationClass").iterdir()} == {
-        name: seed.tolist() for name, seed in seeds.items()
-    }
+    assert {
+        path.stem: read_mask(path).tolist() for path in (root / "SegmentationClass").iterdir()
+    } == {name: seed.tolist() for name, seed in seeds.items()}
     assert read_split_list(root / "ImageSets/Segmentation/train.txt") == list(seeds)
-    there = [f"dataset.root={root}", "dataset.masks=SegmentationClass", "split=train", f"paths.outputs={tmp_path}"]
+    there = [
+        f"dataset.root={root}",
+        "dataset.masks=SegmentationClass",
+        "split=train",
+        f"paths.outputs={tmp_path}",
+    ]
     classes = f"dataset.classes=[{','.join(CLASS_NAMES)}]"
     counts = ["job.expected.train=3", "job.workers=0", "dataset.names=null"]
     run(infer.main, monkeypatch, "task=check", "dataset=voc", *there, classes, *counts)
@@ -62,7 +85,9 @@ def test_voc_is_a_tree_that_we_read(work: Path, seeds, tmp_path: Path, monkeypat
 
 def test_the_server_archive_holds_palette_pngs(work: Path, seeds) -> None:
     with tarfile.open(work / "exports/cls/voc_server.tar.gz") as archive:
-        assert archive.getnames() == [f"results/VOC2012/Segmentation/comp6_test_cls/{name}.png" for name in seeds]
+        assert archive.getnames() == [
+            f"results/VOC2012/Segmentation/comp6_test_cls/{name}.png" for name in seeds
+        ]
         for name, seed in seeds.items():
             member = archive.extractfile(f"results/VOC2012/Segmentation/comp6_test_cls/{name}.png")
             with Image.open(io.BytesIO(member.read())) as picture:
@@ -72,7 +97,9 @@ def test_the_server_archive_holds_palette_pngs(work: Path, seeds) -> None:
 
 @pytest.mark.parametrize("kind", ["rle", "polygons"])
 def test_coco_reads_its_own_format(work: Path, seeds, kind: str) -> None:
-    coco = pytest.importorskip("pycocotools.coco").COCO(work / f"exports/cls/coco/instances_{kind}.json")
+    coco = pytest.importorskip("pycocotools.coco").COCO(
+        work / f"exports/cls/coco/instances_{kind}.json"
+    )
     assert [category["name"] for category in coco.loadCats(coco.getCatIds())] == list(CLASS_NAMES)
     for image in coco.loadImgs(coco.getImgIds()):
         mask = np.zeros((image["height"], image["width"]), np.uint8)
@@ -95,7 +122,9 @@ def test_yolo_polygons_paint_the_mask(work: Path, seeds) -> None:
         for line in (root / "labels" / f"{name}.txt").read_text().splitlines():
             label, *numbers = line.split()
             corners = (np.array(numbers, float).reshape(-1, 2) * size).round().ravel().tolist()
-            mask[rle.decode(rle.merge(rle.frPyObjects([corners], *seed.shape))).astype(bool)] = int(label) + 1
+            mask[rle.decode(rle.merge(rle.frPyObjects([corners], *seed.shape))).astype(bool)] = (
+                int(label) + 1
+            )
         assert (mask == seed).all()
         with Image.open(root / "images" / f"{name}.jpg") as image:
             assert image.size == seed.shape[::-1]
@@ -128,7 +157,10 @@ def test_label_studio_brushes_decode(work: Path, seeds) -> None:
         assert task["data"]["image"] == f"/data/local-files/?d={name}.jpg"
         mask = np.zeros_like(seed)
         for region in task["predictions"][0]["result"]:
-            assert (region["from_name"], region["to_name"]) == (brushes.get("name"), brushes.get("toName"))
+            assert (region["from_name"], region["to_name"]) == (
+                brushes.get("name"),
+                brushes.get("toName"),
+            )
             pixels = decode_brush(region["value"]["rle"]).reshape(*seed.shape, 4)
             assert (pixels == pixels[..., :1]).all()
             (label,) = region["value"]["brushlabels"]
@@ -138,8 +170,14 @@ def test_label_studio_brushes_decode(work: Path, seeds) -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (150, 700)])
 def test_any_brush_decodes(size: tuple[int, int]) -> None:
-    for mask in (np.random.default_rng(0).random(size) < 0.5, np.ones(size, bool), np.zeros(size, bool)):
-        assert (decode_brush(list(encode_brush(mask))).reshape(*size, 4)[..., 0] == 255 * mask).all()
+    for mask in (
+        np.random.default_rng(0).random(size) < 0.5,
+        np.ones(size, bool),
+        np.zeros(size, bool),
+    ):
+        assert (
+            decode_brush(list(encode_brush(mask))).reshape(*size, 4)[..., 0] == 255 * mask
+        ).all()
 
 
 def test_cvat_colours_stand_for_labels(work: Path, seeds) -> None:
@@ -150,7 +188,10 @@ def test_cvat_colours_stand_for_labels(work: Path, seeds) -> None:
         labels = ("background", *CLASS_NAMES)
         for name, seed in seeds.items():
             with Image.open(archive.open(f"SegmentationClass/{name}.png")) as picture:
-                values = [labels.index(colours[tuple(pixel)]) for pixel in np.array(picture).reshape(-1, 3).tolist()]
+                values = [
+                    labels.index(colours[tuple(pixel)])
+                    for pixel in np.array(picture).reshape(-1, 3).tolist()
+                ]
             assert (np.reshape(values, seed.shape) == seed).all()
             with Image.open(archive.open(f"SegmentationObject/{name}.png")) as picture:
                 objects = np.unique(np.array(picture).reshape(-1, 3), axis=0)
@@ -164,13 +205,33 @@ def test_network_masks_of_a_folder_are_saved_too(work: Path, tmp_path: Path, mon
     run(train.main, monkeypatch, "task=network", *once, *FEW, *there)
     tree = build_folder_tree(tmp_path / "photos")
     run(
-        infer.main, monkeypatch, "task=network", "dataset=folder", f"dataset.root={tree}", ALL, *there, "data.workers=0"
+        infer.main,
+        monkeypatch,
+        "task=network",
+        "dataset=folder",
+        f"dataset.root={tree}",
+        ALL,
+        *there,
+        "data.workers=0",
     )
     coco = json.loads((tmp_path / "folder/exports/network/coco/instances_rle.json").read_text())
-    assert [image["file_name"] for image in coco["images"]] == ["cat/a.v2.jpg", "cat/b.jpg", "dog/größe 1.jpg"]
+    assert [image["file_name"] for image in coco["images"]] == [
+        "cat/a.v2.jpg",
+        "cat/b.jpg",
+        "dog/größe 1.jpg",
+    ]
     assert (tmp_path / "folder/exports/network/yolo/labels/dog/größe 1.txt").is_file()
-    voc = ["dataset=voc", f"dataset.root={tmp_path}/folder/exports/network/voc", "dataset.masks=SegmentationClass"]
-    classes = [f"dataset.classes=[{','.join(CLASS_NAMES)}]", "dataset.names=null", "job.workers=0", "split=all"]
+    voc = [
+        "dataset=voc",
+        f"dataset.root={tmp_path}/folder/exports/network/voc",
+        "dataset.masks=SegmentationClass",
+    ]
+    classes = [
+        f"dataset.classes=[{','.join(CLASS_NAMES)}]",
+        "dataset.names=null",
+        "job.workers=0",
+        "split=all",
+    ]
     run(infer.main, monkeypatch, "task=check", *voc, *classes, *there)
     assert (tmp_path / "folder/exports/network/voc/JPEGImages/dog__größe 1.jpg").is_file()
     tasks = json.loads((tmp_path / "folder/exports/network/labelstudio/tasks.json").read_text())
@@ -179,9 +240,17 @@ def test_network_masks_of_a_folder_are_saved_too(work: Path, tmp_path: Path, mon
 
 def test_ignored_pixels_belong_to_no_label(tmp_path: Path) -> None:
     write_mask(tmp_path / "a.png", draw_mask([1], (16, 20)))
-    export_cvat(MaskSet(tmp_path, {"a": Path("a.jpg")}, ("cat", "dog"), "all"), tmp_path / "cvat.zip")
-    with zipfile.ZipFile(tmp_path / "cvat.zip") as archive, Image.open(archive.open("SegmentationClass/a.png")) as mask:
-        assert {tuple(colour) for colour in np.array(mask).reshape(-1, 3).tolist()} == {(0, 0, 0), (0, 128, 0)}
+    export_cvat(
+        MaskSet(tmp_path, {"a": Path("a.jpg")}, ("cat", "dog"), "all"), tmp_path / "cvat.zip"
+    )
+    with (
+        zipfile.ZipFile(tmp_path / "cvat.zip") as archive,
+        Image.open(archive.open("SegmentationClass/a.png")) as mask,
+    ):
+        assert {tuple(colour) for colour in np.array(mask).reshape(-1, 3).tolist()} == {
+            (0, 0, 0),
+            (0, 128, 0),
+        }
 
 
 def test_what_cannot_be_saved_is_explained(tmp_path: Path) -> None:

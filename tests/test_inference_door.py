@@ -1,4 +1,6 @@
-"""A trained network through every door: folders, patterns, lists, videos, windows, the Python API, ONNX."""
+"""A trained network through every door: folders, patterns, lists, videos, windows, the Python API,
+ONNX.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +20,12 @@ from PIL import Image
 import infer
 import train
 from datamodules.images import list_stems
-from fmawsss.checkpoints import build_part, find_builder, forget_weights, read_checkpoint
-from fmawsss.inference import WholeImages
-from fmawsss.products import ProductMismatch
-from fmawsss.refinement import keep_scores
-from fmawsss.segmenter import Segmenter
-from fmawsss.storage import read_mask, write_png
+from fmawsss.files.products import ProductMismatch
+from fmawsss.files.storage import read_mask, write_png
+from fmawsss.networks.checkpoints import build_part, find_builder, forget_weights, read_checkpoint
+from fmawsss.networks.inference import WholeImages
+from fmawsss.networks.refinement import keep_scores
+from fmawsss.networks.segmenter import Segmenter
 from fmawsss.tiny.shapes import CLASS_NAMES
 
 
@@ -31,10 +33,23 @@ from fmawsss.tiny.shapes import CLASS_NAMES
 def trained(tmp_path_factory) -> Path:
     """The outputs of a network that learned from true masks for a few steps."""
     folder = tmp_path_factory.mktemp("network")
-    few = ["dataset.train_images=6", "dataset.val_images=2", "loop.max_steps=4", "save_every=4", "logger=none"]
+    few = [
+        "dataset.train_images=6",
+        "dataset.val_images=2",
+        "loop.max_steps=4",
+        "save_every=4",
+        "logger=none",
+    ]
     places = [f"paths.data={folder}/data", f"paths.outputs={folder}/outputs"]
     with pytest.MonkeyPatch.context() as patch:
-        run(train.main, patch, "task=network", f"seeds={folder}/data/shapes-0/SegmentationClass", *few, *places)
+        run(
+            train.main,
+            patch,
+            "task=network",
+            f"seeds={folder}/data/shapes-0/SegmentationClass",
+            *few,
+            *places,
+        )
     return folder / "outputs"
 
 
@@ -47,18 +62,27 @@ def checkpoint(trained: Path) -> Path:
 def photos(tmp_path: Path) -> Path:
     folder = tmp_path / "photos"
     (folder / "sub").mkdir(parents=True)
-    for index, (name, size) in enumerate({"a": (70, 101), "b": (64, 32), "sub/c": (33, 47)}.items()):
+    for index, (name, size) in enumerate(
+        {"a": (70, 101), "b": (64, 32), "sub/c": (33, 47)}.items()
+    ):
         Image.fromarray(draw_image(index, size)).save(folder / f"{name}.png")
     return folder
 
 
 def apply(monkeypatch, trained: Path, out: Path, root: Path | str, *more: str) -> Path:
-    there = [f"paths.outputs={trained}", f"paths.work={out}", "data.workers=0", f"dataset.root={root}"]
+    there = [
+        f"paths.outputs={trained}",
+        f"paths.work={out}",
+        "data.workers=0",
+        f"dataset.root={root}",
+    ]
     run(infer.main, monkeypatch, "task=network", "dataset=folder", *there, *more)
     return out
 
 
-def test_the_python_api_equals_the_command(trained, checkpoint, photos, tmp_path, monkeypatch) -> None:
+def test_the_python_api_equals_the_command(
+    trained, checkpoint, photos, tmp_path, monkeypatch
+) -> None:
     out = apply(monkeypatch, trained, tmp_path / "out", photos, "callbacks=confidence")
     paths = [photos / "a.png", photos / "b.png"]
     found = Segmenter.from_checkpoint(checkpoint).predict(paths)
@@ -74,7 +98,9 @@ def test_the_python_api_equals_the_command(trained, checkpoint, photos, tmp_path
     assert segmentation.overlay(np.zeros((64, 32, 3), np.uint8)).shape == (64, 32, 3)
 
 
-def test_scores_follow_the_masks_that_they_are_counted_against(trained, photos, tmp_path, monkeypatch) -> None:
+def test_scores_follow_the_masks_that_they_are_counted_against(
+    trained, photos, tmp_path, monkeypatch
+) -> None:
     out = apply(monkeypatch, trained, tmp_path / "out", photos)
     assert not (out / "scores.json").exists()
     page = (out / "report.html").read_text()
@@ -87,7 +113,9 @@ def test_scores_follow_the_masks_that_they_are_counted_against(trained, photos, 
         for name, size in (("a", (70, 101)), ("b", (64, 32))):
             write_png(truths / f"{name}.png", np.full(size, value, np.uint8))
         apply(monkeypatch, trained, out, photos, f"dataset.masks={truths}")
-        found = json.loads((out / "scores.json").read_text())["network"]["all"]["network"]["accuracy"]
+        found = json.loads((out / "scores.json").read_text())["network"]["all"]["network"][
+            "accuracy"
+        ]
         assert found == pytest.approx((np.concatenate(masks) == value).mean(), abs=1e-6)
 
 
@@ -108,7 +136,9 @@ def test_a_folder_of_photos_grows(trained, photos, tmp_path, monkeypatch, capsys
     for root in (photos, tmp_path / "others"):
         root.mkdir(exist_ok=True)
         (root / "a.png").write_bytes(content)
-        with pytest.raises(ProductMismatch, match=r"other files of 1 of [13] images: a\. .*overwrite=true"):
+        with pytest.raises(
+            ProductMismatch, match=r"other files of 1 of [13] images: a\. .*overwrite=true"
+        ):
             apply(monkeypatch, trained, out, root)
     assert (out / "masks/a.png").stat().st_mtime_ns == kept
 
@@ -120,7 +150,9 @@ def test_masks_of_two_precisions_do_not_mix(trained, photos, tmp_path, monkeypat
 
 
 def test_images_come_in_every_form(checkpoint, photos) -> None:
-    segmenter = Segmenter.from_checkpoint(checkpoint, inference=WholeImages((0.5, 1.0), True, keep_scores))
+    segmenter = Segmenter.from_checkpoint(
+        checkpoint, inference=WholeImages((0.5, 1.0), True, keep_scores)
+    )
     with Image.open(photos / "a.png") as picture:
         found = segmenter.predict([str(photos / "a.png"), picture, np.array(picture)], batch_size=2)
     assert [f.mask.shape for f in found] == [(70, 101)] * 3
@@ -137,23 +169,49 @@ def test_a_checkpoint_needs_no_other_file(checkpoint) -> None:
     assert content["classes"] == list(CLASS_NAMES)
     assert content["palette"][1] == [128, 0, 0]
     assert content["config"]["loop"]["max_steps"] == 4
-    clip = {"_target_": "fmawsss.clip.load_open_clip", "name": "ViT-S-32-alt", "pretrained": "openai", "folder": "no"}
-    tower = {"_target_": "fmawsss.networks.TowerNetwork", "_partial_": True, "clip": clip, "width": 16}
+    clip = {
+        "_target_": "fmawsss.clip.encoder.load_open_clip",
+        "name": "ViT-S-32-alt",
+        "pretrained": "openai",
+        "folder": "no",
+    }
+    tower = {
+        "_target_": "fmawsss.networks.towers.TowerNetwork",
+        "_partial_": True,
+        "clip": clip,
+        "width": 16,
+    }
     network = build_part(forget_weights(tower))(classes=3).eval()
     with torch.no_grad():
         assert network(torch.zeros(1, 3, 40, 70)).shape == (1, 3, 40, 70)
 
 
-STRANGERS = ["os.system", "eval", "torch.load", "fmawsss.storage.write_bytes", "fmawsss.downloads.fetch_file"]
-STRANGERS += ["fmawsss.products.shutil.rmtree", "fmawsss.storage.Path", "fmawsss.features.FeatureStore", "fmawsss.no.X"]
+STRANGERS = [
+    "os.system",
+    "eval",
+    "torch.load",
+    "fmawsss.files.storage.write_bytes",
+    "fmawsss.files.downloads.fetch_file",
+]
+STRANGERS += [
+    "fmawsss.files.products.shutil.rmtree",
+    "fmawsss.files.storage.Path",
+    "fmawsss.files.features.FeatureStore",
+    "fmawsss.no.X",
+]
 
 
 @pytest.mark.parametrize("target", STRANGERS)
-def test_a_checkpoint_runs_nothing(target: Any, checkpoint, tmp_path, trained, photos, monkeypatch) -> None:
+def test_a_checkpoint_runs_nothing(
+    target: Any, checkpoint, tmp_path, trained, photos, monkeypatch
+) -> None:
     with pytest.raises(ValueError, match="the checkpoint names"):
         find_builder(target)
     content = torch.load(checkpoint, weights_only=True)
-    content["carried"]["module"]["network"]["clip"] = {"_target_": target, "_args_": ["touch /tmp/evil"]}
+    content["carried"]["module"]["network"]["clip"] = {
+        "_target_": target,
+        "_args_": ["touch /tmp/evil"],
+    }
     torch.save(content, tmp_path / "evil.ckpt")
     with pytest.raises(ValueError, match="the checkpoint names"):
         Segmenter.from_checkpoint(tmp_path / "evil.ckpt")
@@ -174,7 +232,9 @@ CALL = {"_target_": "os.mkdir", "_args_": ["made"]}
         ("classes", [CALL] * len(CLASS_NAMES)),
     ],
 )
-def test_no_corner_of_a_checkpoint_runs(where: str, what, checkpoint, tmp_path, trained, photos, monkeypatch) -> None:
+def test_no_corner_of_a_checkpoint_runs(
+    where: str, what, checkpoint, tmp_path, trained, photos, monkeypatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     content = torch.load(checkpoint, weights_only=True)
     content[where] = {**content["carried"], **what} if where == "carried" else what
@@ -183,7 +243,9 @@ def test_no_corner_of_a_checkpoint_runs(where: str, what, checkpoint, tmp_path, 
         with pytest.raises(ValueError, match=r"the checkpoint (names|wants)|no plain data"):
             read_checkpoint(tmp_path / "evil.ckpt")
     else:
-        assert all(isinstance(name, str) for name in read_checkpoint(tmp_path / "evil.ckpt")["classes"])
+        assert all(
+            isinstance(name, str) for name in read_checkpoint(tmp_path / "evil.ckpt")["classes"]
+        )
         apply(monkeypatch, trained, tmp_path / "out", photos, f"ckpt={tmp_path}/evil.ckpt")
     assert not (tmp_path / "made").exists()
 
@@ -193,7 +255,9 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path) -> None:
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "made"),)
 
-    torch.save({"classes": Evil(), "palette": [], "carried": {}, "state_dict": {}}, tmp_path / "evil.ckpt")
+    torch.save(
+        {"classes": Evil(), "palette": [], "carried": {}, "state_dict": {}}, tmp_path / "evil.ckpt"
+    )
     with pytest.raises(ValueError, match=r"evil\.ckpt cannot be read .*other things than tensors"):
         Segmenter.from_checkpoint(tmp_path / "evil.ckpt")
     assert not (tmp_path / "made").exists()
@@ -214,18 +278,24 @@ def test_patterns_lists_and_single_images(trained, photos, tmp_path, monkeypatch
         assert list_stems(out / "overlays", ".png") == names
 
 
-@pytest.mark.parametrize(("name", "problem"), [("notes.md", "neither an image"), ("no.png", "does not exist")])
+@pytest.mark.parametrize(
+    ("name", "problem"), [("notes.md", "neither an image"), ("no.png", "does not exist")]
+)
 def test_other_sources_are_explained(trained, tmp_path, monkeypatch, name, problem) -> None:
     (tmp_path / "notes.md").write_text("no image")
     with pytest.raises((ValueError, FileNotFoundError), match=problem):
         apply(monkeypatch, trained, tmp_path / "out", tmp_path / name)
     (tmp_path / "list.txt").write_text("gone.png\n")
-    with pytest.raises(ValueError, match=r"list.txt lists 1 files that are no images, first .*gone\.png"):
+    with pytest.raises(
+        ValueError, match=r"list.txt lists 1 files that are no images, first .*gone\.png"
+    ):
         apply(monkeypatch, trained, tmp_path / "out", tmp_path / "list.txt")
 
 
 def test_a_video_becomes_a_video(trained, tmp_path, monkeypatch) -> None:
-    film = cv2.VideoWriter(str(tmp_path / "film.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10, (64, 48))
+    film = cv2.VideoWriter(
+        str(tmp_path / "film.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10, (64, 48)
+    )
     for index in range(6):
         film.write(draw_image(index, (48, 64)))
     film.release()
@@ -237,9 +307,14 @@ def test_a_video_becomes_a_video(trained, tmp_path, monkeypatch) -> None:
     assert (made.get(cv2.CAP_PROP_FRAME_COUNT), made.read()[1].shape) == (3, (48, 64, 3))
 
 
-def test_inference_is_chosen_and_goes_on_where_it_stopped(trained, photos, tmp_path, monkeypatch) -> None:
+def test_inference_is_chosen_and_goes_on_where_it_stopped(
+    trained, photos, tmp_path, monkeypatch
+) -> None:
     refined = ["refine=pixel_adaptive", "refine.steps=2", "refine.distances=[1,2]"]
-    ways = {"whole": ["inference=multiscale", *refined], "windows": ["inference=sliding", "inference.make.window=48"]}
+    ways = {
+        "whole": ["inference=multiscale", *refined],
+        "windows": ["inference=sliding", "inference.make.window=48"],
+    }
     ways["windows"].append("inference.make.stride=32")
     masks = {}
     for name, way in ways.items():
@@ -257,7 +332,9 @@ def test_onnx_answers_as_the_network(trained, checkpoint, tmp_path, monkeypatch)
     onnxruntime = pytest.importorskip("onnxruntime")
     there = [f"paths.outputs={trained}", f"job.path={tmp_path}/network.onnx", "job.size=[64,80]"]
     run(infer.main, monkeypatch, "task=export", "format=onnx", *there)
-    session = onnxruntime.InferenceSession(tmp_path / "network.onnx", providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        tmp_path / "network.onnx", providers=["CPUExecutionProvider"]
+    )
     metadata = session.get_modelmeta().custom_metadata_map
     assert json.loads(metadata["classes"]) == ["background", *CLASS_NAMES]
     segmenter = Segmenter.from_checkpoint(checkpoint)

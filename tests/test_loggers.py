@@ -1,4 +1,6 @@
-"""Every logger gets the same scalars, and pictures where it can show them; W&B works offline and without an account."""
+"""Every logger gets the same scalars, and pictures where it can show them; W&B works offline and
+without an account.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,13 @@ SCALARS = {
 def logged(tmp_path_factory):
     """A stage learned with all loggers at once; the folder of its run."""
     folder = tmp_path_factory.mktemp("loggers")
-    learning = ["loop.max_steps=2", "save_every=2", "val_every=1", "data.val_split=val", "trainer.log_every_n_steps=1"]
+    learning = [
+        "loop.max_steps=2",
+        "save_every=2",
+        "val_every=1",
+        "data.val_split=val",
+        "trainer.log_every_n_steps=1",
+    ]
     places = [f"paths.data={folder}/data", f"paths.outputs={folder}/outputs"]
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("WANDB_API_KEY", raising=False)
@@ -66,11 +74,19 @@ def test_csv_has_every_scalar(logged):
 
 def test_the_validations_of_prompts_are_in_the_table_of_scores(logged):
     work = logged.parents[1]
-    lines = [json.loads(line) for line in (work / "cls.ckpt.validations.jsonl").read_text().splitlines()]
-    assert [(line["step"], line["kind"]) for line in lines] == [(s, f"power {p}") for s in (1, 2) for p in (5, 10)]
+    lines = [
+        json.loads(line) for line in (work / "cls.ckpt.validations.jsonl").read_text().splitlines()
+    ]
+    assert [(line["step"], line["kind"]) for line in lines] == [
+        (s, f"power {p}") for s in (1, 2) for p in (5, 10)
+    ]
     during = json.loads((work / "scores.json").read_text())["cls"]["val during training"]
     for power in (5, 10):
-        own = {line["step"]: line["scores"]["miou"] for line in lines if line["kind"] == f"power {power}"}
+        own = {
+            line["step"]: line["scores"]["miou"]
+            for line in lines
+            if line["kind"] == f"power {power}"
+        }
         best = max(own, key=own.__getitem__)
         assert during[f"power {power}, last, step 2"]["miou"] == own[2]
         assert during[f"power {power}, best, step {best}"]["miou"] == own[best]
@@ -85,7 +101,9 @@ def test_the_report_draws_what_csv_has(logged):
 def test_tensorboard_has_every_scalar_and_pictures(logged):
     events = EventAccumulator(str(logged / "cls")).Reload()
     assert SCALARS - {"val/iou_power_5/circle"} <= set(events.Tags()["scalars"])
-    assert {"pictures", "panels", "worst", "most uncertain", "confusion"} <= set(events.Tags()["images"])
+    assert {"pictures", "panels", "worst", "most uncertain", "confusion"} <= set(
+        events.Tags()["images"]
+    )
 
 
 def test_wandb_has_every_scalar(logged):
@@ -98,7 +116,9 @@ def test_wandb_has_panels_tables_and_a_confusion_matrix(logged):
     records = read_wandb(logged)
     history = read_history(records)
     assert history["panels/_type"] == ["images/separated"]
-    assert [sorted(masks) for masks in history["panels/all_masks"][0][:1]] == [["coarse seed", "truth"]]
+    assert [sorted(masks) for masks in history["panels/all_masks"][0][:1]] == [
+        ["coarse seed", "truth"]
+    ]
     assert history["images/worst/_type"] == history["images/most_uncertain/_type"] == ["table-file"]
     assert "confusion_table/_type" in history
     labels = read_config(records)["_wandb"]["mask/class_labels"]
@@ -110,26 +130,50 @@ def test_wandb_keeps_config_and_artifacts(logged):
     config = read_config(records)
     assert config["stage"] == "cls"
     assert config["made_from"] == {}
-    artifacts = {name: aliases for name, aliases in list_artifacts(records).items() if not name.startswith("run-")}
-    assert {name.split("-", 1)[1] for name in artifacts} - {name_config(logged)} == {"shapes-cls.ckpt", "seeds-coarse"}
+    artifacts = {
+        name: aliases
+        for name, aliases in list_artifacts(records).items()
+        if not name.startswith("run-")
+    }
+    assert {name.split("-", 1)[1] for name in artifacts} - {name_config(logged)} == {
+        "shapes-cls.ckpt",
+        "seeds-coarse",
+    }
     assert all("latest" in aliases and len(aliases) == 2 for aliases in artifacts.values())
 
 
-def test_the_stages_of_a_pipeline_are_one_group_and_name_their_sources(finished, tmp_path, monkeypatch):
-    there = [f"paths.data={finished}/data", f"paths.base={finished}/outputs/shapes", f"paths.work={tmp_path}/work"]
-    quick = ["task=seg", "dataset.train_images=6", "dataset.val_images=3", f"ckpt={finished}/outputs/shapes/seg.ckpt"]
+def test_the_stages_of_a_pipeline_are_one_group_and_name_their_sources(
+    finished, tmp_path, monkeypatch
+):
+    there = [
+        f"paths.data={finished}/data",
+        f"paths.base={finished}/outputs/shapes",
+        f"paths.work={tmp_path}/work",
+    ]
+    quick = [
+        "task=seg",
+        "dataset.train_images=6",
+        "dataset.val_images=3",
+        f"ckpt={finished}/outputs/shapes/seg.ckpt",
+    ]
     run(infer.main, monkeypatch, *quick, *there, "logger=wandb")
     records = read_wandb(next((tmp_path / "work/runs").iterdir()))
     assert [r.run.run_group for r in records if r.HasField("run")] == [f"{tmp_path}/work"]
     made_from = {"outputs-shapes-superpixels", "shapes-seeds-coarse", "outputs-shapes-seg.ckpt"}
     assert set(read_config(records)["made_from"]) == made_from
-    assert not any("seg.ckpt" in name for name in list_artifacts(records))  # applied here, made elsewhere
+    assert not any(
+        "seg.ckpt" in name for name in list_artifacts(records)
+    )  # applied here, made elsewhere
 
     history = read_history(records)
     (captions,), (masks,) = history["panels/captions"], history["panels/all_masks"]
     kinds = ["superpixels", "CAM", "refined CAM"]
-    pictures = [caption.partition(": ")[2] for caption in captions if caption.startswith("train_00000: ")]
-    assert [next(kind for kind in reversed(kinds) if text.startswith(kind)) for text in pictures] == kinds
+    pictures = [
+        caption.partition(": ")[2] for caption in captions if caption.startswith("train_00000: ")
+    ]
+    assert [
+        next(kind for kind in reversed(kinds) if text.startswith(kind)) for text in pictures
+    ] == kinds
     assert sorted(masks[0]) == ["coarse seed", "fine seed", "truth"]
 
 

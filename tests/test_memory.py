@@ -28,19 +28,36 @@ class TensorCounter(L.Callback):
 
 def sum_tensors() -> int:
     gc.collect()
-    tensors = (thing for thing in gc.get_objects() if type(thing) in (torch.Tensor, torch.nn.Parameter))
-    tensors = (tensor for tensor in tensors if tensor.device.type == "cpu")  # other tests leave some without memory
-    return sum({tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}.values())
+    tensors = (
+        thing for thing in gc.get_objects() if type(thing) in (torch.Tensor, torch.nn.Parameter)
+    )
+    tensors = (
+        tensor for tensor in tensors if tensor.device.type == "cpu"
+    )  # other tests leave some without memory
+    return sum(
+        {
+            tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
+            for tensor in tensors
+        }.values()
+    )
 
 
 @pytest.mark.parametrize("task", ["cls", "seg"])
 def test_memory_stays_flat(task: str, tmp_path_factory, monkeypatch) -> None:
     folder = tmp_path_factory.getbasetemp() / "memory"  # seg learns from what cls made
     counter, build = TensorCounter(), infer.build_trainer
-    count = lambda cfg, stage, callbacks, settings: build(cfg, stage, [*callbacks, counter], settings)  # noqa: E731
+    count = lambda cfg, stage, callbacks, settings: build(
+        cfg, stage, [*callbacks, counter], settings
+    )
     monkeypatch.setattr(infer, "build_trainer", count)
     monkeypatch.setattr(train, "build_trainer", count)
-    few = ["dataset.train_images=12", "dataset.val_images=1", "loop.max_steps=12", "save_every=12", "logger=none"]
+    few = [
+        "dataset.train_images=12",
+        "dataset.val_images=1",
+        "loop.max_steps=12",
+        "save_every=12",
+        "logger=none",
+    ]
     few += ["data.superpixels=null", "writers.seeds.kind=cam", "scored=cam", "data.batch_size=4"]
     few += ["data.predict_batch_size=1", f"paths.data={folder}/data", f"paths.outputs={folder}"]
     run(train.main, monkeypatch, f"task={task}", *few)

@@ -1,4 +1,6 @@
-"""Networks are trained and applied through the front door; random weights, a few generated images, a few steps."""
+"""Networks are trained and applied through the front door; random weights, a few generated images,
+a few steps.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +15,22 @@ from network_tools import DECODER, SWIN
 
 import infer
 import train
-from fmawsss.averaging import average_weights
-from fmawsss.checkpoints import read_checkpoint
-from fmawsss.inference import SlidingWindows, WholeImages
-from fmawsss.refinement import keep_scores
+from fmawsss.files.storage import read_mask
+from fmawsss.networks.averaging import average_weights
+from fmawsss.networks.checkpoints import read_checkpoint
+from fmawsss.networks.inference import SlidingWindows, WholeImages
+from fmawsss.networks.refinement import keep_scores
+from fmawsss.networks.segmenter import Segmenter
 from fmawsss.resizing import KeepSize
-from fmawsss.segmenter import Segmenter
-from fmawsss.storage import read_mask
 from lightning_modules.network import NetworkModule
 
-QUICK = ["dataset.train_images=4", "dataset.val_images=2", "loop.max_steps=2", "save_every=1", "data.batch_size=2"]
+QUICK = [
+    "dataset.train_images=4",
+    "dataset.val_images=2",
+    "loop.max_steps=2",
+    "save_every=1",
+    "data.batch_size=2",
+]
 VIEWS = ["augment.long_side=[64,96]", "augment.short_side=64", "augment.crop=64"]
 SMALL = {
     "mask2former_swin_l": [
@@ -56,7 +64,14 @@ def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 @pytest.mark.parametrize("network", sorted(SMALL))
 def test_a_network_is_trained_and_applied(network, tmp_path, monkeypatch):
-    learn(monkeypatch, tmp_path, "outputs", f"network={network}", "network.weights=null", *SMALL[network])
+    learn(
+        monkeypatch,
+        tmp_path,
+        "outputs",
+        f"network={network}",
+        "network.weights=null",
+        *SMALL[network],
+    )
     work = tmp_path / "outputs/shapes"
     scores = json.loads((work / "scores.json").read_text())["network"]["val"]["network"]
     assert 0 <= scores["miou"] <= 1
@@ -74,15 +89,20 @@ def test_a_network_is_trained_and_applied(network, tmp_path, monkeypatch):
         f"ckpt={work}/network.ckpt",
         *places(tmp_path)[:2],
     )
-    masks = [read_mask(path / "masks/val_00001.png") for path in (tmp_path / "outputs/folder", work)]
+    masks = [
+        read_mask(path / "masks/val_00001.png") for path in (tmp_path / "outputs/folder", work)
+    ]
     assert (masks[0] == masks[1]).all()
 
-    # sides that are no multiples of anything: smaller than a window, and than the network's coarsest cell
+    # sides that are no multiples of anything: smaller than a window, and than the network's
+    # coarsest cell
     whole = WholeImages((0.5, 1.0), True, keep_scores)
     sizes = [(33, 47), (70, 101), (9, 20)]
     pictures = [draw_image(index, size) for index, size in enumerate(sizes)]
     for how, resize in ((whole, None), (SlidingWindows(whole, 48, 32, 2), KeepSize())):
-        found = Segmenter.from_checkpoint(work / "network.ckpt", inference=how, resize=resize).predict(pictures)
+        found = Segmenter.from_checkpoint(
+            work / "network.ckpt", inference=how, resize=resize
+        ).predict(pictures)
         assert [segmentation.mask.shape for segmentation in found] == sizes
 
 
@@ -90,10 +110,23 @@ def test_a_network_is_trained_and_applied(network, tmp_path, monkeypatch):
 @pytest.mark.parametrize("network", sorted(SMALL))
 def test_a_network_is_exported_for_any_size(network, tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime")
-    learn(monkeypatch, tmp_path, "outputs", f"network={network}", "network.weights=null", *SMALL[network])
-    there = [f"paths.outputs={tmp_path}/outputs", f"job.path={tmp_path}/network.onnx", "job.size=[64,96]"]
+    learn(
+        monkeypatch,
+        tmp_path,
+        "outputs",
+        f"network={network}",
+        "network.weights=null",
+        *SMALL[network],
+    )
+    there = [
+        f"paths.outputs={tmp_path}/outputs",
+        f"job.path={tmp_path}/network.onnx",
+        "job.size=[64,96]",
+    ]
     fixed = ["job.dynamic=false"] if network in FIXED else []
-    run(infer.main, monkeypatch, "task=export", "format=onnx", *there, *fixed)  # compares answers at several sizes
+    run(
+        infer.main, monkeypatch, "task=export", "format=onnx", *there, *fixed
+    )  # compares answers at several sizes
     assert (tmp_path / "network.onnx").is_file()
 
 
@@ -112,7 +145,10 @@ def test_missing_weights_stop_the_run_before_it_starts(tmp_path, monkeypatch):
 def test_last_and_best_are_both_reported(tmp_path, monkeypatch):
     learn(monkeypatch, tmp_path, "outputs", "val_every=1", "loop.max_steps=3")
     work = tmp_path / "outputs/shapes"
-    lines = [json.loads(line) for line in (work / "network.ckpt.validations.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line)
+        for line in (work / "network.ckpt.validations.jsonl").read_text().splitlines()
+    ]
     assert [line["step"] for line in lines] == [1, 2, 3]
     best = max(lines, key=lambda line: line["scores"]["miou"])
     splits = json.loads((work / "scores.json").read_text())["network"]
@@ -129,7 +165,12 @@ def test_last_and_best_are_both_reported(tmp_path, monkeypatch):
     assert all(kept[key] == step[key] for key in PARTS)
 
     # applied, the best makes masks of its own with the scores that were reported
-    again = [f"ckpt={work}/network_best.ckpt", f"paths.work={tmp_path}/best", *QUICK[:2], *places(tmp_path)[:2]]
+    again = [
+        f"ckpt={work}/network_best.ckpt",
+        f"paths.work={tmp_path}/best",
+        *QUICK[:2],
+        *places(tmp_path)[:2],
+    ]
     run(infer.main, monkeypatch, "task=network", *again)
     applied = json.loads((tmp_path / "best/scores.json").read_text())["network"]["val"]["network"]
     assert applied == during[f"best, step {best['step']}"]
@@ -139,7 +180,9 @@ def test_last_and_best_are_both_reported(tmp_path, monkeypatch):
 
 def test_weights_are_averaged(tmp_path, monkeypatch):
     plain = learn(monkeypatch, tmp_path, "plain")
-    first = torch.load(tmp_path / "plain/shapes/checkpoints/network/step_000001.ckpt", weights_only=True)["state_dict"]
+    first = torch.load(
+        tmp_path / "plain/shapes/checkpoints/network/step_000001.ckpt", weights_only=True
+    )["state_dict"]
     averaged = learn(monkeypatch, tmp_path, "averaged", "averaging=ema")
     for name, value in averaged.items():
         torch.testing.assert_close(value, (2 * first[name] + 9 * plain[name]) / 11)
@@ -225,7 +268,14 @@ def test_seeds_are_learned_with_their_confidence(targets, settings, unsure, monk
 
 
 def test_confidence_that_was_never_written_is_asked_for(tmp_path, monkeypatch):
-    with pytest.raises(FileNotFoundError, match=r"confidences are missing.*callbacks=seed_confidence"):
+    with pytest.raises(
+        FileNotFoundError, match=r"confidences are missing.*callbacks=seed_confidence"
+    ):
         learn(monkeypatch, tmp_path, "outputs", "targets=weighted")
     with pytest.raises(ValueError, match="task=seg callbacks=seed_confidence"):
-        run(train.main, monkeypatch, "targets@stages.network.targets=weighted", *places(tmp_path)[:2])
+        run(
+            train.main,
+            monkeypatch,
+            "targets@stages.network.targets=weighted",
+            *places(tmp_path)[:2],
+        )

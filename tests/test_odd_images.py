@@ -11,7 +11,7 @@ from front_door import run
 from PIL import Image
 
 import infer
-from fmawsss.storage import read_mask
+from fmawsss.files.storage import read_mask
 
 TURNED = Image.Exif()
 TURNED[0x0112] = 6  # shown turned by a quarter
@@ -43,8 +43,19 @@ ODD: dict[str, tuple[Image.Image, dict, tuple[int, int]]] = {
 def apply(monkeypatch, root: Path, work: Path) -> None:
     """Seed a folder with hand-written prompts: no training, but everything else."""
     (work / "labels.txt").write_text("".join(f"{name}\tcircle\n" for name in ODD), encoding="utf-8")
-    settings = ["task=cls", "prompts=handwritten", "data.superpixels=null", "writers.seeds.kind=cam", "scored=null"]
-    folder = ["dataset=folder", f"dataset.root={root}", "dataset/labels=list", f"dataset.labels.path={work}/labels.txt"]
+    settings = [
+        "task=cls",
+        "prompts=handwritten",
+        "data.superpixels=null",
+        "writers.seeds.kind=cam",
+        "scored=null",
+    ]
+    folder = [
+        "dataset=folder",
+        f"dataset.root={root}",
+        "dataset/labels=list",
+        f"dataset.labels.path={work}/labels.txt",
+    ]
     tiny = ["clip=tiny", "sam=tiny", "logger=none", "data.workers=0", f"paths.outputs={work}"]
     run(infer.main, monkeypatch, *settings, *folder, *tiny)
 
@@ -55,11 +66,16 @@ def test_every_kind_is_read_at_the_size_it_is_shown(tmp_path: Path, monkeypatch)
         picture.save(tmp_path / "photos" / name, **settings)
     apply(monkeypatch, tmp_path / "photos", tmp_path)
     for name, (*_, size) in ODD.items():
-        assert read_mask(tmp_path / "folder/seeds/coarse" / f"{name.rpartition('.')[0]}.png").shape == size, name
+        assert (
+            read_mask(tmp_path / "folder/seeds/coarse" / f"{name.rpartition('.')[0]}.png").shape
+            == size
+        ), name
 
 
 @pytest.mark.parametrize("picture", [Image.fromarray(np.zeros((9, 9), np.float32)), None])
-def test_what_cannot_be_read_is_named(tmp_path: Path, monkeypatch, picture: Image.Image | None) -> None:
+def test_what_cannot_be_read_is_named(
+    tmp_path: Path, monkeypatch, picture: Image.Image | None
+) -> None:
     (tmp_path / "photos").mkdir()
     path = tmp_path / "photos" / "turned 2.tif"
     if picture is None:

@@ -16,7 +16,7 @@ from PIL import Image
 import infer
 import train
 from datamodules.shapes import describe_scene
-from fmawsss.products import ProductMismatch, read_fingerprint
+from fmawsss.files.products import ProductMismatch, read_fingerprint
 from fmawsss.tiny.shapes import CLASS_NAMES
 
 
@@ -33,7 +33,10 @@ def places(folder: Path) -> list[str]:
 
 def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
     files = [path for path in folder.rglob("*") if path.is_file() and "runs" not in path.parts]
-    return {str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+    return {
+        str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes())
+        for path in files
+    }
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -84,7 +87,9 @@ def test_a_split_names_what_is_learned_from(finished, tmp_path, monkeypatch):
     seeds = f"seeds={finished}/data/shapes-0/SegmentationClass"
     run(train.main, monkeypatch, "task=network", "split=[train,val]", seeds, *once, *there)
     assert read_parts(work / "network.ckpt.json") == ["train,val"]
-    assert read_parts(work / "masks.json") == ["val"], "a network is applied to the split of its recipe"
+    assert read_parts(work / "masks.json") == ["val"], (
+        "a network is applied to the split of its recipe"
+    )
 
 
 def test_a_prompt_checkpoint_holds_the_contexts_only(finished):
@@ -118,7 +123,9 @@ def test_a_missing_file_is_made_again_alone(copied, monkeypatch):
     run(train.main, monkeypatch, *QUICK, *places(copied))
     after = snapshot(work)
     changed = {
-        name for name in before if after[name][0] != before[name][0] and name.endswith((".png", ".npz", ".ckpt"))
+        name
+        for name in before
+        if after[name][0] != before[name][0] and name.endswith((".png", ".npz", ".ckpt"))
     }
     assert changed == {"seeds/fine/train_00002.png"}
     assert after["seeds/fine/train_00002.png"][1] == before["seeds/fine/train_00002.png"][1]
@@ -131,13 +138,17 @@ def test_other_settings_are_refused_until_overwritten(copied, monkeypatch):
         run(infer.main, monkeypatch, *other, *quick)
     kept = copied / "outputs/shapes/pictures/coarse/refined CAM/train_00000.npz"
     run(infer.main, monkeypatch, *other, *quick, "overwrite=true")
-    assert str(np.load(kept)["fingerprint"]) == read_fingerprint(copied / "outputs/shapes/seeds/coarse")
+    assert str(np.load(kept)["fingerprint"]) == read_fingerprint(
+        copied / "outputs/shapes/seeds/coarse"
+    )
 
 
 def test_changed_labels_are_noticed(copied, monkeypatch):
     annotation = copied / "data/shapes-0/Annotations/train_00001.xml"
     annotation.write_text(describe_scene("train_00001", (112, 112), list(CLASS_NAMES)))
-    with pytest.raises(ProductMismatch, match=r"other images or labels of train[\s\S]*overwrite=true"):
+    with pytest.raises(
+        ProductMismatch, match=r"other images or labels of train[\s\S]*overwrite=true"
+    ):
         run(train.main, monkeypatch, *QUICK, *places(copied))
 
 
@@ -148,7 +159,9 @@ def test_the_jobs_of_a_sweep_have_folders_of_their_own(copied, monkeypatch):
     jobs = list((copied / "outputs/shapes/sweeps").glob("*/*/cls.ckpt"))
     assert sorted(job.parent.name for job in jobs) == ["0", "1"]
     after = snapshot(copied / "outputs/shapes")
-    assert {name: content for name, content in after.items() if not name.startswith("sweeps")} == before
+    assert {
+        name: content for name, content in after.items() if not name.startswith("sweeps")
+    } == before
 
 
 def test_a_killed_training_goes_on_to_the_same_result(finished, tmp_path, monkeypatch):
@@ -165,8 +178,13 @@ def test_a_killed_training_goes_on_to_the_same_result(finished, tmp_path, monkey
             run(train.main, patch, *task, *there, f"paths.outputs={tmp_path}/killed")
     run(train.main, monkeypatch, *task, *there, f"paths.outputs={tmp_path}/killed")
 
-    whole, killed = (torch.load(tmp_path / f"{run}/shapes/cls.ckpt", weights_only=True) for run in ("whole", "killed"))
-    assert torch.equal(whole["state_dict"]["prompts.context"], killed["state_dict"]["prompts.context"])
+    whole, killed = (
+        torch.load(tmp_path / f"{run}/shapes/cls.ckpt", weights_only=True)
+        for run in ("whole", "killed")
+    )
+    assert torch.equal(
+        whole["state_dict"]["prompts.context"], killed["state_dict"]["prompts.context"]
+    )
     assert contents(tmp_path / "whole/shapes/seeds") == contents(tmp_path / "killed/shapes/seeds")
 
 
@@ -201,31 +219,54 @@ def test_an_earlier_step_is_applied_by_its_number(copied, monkeypatch):
     run(infer.main, monkeypatch, "task=cls", "ckpt=2", "emits=${paths.work}/seeds/step_2", *quick)
     assert len(list((copied / "outputs/shapes/seeds/step_2").glob("*.png"))) == 6
     with pytest.raises(FileNotFoundError, match=r"step_000009\.ckpt"):
-        run(infer.main, monkeypatch, "task=cls", "ckpt=9", "emits=${paths.work}/seeds/step_9", *quick)
+        run(
+            infer.main,
+            monkeypatch,
+            "task=cls",
+            "ckpt=9",
+            "emits=${paths.work}/seeds/step_9",
+            *quick,
+        )
 
 
 def apply_contexts(copied, monkeypatch, content) -> None:
     torch.save(content, copied / "released.pth")
-    there = [f"ckpt={copied}/released.pth", "emits=${paths.work}/seeds/released", *QUICK[:2], *places(copied)]
+    there = [
+        f"ckpt={copied}/released.pth",
+        "emits=${paths.work}/seeds/released",
+        *QUICK[:2],
+        *places(copied),
+    ]
     run(infer.main, monkeypatch, "task=cls", *there)
 
 
-@pytest.mark.parametrize("wrap", [lambda state: state, lambda state: {"state_dict": state, "epoch": 1}])
+@pytest.mark.parametrize(
+    "wrap", [lambda state: state, lambda state: {"state_dict": state, "epoch": 1}]
+)
 def test_released_contexts_are_applied(copied, monkeypatch, wrap):
-    context = torch.load(copied / "outputs/shapes/cls.ckpt", weights_only=True)["state_dict"]["prompts.context"]
+    context = torch.load(copied / "outputs/shapes/cls.ckpt", weights_only=True)["state_dict"][
+        "prompts.context"
+    ]
     apply_contexts(copied, monkeypatch, wrap({"prompt_learner.ctx": context[0]}))
     seeds = copied / "outputs/shapes/seeds"
     assert contents(seeds / "released") == contents(seeds / "coarse")
 
 
 @pytest.mark.parametrize(
-    ("axis", "size", "remedy"), [(0, 9, "prompts=per_class"), (1, 7, "prompts.contexts.length=7"), (2, 32, "clip")]
+    ("axis", "size", "remedy"),
+    [(0, 9, "prompts=per_class"), (1, 7, "prompts.contexts.length=7"), (2, 32, "clip")],
 )
-def test_contexts_of_another_shape_name_file_shapes_and_setting(copied, monkeypatch, axis, size, remedy):
-    own = torch.load(copied / "outputs/shapes/cls.ckpt", weights_only=True)["state_dict"]["prompts.context"].shape
+def test_contexts_of_another_shape_name_file_shapes_and_setting(
+    copied, monkeypatch, axis, size, remedy
+):
+    own = torch.load(copied / "outputs/shapes/cls.ckpt", weights_only=True)["state_dict"][
+        "prompts.context"
+    ].shape
     other = [size if index == axis else length for index, length in enumerate(own)]
     shapes = [re.escape(str(tuple(shape))) for shape in (other, own)]
-    with pytest.raises(ValueError, match=rf"released\.pth.*{shapes[0]}.*{shapes[1]}.*trained with: {remedy}"):
+    with pytest.raises(
+        ValueError, match=rf"released\.pth.*{shapes[0]}.*{shapes[1]}.*trained with: {remedy}"
+    ):
         apply_contexts(copied, monkeypatch, {"prompt_learner.ctx": torch.zeros(other)})
 
 
@@ -258,7 +299,10 @@ def test_the_network_masks_a_folder_of_photos(finished, tmp_path, monkeypatch):
         infer.main, monkeypatch, "task=network", "dataset=folder", f"dataset.root={photos}", *places(finished),
         f"paths.work={tmp_path}/out",
     )  # fmt: skip
-    with Image.open(tmp_path / "out/masks/été.png") as mask, Image.open(tmp_path / "out/overlays/b.png") as overlay:
+    with (
+        Image.open(tmp_path / "out/masks/été.png") as mask,
+        Image.open(tmp_path / "out/overlays/b.png") as overlay,
+    ):
         assert (mask.mode, mask.size) == ("P", (101, 70))
         assert overlay.size == (32, 64)
     report = (tmp_path / "out/report.html").read_text()

@@ -25,16 +25,23 @@ def test_commands_compose(command):
 
 def test_links_and_pictures_exist():
     headings = {
-        f"#{line.strip('# ').lower().replace(' ', '-')}" for line in README.splitlines() if line.startswith("#")
+        f"#{line.strip('# ').lower().replace(' ', '-')}"
+        for line in README.splitlines()
+        if line.startswith("#")
     }
     for target in re.findall(r"\]\((?!http)([^)]+)\)", README):
         assert target in headings or (ROOT / target).exists(), target
 
 
 def test_options_are_listed():
-    superpixels, prompts = ("sam", "masks", "speed"), ("clip", "prompts", "affinity", "loss", "cache")
+    superpixels, prompts = (
+        ("sam", "masks", "speed"),
+        ("clip", "prompts", "affinity", "loss", "cache"),
+    )
     networks = ("network", "targets", "averaging", "inference", "refine", "trainer")
     runs = ("sweep", "criterion", "logger", "report")
     for group in ("dataset", "dataset/labels", *superpixels, *prompts, *networks, *runs):
         row = next(line for line in README.splitlines() if line.startswith(f"| `{group}=` |"))
-        assert set(re.findall(r"`(\w+)`", row)) == {path.stem for path in (ROOT / "conf" / group).glob("*.yaml")}
+        assert set(re.findall(r"`(\w+)`", row)) == {
+            path.stem for path in (ROOT / "conf" / group).glob("*.yaml")
+        }

@@ -1,4 +1,6 @@
-"""Real data sets from their official archives to seeds, through the front door, with the tiny models."""
+"""Real data sets from their official archives to seeds, through the front door, with the tiny
+models.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +28,12 @@ from PIL import Image
 
 import infer
 import train
-from fmawsss.storage import read_mask
+from fmawsss.files.storage import read_mask
 
 # pycocotools 2.0.11 decodes through an array interface that numpy 2 deprecates.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"
+)
 
 TINY = ["clip=tiny", "sam=tiny", "logger=none"]
 TOWER = "network@stages.network.network=tower"  # the published Mask2Former has no weights here
@@ -53,7 +57,9 @@ def pack_voc(folder: Path) -> list[str]:
         archive.add(folder / "trees/VOCdevkit", "VOCdevkit")
     with tarfile.open(downloads / "benchmark.tgz", "w:gz") as archive:
         archive.add(folder / "trees/benchmark_RELEASE", "benchmark_RELEASE")
-    voc, sbd = (digest(downloads / name) for name in ("VOCtrainval_11-May-2012.tar", "benchmark.tgz"))
+    voc, sbd = (
+        digest(downloads / name) for name in ("VOCtrainval_11-May-2012.tar", "benchmark.tgz")
+    )
     return [f"job.voc.md5={voc}", f"job.sbd_archive.md5={sbd}"]
 
 
@@ -74,7 +80,10 @@ def test_voc_and_sbd_become_one_tree(voc: Path) -> None:
     assert sorted(masks) == sorted({*TRAINAUG, *list_official("voc val")})
     own = draw_mask([0, 14], (36, 50))
     assert (masks["2007_000032"] == own).all(), "VOC's own mask has ignored pixels"
-    assert (masks["2008_000007"] == np.where(draw_mask([14], (36, 50)) == 255, 0, draw_mask([14], (36, 50)))).all()
+    assert (
+        masks["2008_000007"]
+        == np.where(draw_mask([14], (36, 50)) == 255, 0, draw_mask([14], (36, 50)))
+    ).all()
     with Image.open(root / "SegmentationClassAug/2008_000007.png") as mask:
         assert (mask.mode, mask.getpalette()[3:6]) == ("P", [128, 0, 0])
 
@@ -93,12 +102,19 @@ def test_what_is_there_is_left_alone(voc: Path, tmp_path: Path, monkeypatch, cap
 
 
 def test_without_archives_and_network_the_address_is_named(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("datamodules.archives.urlopen", lambda *_, **__: (_ for _ in ()).throw(OSError("no network")))
+    monkeypatch.setattr(
+        "stages.jobs.archives.urlopen",
+        lambda *_, **__: (_ for _ in ()).throw(OSError("no network")),
+    )
     with pytest.raises(
-        FileNotFoundError, match=r"downloads/VOCtrainval_11-May-2012\.tar.*no network.*host\.robots\.ox"
+        FileNotFoundError,
+        match=r"downloads/VOCtrainval_11-May-2012\.tar.*no network.*host\.robots\.ox",
     ):
         run(infer.main, monkeypatch, "task=prepare", "dataset=voc", *places(tmp_path))
-    with pytest.raises(FileNotFoundError, match=r"downloads/train2014\.zip.*images\.cocodataset\.org/zips/train2014"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"downloads/train2014\.zip.*images\.cocodataset\.org/zips/train2014",
+    ):
         run(infer.main, monkeypatch, "task=prepare", "dataset=coco", *places(tmp_path))
 
 
@@ -112,18 +128,29 @@ def pack_voc_test(folder: Path) -> None:
         archive.add(folder / "tree/VOCdevkit", "VOCdevkit")
 
 
-def test_voc_test_comes_from_its_own_archive(voc: Path, finished: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+def test_voc_test_comes_from_its_own_archive(
+    voc: Path, finished: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
     shutil.copytree(voc / "data/VOCdevkit", tmp_path / "data/VOCdevkit")
     network = ["dataset=voc", "split=test", "logger=none", "data.workers=0", *places(tmp_path)]
-    network += ["task=network", f"ckpt={finished}/outputs/shapes/network.ckpt", "save_as=[voc_server]"]
-    with pytest.raises(FileNotFoundError, match=r"test\.txt does not exist.*:8080/, after login.*VOC2012test\.tar"):
+    network += [
+        "task=network",
+        f"ckpt={finished}/outputs/shapes/network.ckpt",
+        "save_as=[voc_server]",
+    ]
+    with pytest.raises(
+        FileNotFoundError, match=r"test\.txt does not exist.*:8080/, after login.*VOC2012test\.tar"
+    ):
         run(infer.main, monkeypatch, *network)
 
     pack_voc_test(tmp_path)
     for _ in range(2):
         run(infer.main, monkeypatch, "task=prepare", "dataset=voc", *places(tmp_path))
     root = tmp_path / "data/VOCdevkit/VOC2012"
-    assert {path.stem for path in (root / "JPEGImages").iterdir()} == {*OFFICIAL_IMAGES, "2008_000006"}
+    assert {path.stem for path in (root / "JPEGImages").iterdir()} == {
+        *OFFICIAL_IMAGES,
+        "2008_000006",
+    }
     assert not list(root.glob(".test-*"))
     checked = ["task=check", "dataset=voc", "split=test", "job.expected.test=1", "job.workers=0"]
     run(infer.main, monkeypatch, *checked, *places(tmp_path))
@@ -136,26 +163,35 @@ def test_voc_test_comes_from_its_own_archive(voc: Path, finished: Path, tmp_path
 def test_another_archive_adds_no_test_images(voc: Path, tmp_path: Path, monkeypatch) -> None:
     shutil.copytree(voc / "data/VOCdevkit", tmp_path / "data/VOCdevkit")
     (tmp_path / "data/downloads").mkdir()
-    shutil.copy(voc / "data/downloads/VOCtrainval_11-May-2012.tar", tmp_path / "data/downloads/VOC2012test.tar")
+    shutil.copy(
+        voc / "data/downloads/VOCtrainval_11-May-2012.tar",
+        tmp_path / "data/downloads/VOC2012test.tar",
+    )
     before = sorted((tmp_path / "data/VOCdevkit").rglob("*"))
     with pytest.raises(
-        ValueError, match=r"VOC2012test\.tar holds no list ImageSets/Segmentation/test\.txt of its images"
+        ValueError,
+        match=r"VOC2012test\.tar holds no list ImageSets/Segmentation/test\.txt of its images",
     ):
         run(infer.main, monkeypatch, "task=prepare", "dataset=voc", *places(tmp_path))
     assert sorted((tmp_path / "data/VOCdevkit").rglob("*")) == before
 
 
-def test_a_tree_that_is_not_whole_says_what_it_lacks(voc: Path, tmp_path: Path, monkeypatch) -> None:
+def test_a_tree_that_is_not_whole_says_what_it_lacks(
+    voc: Path, tmp_path: Path, monkeypatch
+) -> None:
     shutil.copytree(voc / "data/VOCdevkit", tmp_path / "data/VOCdevkit")
     shutil.copytree(voc / "data/sbd", tmp_path / "data/sbd")
     root = tmp_path / "data/VOCdevkit/VOC2012"
     (tmp_path / "data/sbd/train.txt").unlink()
     (root / "ImageSets/Segmentation/trainaug.txt").unlink()
-    with pytest.raises(FileNotFoundError, match=r"data/sbd lacks train\.txt: .*move it away and run"):
+    with pytest.raises(
+        FileNotFoundError, match=r"data/sbd lacks train\.txt: .*move it away and run"
+    ):
         run(infer.main, monkeypatch, "task=prepare", "dataset=voc", *places(tmp_path))
     (root / "ImageSets/Segmentation/val.txt").unlink()
     with pytest.raises(
-        FileNotFoundError, match=r"VOC2012 lacks ImageSets/Segmentation/val\.txt: .*move it away and run"
+        FileNotFoundError,
+        match=r"VOC2012 lacks ImageSets/Segmentation/val\.txt: .*move it away and run",
     ):
         run(infer.main, monkeypatch, "task=prepare", "dataset=voc", *places(tmp_path))
 
@@ -164,18 +200,38 @@ def shorten(stages: tuple[str, ...]) -> list[str]:
     """The published pipeline in one step per stage."""
     short = [f"stages.{stage}.data.workers=0" for stage in ("superpixels", *stages)]
     for stage in stages:
-        settings = ("loop.max_steps=1", "data.batch_size=2", "data.micro_batches=1", "val_every=null")
+        settings = (
+            "loop.max_steps=1",
+            "data.batch_size=2",
+            "data.micro_batches=1",
+            "val_every=null",
+        )
         short += [f"stages.{stage}.{setting}" for setting in settings]
     short += ["stages.network.loop.precision=32"]
     short += [
-        f"stages.{stage}.{setting}" for stage in ("cls", "seg") for setting in ("loop.precision=32", "apply_step=null")
+        f"stages.{stage}.{setting}"
+        for stage in ("cls", "seg")
+        for setting in ("loop.precision=32", "apply_step=null")
     ]
-    return [*short, *(f"stages.superpixels.module.generator.{s}" for s in ("points_per_side=2", "crop_n_layers=0"))]
+    return [
+        *short,
+        *(
+            f"stages.superpixels.module.generator.{s}"
+            for s in ("points_per_side=2", "crop_n_layers=0")
+        ),
+    ]
 
 
 def test_the_published_voc_pipeline(voc: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     there = [f"paths.data={voc}/data", f"paths.outputs={tmp_path}", *TINY]
-    run(train.main, monkeypatch, "experiment=voc", TOWER, *there, *shorten(("cls", "seg", "network")))
+    run(
+        train.main,
+        monkeypatch,
+        "experiment=voc",
+        TOWER,
+        *there,
+        *shorten(("cls", "seg", "network")),
+    )
     work = tmp_path / "voc"
     for kind in ("coarse", "fine"):
         assert sorted(path.stem for path in (work / "seeds" / kind).glob("*.png")) == TRAINAUG
@@ -195,12 +251,23 @@ def test_the_published_voc_pipeline(voc: Path, tmp_path: Path, monkeypatch, caps
 
 
 @pytest.mark.parametrize("labels", ["masks", "xml", "file", "list"])
-def test_labels_of_every_kind_are_read(voc: Path, tmp_path: Path, monkeypatch, capsys, labels: str) -> None:
-    (tmp_path / "labels.csv").write_text("name,labels\n2007_000032,person;bird avian\n2008_000007,\n2008_000009,bus\n")
-    (tmp_path / "labels.txt").write_text("2007_000032.jpg person bird\n2008_000007\n2008_000009 bus\n")
+def test_labels_of_every_kind_are_read(
+    voc: Path, tmp_path: Path, monkeypatch, capsys, labels: str
+) -> None:
+    (tmp_path / "labels.csv").write_text(
+        "name,labels\n2007_000032,person;bird avian\n2008_000007,\n2008_000009,bus\n"
+    )
+    (tmp_path / "labels.txt").write_text(
+        "2007_000032.jpg person bird\n2008_000007\n2008_000009 bus\n"
+    )
     path = {"file": tmp_path / "labels.csv", "list": tmp_path / "labels.txt"}.get(labels)
     settings = [f"dataset/labels={labels}", *([f"dataset.labels.path={path}"] if path else [])]
-    there = [f"paths.data={voc}/data", f"paths.outputs={tmp_path}", "split=trainaug", "job.expected.trainaug=3"]
+    there = [
+        f"paths.data={voc}/data",
+        f"paths.outputs={tmp_path}",
+        "split=trainaug",
+        "job.expected.trainaug=3",
+    ]
     run(infer.main, monkeypatch, "task=check", "dataset=voc", "job.workers=0", *there, *settings)
     shown = capsys.readouterr().out
     assert "nothing to repair" in shown
@@ -213,11 +280,18 @@ def pack_coco(folder: Path) -> list[str]:
     downloads.mkdir(parents=True)
     tree = build_coco_tree(folder / "tree")
     settings = ["dataset.names=[person,dog,toothbrush]", "dataset.classes=[person,dog,toothbrush]"]
-    for part, name in (("train2014", "train2014"), ("val2014", "val2014"), ("annotations", "annotations_trainval2014")):
+    for part, name in (
+        ("train2014", "train2014"),
+        ("val2014", "val2014"),
+        ("annotations", "annotations_trainval2014"),
+    ):
         with zipfile.ZipFile(downloads / f"{name}.zip", "w") as archive:
             for file in sorted((tree / part).iterdir()):
                 archive.write(file, f"{part}/{file.name}")
-        settings += [f"job.archives.{part}.size=null", f"job.archives.{part}.md5={digest(downloads / f'{name}.zip')}"]
+        settings += [
+            f"job.archives.{part}.size=null",
+            f"job.archives.{part}.md5={digest(downloads / f'{name}.zip')}",
+        ]
     return settings
 
 
@@ -226,15 +300,38 @@ def test_the_published_coco_pipeline(tmp_path: Path, monkeypatch, capsys) -> Non
     with pytest.raises(ValueError, match=r"train2014 holds 3 images, expected 82783.*task=prepare"):
         run(infer.main, monkeypatch, "task=prepare", "dataset=coco", *settings, *places(tmp_path))
     count = ["job.images.train2014=3", "job.images.val2014=3"]
-    run(infer.main, monkeypatch, "task=prepare", "dataset=coco", *settings, *count, *places(tmp_path))
-    assert len(list((tmp_path / "outputs/coco/masks_from_annotations/masks_val2014").glob("*.png"))) == 3
+    run(
+        infer.main,
+        monkeypatch,
+        "task=prepare",
+        "dataset=coco",
+        *settings,
+        *count,
+        *places(tmp_path),
+    )
+    assert (
+        len(list((tmp_path / "outputs/coco/masks_from_annotations/masks_val2014").glob("*.png")))
+        == 3
+    )
     assert "masks of train" in capsys.readouterr().out
 
     there = [*places(tmp_path), *TINY, *settings[:2]]
-    run(train.main, monkeypatch, "experiment=coco", TOWER, *there, *shorten(("cls", "seg", "network")))
+    run(
+        train.main,
+        monkeypatch,
+        "experiment=coco",
+        TOWER,
+        *there,
+        *shorten(("cls", "seg", "network")),
+    )
     assert len(list((tmp_path / "outputs/coco/seeds/fine").glob("*.png"))) == 3
     scores = json.loads((tmp_path / "outputs/coco/scores.json").read_text())
-    assert set(scores["seg"]["train"]["sams"]["iou"]) == {"background", "person", "dog", "toothbrush"}
+    assert set(scores["seg"]["train"]["sams"]["iou"]) == {
+        "background",
+        "person",
+        "dog",
+        "toothbrush",
+    }
 
 
 def test_a_task_without_a_model_is_not_trained(monkeypatch) -> None:

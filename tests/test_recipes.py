@@ -38,21 +38,30 @@ PUBLISHED: dict[str, list] = {
 }
 
 VOC = (
-    "aeroplane; bicycle; bird avian; boat; bottle; bus; car; cat; chair seat; cow; diningtable; dog; horse; motorbike; "
+    "aeroplane; bicycle; bird avian; boat; bottle; bus; car; cat; chair seat; cow; diningtable; "
+    "dog; horse; motorbike; "
     "person with clothes,people,human; pottedplant; sheep; sofa; train; tvmonitor screen"
 )
 COCO = (
-    "person with clothes,people,human; bicycle; car; motorbike; aeroplane; bus; train; truck; boat; traffic light; "
-    "fire hydrant; stop sign; parking meter; bench; bird avian; cat; dog; horse; sheep; cow; elephant; bear; zebra; "
-    "giraffe; backpack,bag; umbrella,parasol; handbag,purse; necktie; suitcase; frisbee; skis; sknowboard; "
-    "sports ball; kite; baseball bat; glove; skateboard; surfboard; tennis racket; bottle; wine glass; cup; fork; "
-    "knife; dessertspoon; bowl; banana; apple; sandwich; orange; broccoli; carrot; hot dog; pizza; donut; cake; "
-    "chair seat; sofa; pottedplant; bed; diningtable; toilet; tvmonitor screen; laptop; mouse; remote control; "
-    "keyboard; cell phone; microwave; oven; toaster; sink; refrigerator; book; clock; vase; scissors; teddy bear; "
+    "person with clothes,people,human; bicycle; car; motorbike; aeroplane; bus; train; truck; "
+    "boat; traffic light; "
+    "fire hydrant; stop sign; parking meter; bench; bird avian; cat; dog; horse; sheep; cow; "
+    "elephant; bear; zebra; "
+    "giraffe; backpack,bag; umbrella,parasol; handbag,purse; necktie; suitcase; frisbee; skis; "
+    "sknowboard; "
+    "sports ball; kite; baseball bat; glove; skateboard; surfboard; tennis racket; bottle; wine "
+    "glass; cup; fork; "
+    "knife; dessertspoon; bowl; banana; apple; sandwich; orange; broccoli; carrot; hot dog; pizza; "
+    "donut; cake; "
+    "chair seat; sofa; pottedplant; bed; diningtable; toilet; tvmonitor screen; laptop; mouse; "
+    "remote control; "
+    "keyboard; cell phone; microwave; oven; toaster; sink; refrigerator; book; clock; vase; "
+    "scissors; teddy bear; "
     "hairdrier,blowdrier; toothbrush"
 )
 BACKGROUND = (
-    "ground, land, grass, tree, building, wall, sky, lake, water, river, sea, railway, railroad, keyboard, helmet, "
+    "ground, land, grass, tree, building, wall, sky, lake, water, river, sea, railway, railroad, "
+    "keyboard, helmet, "
     "cloud, house, mountain, ocean, road, rock, street, valley, bridge, sign"
 )
 
@@ -67,7 +76,11 @@ def describe(task: str, dataset: str) -> dict[str, object]:
     """The resolved values of one recipe, in the rows of the published table."""
     cfg = compose_config("train", f"task={task}", f"dataset={dataset}")
     caa, contexts, background = cfg.affinity, cfg.prompts.contexts, list(cfg.module.background)
-    values = [caa.iterations, caa.threshold, caa.power, caa["values"].path.split(".")[-1]] if "power" in caa else "none"
+    values = (
+        [caa.iterations, caa.threshold, caa.power, caa["values"].path.split(".")[-1]]
+        if "power" in caa
+        else "none"
+    )
     return {
         "context length": contexts.length,
         "contexts": name_target(cfg.prompts.share),
@@ -75,7 +88,9 @@ def describe(task: str, dataset: str) -> dict[str, object]:
         "std of contexts": contexts.std,
         "background prompts": f"{len(background)} {'named' if all(background) else 'empty'}",
         "loss": name_target(cfg.loss),
-        "labels of a crop": name_target(cfg.data.crop_labels) if "crop_labels" in cfg.data else "all",
+        "labels of a crop": name_target(cfg.data.crop_labels)
+        if "crop_labels" in cfg.data
+        else "all",
         "image labels": name_target(cfg.dataset.labels),
         "iterations": cfg.loop.max_steps,
         "warm-up": cfg.module.scheduler.warmup,
@@ -96,7 +111,10 @@ def describe(task: str, dataset: str) -> dict[str, object]:
 def test_the_recipes_resolve_to_the_published_table():
     resolved = [describe(*column) for column in COLUMNS]
     found = {row: [column[row] for column in resolved] for row in PUBLISHED}
-    for row, values in {"resolved": [f"{dataset} {task}" for task, dataset in COLUMNS], **found}.items():
+    for row, values in {
+        "resolved": [f"{dataset} {task}" for task, dataset in COLUMNS],
+        **found,
+    }.items():
         print(f"{row:20}", *(f"{value!s:32}" for value in values))  # noqa: T201 (pytest -s shows it)
     assert found == PUBLISHED
 
@@ -104,7 +122,11 @@ def test_the_recipes_resolve_to_the_published_table():
 @pytest.mark.parametrize(("task", "dataset"), COLUMNS)
 def test_what_all_prompt_recipes_share(task, dataset):
     cfg = compose_config("train", f"task={task}", f"dataset={dataset}")
-    assert (cfg.optimizer.lr, cfg.optimizer.momentum, cfg.optimizer.weight_decay) == (1e-3, 0.9, 5e-4)
+    assert (cfg.optimizer.lr, cfg.optimizer.momentum, cfg.optimizer.weight_decay) == (
+        1e-3,
+        0.9,
+        5e-4,
+    )
     assert (cfg.module.scheduler.warmup_lr, cfg.loop.precision) == (1e-5, "16-mixed")
     assert (cfg.augment.jitter.brightness, cfg.augment.jitter.hue) == (25, 25)
     assert (cfg.augment.jitter.contrast, cfg.augment.jitter.saturation) == ([0.6, 1.4], [0.5, 1.5])
@@ -114,21 +136,35 @@ def test_what_all_prompt_recipes_share(task, dataset):
 
 def test_names():
     background = BACKGROUND.split(", ")
-    expected = {"voc": (VOC, background), "coco": (COCO, [n for n in background if n not in ("keyboard", "sign")])}
+    expected = {
+        "voc": (VOC, background),
+        "coco": (COCO, [n for n in background if n not in ("keyboard", "sign")]),
+    }
     for dataset, (classes, backgrounds) in expected.items():
         for task in ("cls", "seg"):
             cfg = compose_config("train", f"task={task}", f"dataset={dataset}")
             found = [list(cfg.dataset.classes), list(cfg.module.background), len(cfg.dataset.names)]
             print(f"{dataset} {task}: {'; '.join(found[0])} | {', '.join(found[1])}")  # noqa: T201
             empty = (task, dataset) == ("seg", "voc")
-            assert found == [classes.split("; "), [""] * 25 if empty else backgrounds, len(classes.split("; "))]
+            assert found == [
+                classes.split("; "),
+                [""] * 25 if empty else backgrounds,
+                len(classes.split("; ")),
+            ]
 
 
 @pytest.mark.parametrize("dataset", ["voc", "coco"])
 def test_superpixels(dataset):
     cfg = compose_config("infer", "task=superpixels", f"dataset={dataset}")
     generator = dict(cfg.module.generator)
-    for free in ("_target_", "_partial_", "encoder", "points_per_batch", "crops_per_batch", "chunk_megabytes"):
+    for free in (
+        "_target_",
+        "_partial_",
+        "encoder",
+        "points_per_batch",
+        "crops_per_batch",
+        "chunk_megabytes",
+    ):
         del generator[free]
     assert cfg.sam.kind == "vit_h"
     assert generator == {
@@ -149,21 +185,40 @@ def test_superpixels(dataset):
     }
 
 
-@pytest.mark.parametrize(("dataset", "steps", "split"), [("voc", 80000, "trainaug"), ("coco", 100000, "train")])
+@pytest.mark.parametrize(
+    ("dataset", "steps", "split"), [("voc", 80000, "trainaug"), ("coco", 100000, "train")]
+)
 def test_network_recipes(dataset, steps, split):
     cfg = compose_config("train", "task=network", f"dataset={dataset}")
     build, loss, groups = cfg.network.build, cfg.module.loss, cfg.module.parameters
-    assert build._target_ == "fmawsss.mask2former.Mask2FormerNetwork"
+    assert build._target_ == "fmawsss.networks.mask2former.Mask2FormerNetwork"
     assert cfg.module.weights.repository.endswith("swin-large-patch4-window12-384-in22k")
-    assert (build.decoder.num_queries, build.decoder.decoder_layers, build.swin.drop_path_rate) == (50, 10, 0.3)
-    assert (loss.class_weight, loss.mask_weight, loss.dice_weight, loss.no_object_weight) == (2, 5, 5, 0.1)
+    assert (build.decoder.num_queries, build.decoder.decoder_layers, build.swin.drop_path_rate) == (
+        50,
+        10,
+        0.3,
+    )
+    assert (loss.class_weight, loss.mask_weight, loss.dice_weight, loss.no_object_weight) == (
+        2,
+        5,
+        5,
+        0.1,
+    )
     assert (loss.points, loss.oversample, loss.importance) == (12544, 3, 0.75)
-    assert (cfg.optimizer.lr, cfg.optimizer.weight_decay, groups.encoder_factor) == (1e-4, 0.05, 0.1)
+    assert (cfg.optimizer.lr, cfg.optimizer.weight_decay, groups.encoder_factor) == (
+        1e-4,
+        0.05,
+        0.1,
+    )
     assert (groups.lr, groups.weight_decay) == (1e-4, 0.05)
     assert cfg.optimizer._target_ == "torch.optim.AdamW"
     assert (cfg.scheduler.power, cfg.scheduler.total, cfg.loop.max_steps) == (0.9, steps, steps)
     assert (cfg.loop.gradient_clip_val, cfg.data.batch_size, cfg.val_every) == (0.01, 8, 5000)
-    assert (cfg.data.train_split, cfg.data.val_split, cfg.data.predict_split) == (split, "val", "val")
+    assert (cfg.data.train_split, cfg.data.val_split, cfg.data.predict_split) == (
+        split,
+        "val",
+        "val",
+    )
     assert (cfg.augment.crop, cfg.augment.class_share) == (512, 0.75)
     assert list(cfg.augment.scales) == [scale / 10 for scale in range(5, 21)]
     assert (cfg.data.resize.side, cfg.data.resize.longest) == (512, 2048)

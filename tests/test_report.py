@@ -12,8 +12,8 @@ from front_door import QUICK, run
 
 import infer
 import train
-from callbacks.image_ranks import find_suspicions, rank_images, score_image
-from callbacks.report_scores import list_areas
+from stages.reports.image_ranks import find_suspicions, rank_images, score_image
+from stages.reports.scores import list_areas
 
 VOID = {"meta", "img", "link", "br", "input"}
 
@@ -81,7 +81,15 @@ def test_a_pipeline_leaves_one_self_contained_page(finished):
 def test_the_report_tells_what_ran_and_how_well(finished):
     work = finished / "outputs/shapes"
     page = read_page(work / "report.html")
-    for words in ("Run", "Scores", "Images", "Labels in doubt", "Superpixels", "Files", "Time per stage"):
+    for words in (
+        "Run",
+        "Scores",
+        "Images",
+        "Labels in doubt",
+        "Superpixels",
+        "Files",
+        "Time per stage",
+    ):
         assert words in page.words
     miou = json.loads((work / "scores.json").read_text())["network"]["val"]["network"]["miou"]
     assert f"{100 * miou:.1f}" in page.words
@@ -99,7 +107,9 @@ def test_a_run_records_itself(finished):
     assert run_record["versions"]["torch"]
     assert run_record["machine"]["cores"] > 0
     done = [(entry["stage"], entry["action"]) for entry in run_record["stages"]]
-    learned = [(stage, action) for stage in ("cls", "seg", "network") for action in ("learn", "apply")]
+    learned = [
+        (stage, action) for stage in ("cls", "seg", "network") for action in ("learn", "apply")
+    ]
     assert done == [("superpixels", "apply"), *learned]
     assert all(entry["seconds"] >= 0 for entry in run_record["stages"])
     config = (record.parent / "config.yaml").read_text()
@@ -120,7 +130,13 @@ def test_a_run_that_fails_says_so(tmp_path, monkeypatch):
 def test_a_report_is_written_again_on_request(finished, tmp_path, monkeypatch):
     shutil.copytree(finished / "outputs/shapes", tmp_path / "moved")
     (tmp_path / "moved/report.html").unlink()
-    run(infer.main, monkeypatch, "task=report", f"run={tmp_path}/moved", f"paths.outputs={tmp_path}/outputs")
+    run(
+        infer.main,
+        monkeypatch,
+        "task=report",
+        f"run={tmp_path}/moved",
+        f"paths.outputs={tmp_path}/outputs",
+    )
     page = read_page(tmp_path / "moved/report.html")
     assert page.images > 10
     assert "train.py" not in page.words or "task=report" not in page.words
@@ -128,7 +144,13 @@ def test_a_report_is_written_again_on_request(finished, tmp_path, monkeypatch):
 
 def test_a_folder_without_results_is_refused(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match="run=DIR"):
-        run(infer.main, monkeypatch, "task=report", f"run={tmp_path}", f"paths.outputs={tmp_path}/outputs")
+        run(
+            infer.main,
+            monkeypatch,
+            "task=report",
+            f"run={tmp_path}",
+            f"paths.outputs={tmp_path}/outputs",
+        )
 
 
 def test_a_report_can_be_left_out(finished, tmp_path, monkeypatch):
@@ -160,7 +182,9 @@ def test_images_are_ranked_by_score_and_by_confidence():
         make_line(name, [[0, 0, right], [0, 1, 10 - right]], [[0, 1.0, sure]])
         for name, right, sure in (("good", 9, 0.2), ("fair", 5, 0.9), ("poor", 1, 0.8))
     ]
-    found = {title: [line["name"] for line, _ in group] for title, group in rank_images(lines, 4).items()}
+    found = {
+        title: [line["name"] for line, _ in group] for title, group in rank_images(lines, 4).items()
+    }
     assert found == {"worst": ["poor"], "most uncertain": ["good"], "best": ["good"]}
 
 
@@ -172,7 +196,10 @@ def test_images_without_scores_are_all_shown_while_they_are_few():
 
 
 def test_areas_are_averaged_over_images():
-    lines = [make_line("a", (), [[0, 0.5, 0.9], [2, 0.5, 0.9]]), make_line("b", (), [[0, 0.75, 0.9], [1, 0.25, 0.8]])]
+    lines = [
+        make_line("a", (), [[0, 0.5, 0.9], [2, 0.5, 0.9]]),
+        make_line("b", (), [[0, 0.75, 0.9], [1, 0.25, 0.8]]),
+    ]
     areas = list_areas(lines, ("background", "dog", "cat"))
     assert areas == [("background", 0.625, 2), ("cat", 0.25, 1), ("dog", 0.125, 1)]
 
@@ -191,6 +218,6 @@ def test_doubtful_labels_come_strongest_first():
 
 
 def test_pages_escape_what_they_are_given():
-    from callbacks.report import render
+    from stages.reports.report import render
 
     assert "&lt;b&gt;" in render("files.html.j2", files=[("<b>.txt", "text")])

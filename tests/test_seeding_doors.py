@@ -1,4 +1,6 @@
-"""Every way of METHOD 2, 6 and 7 is chosen on the command line: prompts, backgrounds, CAMs of other methods."""
+"""Every way of METHOD 2, 6 and 7 is chosen on the command line: prompts, backgrounds, CAMs of other
+methods.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +13,17 @@ from front_door import QUICK, compose_config, run
 
 import infer
 import train
-from fmawsss.storage import read_cams, read_mask
+from fmawsss.files.storage import read_cams, read_mask
 
 
 def places(finished: Path, work: Path) -> list[str]:
-    there = [f"paths.data={finished}/data", f"paths.work={work}", "logger=none", "report=none", "callbacks=none"]
+    there = [
+        f"paths.data={finished}/data",
+        f"paths.work={work}",
+        "logger=none",
+        "report=none",
+        "callbacks=none",
+    ]
     return [*QUICK[:2], *there, f"data.superpixels={finished}/outputs/shapes/superpixels"]
 
 
@@ -27,7 +35,9 @@ def apply_cls(finished: Path, work: Path, monkeypatch, *words: str) -> dict[str,
 
 @pytest.fixture
 def foreign(finished, tmp_path) -> Path:
-    """CAMs of another method for the training images: two classes each, no attention, no mark of ours."""
+    """CAMs of another method for the training images: two classes each, no attention, no mark of
+    ours.
+    """
     folder = tmp_path / "foreign"
     folder.mkdir()
     for index, path in enumerate(sorted((finished / "data/shapes-0/JPEGImages").glob("train_*"))):
@@ -75,7 +85,7 @@ def test_a_background_channel_of_their_own_is_used(finished, foreign, tmp_path, 
 
 
 def test_seeds_from_files_may_look_at_the_image(finished, foreign, tmp_path, monkeypatch):
-    refine = "{_target_: fmawsss.refinement.PixelAdaptive, distances: [1, 2], sharpness: 4.0, steps: 3}"
+    refine = "{_target_: fmawsss.networks.refinement.PixelAdaptive, distances: [1, 2], sharpness: 4.0, steps: 3}"
     refine = f"seeding.caa.crf={refine.replace(': ', ':')}"
     words = ["affinity=none", "writers.seeds.kind=caa"]
     plain = seed_from(finished, tmp_path / "plain", foreign, monkeypatch, *words)
@@ -86,8 +96,12 @@ def test_seeds_from_files_may_look_at_the_image(finished, foreign, tmp_path, mon
 def test_half_precision_cams_are_written_and_read(finished, tmp_path, monkeypatch):
     for name in ("cams", "cams_half"):
         apply_cls(finished, tmp_path / name, monkeypatch, f"callbacks={name}")
-    whole, half = (sorted((tmp_path / name / "cams/coarse").glob("*.npz")) for name in ("cams", "cams_half"))
-    assert sum(path.stat().st_size for path in half) < 0.7 * sum(path.stat().st_size for path in whole)
+    whole, half = (
+        sorted((tmp_path / name / "cams/coarse").glob("*.npz")) for name in ("cams", "cams_half")
+    )
+    assert sum(path.stat().st_size for path in half) < 0.7 * sum(
+        path.stat().st_size for path in whole
+    )
     one, other = read_cams(whole[0]).maps, read_cams(half[0]).maps
     torch.testing.assert_close(one, other, rtol=0, atol=1e-3 * one.abs().max().item())
 
@@ -102,7 +116,11 @@ def test_contexts_are_grouped_or_go_on_from_released_ones(finished, tmp_path, mo
     context = torch.load(tmp_path / "cls.ckpt", weights_only=True)["state_dict"]["prompts.context"]
     assert len(context) == 3
     torch.save({"prompt_learner.ctx": start}, tmp_path / "released.pth")
-    released += [f"prompts.contexts.path={tmp_path}/released.pth", "overwrite=true", "optimizer.lr=1e-12"]
+    released += [
+        f"prompts.contexts.path={tmp_path}/released.pth",
+        "overwrite=true",
+        "optimizer.lr=1e-12",
+    ]
     run(train.main, monkeypatch, *few, *released)
     context = torch.load(tmp_path / "cls.ckpt", weights_only=True)["state_dict"]["prompts.context"]
     torch.testing.assert_close(context, start)

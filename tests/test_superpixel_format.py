@@ -1,4 +1,6 @@
-"""docs/superpixels.md tells the truth: files are read and written with NumPy and COCO's tools alone."""
+"""docs/superpixels.md tells the truth: files are read and written with NumPy and COCO's tools
+alone.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +13,12 @@ from front_door import ROOT
 from pycocotools import mask as coco
 from superpixel_tools import make_superpixels
 
-from fmawsss.storage import read_superpixels, write_superpixels
+from fmawsss.files.storage import read_superpixels, write_superpixels
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")  # of pycocotools
+@pytest.mark.filterwarnings(
+    "ignore:__array__ implementation doesn't accept a copy keyword"
+)  # of pycocotools
 def test_numpy_and_cocos_tools_read_what_we_write(tmp_path):
     masks = torch.rand(3, 9, 7, generator=torch.Generator().manual_seed(0)) > 0.5
     write_superpixels(tmp_path / "a.npz", make_superpixels(masks, torch.tensor([2, 1, 0])), "f")

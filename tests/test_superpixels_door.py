@@ -1,4 +1,6 @@
-"""`python infer.py task=superpixels` on a few generated images: shares, broken files, settings, pictures, summary."""
+"""`python infer.py task=superpixels` on a few generated images: shares, broken files, settings,
+pictures, summary.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +16,16 @@ from hydra.errors import InstantiationException
 import infer
 import train
 from callbacks import progress
-from fmawsss.products import ProductMismatch
-from fmawsss.storage import read_superpixels
+from fmawsss.files.products import ProductMismatch
+from fmawsss.files.storage import read_superpixels
 from fmawsss.superpixels import decode_masks
 
-QUICK = ["task=superpixels", "dataset.train_images=5", "dataset.val_images=2", "masks.points_per_side=3"]
+QUICK = [
+    "task=superpixels",
+    "dataset.train_images=5",
+    "dataset.val_images=2",
+    "masks.points_per_side=3",
+]
 QUICK.append("writers.pictures.every=2")
 
 
@@ -36,7 +43,10 @@ def places(folder: Path, data: Path | None = None) -> list[str]:
 
 
 def read_files(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted((folder / "outputs/shapes/superpixels").iterdir())}
+    return {
+        path.name: path.read_bytes()
+        for path in sorted((folder / "outputs/shapes/superpixels").iterdir())
+    }
 
 
 def is_complete(folder: Path) -> bool:
@@ -46,7 +56,11 @@ def is_complete(folder: Path) -> bool:
 
 def test_shards_together_make_the_product(whole, tmp_path, monkeypatch):
     expected, done = read_files(whole), []
-    for shard, names in (("2/3", ["00001", "00004"]), ("3/3", ["00002"]), ("1/3", ["00000", "00003"])):
+    for shard, names in (
+        ("2/3", ["00001", "00004"]),
+        ("3/3", ["00002"]),
+        ("1/3", ["00000", "00003"]),
+    ):
         assert not done or not is_complete(tmp_path)
         run(infer.main, monkeypatch, *QUICK, *places(tmp_path, whole), f"shard={shard}")
         done += [f"train_{name}.npz" for name in names]
@@ -95,10 +109,15 @@ def test_the_trainer_chooses_the_speed_and_no_precision(whole, tmp_path, monkeyp
         one, other = vars(read_superpixels(path)), vars(read_superpixels(made / path.name))
         assert all(torch.equal(one[key], other[key]) for key in list(one)[1:])
     speeds = {
-        name: compose_config("infer", "task=superpixels", f"trainer={name}").speed for name in ("cpu", "gpu", "ddp")
+        name: compose_config("infer", "task=superpixels", f"trainer={name}").speed
+        for name in ("cpu", "gpu", "ddp")
     }
     assert speeds["cpu"].crops_per_batch == 1
-    assert speeds["gpu"] == speeds["ddp"] == compose_config("infer", "task=superpixels", "speed=gpu").speed
+    assert (
+        speeds["gpu"]
+        == speeds["ddp"]
+        == compose_config("infer", "task=superpixels", "speed=gpu").speed
+    )
 
 
 def decode(record):
@@ -121,13 +140,19 @@ def test_the_summary_counts_what_was_there_before(whole, tmp_path, monkeypatch, 
     shutil.copytree(whole / "outputs", tmp_path / "outputs")
     (tmp_path / "outputs/shapes/superpixels/train_00003.npz").unlink()
     run(infer.main, monkeypatch, *QUICK, *places(tmp_path, whole))
-    masks = sum(len(read_superpixels(path)) for path in (whole / "outputs/shapes/superpixels").iterdir())
+    masks = sum(
+        len(read_superpixels(path)) for path in (whole / "outputs/shapes/superpixels").iterdir()
+    )
     assert f"5 images cut into {masks} masks" in capsys.readouterr().out
 
 
 def test_pictures_progress_and_summary(whole, tmp_path, monkeypatch, capsys):
     pictures = whole / "outputs/shapes/pictures/superpixels"
-    assert [path.stem for path in sorted(pictures.iterdir())] == ["train_00000", "train_00002", "train_00004"]
+    assert [path.stem for path in sorted(pictures.iterdir())] == [
+        "train_00000",
+        "train_00002",
+        "train_00004",
+    ]
     monkeypatch.setattr(progress, "QUIET", 0)
     run(infer.main, monkeypatch, *QUICK, *places(tmp_path, whole), "masks.pred_iou_thresh=9")
     told = capsys.readouterr().out
@@ -144,6 +169,13 @@ def test_classic_superpixels_need_no_model(whole, tmp_path, monkeypatch):
 
 
 def test_missing_sam2_weights_say_url_and_place(whole, tmp_path, monkeypatch):
-    overrides = [*QUICK, *places(tmp_path, whole), "sam=sam2_l", f"paths.weights={tmp_path}/weights"]
-    with pytest.raises(InstantiationException, match=r"(?s)sam2\.1-hiera-large/config\.json.*https://"):
+    overrides = [
+        *QUICK,
+        *places(tmp_path, whole),
+        "sam=sam2_l",
+        f"paths.weights={tmp_path}/weights",
+    ]
+    with pytest.raises(
+        InstantiationException, match=r"(?s)sam2\.1-hiera-large/config\.json.*https://"
+    ):
         run(infer.main, monkeypatch, *overrides)

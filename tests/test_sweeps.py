@@ -1,4 +1,6 @@
-"""Sweeps through the front door: they resume, survive failed jobs, pay for the encoder once and end with a summary."""
+"""Sweeps through the front door: they resume, survive failed jobs, pay for the encoder once and end
+with a summary.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +23,22 @@ from wandb_file import read_records
 
 import infer
 import train
-from callbacks.sweep_jobs import Job, lock_sweep, read_jobs
-from fmawsss.features import FeatureStore
+from fmawsss.files.features import FeatureStore
+from stages.sweeps.jobs import Job, lock_sweep, read_jobs
 
 IMAGES = ["dataset.train_images=4", "dataset.val_images=1"]
-QUICK = [*IMAGES, "loop.max_steps=2", "save_every=2", "data.batch_size=4", "module.scheduler.warmup=0"]
-BARE = ["data.superpixels=null", "writers.seeds.kind=caa", "criterion.masks=caa"]  # nothing made before
+QUICK = [
+    *IMAGES,
+    "loop.max_steps=2",
+    "save_every=2",
+    "data.batch_size=4",
+    "module.scheduler.warmup=0",
+]
+BARE = [
+    "data.superpixels=null",
+    "writers.seeds.kind=caa",
+    "criterion.masks=caa",
+]  # nothing made before
 AFFINITY = ["affinity.threshold=0.4", "affinity.iterations=1", "seeding.sams.background.power=0.5"]
 
 
@@ -82,13 +94,21 @@ def test_a_seeding_sweep_ends_with_a_summary_and_its_best_settings_run(base, mon
     folder = sweep_seeding(monkeypatch, base, "affinity.power=0,2")
     jobs = read_jobs(folder)
     assert [job.settings["affinity.power"] for job in jobs] == ["0", "2"]
-    scores = [json.loads((folder / str(n) / "scores.json").read_text())["seeds"]["train"]["sams"] for n in (0, 1)]
+    scores = [
+        json.loads((folder / str(n) / "scores.json").read_text())["seeds"]["train"]["sams"]
+        for n in (0, 1)
+    ]
     assert [job.value for job in jobs] == [score["miou"] for score in scores]
 
     rows = list(csv.DictReader((folder / "summary.csv").read_text().splitlines()))
     best = max(jobs, key=lambda job: job.value)
-    assert [float(row["value"]) for row in rows] == sorted((job.value for job in jobs), reverse=True)
-    assert f"| affinity.power | {best.settings['affinity.power']} |" in (folder / "summary.md").read_text()
+    assert [float(row["value"]) for row in rows] == sorted(
+        (job.value for job in jobs), reverse=True
+    )
+    assert (
+        f"| affinity.power | {best.settings['affinity.power']} |"
+        in (folder / "summary.md").read_text()
+    )
     assert "data:image/png;base64" in (folder / "summary.html").read_text()
     assert (folder / "effects.png").read_bytes().startswith(b"\x89PNG")
 
@@ -97,7 +117,14 @@ def test_a_seeding_sweep_ends_with_a_summary_and_its_best_settings_run(base, mon
     run(infer.main, monkeypatch, "task=report", f"run={folder}", *list_places(base))
     assert (folder / "summary.html").read_bytes() == written
 
-    run(infer.main, monkeypatch, "--config-dir", str(folder), "experiment=best", f"paths.work={folder}/best")
+    run(
+        infer.main,
+        monkeypatch,
+        "--config-dir",
+        str(folder),
+        "experiment=best",
+        f"paths.work={folder}/best",
+    )
     again = json.loads((folder / "best/scores.json").read_text())["seeds"]["train"]["sams"]["miou"]
     assert again == best.value
 
@@ -141,7 +168,9 @@ def test_a_stopped_sweep_goes_on_and_wider_values_are_added(base, monkeypatch):
 
 
 def test_a_failed_job_is_named_and_stops_no_other(base, monkeypatch):
-    with pytest.raises(RuntimeError, match=r"1 of 2 jobs failed[\s\S]*job 0 \(.*affinity.power=oops.*'oops'"):
+    with pytest.raises(
+        RuntimeError, match=r"1 of 2 jobs failed[\s\S]*job 0 \(.*affinity.power=oops.*'oops'"
+    ):
         sweep_seeding(monkeypatch, base, "affinity.power=oops,2")
     folder = base / "shapes/sweeps/seeds_seeding"
     assert [job.status for job in read_jobs(folder)] == ["failed", "finished"]
@@ -156,7 +185,10 @@ def test_a_typo_stops_the_sweep_before_its_first_job(base, monkeypatch):
 
 
 def test_only_one_process_runs_a_sweep(base, monkeypatch):
-    with lock_sweep(base / "shapes/sweeps/seeds_seeding"), pytest.raises(RuntimeError, match="another process"):
+    with (
+        lock_sweep(base / "shapes/sweeps/seeds_seeding"),
+        pytest.raises(RuntimeError, match="another process"),
+    ):
         sweep_seeding(monkeypatch, base, "affinity.power=1,2")
 
 
@@ -165,7 +197,9 @@ def test_agreement_needs_no_truth(base, monkeypatch):
     with_labels = ["dataset/labels=xml", "criterion=agreement"]
     folder = sweep_seeding(monkeypatch, base, "affinity.power=1,2", *with_labels)
     for job in read_jobs(folder):
-        journal = next((folder / str(job.number) / "seeds").glob("from_cams.scores.*.jsonl")).read_text()
+        journal = next(
+            (folder / str(job.number) / "seeds").glob("from_cams.scores.*.jsonl")
+        ).read_text()
         values = [json.loads(line)["agreement"] for line in journal.splitlines() if line]
         assert len(values) == 4
         assert job.value == pytest.approx(sum(values) / 4)
@@ -177,7 +211,9 @@ def test_optuna_repeats_killed_trials_and_the_encoder_is_paid_once(tmp_path, mon
     written: list[int] = []
     write: Callable[..., None] = FeatureStore.write
     monkeypatch.setattr(
-        FeatureStore, "write", lambda store, rows, *more: (written.extend(rows), write(store, rows, *more))
+        FeatureStore,
+        "write",
+        lambda store, rows, *more: (written.extend(rows), write(store, rows, *more)),
     )
     sweep = [
         "-m",
@@ -202,7 +238,9 @@ def test_optuna_repeats_killed_trials_and_the_encoder_is_paid_once(tmp_path, mon
     assert jobs[1].overrides == killed[1].overrides
     assert sorted(written) == [0, 1, 2, 3]
     assert (folder / "study.jsonl").is_file()
-    with pytest.raises(ValueError, match=r"study of other settings \(optimizer.lr\)[\s\S]*hydra.sweep.dir"):
+    with pytest.raises(
+        ValueError, match=r"study of other settings \(optimizer.lr\)[\s\S]*hydra.sweep.dir"
+    ):
         run(train.main, monkeypatch, *sweep, "optimizer.lr=0.5")
 
 
@@ -213,29 +251,67 @@ def test_a_sweep_over_seeds_gives_mean_and_deviation(tmp_path, monkeypatch):
     folder = tmp_path / "shapes/sweeps/cls_seeds"
     values = [job.value for job in read_jobs(folder)]
     mean, std = sum(values) / 2, abs(values[0] - values[1]) / 2**0.5
-    assert f"| value | 2 | {100 * mean:.1f} ± {100 * std:.1f} |" in (folder / "summary.md").read_text()
+    assert (
+        f"| value | 2 | {100 * mean:.1f} ± {100 * std:.1f} |" in (folder / "summary.md").read_text()
+    )
     runs = list(folder.glob("*/wandb/offline-run-*/run-*.wandb"))
     assert sorted(path.parents[2].name for path in runs) == ["0", "1"]
-    groups = [record.run.run_group for path in runs for record in read_records(path) if record.HasField("run")]
+    groups = [
+        record.run.run_group
+        for path in runs
+        for record in read_records(path)
+        if record.HasField("run")
+    ]
     assert groups == [str(folder)] * 2  # which names the data set, too
     assert "seed" not in OmegaConf.load(folder / "experiment/best.yaml")
 
 
-NETWORK = ["task=network", "seeds=${dataset.root}/${dataset.masks}", *IMAGES, "loop.max_steps=1", "save_every=1"]
+NETWORK = [
+    "task=network",
+    "seeds=${dataset.root}/${dataset.masks}",
+    *IMAGES,
+    "loop.max_steps=1",
+    "save_every=1",
+]
 
 
 @pytest.mark.parametrize("task", ["task=network", "task=pipeline"])
 def test_the_reported_split_chooses_nothing_by_itself(tmp_path, monkeypatch, task):
-    with pytest.raises(ValueError, match=r"chooses compile by the network masks[\s\S]*criterion.split=train"):
-        run(train.main, monkeypatch, "-m", task, "compile=true,false", "seed=0,1", *list_places(tmp_path))
+    with pytest.raises(
+        ValueError, match=r"chooses compile by the network masks[\s\S]*criterion.split=train"
+    ):
+        run(
+            train.main,
+            monkeypatch,
+            "-m",
+            task,
+            "compile=true,false",
+            "seed=0,1",
+            *list_places(tmp_path),
+        )
     assert not list(tmp_path.glob("shapes/sweeps/*/*/job.json"))
 
 
 def test_a_split_that_is_named_chooses_a_network(tmp_path, monkeypatch):
-    named = ["criterion.split=train", "data.predict_split=train", "hydra.sweep.dir=${paths.base}/sweeps/lr"]
-    run(train.main, monkeypatch, "-m", *NETWORK, "optimizer.lr=0.1,0.01", *named, *list_places(tmp_path))
+    named = [
+        "criterion.split=train",
+        "data.predict_split=train",
+        "hydra.sweep.dir=${paths.base}/sweeps/lr",
+    ]
+    run(
+        train.main,
+        monkeypatch,
+        "-m",
+        *NETWORK,
+        "optimizer.lr=0.1,0.01",
+        *named,
+        *list_places(tmp_path),
+    )
     folder = tmp_path / "shapes/sweeps/lr"
-    scores = [json.loads((folder / n / "scores.json").read_text())["network"]["train"]["network"] for n in "01"]
+    scores = [
+        json.loads((folder / n / "scores.json").read_text())["network"]["train"]["network"]
+        for n in "01"
+    ]
     assert [job.value for job in read_jobs(folder)] == [score["miou"] for score in scores]
     assert "split train" in (folder / "summary.md").read_text()
 
@@ -270,14 +346,18 @@ def test_launchers_compose(launcher):
 
 
 def test_every_setting_of_the_prompts_is_a_choice():
-    few, all_six = (compose_sweep(f"sweep={name}", "task=seg") for name in ("prompts", "prompts_all"))
+    few, all_six = (
+        compose_sweep(f"sweep={name}", "task=seg") for name in ("prompts", "prompts_all")
+    )
     choices = {key: str(values).split(",") for key, values in all_six.sweeper.params.items()}
     assert len(choices) == 6
     assert all(len(set(values)) == 2 for values in choices.values())
     for key, values in few.sweeper.params.items():  # whose jobs are found again
         assert set(str(values).split(",")) <= set(choices[key])
     assert few.sweep.dir == all_six.sweep.dir
-    last = compose_config("train", "task=seg", *(f"{key}={values[-1]}" for key, values in choices.items()))
+    last = compose_config(
+        "train", "task=seg", *(f"{key}={values[-1]}" for key, values in choices.items())
+    )
     assert (last.module.prompts.contexts.std, last.module.optimizer.lr) == (0.03, 0.002)
     assert "Foreground" in last.module.prompts._target_
 

@@ -1,4 +1,6 @@
-"""Training-free baselines in the manner of CLIP-ES, through the front door: ranked, fused and averaged templates."""
+"""Training-free baselines in the manner of CLIP-ES, through the front door: ranked, fused and
+averaged templates.
+"""
 
 from __future__ import annotations
 
@@ -39,8 +41,19 @@ def test_templates_are_ranked_and_the_first_is_used(tmp_path, monkeypatch):
     assert json.loads((work / "templates.json").read_text()) == pytest.approx(ranking)
 
     # the chosen template makes the seeds that naming it makes
-    chosen = ["prompts=handwritten", f"prompts.templates=['{next(iter(ranking))}']", f"paths.work={tmp_path}/named"]
-    run(train.main, monkeypatch, *CAMS_ONLY, *QUICK, *places(tmp_path), "prompts=handwritten_sharpest")
+    chosen = [
+        "prompts=handwritten",
+        f"prompts.templates=['{next(iter(ranking))}']",
+        f"paths.work={tmp_path}/named",
+    ]
+    run(
+        train.main,
+        monkeypatch,
+        *CAMS_ONLY,
+        *QUICK,
+        *places(tmp_path),
+        "prompts=handwritten_sharpest",
+    )
     run(train.main, monkeypatch, *CAMS_ONLY, *QUICK, *places(tmp_path), *chosen)
     for path in (work / "seeds/coarse").glob("*.png"):
         assert path.read_bytes() == (tmp_path / "named/seeds/coarse" / path.name).read_bytes()
@@ -48,14 +61,30 @@ def test_templates_are_ranked_and_the_first_is_used(tmp_path, monkeypatch):
 
 def test_a_missing_ranking_names_its_command(tmp_path, monkeypatch):
     with pytest.raises(Exception, match=r"infer\.py task=templates"):
-        run(train.main, monkeypatch, *CAMS_ONLY, *QUICK, *places(tmp_path), "prompts=handwritten_sharpest")
+        run(
+            train.main,
+            monkeypatch,
+            *CAMS_ONLY,
+            *QUICK,
+            *places(tmp_path),
+            "prompts=handwritten_sharpest",
+        )
 
 
 @pytest.mark.parametrize("prompts", ["handwritten_ensemble", "handwritten_synonyms"])
 def test_ensembles_and_synonyms_make_seeds(tmp_path, monkeypatch, prompts):
     classes = "dataset.classes=['circle,disc',square,triangle,star,ring,cross,heart,moon]"
     names = "+dataset.names=[circle,square,triangle,star,ring,cross,heart,moon]"
-    run(train.main, monkeypatch, *CAMS_ONLY, *QUICK, *places(tmp_path), f"prompts={prompts}", classes, names)
+    run(
+        train.main,
+        monkeypatch,
+        *CAMS_ONLY,
+        *QUICK,
+        *places(tmp_path),
+        f"prompts={prompts}",
+        classes,
+        names,
+    )
     seeds = list((tmp_path / "outputs/shapes/seeds/coarse").glob("*.png"))
     assert len(seeds) == 8
     assert any(Image.open(path).getextrema()[1] > 0 for path in seeds)
@@ -63,7 +92,10 @@ def test_ensembles_and_synonyms_make_seeds(tmp_path, monkeypatch, prompts):
 
 def test_the_evenest_template_comes_first():
     even, uneven = torch.tensor([20.0, 20.5]), torch.tensor([10.0, 30.0])
-    images = [torch.stack([uneven, even]), torch.tensor([[7.0], [9.0]])]  # an image of one class says nothing
+    images = [
+        torch.stack([uneven, even]),
+        torch.tensor([[7.0], [9.0]]),
+    ]  # an image of one class says nothing
     ranking = rank_templates(["uneven", "even"], images)
     assert list(ranking) == ["even", "uneven"]
     assert ranking["uneven"] == pytest.approx(100 / 20, rel=1e-5)

@@ -29,13 +29,20 @@ def photos(tmp_path_factory) -> Path:
         few = ["dataset.train_images=8", "dataset.val_images=1", f"paths.data={folder}/data"]
         run(infer.main, patch, "task=prepare", *few, f"paths.outputs={folder}/o")
     (folder / "photos").mkdir()
-    for index, image in enumerate(sorted((folder / "data/shapes-0/JPEGImages").glob("train_*.jpg"))):
+    for index, image in enumerate(
+        sorted((folder / "data/shapes-0/JPEGImages").glob("train_*.jpg"))
+    ):
         Image.open(image).save(folder / "photos" / f"größe {index}.png")
     return folder
 
 
 def settings(photos: Path, work: Path) -> list[str]:
-    here = ["dataset=folder", f"dataset.root={photos}/photos", f"paths.outputs={work}", f"paths.data={work}"]
+    here = [
+        "dataset=folder",
+        f"dataset.root={photos}/photos",
+        f"paths.outputs={work}",
+        f"paths.data={work}",
+    ]
     return [*here, "clip=tiny", "sam=tiny", "logger=none", "data.workers=0"]
 
 
@@ -59,7 +66,9 @@ def test_proposals_are_corrected_and_trained_on(photos: Path, tmp_path: Path, mo
     # A person corrects the table and forgets a row; only that one is proposed again
     lines = table.read_text(encoding="utf-8").splitlines()
     lines[1:3] = ["größe 0,moon;star,"]
-    table.write_text("\n".join(lines), encoding="utf-8")  # without the last line end, as many editors save it
+    table.write_text(
+        "\n".join(lines), encoding="utf-8"
+    )  # without the last line end, as many editors save it
     run(infer.main, monkeypatch, "task=labels", CLASSES, *there)
     again = read_rows(table)
     assert again["größe 0"]["labels"] == "moon;star"
@@ -72,7 +81,9 @@ def test_proposals_are_corrected_and_trained_on(photos: Path, tmp_path: Path, mo
     assert len(list((tmp_path / "folder/seeds/coarse").glob("*.png"))) == 8
 
 
-def test_added_photos_add_rows_and_keep_corrected_ones(photos: Path, tmp_path: Path, monkeypatch) -> None:
+def test_added_photos_add_rows_and_keep_corrected_ones(
+    photos: Path, tmp_path: Path, monkeypatch
+) -> None:
     shutil.copytree(photos / "photos", tmp_path / "photos")
     (tmp_path / "photos/größe 7.png").rename(tmp_path / "later.png")
     there = settings(tmp_path, tmp_path / "o")
@@ -91,23 +102,43 @@ def test_added_photos_add_rows_and_keep_corrected_ones(photos: Path, tmp_path: P
     proposed = lines[-1].split(",")[1]
     table.write_text('\ufeffname;labels\r\ngröße 6;"moon;star"', encoding="utf-8", newline="")
     run(infer.main, monkeypatch, "task=labels", CLASSES, *there)
-    found = LabelsFromFile(table)(["größe 6"], LabelSource({name: i for i, name in enumerate(CLASS_NAMES)}, {}, None))
+    found = LabelsFromFile(table)(
+        ["größe 6"], LabelSource({name: i for i, name in enumerate(CLASS_NAMES)}, {}, None)
+    )
     assert len(found) == 8
     assert found["größe 6"] == tuple(sorted(CLASS_NAMES.index(name) for name in ("moon", "star")))
-    assert found["größe 7"] == tuple(sorted(CLASS_NAMES.index(name) for name in proposed.split(";") if name))
+    assert found["größe 7"] == tuple(
+        sorted(CLASS_NAMES.index(name) for name in proposed.split(";") if name)
+    )
 
 
 def test_threshold_and_top_k_choose(photos: Path, tmp_path: Path, monkeypatch) -> None:
     there = settings(photos, tmp_path)
-    run(infer.main, monkeypatch, "task=labels", CLASSES, *there, "module.threshold=0", "module.top_k=2")
-    assert all(row["labels"].count(";") == 1 for row in read_rows(tmp_path / "folder/labels.csv").values())
+    run(
+        infer.main,
+        monkeypatch,
+        "task=labels",
+        CLASSES,
+        *there,
+        "module.threshold=0",
+        "module.top_k=2",
+    )
+    assert all(
+        row["labels"].count(";") == 1 for row in read_rows(tmp_path / "folder/labels.csv").values()
+    )
 
 
 def test_the_tiny_clip_names_most_of_what_is_there(tmp_path: Path, monkeypatch) -> None:
-    few = ["dataset.train_images=30", "dataset.val_images=1", f"paths.data={tmp_path}", f"paths.outputs={tmp_path}/o"]
+    few = [
+        "dataset.train_images=30",
+        "dataset.val_images=1",
+        f"paths.data={tmp_path}",
+        f"paths.outputs={tmp_path}/o",
+    ]
     run(infer.main, monkeypatch, "task=labels", *few)
     proposed = {
-        name: set(row["labels"].split(";")) for name, row in read_rows(tmp_path / "o/shapes/labels.csv").items()
+        name: set(row["labels"].split(";"))
+        for name, row in read_rows(tmp_path / "o/shapes/labels.csv").items()
     }
     truth = {}
     for name in proposed:
@@ -118,11 +149,16 @@ def test_the_tiny_clip_names_most_of_what_is_there(tmp_path: Path, monkeypatch) 
     assert hits / sum(len(labels) for labels in proposed.values()) > 0.6
 
 
-def test_without_classes_or_proposals_the_command_is_named(photos: Path, tmp_path: Path, monkeypatch) -> None:
+def test_without_classes_or_proposals_the_command_is_named(
+    photos: Path, tmp_path: Path, monkeypatch
+) -> None:
     there = settings(photos, tmp_path)
     with pytest.raises(Exception, match=r"dataset\.classes=\[cat,dog"):
         run(infer.main, monkeypatch, "task=labels", *there)
-    with pytest.raises(Exception, match=r"labels\.csv does not exist; let CLIP.*infer\.py task=labels dataset=folder"):
+    with pytest.raises(
+        Exception,
+        match=r"labels\.csv does not exist; let CLIP.*infer\.py task=labels dataset=folder",
+    ):
         run(train.main, monkeypatch, "task=cls", "dataset/labels=zeroshot", *there)
 
 

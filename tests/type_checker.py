@@ -1,4 +1,6 @@
-"""The checker of types and shapes in the tests: beartype, an integer being a float as everywhere in Python."""
+"""The checker of types and shapes in the tests: beartype, an integer being a float as everywhere in
+Python.
+"""
 
 from beartype import BeartypeConf, beartype
 

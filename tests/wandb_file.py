@@ -11,7 +11,8 @@ from typing import Any
 
 from wandb.proto import wandb_internal_pb2
 
-# LevelDB's log format: blocks that start with the file, after a header; pieces of records with checksum, length, kind
+# LevelDB's log format: blocks that start with the file, after a header; pieces of records with
+# checksum, length, kind
 BLOCK, HEADER, PIECE = 32768, 7, 7
 WHOLE, LAST = 1, 4
 
@@ -62,13 +63,22 @@ def read_history(records: list[Any]) -> dict[str, list[Any]]:
 
 def read_config(records: list[Any]) -> dict[str, Any]:
     """Collect the config of a run."""
-    updates = [update for record in records for update in (*record.config.update, *record.run.config.update)]
-    return {update.key or "/".join(update.nested_key): json.loads(update.value_json) for update in updates}
+    updates = [
+        update
+        for record in records
+        for update in (*record.config.update, *record.run.config.update)
+    ]
+    return {
+        update.key or "/".join(update.nested_key): json.loads(update.value_json)
+        for update in updates
+    }
 
 
 def list_artifacts(records: list[Any]) -> dict[str, list[str]]:
     """List the stored artifacts by name, with their aliases."""
-    return {r.artifact.name: list(r.artifact.aliases) for r in records if r.HasField("artifact")} | {
+    return {
+        r.artifact.name: list(r.artifact.aliases) for r in records if r.HasField("artifact")
+    } | {
         r.request.log_artifact.artifact.name: list(r.request.log_artifact.artifact.aliases)
         for r in records
         if r.HasField("request") and r.request.HasField("log_artifact")

@@ -1,7 +1,10 @@
-"""The tiny CLIP and SAM that ship with the project: the original classes, sized and filled from one file each.
+"""The tiny CLIP and SAM that ship with the project: the original classes, sized and filled from one
+file each.
 
-A file holds fp16 weights and, in its metadata, the architecture, so the file alone defines the model. They stand in for
-the foundation models so that everything runs without a download: `python -m fmawsss.tiny.pretrain` makes both.
+A file holds fp16 weights and, in its metadata, the architecture, so the file alone defines the
+model. They stand in for
+the foundation models so that everything runs without a download: `python -m fmawsss.tiny.pretrain`
+    makes both.
 """
 
 import json
@@ -17,7 +20,13 @@ from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from safetensors import safe_open
 from safetensors.torch import load_file, save
-from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+from segment_anything.modeling import (
+    ImageEncoderViT,
+    MaskDecoder,
+    PromptEncoder,
+    Sam,
+    TwoWayTransformer,
+)
 from torch import Tensor, nn
 
 CLIP_FILE = Path(__file__).with_name("clip.safetensors")
@@ -42,7 +51,9 @@ class ClipArchitecture:
 
 @dataclass(frozen=True)
 class SamArchitecture:
-    """Sizes of a tiny SAM; masks have four times the resolution of the token grid, as in the big one."""
+    """Sizes of a tiny SAM; masks have four times the resolution of the token grid, as in the big
+    one.
+    """
 
     image_size: int = 112
     patch_size: int = 8
@@ -57,11 +68,14 @@ class SamArchitecture:
 
 
 def tiny_clip(weights: str | Path | None = None) -> CLIP:
-    """Load a tiny CLIP as an ordinary `open_clip.model.CLIP`, in float32 and evaluation mode, on the CPU.
+    """Load a tiny CLIP as an ordinary `open_clip.model.CLIP`, in float32 and evaluation mode, on
+    the CPU.
 
-    `weights` defaults to the file that ships with the project. Rows of the token table that were never trained are
-    zero: see `known_words`. Tokenize with `open_clip.get_tokenizer("ViT-B-32")`; normalise pixels with
-    `visual.image_mean` and `visual.image_std`. Raises FileNotFoundError and ValueError, naming the file and the repair.
+    `weights` defaults to the file that ships with the project. Rows of the token table that were
+    never trained are
+    zero: see `known_words`. Tokenize with `open_clip.get_tokenizer("ViT-B-32")`; normalise pixels
+    with `visual.image_mean` and `visual.image_std`. Raises FileNotFoundError and ValueError, naming
+    the file and the repair.
     """
     path = Path(weights or CLIP_FILE)
     architecture = _read_architecture(path)
@@ -74,25 +88,32 @@ def tiny_clip(weights: str | Path | None = None) -> CLIP:
 
 
 def tiny_sam(weights: str | Path | None = None) -> Sam:
-    """Load a tiny SAM as an ordinary `segment_anything.modeling.Sam`, in float32 and evaluation mode, on the CPU.
+    """Load a tiny SAM as an ordinary `segment_anything.modeling.Sam`, in float32 and evaluation
+    mode, on the CPU.
 
-    `weights` defaults to the file that ships with the project. Raises FileNotFoundError and ValueError, naming the file
-    and the repair.
+    `weights` defaults to the file that ships with the project. Raises FileNotFoundError and
+    ValueError, naming the file and the repair.
     """
     path = Path(weights or SAM_FILE)
     architecture = _read_architecture(path)
-    model = build_sam(SamArchitecture(**(architecture | {"global_blocks": tuple(architecture["global_blocks"])})))
+    model = build_sam(
+        SamArchitecture(**(architecture | {"global_blocks": tuple(architecture["global_blocks"])}))
+    )
     model.load_state_dict(_load_tensors(path))
     return model.eval()
 
 
 def known_words(weights: str | Path | None = None) -> frozenset[str]:
-    """List the lower-case words that a tiny CLIP was trained on; any other word has no meaning to it."""
+    """List the lower-case words that a tiny CLIP was trained on; any other word has no meaning to
+    it.
+    """
     return frozenset(json.loads(_read_metadata(Path(weights or CLIP_FILE))["words"]))
 
 
 def build_clip(architecture: ClipArchitecture) -> CLIP:
-    """Build an untrained CLIP of the given sizes; the image feature is the mean of the patch tokens."""
+    """Build an untrained CLIP of the given sizes; the image feature is the mean of the patch
+    tokens.
+    """
     vision = CLIPVisionCfg(
         layers=architecture.layers,
         width=architecture.width,
@@ -101,14 +122,20 @@ def build_clip(architecture: ClipArchitecture) -> CLIP:
         image_size=architecture.image_size,
         pool_type="avg",
     )
-    text = CLIPTextCfg(width=architecture.text_width, heads=architecture.text_heads, layers=architecture.text_layers)
+    text = CLIPTextCfg(
+        width=architecture.text_width,
+        heads=architecture.text_heads,
+        layers=architecture.text_layers,
+    )
     model = CLIP(architecture.embed_dim, vision, text)
     model.visual.image_mean, model.visual.image_std = OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
     return model
 
 
 def build_sam(architecture: SamArchitecture) -> Sam:
-    """Build an untrained SAM of the given sizes; `image_encoder.img_size` is the side its images are resized to."""
+    """Build an untrained SAM of the given sizes; `image_encoder.img_size` is the side its images
+    are resized to.
+    """
     size, grid = architecture.image_size, architecture.image_size // architecture.patch_size
     encoder = ImageEncoderViT(
         img_size=size,
@@ -145,25 +172,42 @@ def save_clip(
     notes: Mapping[str, str],
     path: Path,
 ) -> None:
-    """Write a tiny CLIP in fp16, with only the `token_ids` rows of its token table; `notes` join the metadata."""
+    """Write a tiny CLIP in fp16, with only the `token_ids` rows of its token table; `notes` join
+    the metadata.
+    """
     state = {name: tensor for name, tensor in model.state_dict().items() if name != TOKEN_TABLE}
     state["token_rows"] = model.token_embedding.weight[token_ids]
     tensors = _halve(state) | {"token_ids": token_ids.to(torch.int32).cpu()}
-    metadata = {"architecture": json.dumps(asdict(architecture)), "words": json.dumps(sorted(words)), **notes}
+    metadata = {
+        "architecture": json.dumps(asdict(architecture)),
+        "words": json.dumps(sorted(words)),
+        **notes,
+    }
     _write_file(tensors, metadata, path)
 
 
-def save_sam(model: Sam, architecture: SamArchitecture, notes: Mapping[str, str], path: Path) -> None:
+def save_sam(
+    model: Sam, architecture: SamArchitecture, notes: Mapping[str, str], path: Path
+) -> None:
     """Write a tiny SAM in fp16; `notes` join the metadata."""
-    _write_file(_halve(model.state_dict()), {"architecture": json.dumps(asdict(architecture)), **notes}, path)
+    _write_file(
+        _halve(model.state_dict()),
+        {"architecture": json.dumps(asdict(architecture)), **notes},
+        path,
+    )
 
 
 def _halve(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().to("cpu", torch.float16).contiguous() for name, tensor in state.items()}
+    return {
+        name: tensor.detach().to("cpu", torch.float16).contiguous()
+        for name, tensor in state.items()
+    }
 
 
 def _write_file(tensors: dict[str, Tensor], metadata: dict[str, str], path: Path) -> None:
-    """Write to a temporary name beside `path`, then rename, so that a reader never meets half a file."""
+    """Write to a temporary name beside `path`, then rename, so that a reader never meets half a
+    file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_bytes(save(tensors, metadata))
@@ -180,11 +224,14 @@ def _read_architecture(path: Path) -> dict[str, Any]:
 
 def _read_metadata(path: Path) -> dict[str, str]:
     if not path.is_file():
-        raise FileNotFoundError(f"no tiny model at {path}: make it with `python -m fmawsss.tiny.pretrain`")
+        raise FileNotFoundError(
+            f"no tiny model at {path}: make it with `python -m fmawsss.tiny.pretrain`"
+        )
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
     if "architecture" not in metadata:
         raise ValueError(
-            f"{path} names no architecture in its metadata: remake it with `python -m fmawsss.tiny.pretrain`"
+            f"{path} names no architecture in its metadata: remake it with `python -m "
+            "fmawsss.tiny.pretrain`"
         )
     return metadata

@@ -1,7 +1,9 @@
-"""Muon for the matrices of a transformer's blocks: momentum made orthogonal, so that all its directions learn alike.
+"""Muon for the matrices of a transformer's blocks: momentum made orthogonal, so that all its
+directions learn alike.
 
-Jordan et al., 2024, "Muon: an optimizer for hidden layers in neural networks". It needs about half the steps of AdamW
-here. PyTorch's own works in bfloat16, which CPUs without such instructions emulate, and takes a matrix at a time.
+Jordan et al., 2024, "Muon: an optimizer for hidden layers in neural networks". It needs about half
+the steps of AdamW here. PyTorch's own works in bfloat16, which CPUs without such instructions
+emulate, and takes a matrix at a time.
 """
 
 from __future__ import annotations
@@ -18,10 +20,16 @@ LINEAR, CUBIC, QUINTIC, ROUNDS = 3.4445, -4.7750, 2.0315, 5
 
 
 class Muon(torch.optim.Optimizer):
-    """Descend along orthogonalised momentum; a stack of square matrices (queries, keys, values) counts as several."""
+    """Descend along orthogonalised momentum; a stack of square matrices (queries, keys, values)
+    counts as several.
+    """
 
     def __init__(
-        self, parameters: Iterable[nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.05
+        self,
+        parameters: Iterable[nn.Parameter],
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.05,
     ) -> None:
         super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
@@ -50,7 +58,9 @@ def cut_square(matrix: Float[Tensor, "R C"]) -> tuple[Tensor, ...]:
 
 
 def orthogonalise(matrices: Float[Tensor, "n R C"]) -> Float[Tensor, "n R C"]:
-    """Bring all singular values near 1 (about 0.7 to 1.2), singular vectors unchanged, by Newton-Schulz rounds."""
+    """Bring all singular values near 1 (about 0.7 to 1.2), singular vectors unchanged, by
+    Newton-Schulz rounds.
+    """
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if tall else matrices
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)

@@ -1,4 +1,6 @@
-"""Outlines of the generated classes: polygons in the unit circle, each with 255 to fill or 0 to cut."""
+"""Outlines of the generated classes: polygons in the unit circle, each with 255 to fill or 0 to
+cut.
+"""
 
 from collections.abc import Callable
 
@@ -47,13 +49,17 @@ def outline_cross(rng: np.random.Generator) -> Outline:
     width, length = rng.uniform(0.28, 0.36), 1.05
     arm = np.array([[-width, -length], [width, -length], [width, -width]])
     quarter = np.array([[0, 1], [-1, 0]])
-    return [(np.concatenate([arm @ np.linalg.matrix_power(quarter, turns) for turns in range(4)]), 255)]
+    return [
+        (np.concatenate([arm @ np.linalg.matrix_power(quarter, turns) for turns in range(4)]), 255)
+    ]
 
 
 def outline_heart(rng: np.random.Generator) -> Outline:
     """Outline a heart, the point downwards."""
     x = 16 * np.sin(_TURN) ** 3
-    y = 2.5 - (13 * np.cos(_TURN) - 5 * np.cos(2 * _TURN) - 2 * np.cos(3 * _TURN) - np.cos(4 * _TURN))
+    y = 2.5 - (
+        13 * np.cos(_TURN) - 5 * np.cos(2 * _TURN) - 2 * np.cos(3 * _TURN) - np.cos(4 * _TURN)
+    )
     return [(np.stack([x, y], 1) / 16, 255)]
 
 

@@ -1,8 +1,9 @@
 """Make the tiny CLIP and SAM from nothing: `python -m fmawsss.tiny.pretrain`.
 
-On a CPU both train at the same time, half of the cores each, within an hour on two idle cores; on a GPU one by one. The
-patches of the CLIP are told their class from the generator's masks: it is a stand-in for a foundation model, so
-that the method above it can be run, tested and understood anywhere.
+On a CPU both train at the same time, half of the cores each, within an hour on two idle cores; on a
+GPU one by one. The patches of the CLIP are told their class from the generator's masks: it is a
+stand-in for a foundation model, so that the method above it can be run, tested and understood
+anywhere.
 """
 
 import argparse
@@ -30,16 +31,26 @@ log = logging.getLogger(__name__)
 
 def main() -> None:
     """Read the command line and train."""
-    parser = argparse.ArgumentParser(prog="python -m fmawsss.tiny.pretrain", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m fmawsss.tiny.pretrain", description=__doc__.split("\n")[0]
+    )
     parser.add_argument(
-        "--out", type=Path, default=CLIP_FILE.parent, help="folder of clip.safetensors, sam.safetensors"
+        "--out",
+        type=Path,
+        default=CLIP_FILE.parent,
+        help="folder of clip.safetensors, sam.safetensors",
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--scale", type=float, default=1.0, help="multiplies the number of steps; 0.002 only tries it out"
+        "--scale",
+        type=float,
+        default=1.0,
+        help="multiplies the number of steps; 0.002 only tries it out",
     )
     parser.add_argument("--only", choices=tuple(TRAININGS), help="train one of the two")
-    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"), help="cpu or cuda")
+    parser.add_argument(
+        "--device", type=torch.device, default=torch.device("cpu"), help="cpu or cuda"
+    )
     options = parser.parse_args()
 
     os.environ.setdefault("GLIBC_TUNABLES", MALLOC_SETTINGS)
@@ -47,7 +58,9 @@ def main() -> None:
     context = multiprocessing.get_context("spawn")
     threads = max(1, (os.cpu_count() or 1) // len(names))
     arguments = (options.out, options.seed, options.scale, options.device, threads)
-    processes = [context.Process(target=train, args=(name, *arguments), name=name) for name in names]
+    processes = [
+        context.Process(target=train, args=(name, *arguments), name=name) for name in names
+    ]
     for process in processes:
         process.start()
         if options.device.type != "cpu":
@@ -59,9 +72,13 @@ def main() -> None:
         sys.exit(f"training failed for {', '.join(failed)}: the messages above say why")
 
 
-def train(name: str, out: Path, seed: int, scale: float, device: torch.device, threads: int) -> None:
+def train(
+    name: str, out: Path, seed: int, scale: float, device: torch.device, threads: int
+) -> None:
     """Train one model in this process, on the CPU with so many threads, and tell its scores."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True
+    )
     cv2.setNumThreads(1)
     if device.type == "cpu":
         torch.set_num_threads(threads)

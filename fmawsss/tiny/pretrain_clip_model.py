@@ -1,6 +1,7 @@
 """The training view of a CLIP: its forward pass on crops, and the losses.
 
-The forward pass computes what open_clip's modules compute, over their own parameters; a test compares the two. Tags are
+The forward pass computes what open_clip's modules compute, over their own parameters; a test
+compares the two. Tags are
 words of the captions: classes, colours, backgrounds and stuff.
 """
 
@@ -34,15 +35,19 @@ class Batch:
 class ClipTrainer(nn.Module):
     """A CLIP with the helpers of its training: a compact token table, a tag head and a patch head.
 
-    `token_ids` are the rows of the full vocabulary that are trained; texts come as indices into them. `class_weights`
-    weigh the patch loss, ground last.
+    `token_ids` are the rows of the full vocabulary that are trained; texts come as indices into
+    them. `class_weights` weigh the patch loss, ground last.
     """
 
     tag_weights: Float[Tensor, "T"]
     class_weights: Float[Tensor, "C_and_ground"]
 
     def __init__(
-        self, clip: CLIP, token_ids: Int[Tensor, "V"], tags: int, class_weights: Float[Tensor, "C_and_ground"]
+        self,
+        clip: CLIP,
+        token_ids: Int[Tensor, "V"],
+        tags: int,
+        class_weights: Float[Tensor, "C_and_ground"],
     ) -> None:
         super().__init__()
         start_attention(clip.visual)
@@ -63,7 +68,9 @@ class ClipTrainer(nn.Module):
     ) -> dict[str, Tensor]:
         """Compute all losses of a batch; `total` is the one to minimise."""
         early, tokens = encode_patches(self.clip.visual, batch.images, batch.corner, batch.kept)
-        patches = batch.patches.gather(1, batch.kept[..., None].expand(-1, -1, batch.patches.shape[2]))
+        patches = batch.patches.gather(
+            1, batch.kept[..., None].expand(-1, -1, batch.patches.shape[2])
+        )
         feature = tokens.mean(1)
         text = F.normalize(self.encode_texts(batch.captions).float(), dim=-1)
         direction = F.normalize(feature.float(), dim=-1)
@@ -76,7 +83,8 @@ class ClipTrainer(nn.Module):
             self.tag_head(feature).float(), batch.tags, weight=self.tag_weights
         )
 
-        # One head reads the patches before and after the last block: what a class looks like points the same way in
+        # One head reads the patches before and after the last block: what a class looks like points
+        # the same way in
         # both, so that the channels a CAM weighs there are those that the answer is made of
         logits = self.patch_head(tokens).float()
         entropy, early_entropy = (
@@ -94,13 +102,17 @@ class ClipTrainer(nn.Module):
         }
 
     def encode_texts(self, texts: Int[Tensor, "B t"]) -> Float[Tensor, "B D"]:
-        """Encode texts given as indices into the compact table; the end token has the highest index."""
+        """Encode texts given as indices into the compact table; the end token has the highest
+        index.
+        """
         length = texts.shape[1]
         tokens = self.tokens(texts) + self.clip.positional_embedding[:length]
         mask = torch.full((length, length), float("-inf"), device=texts.device).triu(1)
         for block in self.clip.transformer.resblocks:
             tokens = apply_block(block, tokens, mask)
-        ends = self.clip.ln_final(tokens[torch.arange(len(texts), device=texts.device), texts.argmax(1)])
+        ends = self.clip.ln_final(
+            tokens[torch.arange(len(texts), device=texts.device), texts.argmax(1)]
+        )
         return ends @ self.clip.text_projection.to(ends.dtype)
 
 
@@ -116,7 +128,11 @@ def encode_patches(
     """
     patch, full = visual.patch_size[0], visual.grid_size[0]
     batch, grid = len(images), images.shape[-1] // patch
-    pixels = images.view(batch, 3, grid, patch, grid, patch).permute(0, 2, 4, 1, 3, 5).reshape(batch, grid * grid, -1)
+    pixels = (
+        images.view(batch, 3, grid, patch, grid, patch)
+        .permute(0, 2, 4, 1, 3, 5)
+        .reshape(batch, grid * grid, -1)
+    )
     rows, columns = (start + torch.arange(grid, device=images.device) for start in corner)
     places = visual.positional_embedding[1:].view(full, full, -1)[rows][:, columns].flatten(0, 1)
     pixels = pixels.gather(1, kept[..., None].expand(-1, -1, pixels.shape[2]))
@@ -129,7 +145,9 @@ def encode_patches(
     return project_patches(visual, tokens), project_patches(visual, apply_block(last, tokens, None))
 
 
-def project_patches(visual: VisionTransformer, tokens: Float[Tensor, "B L D"]) -> Float[Tensor, "B N E"]:
+def project_patches(
+    visual: VisionTransformer, tokens: Float[Tensor, "B L D"]
+) -> Float[Tensor, "B N E"]:
     """Normalise and project the patches as the last tokens are."""
     patches = visual.ln_post(tokens[:, 1:])
     return patches @ visual.proj.to(patches.dtype)
@@ -141,10 +159,14 @@ def apply_block(
     """Apply one block by plain matrix products, whose backward pass is fast on CPU."""
     attention = block.attn
     inputs = F.linear(block.ln_1(tokens), attention.in_proj_weight, attention.in_proj_bias)
-    queries, keys, values = inputs.unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+    queries, keys, values = (
+        inputs.unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+    )
     scores = queries @ keys.transpose(-1, -2) * queries.shape[-1] ** -0.5
     weights = (scores if mask is None else scores + mask).softmax(-1)
-    tokens = tokens + attention.out_proj((weights.to(values.dtype) @ values).transpose(1, 2).flatten(2))
+    tokens = tokens + attention.out_proj(
+        (weights.to(values.dtype) @ values).transpose(1, 2).flatten(2)
+    )
     return tokens + block.mlp(block.ln_2(tokens))
 
 
@@ -152,7 +174,8 @@ def apply_block(
 def start_attention(visual: VisionTransformer) -> None:
     """Start the image tower with sine positions and mimetic attention.
 
-    The last block starts with values that come back as they are, not negated: a CAM is what attention carries there.
+    The last block starts with values that come back as they are, not negated: a CAM is what
+        attention carries there.
     """
     width, grid = visual.positional_embedding.shape[1], visual.grid_size[0]
     visual.positional_embedding.copy_(position_table(width, grid, class_token=True))

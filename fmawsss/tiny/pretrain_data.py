@@ -1,4 +1,6 @@
-"""What both pre-trainings share: a pool of generated scenes that is renewed while it is used, the step schedule."""
+"""What both pre-trainings share: a pool of generated scenes that is renewed while it is used, the
+step schedule.
+"""
 
 import logging
 import math
@@ -21,7 +23,9 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class ScenePool:
-    """Scenes to draw from; `renew` replaces the oldest ones, so that a long training never repeats itself for long."""
+    """Scenes to draw from; `renew` replaces the oldest ones, so that a long training never repeats
+    itself for long.
+    """
 
     rng: np.random.Generator
     scenes: list[Scene]
@@ -47,7 +51,10 @@ def turn_arrays(
     arrays: tuple[Shaped[np.ndarray, "H W *rest"], ...], quarter_turns: int, mirror: bool
 ) -> tuple[Shaped[np.ndarray, "H W *rest"], ...]:
     """Turn and mirror several square arrays alike."""
-    return tuple(np.ascontiguousarray(np.rot90(array[:, ::-1] if mirror else array, quarter_turns)) for array in arrays)
+    return tuple(
+        np.ascontiguousarray(np.rot90(array[:, ::-1] if mirror else array, quarter_turns))
+        for array in arrays
+    )
 
 
 def anneal_rate(step: int, steps: int, peak: float, warmup: int = 100) -> float:
@@ -61,44 +68,67 @@ def group_parameters(
 ) -> list[dict[str, object]]:
     """Split parameters for AdamW: matrices decay, vectors and position embeddings do not."""
     taken = {id(parameter) for parameter in leave_out}
-    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad and id(p) not in taken]
-    decays = [p for name, p in named if p.ndim >= 2 and "pos_embed" not in name and "positional" not in name]
+    named = [
+        (name, p) for name, p in model.named_parameters() if p.requires_grad and id(p) not in taken
+    ]
+    decays = [
+        p
+        for name, p in named
+        if p.ndim >= 2 and "pos_embed" not in name and "positional" not in name
+    ]
     rests = [p for name, p in named if p.ndim < 2 or "pos_embed" in name or "positional" in name]
-    return [{"params": decays, "weight_decay": weight_decay}, {"params": rests, "weight_decay": 0.0}]
+    return [
+        {"params": decays, "weight_decay": weight_decay},
+        {"params": rests, "weight_decay": 0.0},
+    ]
 
 
 def position_table(width: int, grid: int, class_token: bool) -> Tensor:
-    """Tabulate two-dimensional sine-cosine positions at half amplitude, a row of zeros first for a class token."""
-    return 0.5 * torch.from_numpy(get_2d_sincos_pos_embed(width, grid, cls_token=class_token)).float()
+    """Tabulate two-dimensional sine-cosine positions at half amplitude, a row of zeros first for a
+    class token.
+    """
+    return (
+        0.5 * torch.from_numpy(get_2d_sincos_pos_embed(width, grid, cls_token=class_token)).float()
+    )
 
 
 @torch.no_grad()
 def mimic_attention(qkv: Tensor, projection: Tensor, heads: int) -> None:
-    """Start attention as if trained: queries match keys near the identity, values come back negated.
+    """Start attention as if trained: queries match keys near the identity, values come back
+    negated.
 
-    Mimetic initialisation (Trockman and Kolter, 2023, arXiv:2305.09828); `qkv` is (3 D, D), `projection` (D, D).
+    Mimetic initialisation (Trockman and Kolter, 2023, arXiv:2305.09828); `qkv` is (3 D, D),
+    `projection` (D, D).
     """
     width = qkv.shape[1]
     size = width // heads
     for head in range(heads):
         rows = slice(head * size, (head + 1) * size)
-        left, scale, right = torch.linalg.svd(0.7 * torch.randn(width, width) / width**0.5 + 0.7 * torch.eye(width))
+        left, scale, right = torch.linalg.svd(
+            0.7 * torch.randn(width, width) / width**0.5 + 0.7 * torch.eye(width)
+        )
         qkv[:width][rows] = (left[:, :size] * scale[:size].sqrt()).T
         qkv[width : 2 * width][rows] = right[:size] * scale[:size].sqrt()[:, None]
-    left, scale, right = torch.linalg.svd(0.4 * torch.randn(width, width) / width**0.5 - 0.4 * torch.eye(width))
+    left, scale, right = torch.linalg.svd(
+        0.4 * torch.randn(width, width) / width**0.5 - 0.4 * torch.eye(width)
+    )
     qkv[2 * width :] = right * scale.sqrt()[:, None]
     projection.copy_(left * scale.sqrt())
 
 
 def compile_training(trainer: nn.Module, device: torch.device, steps: int) -> None:
-    """Compile the forward pass (a third faster on CPU) where a compiler is at hand and it is worth a minute."""
+    """Compile the forward pass (a third faster on CPU) where a compiler is at hand and it is worth
+    a minute.
+    """
     if steps > 200 and (device.type != "cpu" or shutil.which("g++") is not None):
         trainer.compile(dynamic=False)
 
 
 @dataclass
 class Progress:
-    """Write one line every `every` steps: step, time, and the mean of each number since the last line."""
+    """Write one line every `every` steps: step, time, and the mean of each number since the last
+    line.
+    """
 
     name: str
     steps: int

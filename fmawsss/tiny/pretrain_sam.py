@@ -1,4 +1,5 @@
-"""Train the tiny SAM on generated scenes: a point asks for a mask, level 2 answers the whole object, level 0 its part.
+"""Train the tiny SAM on generated scenes: a point asks for a mask, level 2 answers the whole
+object, level 0 its part.
 
 The whole of a point on the ground is all ground; its part is one patchwork region of it.
 """
@@ -12,7 +13,14 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
 from fmawsss.tiny.models import SamArchitecture, build_sam, save_sam
-from fmawsss.tiny.pretrain_data import Progress, ScenePool, anneal_rate, compile_training, group_parameters, turn_arrays
+from fmawsss.tiny.pretrain_data import (
+    Progress,
+    ScenePool,
+    anneal_rate,
+    compile_training,
+    group_parameters,
+    turn_arrays,
+)
 from fmawsss.tiny.pretrain_sam_model import SamTrainer
 from fmawsss.tiny.pretrain_score import score_sam
 from fmawsss.tiny.shapes import SIZE, Scene
@@ -25,7 +33,9 @@ OBJECT_POINTS = 0.65  # share of the points that lie on objects; the others fall
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of the training: steps, images per step, points per image, and the side of the crops in pixels."""
+    """A stretch of the training: steps, images per step, points per image, and the side of the
+    crops in pixels.
+    """
 
     steps: int
     images: int
@@ -43,13 +53,17 @@ class Batch:
     images: Float[Tensor, "B 3 H W"]  # 0..255
     instances: Int[Tensor, "B H W"]
     corner: Int[Tensor, "2"]
-    points: Float[Tensor, "n 2"]  # x, y in pixels of the full image; the points of one image follow each other
+    points: Float[
+        Tensor, "n 2"
+    ]  # x, y in pixels of the full image; the points of one image follow each other
     whole: Bool[Tensor, "n H W"]
     part: Bool[Tensor, "n H W"]
 
 
 def pretrain_sam(path: Path, seed: int, scale: float, device: torch.device) -> dict[str, float]:
-    """Train a tiny SAM, write it to `path` and give back its scores on fresh scenes; `scale` multiplies the steps."""
+    """Train a tiny SAM, write it to `path` and give back its scores on fresh scenes; `scale`
+    multiplies the steps.
+    """
     torch.manual_seed(seed)
     rng = np.random.default_rng([seed, 1])
     pool = ScenePool.render(rng, max(16, int(POOL * min(1.0, scale))))
@@ -65,7 +79,14 @@ def pretrain_sam(path: Path, seed: int, scale: float, device: torch.device) -> d
             for group in optimizer.param_groups:
                 group["lr"] = anneal_rate(step, steps, PEAK_RATE)
             with torch.autocast(device.type, dtype=torch.bfloat16):
-                losses = trainer(batch.images, batch.instances, batch.corner, batch.points, batch.whole, batch.part)
+                losses = trainer(
+                    batch.images,
+                    batch.instances,
+                    batch.corner,
+                    batch.points,
+                    batch.whole,
+                    batch.part,
+                )
             optimizer.zero_grad(set_to_none=True)
             losses["total"].backward()
             nn.utils.clip_grad_norm_(trainer.parameters(), 1.0)
@@ -75,13 +96,19 @@ def pretrain_sam(path: Path, seed: int, scale: float, device: torch.device) -> d
             step += 1
 
     sam = trainer.sam.cpu().eval()
-    scores = score_sam(sam, np.random.default_rng([seed, 3]), max(4, min(200, int(200 * scale * 10))))
+    scores = score_sam(
+        sam, np.random.default_rng([seed, 3]), max(4, min(200, int(200 * scale * 10)))
+    )
     save_sam(sam, ARCHITECTURE, {name: f"{value:.4f}" for name, value in scores.items()}, path)
     return scores
 
 
-def draw_batch(rng: np.random.Generator, pool: ScenePool, phase: Phase, patch: int, device: torch.device) -> Batch:
-    """Cut one place out of turned, mirrored and recoloured scenes, and draw points with their answers."""
+def draw_batch(
+    rng: np.random.Generator, pool: ScenePool, phase: Phase, patch: int, device: torch.device
+) -> Batch:
+    """Cut one place out of turned, mirrored and recoloured scenes, and draw points with their
+    answers.
+    """
     corner = rng.integers(0, (SIZE - phase.side) // patch + 1, size=2)
     top, left = (corner * patch).tolist()
     window = slice(top, top + phase.side), slice(left, left + phase.side)
@@ -106,9 +133,13 @@ def draw_batch(rng: np.random.Generator, pool: ScenePool, phase: Phase, patch: i
     )
 
 
-def _vary_scene(rng: np.random.Generator, scene: Scene) -> tuple[UInt8[np.ndarray, "H W *rest"], ...]:
+def _vary_scene(
+    rng: np.random.Generator, scene: Scene
+) -> tuple[UInt8[np.ndarray, "H W *rest"], ...]:
     """Turn and mirror a scene, and half of the time exchange its colour channels."""
-    arrays = turn_arrays((scene.image, scene.instance, scene.part), int(rng.integers(4)), rng.random() < 0.5)
+    arrays = turn_arrays(
+        (scene.image, scene.instance, scene.part), int(rng.integers(4)), rng.random() < 0.5
+    )
     channels = rng.permutation(3) if rng.random() < 0.5 else np.arange(3)
     return arrays[0][..., channels], arrays[1], arrays[2]
 
@@ -116,7 +147,9 @@ def _vary_scene(rng: np.random.Generator, scene: Scene) -> tuple[UInt8[np.ndarra
 def _draw_points(
     rng: np.random.Generator, instance: UInt8[np.ndarray, "H W"], count: int
 ) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"]]:
-    """Draw rows and columns: most on objects, each object as often as the others, the rest anywhere."""
+    """Draw rows and columns: most on objects, each object as often as the others, the rest
+    anywhere.
+    """
     ids = np.unique(instance)
     ids = ids[ids > 0]
     rows, columns = rng.integers(0, instance.shape[0], size=(2, count))

@@ -1,7 +1,9 @@
 """The training view of a SAM: its forward pass for many points per image on crops, and the losses.
 
-The forward pass computes what segment_anything's modules compute, over their own parameters, but leaves masks in token
-order: (token row, token column, 2 x 2, 2 x 2), as the two transposed convolutions make them. A test compares the two.
+The forward pass computes what segment_anything's modules compute, over their own parameters, but
+leaves masks in token
+order: (token row, token column, 2 x 2, 2 x 2), as the two transposed convolutions make them. A test
+    compares the two.
 """
 
 import torch
@@ -18,7 +20,9 @@ AFFINITY_TOKENS = 196
 
 
 class SamTrainer(nn.Module):
-    """A SAM with the helpers of its training: a token affinity and a pixel head on the image features."""
+    """A SAM with the helpers of its training: a token affinity and a pixel head on the image
+    features.
+    """
 
     def __init__(self, sam: Sam) -> None:
         super().__init__()
@@ -38,12 +42,18 @@ class SamTrainer(nn.Module):
         part: Bool[Tensor, "n H W"],
     ) -> dict[str, Tensor]:
         """Compute all losses of a batch; `total` is the one to minimise."""
-        features = encode_images(self.sam.image_encoder, (images - self.sam.pixel_mean) / self.sam.pixel_std, corner)
+        features = encode_images(
+            self.sam.image_encoder, (images - self.sam.pixel_mean) / self.sam.pixel_std, corner
+        )
         logits, quality = decode_points(self.sam, features, points, corner)
         grid = features.shape[1]
-        whole_mask, part_mask = order_by_token(whole, grid).float(), order_by_token(part, grid).float()
+        whole_mask, part_mask = (
+            order_by_token(whole, grid).float(),
+            order_by_token(part, grid).float(),
+        )
 
-        # Level 2 learns the whole, level 0 the part, level 1 and the single mask what they resemble more, the whole.
+        # Level 2 learns the whole, level 0 the part, level 1 and the single mask what they resemble
+        # more, the whole.
         single, low, middle, high = logits.float().unbind(1)
         loss_high, loss_low = mask_loss(high, whole_mask), mask_loss(low, part_mask)
         loss_single, to_whole, to_part = (
@@ -58,7 +68,9 @@ class SamTrainer(nn.Module):
             + 0.5 * torch.minimum(to_whole, to_part).mean()
             + 0.5 * loss_single.mean()
         )
-        overlap = measure_overlap(logits, torch.stack([whole_mask, part_mask, middle_mask, whole_mask], 1))
+        overlap = measure_overlap(
+            logits, torch.stack([whole_mask, part_mask, middle_mask, whole_mask], 1)
+        )
         loss_quality = F.mse_loss(quality.float(), overlap)
 
         loss_affinity = self.affinity_loss(features, instances)
@@ -74,8 +86,12 @@ class SamTrainer(nn.Module):
             "pixel": loss_pixel.detach(),
         }
 
-    def affinity_loss(self, features: Float[Tensor, "B h w D"], instances: Int[Tensor, "B H W"]) -> Float[Tensor, ""]:
-        """Teach tokens of one instance to agree, others not to; the middle pixel says to which one a token belongs."""
+    def affinity_loss(
+        self, features: Float[Tensor, "B h w D"], instances: Int[Tensor, "B H W"]
+    ) -> Float[Tensor, ""]:
+        """Teach tokens of one instance to agree, others not to; the middle pixel says to which one
+        a token belongs.
+        """
         grid, side = features.shape[1], instances.shape[1]
         patch = side // grid
         owner = instances[:, patch // 2 :: patch, patch // 2 :: patch].flatten(1)
@@ -86,9 +102,13 @@ class SamTrainer(nn.Module):
         counts = (owner[:, :, None] > 0) | (owner[:, None] > 0)
         alike, unlike = (counts & same).float(), (counts & ~same).float()
         weight = alike / alike.sum().clamp_min(1) + unlike / unlike.sum().clamp_min(1)
-        return (weight * F.binary_cross_entropy_with_logits(logits, same.float(), reduction="none")).sum()
+        return (
+            weight * F.binary_cross_entropy_with_logits(logits, same.float(), reduction="none")
+        ).sum()
 
-    def pixel_loss(self, features: Float[Tensor, "B h w D"], instances: Int[Tensor, "B H W"]) -> Float[Tensor, ""]:
+    def pixel_loss(
+        self, features: Float[Tensor, "B h w D"], instances: Int[Tensor, "B H W"]
+    ) -> Float[Tensor, ""]:
         """Teach the image features where objects are and where instances meet, pixel by pixel."""
         batch, grid, _, _ = features.shape
         patch = instances.shape[1] // grid
@@ -97,7 +117,9 @@ class SamTrainer(nn.Module):
         border = torch.zeros_like(instances, dtype=torch.bool)
         border[:, 1:] |= instances[:, 1:] != instances[:, :-1]
         border[:, :, 1:] |= instances[:, :, 1:] != instances[:, :, :-1]
-        return F.binary_cross_entropy_with_logits(logits, torch.stack([instances > 0, border]).float())
+        return F.binary_cross_entropy_with_logits(
+            logits, torch.stack([instances > 0, border]).float()
+        )
 
 
 def encode_images(
@@ -107,7 +129,9 @@ def encode_images(
     patch = encoder.patch_embed.proj.kernel_size[0]
     batch, grid = len(images), images.shape[-1] // patch
     pixels = images.view(batch, 3, grid, patch, grid, patch).permute(0, 2, 4, 1, 3, 5).flatten(3)
-    tokens = F.linear(pixels, encoder.patch_embed.proj.weight.flatten(1), encoder.patch_embed.proj.bias)
+    tokens = F.linear(
+        pixels, encoder.patch_embed.proj.weight.flatten(1), encoder.patch_embed.proj.bias
+    )
     rows, columns = (start + torch.arange(grid, device=images.device) for start in corner)
     tokens = tokens + encoder.pos_embed[0][rows][:, columns]
     for block in encoder.blocks:
@@ -121,10 +145,16 @@ def apply_block(block: Block, tokens: Float[Tensor, "B h w D"]) -> Float[Tensor,
     side = block.window_size or grid
     count = grid // side
     windows = (
-        block.norm1(tokens).view(batch, count, side, count, side, width).transpose(2, 3).reshape(-1, side * side, width)
+        block.norm1(tokens)
+        .view(batch, count, side, count, side, width)
+        .transpose(2, 3)
+        .reshape(-1, side * side, width)
     )
     queries, keys, values = (
-        block.attn.qkv(windows).unflatten(-1, (3, block.attn.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        block.attn.qkv(windows)
+        .unflatten(-1, (3, block.attn.num_heads, -1))
+        .permute(2, 0, 3, 1, 4)
+        .unbind(0)
     )
     weights = (queries @ keys.transpose(-1, -2) * block.attn.scale).softmax(-1)
     mixed = block.attn.proj((weights.to(values.dtype) @ values).transpose(1, 2).flatten(2))
@@ -134,30 +164,47 @@ def apply_block(block: Block, tokens: Float[Tensor, "B h w D"]) -> Float[Tensor,
 
 
 def decode_points(
-    sam: Sam, features: Float[Tensor, "B h w D"], points: Float[Tensor, "n 2"], corner: Int[Tensor, "2"]
+    sam: Sam,
+    features: Float[Tensor, "B h w D"],
+    points: Float[Tensor, "n 2"],
+    corner: Int[Tensor, "2"],
 ) -> tuple[Float[Tensor, "n 4 p"], Float[Tensor, "n 4"]]:
-    """Answer points (x, y in pixels of the full image) with four masks in token order and their expected IoU.
+    """Answer points (x, y in pixels of the full image) with four masks in token order and their
+    expected IoU.
 
-    The middle of the first pixel is (0.5, 0.5): SAM's prompt encoder is given pixel indices and adds the half itself.
-    The points of one image follow each other, equally many per image.
+    The middle of the first pixel is (0.5, 0.5): SAM's prompt encoder is given pixel indices and
+    adds the half itself. The points of one image follow each other, equally many per image.
     """
     decoder, prompts, grid = sam.mask_decoder, sam.prompt_encoder, features.shape[1]
     size, full = prompts.input_image_size[0], prompts.image_embedding_size[0]
-    place = prompts.pe_layer._pe_encoding((points[:, None] / size).float()) + prompts.point_embeddings[1].weight
+    place = (
+        prompts.pe_layer._pe_encoding((points[:, None] / size).float())
+        + prompts.point_embeddings[1].weight
+    )
     padding = prompts.not_a_point_embed.weight.expand(len(points), 1, -1)
-    outputs = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight]).expand(len(points), -1, -1)
+    outputs = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight]).expand(
+        len(points), -1, -1
+    )
     queries = torch.cat([outputs, place, padding], 1)
     rows, columns = (start + torch.arange(grid, device=features.device) for start in corner)
     positions = prompts.pe_layer((full, full))[:, rows][:, :, columns].flatten(1).T
-    keys = (features + prompts.no_mask_embed.weight).flatten(1, 2).repeat_interleave(len(points) // len(features), 0)
+    keys = (
+        (features + prompts.no_mask_embed.weight)
+        .flatten(1, 2)
+        .repeat_interleave(len(points) // len(features), 0)
+    )
     queries, keys = exchange(decoder.transformer, queries, keys, positions)
 
     # A transposed convolution with stride = kernel is one matrix product per token.
     first, norm, _, second, _ = decoder.output_upscaling
     fine = (keys @ first.weight.permute(0, 2, 3, 1).flatten(1)).unflatten(-1, (4, -1)) + first.bias
     fine = F.gelu(F.layer_norm(fine, norm.weight.shape, norm.weight, norm.bias, norm.eps))
-    fine = F.gelu((fine @ second.weight.permute(0, 2, 3, 1).flatten(1)).unflatten(-1, (4, -1)) + second.bias)
-    kernels = torch.stack([mlp(queries[:, 1 + i]) for i, mlp in enumerate(decoder.output_hypernetworks_mlps)], 1)
+    fine = F.gelu(
+        (fine @ second.weight.permute(0, 2, 3, 1).flatten(1)).unflatten(-1, (4, -1)) + second.bias
+    )
+    kernels = torch.stack(
+        [mlp(queries[:, 1 + i]) for i, mlp in enumerate(decoder.output_hypernetworks_mlps)], 1
+    )
     masks = kernels @ fine.flatten(1, 3).transpose(1, 2)
     return masks, decoder.iou_prediction_head(queries[:, 0])
 
@@ -177,10 +224,16 @@ def exchange(
             placed = queries + prompts
             queries = layer.norm1(queries + attend(layer.self_attn, placed, placed, queries))
         image = keys + positions
-        queries = layer.norm2(queries + attend(layer.cross_attn_token_to_image, queries + prompts, image, keys))
+        queries = layer.norm2(
+            queries + attend(layer.cross_attn_token_to_image, queries + prompts, image, keys)
+        )
         queries = layer.norm3(queries + layer.mlp(queries))
-        keys = layer.norm4(keys + attend(layer.cross_attn_image_to_token, image, queries + prompts, queries))
-    answer = attend(transformer.final_attn_token_to_image, queries + prompts, keys + positions, keys)
+        keys = layer.norm4(
+            keys + attend(layer.cross_attn_image_to_token, image, queries + prompts, queries)
+        )
+    answer = attend(
+        transformer.final_attn_token_to_image, queries + prompts, keys + positions, keys
+    )
     return transformer.norm_final_attn(queries + answer), keys
 
 
@@ -205,7 +258,9 @@ def attend(
 
 
 def order_by_token(masks: Shaped[Tensor, "n H W"], grid: int) -> Shaped[Tensor, "n p"]:
-    """Bring masks to the order in which `decode_points` leaves them; their side must be four times the grid."""
+    """Bring masks to the order in which `decode_points` leaves them; their side must be four times
+    the grid.
+    """
     return masks.view(-1, grid, 2, 2, grid, 2, 2).permute(0, 1, 4, 2, 5, 3, 6).flatten(1)
 
 
@@ -219,7 +274,9 @@ def mask_loss(logits: Float[Tensor, "n p"], truth: Float[Tensor, "n p"]) -> Floa
 
 
 @torch.no_grad()
-def measure_overlap(logits: Float[Tensor, "n L p"], truth: Float[Tensor, "n L p"]) -> Float[Tensor, "n L"]:
+def measure_overlap(
+    logits: Float[Tensor, "n L p"], truth: Float[Tensor, "n L p"]
+) -> Float[Tensor, "n L"]:
     """Measure the IoU of masks cut at logit 0."""
     answer, truth = logits > 0, truth > 0.5
     return (answer & truth).sum(-1) / (answer | truth).sum(-1).clamp_min(1)
@@ -227,10 +284,14 @@ def measure_overlap(logits: Float[Tensor, "n L p"], truth: Float[Tensor, "n L p"
 
 @torch.no_grad()
 def start_attention(sam: Sam) -> None:
-    """Start the encoder with sine positions and mimetic attention, the decoder with attention between equal places."""
+    """Start the encoder with sine positions and mimetic attention, the decoder with attention
+    between equal places.
+    """
     encoder = sam.image_encoder
     grid, width = encoder.pos_embed.shape[1], encoder.pos_embed.shape[3]
-    encoder.pos_embed.copy_(position_table(width, grid, class_token=False).view(1, grid, grid, width))
+    encoder.pos_embed.copy_(
+        position_table(width, grid, class_token=False).view(1, grid, grid, width)
+    )
     for block in encoder.blocks:
         mimic_attention(block.attn.qkv.weight, block.attn.proj.weight, block.attn.num_heads)
     for name, module in sam.mask_decoder.transformer.named_modules():

@@ -1,7 +1,9 @@
-"""Generated images with exact masks: textured shapes over textured grounds, partly hidden, half two-coloured, in noise.
+"""Generated images with exact masks: textured shapes over textured grounds, partly hidden, half
+two-coloured, in noise.
 
-A class typically wears one material (colour and texture), as natural categories do; how often is `p_material`. All
-randomness comes from the generator that is passed. Coordinates are pixels, x to the right and y downwards.
+A class typically wears one material (colour and texture), as natural categories do; how often is
+`p_material`. All randomness comes from the generator that is passed. Coordinates are pixels, x to
+the right and y downwards.
 """
 
 from dataclasses import dataclass
@@ -56,22 +58,27 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Scene:
-    """An image and all that is true of it. Instance `i + 1` is `objects[i]`; later objects lie in front."""
+    """An image and all that is true of it. Instance `i + 1` is `objects[i]`; later objects lie in
+    front.
+    """
 
     image: UInt8[np.ndarray, "H W 3"]  # RGB
     semantic: UInt8[np.ndarray, "H W"]  # 0 background, class index + 1
     instance: UInt8[np.ndarray, "H W"]  # 0 background
-    part: UInt8[np.ndarray, "H W"]  # 0 ground; one id per patchwork region, object body, second colour of an object
+    part: UInt8[
+        np.ndarray, "H W"
+    ]  # 0 ground; one id per patchwork region, object body, second colour of an object
     objects: tuple[SceneObject, ...]
     background: str  # one of BACKGROUNDS
     stuff: tuple[str, ...]  # some of STUFF
 
 
 def draw_scene(rng: np.random.Generator, p_material: float = 0.92) -> Scene:
-    """Draw one image of 112 x 112 pixels with one to four objects, each with at least 40 visible pixels.
+    """Draw one image of 112 x 112 pixels with one to four objects, each with at least 40 visible
+    pixels.
 
-    `p_material` is the probability, for colour and for texture apart, that an object wears what its class typically
-    wears. A scene in which an object is hidden down to a sliver is drawn again.
+    `p_material` is the probability, for colour and for texture apart, that an object wears what its
+    class typically wears. A scene in which an object is hidden down to a sliver is drawn again.
     """
     while True:
         scene = _draw_any_scene(rng, p_material)
@@ -88,7 +95,9 @@ def present_classes(scene: Scene, min_pixels: int = MIN_PIXELS) -> list[int]:
 
 @dataclass
 class _Canvas:
-    """A scene while it is painted; `image` is in 0..255, an object must stand out from the colours in `grounds`."""
+    """A scene while it is painted; `image` is in 0..255, an object must stand out from the colours
+    in `grounds`.
+    """
 
     image: Picture
     semantic: UInt8[np.ndarray, "H W"]
@@ -125,7 +134,15 @@ def _draw_any_scene(rng: np.random.Generator, p_material: float) -> Scene:
             objects.append(_paint_object(rng, canvas, len(objects) + 1, *circle, p_material))
 
     image = _expose(rng, canvas.image)
-    return Scene(image, canvas.semantic, canvas.instance, canvas.part, tuple(objects), background, tuple(canvas.stuff))
+    return Scene(
+        image,
+        canvas.semantic,
+        canvas.instance,
+        canvas.part,
+        tuple(objects),
+        background,
+        tuple(canvas.stuff),
+    )
 
 
 def _paint_ground(rng: np.random.Generator, background: str) -> _Canvas:
@@ -160,7 +177,9 @@ def _paint_lines(rng: np.random.Generator, canvas: _Canvas) -> None:
         steps = [rng.uniform(0, SIZE, (1, 2)), rng.normal(0, 22, (rng.integers(2, 5), 2))]
         points = np.round(np.cumsum(np.concatenate(steps), 0)).astype(np.int32)
         thickness = int(rng.integers(1, 4))
-        cv2.polylines(canvas.image, [points], False, draw_any_colour(rng).tolist(), thickness, cv2.LINE_AA)
+        cv2.polylines(
+            canvas.image, [points], False, draw_any_colour(rng).tolist(), thickness, cv2.LINE_AA
+        )
 
 
 def _paint_specks(rng: np.random.Generator, canvas: _Canvas) -> None:
@@ -176,7 +195,9 @@ def _place_circle(
     for _ in range(12):
         radius = rng.uniform(*radii)
         x, y = rng.uniform(0.75 * radius, SIZE - 0.75 * radius, 2).tolist()
-        if all(np.hypot(x - o.centre[0], y - o.centre[1]) > 0.8 * (radius + o.radius) for o in objects):
+        if all(
+            np.hypot(x - o.centre[0], y - o.centre[1]) > 0.8 * (radius + o.radius) for o in objects
+        ):
             return (x, y), radius
     return None
 
@@ -191,14 +212,17 @@ def _paint_object(
 ) -> SceneObject:
     """Paint one shape with its shadow, filling and outline, and enter it into the masks."""
     class_index = int(rng.integers(len(CLASS_NAMES)))
-    coverage = _rasterize(OUTLINES[CLASS_NAMES[class_index]](rng), centre, radius, rng.uniform(0, 2 * np.pi))
+    coverage = _rasterize(
+        OUTLINES[CLASS_NAMES[class_index]](rng), centre, radius, rng.uniform(0, 2 * np.pi)
+    )
     visible = coverage > 127
     colours, typical_texture = MATERIALS[CLASS_NAMES[class_index]]
     name, colour = _choose_colour(rng, canvas.grounds, colours, p_material)
     if "shadows" in canvas.stuff:
         _cast_shadow(rng, canvas, coverage)
 
-    # Three kinds of filling: one material, two colours on two sides of a line, a mark in the middle.
+    # Three kinds of filling: one material, two colours on two sides of a line, a mark in the
+    # middle.
     kind, second, region = rng.random(), draw_any_colour(rng), None
     if kind < 0.78:
         texture = typical_texture if rng.random() < p_material else str(rng.choice(TEXTURES))
@@ -223,7 +247,9 @@ def _paint_object(
 def _choose_colour(
     rng: np.random.Generator, grounds: list[Colour], typical: tuple[str, ...], p_material: float
 ) -> tuple[str, Colour]:
-    """Draw a colour until it stands out from the grounds (sum of channel differences above 110), six times at most."""
+    """Draw a colour until it stands out from the grounds (sum of channel differences above 110),
+    six times at most.
+    """
     for _ in range(6):
         name = str(rng.choice(typical if rng.random() < p_material else COLOUR_NAMES))
         colour = draw_colour(rng, name)
@@ -232,14 +258,25 @@ def _choose_colour(
     return name, colour
 
 
-def _cast_shadow(rng: np.random.Generator, canvas: _Canvas, coverage: UInt8[np.ndarray, "H W"]) -> None:
+def _cast_shadow(
+    rng: np.random.Generator, canvas: _Canvas, coverage: UInt8[np.ndarray, "H W"]
+) -> None:
     shift = np.array([[1, 0, rng.uniform(3, 6)], [0, 1, rng.uniform(3, 6)]], np.float32)
-    shadow = cv2.GaussianBlur(cv2.warpAffine(coverage, shift, (SIZE, SIZE)), (5, 5), 0).astype(np.float32) / 255
+    shadow = (
+        cv2.GaussianBlur(cv2.warpAffine(coverage, shift, (SIZE, SIZE)), (5, 5), 0).astype(
+            np.float32
+        )
+        / 255
+    )
     canvas.image *= 1 - 0.5 * shadow[..., None]
 
 
-def _rasterize(rings: Outline, centre: tuple[float, float], radius: float, angle: float) -> UInt8[np.ndarray, "H W"]:
-    """Fill polygons of the unit circle at a place, size and angle (radians); 255 inside, smooth at the edge."""
+def _rasterize(
+    rings: Outline, centre: tuple[float, float], radius: float, angle: float
+) -> UInt8[np.ndarray, "H W"]:
+    """Fill polygons of the unit circle at a place, size and angle (radians); 255 inside, smooth at
+    the edge.
+    """
     cosine, sine = np.cos(angle), np.sin(angle)
     turn = np.array([[cosine, sine], [-sine, cosine]])
     coverage = np.zeros((SIZE, SIZE), np.uint8)
@@ -249,13 +286,17 @@ def _rasterize(rings: Outline, centre: tuple[float, float], radius: float, angle
     return coverage
 
 
-def _draw_half_plane(rng: np.random.Generator, centre: tuple[float, float], radius: float) -> Bool[np.ndarray, "H W"]:
+def _draw_half_plane(
+    rng: np.random.Generator, centre: tuple[float, float], radius: float
+) -> Bool[np.ndarray, "H W"]:
     angle = rng.uniform(0, 2 * np.pi)
     along = (_COLUMNS - centre[0]) * np.cos(angle) + (_ROWS - centre[1]) * np.sin(angle)
     return along > rng.uniform(-0.25, 0.25) * radius
 
 
-def _draw_disc(rng: np.random.Generator, centre: tuple[float, float], radius: float) -> Bool[np.ndarray, "H W"]:
+def _draw_disc(
+    rng: np.random.Generator, centre: tuple[float, float], radius: float
+) -> Bool[np.ndarray, "H W"]:
     return np.hypot(_COLUMNS - centre[0], _ROWS - centre[1]) < radius * rng.uniform(0.3, 0.5)
 
 

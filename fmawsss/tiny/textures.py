@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Float32
 
 SIZE = 112
-# colour name -> inclusive ranges of hue (0..179), saturation and value (0..255), as OpenCV counts them
+# colour name -> inclusive ranges of hue (0..179), saturation and value (0..255), as OpenCV counts
+# them
 COLOURS: dict[str, tuple[tuple[int, int], tuple[int, int], tuple[int, int]]] = {
     "red": ((0, 4), (190, 255), (170, 255)),
     "orange": ((9, 15), (200, 255), (210, 255)),
@@ -44,8 +45,12 @@ def draw_any_colour(rng: np.random.Generator) -> Colour:
 
 
 def draw_noise(rng: np.random.Generator, cells: int, size: int = SIZE) -> Field:
-    """Draw smooth noise of about 0..1 with `cells` x `cells` independent values; the cubic overshoots a little."""
-    return cv2.resize(rng.random((cells, cells), dtype=np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
+    """Draw smooth noise of about 0..1 with `cells` x `cells` independent values; the cubic
+    overshoots a little.
+    """
+    return cv2.resize(
+        rng.random((cells, cells), dtype=np.float32), (size, size), interpolation=cv2.INTER_CUBIC
+    )
 
 
 def fill_texture(rng: np.random.Generator, texture: str, first: Colour, second: Colour) -> Picture:
@@ -57,13 +62,19 @@ def fill_texture(rng: np.random.Generator, texture: str, first: Colour, second: 
 
 
 def shade_colour(rng: np.random.Generator, colour: Colour) -> Colour:
-    """Draw the second colour of an object's texture: darker, or lighter where the first is dark already."""
-    shaded = colour * rng.uniform(0.35, 0.6) if colour.mean() > 70 else colour + rng.uniform(60, 110)
+    """Draw the second colour of an object's texture: darker, or lighter where the first is dark
+    already.
+    """
+    shaded = (
+        colour * rng.uniform(0.35, 0.6) if colour.mean() > 70 else colour + rng.uniform(60, 110)
+    )
     return np.clip(shaded, 0, 255).astype(np.float32)
 
 
 def _turn_axes(rng: np.random.Generator) -> tuple[Field, Field, float]:
-    """Draw two perpendicular coordinates, in pixels, and the period of a texture along them, in radians per pixel."""
+    """Draw two perpendicular coordinates, in pixels, and the period of a texture along them, in
+    radians per pixel.
+    """
     angle, period = rng.uniform(0, np.pi), rng.uniform(6, 16)
     cosine, sine = np.float32(np.cos(angle)), np.float32(np.sin(angle))
     return _COLUMNS * cosine + _ROWS * sine, _ROWS * cosine - _COLUMNS * sine, 2 * np.pi / period
@@ -82,7 +93,9 @@ def _draw_checks(rng: np.random.Generator, u: Field, v: Field, frequency: float)
 
 
 def _draw_dots(rng: np.random.Generator, u: Field, v: Field, frequency: float) -> Field:
-    return (np.cos(u * frequency) + np.cos(v * frequency) > rng.uniform(0.7, 1.2)).astype(np.float32)
+    return (np.cos(u * frequency) + np.cos(v * frequency) > rng.uniform(0.7, 1.2)).astype(
+        np.float32
+    )
 
 
 def _draw_grain(rng: np.random.Generator, u: Field, v: Field, frequency: float) -> Field:
@@ -92,7 +105,10 @@ def _draw_grain(rng: np.random.Generator, u: Field, v: Field, frequency: float) 
 
 
 def _draw_clouds(rng: np.random.Generator, u: Field, v: Field, frequency: float) -> Field:
-    coarse, fine = draw_noise(rng, int(rng.integers(3, 7))), draw_noise(rng, int(rng.integers(8, 16)))
+    coarse, fine = (
+        draw_noise(rng, int(rng.integers(3, 7))),
+        draw_noise(rng, int(rng.integers(8, 16))),
+    )
     return np.clip(0.6 * coarse + 0.4 * fine, 0, 1)
 
 

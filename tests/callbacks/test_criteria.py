@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from callbacks.criteria import read_agreement, read_miou
+from stages.sweeps.criteria import read_agreement, read_miou
 
 
 @pytest.fixture
@@ -21,9 +21,13 @@ def test_the_miou_of_a_split_is_read(scores):
     assert read_miou(scores, "seg", "train", "cam") == 0.4
 
 
-@pytest.mark.parametrize(("split", "masks"), [("val", "sams"), ("train", "network"), (["train", "val"], "sams")])
+@pytest.mark.parametrize(
+    ("split", "masks"), [("val", "sams"), ("train", "network"), (["train", "val"], "sams")]
+)
 def test_another_split_is_refused(scores, split, masks):
-    with pytest.raises(ValueError, match=r"only \(train: cam sams\); name one with criterion\.split"):
+    with pytest.raises(
+        ValueError, match=r"only \(train: cam sams\); name one with criterion\.split"
+    ):
         read_miou(scores, "seg", split, masks)
 
 
@@ -33,7 +37,11 @@ def test_without_scores_there_is_no_number(tmp_path, scores):
 
 
 def test_agreement_is_averaged_over_images(tmp_path):
-    lines = [{"name": "a", "agreement": 0.5}, {"name": "b", "agreement": 1.0}, {"name": "c", "agreement": None}]
+    lines = [
+        {"name": "a", "agreement": 0.5},
+        {"name": "b", "agreement": 1.0},
+        {"name": "c", "agreement": None},
+    ]
     (tmp_path / "seeds.scores.1-0.jsonl").write_text("\n".join(map(json.dumps, lines)))
     assert read_agreement(tmp_path / "seeds") == 0.75
     with pytest.raises(ValueError, match="criterion=miou"):

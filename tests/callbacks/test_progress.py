@@ -29,7 +29,9 @@ def test_lines_tell_share_time_left_and_loss(monkeypatch, caplog):
     now = [100.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     metrics = {"train/loss": 0.25}
-    trainer = SimpleNamespace(max_steps=10, accumulate_grad_batches=2, global_step=2, progress_bar_metrics=metrics)
+    trainer = SimpleNamespace(
+        max_steps=10, accumulate_grad_batches=2, global_step=2, progress_bar_metrics=metrics
+    )
     lines = StageLines("2/4 cls", "apply")
     with caplog.at_level(logging.INFO):
         lines.on_train_start(trainer, None)

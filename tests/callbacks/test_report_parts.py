@@ -10,13 +10,13 @@ from superpixel_tools import make_superpixels
 
 from callbacks import dashboards, image_facts, report, report_curves, report_images
 from callbacks.image_facts import describe_superpixels
-from callbacks.report import RunFolder, Stage, note_stage
-from callbacks.report_curves import draw_plot, read_trainings
-from callbacks.report_scores import list_confusions
-from callbacks.scenes import gather_scene
-from fmawsss.storage import write_palette_png, write_png
+from fmawsss.files.storage import write_palette_png, write_png
 from fmawsss.superpixels import Superpixels
 from fmawsss.viz import make_palette
+from stages.reports.curves import draw_plot, read_trainings
+from stages.reports.report import RunFolder, Stage, note_stage
+from stages.reports.scenes import gather_scene
+from stages.reports.scores import list_confusions
 
 
 @pytest.mark.parametrize("module", [dashboards, image_facts, report, report_curves, report_images])
@@ -87,12 +87,19 @@ def test_a_scene_shows_what_there_is(tmp_path):
     mask = np.zeros((20, 40), np.uint8)
     mask[:, 20:] = 2
     write_palette_png(tmp_path / "seeds/coarse/a.png", mask, make_palette(256))
-    note_stage(tmp_path, Stage("cls", tmp_path / "seeds/coarse", "train", 1, ("background", "dog", "cat")))
-    scene = gather_scene(RunFolder(tmp_path), {"name": "a", "image": str(tmp_path / "photo.png"), "truth": None})
+    note_stage(
+        tmp_path, Stage("cls", tmp_path / "seeds/coarse", "train", 1, ("background", "dog", "cat"))
+    )
+    scene = gather_scene(
+        RunFolder(tmp_path), {"name": "a", "image": str(tmp_path / "photo.png"), "truth": None}
+    )
     assert list(scene.draw()) == ["image", "coarse seed"]
     assert scene.masks["coarse seed"].shape == scene.image.shape[:2] == (96, 192)
     assert np.unique(scene.masks["coarse seed"]).tolist() == [0, 2]
-    assert gather_scene(RunFolder(tmp_path), {"name": "a", "image": str(tmp_path / "gone.png")}) is None
+    assert (
+        gather_scene(RunFolder(tmp_path), {"name": "a", "image": str(tmp_path / "gone.png")})
+        is None
+    )
 
 
 def test_a_scene_traces_what_lies_in_other_folders(tmp_path):
@@ -104,7 +111,12 @@ def test_a_scene_traces_what_lies_in_other_folders(tmp_path):
     note_stage(base, Stage("cls", coarse, "train", 1, classes))
     note_stage(base, Stage("seg", fine, "train", 1, classes, {"seeds": coarse}))
     note_stage(job, Stage("network", masks, "train", 1, classes, {"seeds": fine}))
-    scene = gather_scene(RunFolder(job), {"name": "a", "image": str(tmp_path / "photo.png"), "truth": None})
+    scene = gather_scene(
+        RunFolder(job), {"name": "a", "image": str(tmp_path / "photo.png"), "truth": None}
+    )
     assert list(scene.masks) == ["coarse seed", "fine seed", "prediction"]
     base.rename(tmp_path / "moved")  # with what lies in it
-    assert [stage.product.parts[-3] for stage in RunFolder(tmp_path / "moved").lineage] == ["moved", "moved"]
+    assert [stage.product.parts[-3] for stage in RunFolder(tmp_path / "moved").lineage] == [
+        "moved",
+        "moved",
+    ]

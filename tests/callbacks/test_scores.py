@@ -6,7 +6,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from callbacks.scores import ScoreJournal, detail_lines, read_lines, score_lines, show_scores, write_scores
+from callbacks.scores import (
+    ScoreJournal,
+    detail_lines,
+    read_lines,
+    score_lines,
+    show_scores,
+    write_scores,
+)
 from fmawsss.boundaries import count_boundaries
 from fmawsss.metrics import count_confusion, summarise_confusion
 
@@ -21,7 +28,9 @@ def run_batch(journal, *images):
     module = SimpleNamespace(classes=CLASSES)
     predictions = [predict(name, mask) for name, mask, _ in images]
     truths = [truth for *_, truth in images] if images[0][2] is not None else None
-    journal.on_predict_batch_end(SimpleNamespace(global_rank=0), module, predictions, SimpleNamespace(truths=truths), 0)
+    journal.on_predict_batch_end(
+        SimpleNamespace(global_rank=0), module, predictions, SimpleNamespace(truths=truths), 0
+    )
 
 
 def choose_lines(product, names):
@@ -29,7 +38,9 @@ def choose_lines(product, names):
 
 
 def random_mask(seed):
-    return torch.randint(0, 3, (5, 6), generator=torch.Generator().manual_seed(seed)).to(torch.uint8)
+    return torch.randint(0, 3, (5, 6), generator=torch.Generator().manual_seed(seed)).to(
+        torch.uint8
+    )
 
 
 def test_scores_are_those_of_one_confusion_matrix(tmp_path):
@@ -39,7 +50,9 @@ def test_scores_are_those_of_one_confusion_matrix(tmp_path):
     run_batch(journal, images[2])
     total = sum(count_confusion(mask, truth, 3) for _, mask, truth in images)
     expected = summarise_confusion(total, ("background", *CLASSES))
-    assert score_lines(choose_lines(tmp_path / "coarse", "abc"), CLASSES)["sams"].miou == pytest.approx(expected.miou)
+    assert score_lines(choose_lines(tmp_path / "coarse", "abc"), CLASSES)[
+        "sams"
+    ].miou == pytest.approx(expected.miou)
 
 
 def test_only_the_split_is_scored_and_a_repeated_image_counts_once(tmp_path):
@@ -78,7 +91,11 @@ def test_images_without_truth_are_done_but_not_scored(tmp_path):
 
 
 def test_scores_json_keeps_the_other_stages_and_is_strict_json(tmp_path):
-    one = {"sams": summarise_confusion(torch.tensor([[4, 0, 0, 0], [1, 3, 0, 0], [0, 0, 0, 0]]), ("bg", "dog", "cat"))}
+    one = {
+        "sams": summarise_confusion(
+            torch.tensor([[4, 0, 0, 0], [1, 3, 0, 0], [0, 0, 0, 0]]), ("bg", "dog", "cat")
+        )
+    }
     write_scores(tmp_path / "scores.json", "cls", "train", one)
     write_scores(tmp_path / "scores.json", "seg", "train", one)
     text = (tmp_path / "scores.json").read_text()
@@ -91,7 +108,9 @@ def test_the_tables_show_totals_and_classes(tmp_path, capsys):
     score = summarise_confusion(matrix, ("background", *CLASSES))
     write_scores(tmp_path / "scores.json", "cls", "train", {"cam": score, "sams": score})
     show_scores(tmp_path / "scores.json")
-    cells = [[cell.strip() for cell in line.split("│")] for line in capsys.readouterr().out.splitlines()]
+    cells = [
+        [cell.strip() for cell in line.split("│")] for line in capsys.readouterr().out.splitlines()
+    ]
     # mIoU: 4/5 and 3/4; 7 of 8 pixels; precision 4/5 and 1, recall 1 and 3/4
     assert ["", "cls, train", "sams", "77.5", "87.5", "90.0", "87.5", "none", ""] in cells
     assert ["", "dog", "75.0", ""] in cells
@@ -103,12 +122,18 @@ def test_details_name_confusion_boundaries_and_the_worst_images(tmp_path, capsys
     images.append(("d", random_mask(5), random_mask(5)))
     run_batch(ScoreJournal(tmp_path / "masks", {}), *images)
     details = detail_lines(choose_lines(tmp_path / "masks", "abcd"), CLASSES)["sams"]
-    assert details["confusion"] == sum(count_confusion(mask, truth, 3) for _, mask, truth in images).tolist()
+    assert (
+        details["confusion"]
+        == sum(count_confusion(mask, truth, 3) for _, mask, truth in images).tolist()
+    )
     counts = sum(count_boundaries(mask, truth, 3) for _, mask, truth in images)
     expected = (counts[:, 0] / counts[:, 1]).tolist()
     assert list(details["boundary_iou"].values()) == pytest.approx(expected)
     assert details["mean_boundary_iou"] == pytest.approx(sum(expected) / 3)
-    mious = {name: summarise_confusion(count_confusion(mask, truth, 3), "xyz").miou for name, mask, truth in images}
+    mious = {
+        name: summarise_confusion(count_confusion(mask, truth, 3), "xyz").miou
+        for name, mask, truth in images
+    }
     assert list(details["worst_images"].items()) == sorted(mious.items(), key=lambda item: item[1])
 
     scores = score_lines(choose_lines(tmp_path / "masks", "abcd"), CLASSES)

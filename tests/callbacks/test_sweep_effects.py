@@ -6,13 +6,29 @@ import math
 
 import pytest
 
-from callbacks.sweep_effects import find_best, find_effects, find_interaction, list_levels, share_variance
-from callbacks.sweep_jobs import FINISHED, Job, claim_gpu, enter_jobs, find_varied, read_jobs, record_job
-from callbacks.sweep_summary import nest_settings, summarise_sweep
+from stages.sweeps.effects import (
+    find_best,
+    find_effects,
+    find_interaction,
+    list_levels,
+    share_variance,
+)
+from stages.sweeps.jobs import (
+    FINISHED,
+    Job,
+    claim_gpu,
+    enter_jobs,
+    find_varied,
+    read_jobs,
+    record_job,
+)
+from stages.sweeps.summary import nest_settings, summarise_sweep
 
 
 def make_jobs(*rows: tuple[str, float | None]) -> list[Job]:
-    return [Job(n, tuple(text.split()), str(n), FINISHED, value) for n, (text, value) in enumerate(rows)]
+    return [
+        Job(n, tuple(text.split()), str(n), FINISHED, value) for n, (text, value) in enumerate(rows)
+    ]
 
 
 FACTORIAL = make_jobs(("a=1 b=x", 0.1), ("a=1 b=y", 0.2), ("a=2 b=x", 0.5), ("a=2 b=y", 0.6))
@@ -41,7 +57,9 @@ def test_jobs_without_a_value_have_no_effect():
 
 
 def test_a_setting_that_all_jobs_share_is_no_effect():
-    assert find_varied(make_jobs(("a=1 b=1", 0.1), ("a=10 b=1", 0.2), ("a=9 b=1", 0.3))) == {"a": ["1", "9", "10"]}
+    assert find_varied(make_jobs(("a=1 b=1", 0.1), ("a=10 b=1", 0.2), ("a=9 b=1", 0.3))) == {
+        "a": ["1", "9", "10"]
+    }
 
 
 def test_many_numbers_are_cut_into_ranges_of_equal_weight():
@@ -52,7 +70,9 @@ def test_many_numbers_are_cut_into_ranges_of_equal_weight():
 
 
 def test_the_best_has_the_best_mean_over_seeds_and_no_seed():
-    jobs = make_jobs(("a=1 seed=0", 0.9), ("a=1 seed=1", 0.1), ("a=2 seed=0", 0.6), ("a=2 seed=1", 0.7))
+    jobs = make_jobs(
+        ("a=1 seed=0", 0.9), ("a=1 seed=1", 0.1), ("a=2 seed=0", 0.6), ("a=2 seed=1", 0.7)
+    )
     overrides, effect = find_best(jobs)
     assert overrides == ("a=2",)
     assert effect.mean == pytest.approx(0.65)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.archives import Archive, fetch_archive, unpack_folder
+from stages.jobs.archives import Archive, fetch_archive, unpack_folder
 
 CONTENT = bytes(range(256)) * 40
 MD5 = hashlib.md5(CONTENT).hexdigest()
@@ -20,7 +20,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         place = self.headers.get("Range")
-        first = int(place.removeprefix("bytes=").removesuffix("-")) if place and "/ranges" in self.path else 0
+        first = (
+            int(place.removeprefix("bytes=").removesuffix("-"))
+            if place and "/ranges" in self.path
+            else 0
+        )
         self.server.asked.append(place)
         if first >= len(CONTENT):
             self.send_error(416)
@@ -65,11 +69,16 @@ def test_a_stopped_download_goes_on(server, tmp_path: Path, known: int) -> None:
 
 def test_a_server_without_ranges_starts_anew(server, tmp_path: Path) -> None:
     (tmp_path / "a.tar.part").write_bytes(b"other bytes")
-    assert fetch_archive(Archive(f"{server.url}/a.tar", None, MD5), tmp_path).read_bytes() == CONTENT
+    assert (
+        fetch_archive(Archive(f"{server.url}/a.tar", None, MD5), tmp_path).read_bytes() == CONTENT
+    )
 
 
 def test_a_cut_connection_keeps_what_arrived(server, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"a\.tar.*ended after 5120 of 10240 bytes.*what has arrived is kept"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"a\.tar.*ended after 5120 of 10240 bytes.*what has arrived is kept",
+    ):
         fetch_archive(Archive(f"{server.url}/cut/a.tar", None, None), tmp_path)
     path = fetch_archive(Archive(f"{server.url}/ranges/a.tar", len(CONTENT), MD5), tmp_path)
     assert path.read_bytes() == CONTENT
@@ -78,12 +87,15 @@ def test_a_cut_connection_keeps_what_arrived(server, tmp_path: Path) -> None:
 
 def test_without_network_address_and_place_are_named(tmp_path: Path) -> None:
     url = "http://127.0.0.1:9/voc.tar"
-    with pytest.raises(FileNotFoundError, match=rf"no archive {tmp_path}/voc\.tar.*download {url} and put it there"):
+    with pytest.raises(
+        FileNotFoundError, match=rf"no archive {tmp_path}/voc\.tar.*download {url} and put it there"
+    ):
         fetch_archive(Archive(url, None, None), tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("size", "md5", "message"), [(7, None, "has 10240 bytes, expected 7"), (None, "0" * 32, f"MD5 {MD5}, expected 000")]
+    ("size", "md5", "message"),
+    [(7, None, "has 10240 bytes, expected 7"), (None, "0" * 32, f"MD5 {MD5}, expected 000")],
 )
 def test_another_file_is_refused(tmp_path: Path, size, md5, message) -> None:
     (tmp_path / "a.tar").write_bytes(CONTENT)

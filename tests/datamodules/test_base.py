@@ -18,10 +18,10 @@ from fake_trees import (
 
 from datamodules.choosing import choose_shots
 from datamodules.labels import LabelsFromXml, keep_labels_in_crop
-from datamodules.sample import ImageRecord
 from datamodules.voc import VocDataModule
+from fmawsss.files.storage import write_superpixels
+from fmawsss.records import ImageRecord
 from fmawsss.resizing import ResizeSquare
-from fmawsss.storage import write_superpixels
 from fmawsss.superpixels import Superpixels
 
 
@@ -53,7 +53,12 @@ def test_labels_are_not_read_unless_asked_for(tree: Path) -> None:
 def test_labels_follow_the_crop(tree: Path) -> None:
     write_mask(tree / "seeds" / "2007_000032.png", np.zeros((36, 50), np.uint8))
     write_lists_of_one(tree, "2007_000032")
-    crop_labels = {"crop_labels": keep_labels_in_crop, "seeds": tree / "seeds", "train_split": "one", "batch_size": 1}
+    crop_labels = {
+        "crop_labels": keep_labels_in_crop,
+        "seeds": tree / "seeds",
+        "train_split": "one",
+        "batch_size": 1,
+    }
     module = make_voc(tree, **crop_labels)
     module.setup("fit")
     batch = next(iter(module.train_dataloader()))
@@ -67,7 +72,9 @@ def write_lists_of_one(tree: Path, name: str) -> None:
 
 def test_whole_images_come_with_what_was_asked_for(tree: Path, tmp_path: Path) -> None:
     for name in VOC_IMAGES:
-        write_superpixels(tmp_path / "superpixels" / f"{name}.npz", Superpixels.empty((36, 50)), "x")
+        write_superpixels(
+            tmp_path / "superpixels" / f"{name}.npz", Superpixels.empty((36, 50)), "x"
+        )
     asked = {"superpixels": tmp_path / "superpixels", "truths": True, "originals": True}
     module = make_voc(tree, predict_split="trainaug", **asked)
     module.setup("predict")
@@ -117,12 +124,16 @@ def test_inputs_are_described_by_names_and_labels(tree: Path) -> None:
     assert describe() != describe(labelled=False)
 
 
-def test_missing_truths_are_reported_or_refused(tree: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_missing_truths_are_reported_or_refused(
+    tree: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     module = make_voc(tree, predict_split="val,test", truths=True, labelled=False)
     module.setup("predict")
     assert [batch.truths is None for batch in module.predict_dataloader()] == [False, False, True]
     assert caplog.messages == ["1 of 3 images have no ground truth: 2008_000006"]
-    with pytest.raises(FileNotFoundError, match="1 of 1 images of split 'test' have no ground-truth mask"):
+    with pytest.raises(
+        FileNotFoundError, match="1 of 1 images of split 'test' have no ground-truth mask"
+    ):
         make_voc(tree, val_split="test", labelled=False).setup("validate")
 
 
@@ -149,10 +160,14 @@ def test_missing_files_are_counted_with_the_command_that_makes_them(
 
 
 def test_missing_images_and_labels_are_counted(tree: Path) -> None:
-    with pytest.raises(ValueError, match=r"1 of 1 images of split 'test' have no known labels, first '2008_000006'"):
+    with pytest.raises(
+        ValueError, match=r"1 of 1 images of split 'test' have no known labels, first '2008_000006'"
+    ):
         make_voc(tree, predict_split="test", labels=LabelsFromXml(difficult=True)).setup("predict")
     (tree / "JPEGImages" / "2007_000039.jpg").unlink()
-    with pytest.raises(FileNotFoundError, match=r"1 of 5 images of split 'trainaug'.*2007_000039\.jpg"):
+    with pytest.raises(
+        FileNotFoundError, match=r"1 of 5 images of split 'trainaug'.*2007_000039\.jpg"
+    ):
         make_voc(tree, predict_split="trainaug").setup("predict")
 
 
@@ -160,10 +175,15 @@ def test_wrong_sizes_and_values_are_named_when_read(tree: Path, tmp_path: Path) 
     write_lists_of_one(tree, "2007_000032")
     module = make_voc(tree, predict_split="one", labelled=False, truths=True, superpixels=tmp_path)
     write_superpixels(tmp_path / "2007_000032.npz", Superpixels.empty((5, 5)), "x")
-    with pytest.raises(ValueError, match=r"2007_000032\.npz are of size \(5, 5\), the image is \(36, 50\)"):
+    with pytest.raises(
+        ValueError, match=r"2007_000032\.npz are of size \(5, 5\), the image is \(36, 50\)"
+    ):
         next(iter(module.predict_dataloader()))
     module.superpixels = None
-    for mask, message in ((np.zeros((5, 5), np.uint8), r"size \(5, 5\)"), (np.full((36, 50), 4, np.uint8), "value 4")):
+    for mask, message in (
+        (np.zeros((5, 5), np.uint8), r"size \(5, 5\)"),
+        (np.full((36, 50), 4, np.uint8), "value 4"),
+    ):
         write_mask(tree / "SegmentationClassAug" / "2007_000032.png", mask)
         with pytest.raises(ValueError, match=message):
             next(iter(module.predict_dataloader()))
@@ -175,7 +195,14 @@ def test_settings_that_do_not_fit_are_refused(tree: Path) -> None:
     with pytest.raises(ValueError, match="needs `augment`"):
         make_voc(tree, augment=None).train_dataloader()
     with pytest.raises(ValueError, match="3 classes and 2 short names"):
-        VocDataModule(root=tree, masks="m", classes=VOC_CLASSES, names=("a", "b"), labels=None, **loader_settings())
+        VocDataModule(
+            root=tree,
+            masks="m",
+            classes=VOC_CLASSES,
+            names=("a", "b"),
+            labels=None,
+            **loader_settings(),
+        )
 
 
 def test_images_of_several_sizes_are_padded(tree: Path) -> None:
@@ -190,11 +217,18 @@ def test_images_of_several_sizes_are_padded(tree: Path) -> None:
 
 def test_shots_are_chosen_once_and_never_twice(caplog: pytest.LogCaptureFixture) -> None:
     rng = np.random.default_rng(0)
-    records = [ImageRecord(f"i{n}", Path("x"), tuple(np.flatnonzero(rng.random(4) < 0.4).tolist())) for n in range(80)]
+    records = [
+        ImageRecord(f"i{n}", Path("x"), tuple(np.flatnonzero(rng.random(4) < 0.4).tolist()))
+        for n in range(80)
+    ]
     chosen = choose_shots(records, 5, "abcd", seed=1)
     assert len(chosen) == len({record.name for record in chosen}) == 20
     assert all(sum(c in record.labels for record in chosen) >= 5 for c in range(4))
-    assert choose_shots(records, 5, "abcd", seed=1) == chosen != choose_shots(records, 5, "abcd", seed=2)
+    assert (
+        choose_shots(records, 5, "abcd", seed=1)
+        == chosen
+        != choose_shots(records, 5, "abcd", seed=2)
+    )
     choose_shots(records[:3], 5, "abcd", seed=1)
     assert "instead of 5 shots" in caplog.messages[0]
 

@@ -13,10 +13,12 @@ from datamodules.coco import CocoDataModule, LabelsFromAnnotations, LabelsFromCo
 from datamodules.coco_annotations import paint_mask, read_annotations
 from datamodules.folder import FolderDataModule
 from datamodules.labels import LabelsFromMasks
-from fmawsss.storage import read_mask
+from fmawsss.files.storage import read_mask
 
 # pycocotools 2.0.11 decodes through an array interface that numpy 2 deprecates.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"
+)
 
 CLASSES = ("person with clothes", "dog", "toothbrush")
 FIRST, SECOND, BARE = (f"COCO_train2014_{number:012d}" for number in (9, 25, 30))
@@ -24,7 +26,9 @@ FIRST, SECOND, BARE = (f"COCO_train2014_{number:012d}" for number in (9, 25, 30)
 
 def make_coco(root: Path, **changes: Any) -> CocoDataModule:
     settings = {"labels": LabelsFromAnnotations(), "masks": None, "train_split": "train", **changes}
-    return CocoDataModule(root=root, year=2014, cache=root / "cache", classes=CLASSES, **loader_settings(**settings))
+    return CocoDataModule(
+        root=root, year=2014, cache=root / "cache", classes=CLASSES, **loader_settings(**settings)
+    )
 
 
 @pytest.fixture
@@ -36,7 +40,11 @@ def test_labels_come_from_the_annotations(tree: Path, caplog: pytest.LogCaptureF
     module = make_coco(tree)
     module.prepare_data()
     records = module.read_records("train")
-    assert {record.name: record.labels for record in records} == {FIRST: (0, 1, 2), SECOND: (1,), BARE: ()}
+    assert {record.name: record.labels for record in records} == {
+        FIRST: (0, 1, 2),
+        SECOND: (1,),
+        BARE: (),
+    }
     assert records[0].image == tree / "train2014" / f"{FIRST}.jpg"
     assert not (tree / "cache" / "masks_train2014").exists()
     module.setup("fit")
@@ -47,7 +55,11 @@ def test_masks_show_small_over_large_and_objects_over_crowds(tree: Path) -> None
     module = make_coco(tree, labels=LabelsFromMasks(cache=None))
     module.prepare_data()
     records = module.read_records("train")
-    assert {record.name: record.labels for record in records} == {FIRST: (0, 1, 2), SECOND: (1,), BARE: ()}
+    assert {record.name: record.labels for record in records} == {
+        FIRST: (0, 1, 2),
+        SECOND: (1,),
+        BARE: (),
+    }
     mask = read_mask(records[0].truth)
     expected = np.zeros((20, 30), np.uint8)
     expected[:, :20] = 2  # the crowd of dogs
@@ -72,7 +84,9 @@ def spoil(tree: Path, number: int, **changes: Any) -> CocoDataModule:
     file = tree / "annotations" / "instances_train2014.json"
     content = json.loads(file.read_text())
     region = {**content["annotations"][number], **changes}
-    content["annotations"][number] = {key: value for key, value in region.items() if value is not None}
+    content["annotations"][number] = {
+        key: value for key, value in region.items() if value is not None
+    }
     file.write_text(json.dumps(content))
     return make_coco(tree, truths=True, predict_split="train")
 
@@ -89,21 +103,41 @@ def test_an_area_that_is_missing_is_counted(tree: Path) -> None:
 @pytest.mark.parametrize(
     ("number", "changes", "message"),
     [
-        (0, {"segmentation": None}, "annotation 1 has the segmentation None, expected polygons or an RLE"),
+        (
+            0,
+            {"segmentation": None},
+            "annotation 1 has the segmentation None, expected polygons or an RLE",
+        ),
         (0, {"segmentation": [["a"] * 8]}, r"annotation 1 has the segmentation \[\['a', "),
-        (2, {"segmentation": {"size": [20, 30]}}, "annotation 3 has the segmentation.*KeyError.'counts'"),
-        (2, {"segmentation": {"counts": [600], "size": [10, 10]}}, r"size \[10, 10\], its image \[20, 30\]"),
-        (2, {"segmentation": {"counts": [5], "size": [20, 30]}}, "annotation 3 has the segmentation"),
+        (
+            2,
+            {"segmentation": {"size": [20, 30]}},
+            "annotation 3 has the segmentation.*KeyError.'counts'",
+        ),
+        (
+            2,
+            {"segmentation": {"counts": [600], "size": [10, 10]}},
+            r"size \[10, 10\], its image \[20, 30\]",
+        ),
+        (
+            2,
+            {"segmentation": {"counts": [5], "size": [20, 30]}},
+            "annotation 3 has the segmentation",
+        ),
     ],
 )
 def test_bad_regions_are_named(tree: Path, number: int, changes: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=rf"instances_train2014\.json, image {FIRST}\.jpg: .*{message}"):
+    with pytest.raises(
+        ValueError, match=rf"instances_train2014\.json, image {FIRST}\.jpg: .*{message}"
+    ):
         spoil(tree, number, **changes).prepare_data()
 
 
 @pytest.mark.parametrize("category", [5, None])
 def test_a_region_of_an_unknown_category_is_named(tree: Path, category: int | None) -> None:
-    with pytest.raises(ValueError, match=rf"annotation 2 has the category id {category}, which is not among"):
+    with pytest.raises(
+        ValueError, match=rf"annotation 2 has the category id {category}, which is not among"
+    ):
         spoil(tree, 1, category_id=category).prepare_data()
 
 
@@ -153,7 +187,9 @@ def test_masks_of_category_ids_are_renumbered(tree: Path) -> None:
     assert truths[SECOND] is None
     assert np.unique(read_mask(truths[FIRST])).tolist() == [0, 1, 2, 3, 255]
     assert (read_mask(truths[FIRST])[0, :5] == [0, 1, 2, 3, 255]).all()
-    assert read_mask(truths[BARE]).min() == 254, "17 is no category: reading it as a truth names the file"
+    assert read_mask(truths[BARE]).min() == 254, (
+        "17 is no category: reading it as a truth names the file"
+    )
     module.setup("predict")
     with pytest.raises(ValueError, match=rf"{BARE}\.png holds the value 254"):
         list(module.predict_dataloader())
@@ -161,7 +197,12 @@ def test_masks_of_category_ids_are_renumbered(tree: Path) -> None:
 
 def test_renumbered_masks_belong_to_their_folder_and_follow_it(tree: Path) -> None:
     def read_value(folder: str, prepare: bool = True) -> int | None:
-        settings = {"masks": tree / folder, "masks_hold_ids": True, "truths": True, "predict_split": "train"}
+        settings = {
+            "masks": tree / folder,
+            "masks_hold_ids": True,
+            "truths": True,
+            "predict_split": "train",
+        }
         module = make_coco(tree, **settings)
         if prepare:
             module.prepare_data()
@@ -170,7 +211,12 @@ def test_renumbered_masks_belong_to_their_folder_and_follow_it(tree: Path) -> No
 
     for folder, value in (("c1", 1), ("c2", 90)):
         write_mask(tree / folder / f"{FIRST}.png", np.full((20, 30), value, np.uint8))
-    assert [read_value("c1"), read_value("c2", prepare=False), read_value("c2"), read_value("c1")] == [1, None, 3, 1]
+    assert [
+        read_value("c1"),
+        read_value("c2", prepare=False),
+        read_value("c2"),
+        read_value("c1"),
+    ] == [1, None, 3, 1]
 
     write_mask(tree / "c1" / f"{FIRST}.png", np.full((20, 30), 18, np.uint8))
     os.utime(tree / "c1" / f"{FIRST}.png", (1e9, 1e9))  # as an archive would unpack it
@@ -182,11 +228,15 @@ def test_renumbered_masks_belong_to_their_folder_and_follow_it(tree: Path) -> No
 def test_the_test_split_has_no_labels(tree: Path) -> None:
     annotations = json.loads((tree / "annotations" / "instances_train2014.json").read_text())
     del annotations["annotations"]
-    (tree / "annotations" / "image_info_test2014.json").write_text(json.dumps(annotations).replace("train", "test"))
+    (tree / "annotations" / "image_info_test2014.json").write_text(
+        json.dumps(annotations).replace("train", "test")
+    )
     (tree / "train2014").rename(tree / "test2014")
     for image in (tree / "test2014").iterdir():
         image.rename(image.with_name(image.name.replace("train", "test")))
-    assert [record.labels for record in make_coco(tree, labelled=False).read_records("test")] == [None] * 3
+    assert [record.labels for record in make_coco(tree, labelled=False).read_records("test")] == [
+        None
+    ] * 3
     module = make_coco(tree, labelled=False, train_split=None, predict_split="test", truths=True)
     module.prepare_data()
     assert [record.truth for record in module.read_records("test")] == [None] * 3
@@ -196,7 +246,8 @@ def test_the_test_split_has_no_labels(tree: Path) -> None:
 
 def test_bad_trees_are_explained(tree: Path) -> None:
     with pytest.raises(
-        FileNotFoundError, match=r"instances_minival2014\.json.*instances_train2014.*annotations_trainval2014"
+        FileNotFoundError,
+        match=r"instances_minival2014\.json.*instances_train2014.*annotations_trainval2014",
     ):
         make_coco(tree).read_records("minival")
     module = make_coco(tree)
@@ -204,7 +255,9 @@ def test_bad_trees_are_explained(tree: Path) -> None:
     with pytest.raises(ValueError, match="has 3 categories, the data set 2 classes"):
         module.read_records("train")
     (tree / "annotations" / "instances_val2014.json").write_text('{"images": [')
-    with pytest.raises(ValueError, match=r"instances_val2014\.json is no whole COCO annotation file"):
+    with pytest.raises(
+        ValueError, match=r"instances_val2014\.json is no whole COCO annotation file"
+    ):
         make_coco(tree).read_records("val")
 
 
@@ -213,12 +266,22 @@ def test_a_folder_takes_labels_from_coco_json(tree: Path) -> None:
     settings = loader_settings(labels=labels, masks=None, classes=None)
     module = FolderDataModule(root=tree / "train2014", frames=tree, frame_step=1, **settings)
     assert module.class_names == ("dog", "person", "toothbrush")
-    assert {r.name: r.labels for r in module.read_records("all")} == {FIRST: (0, 1, 2), SECOND: (0,), BARE: ()}
+    assert {r.name: r.labels for r in module.read_records("all")} == {
+        FIRST: (0, 1, 2),
+        SECOND: (0,),
+        BARE: (),
+    }
 
 
-def test_annotations_of_images_that_are_not_listed_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_annotations_of_images_that_are_not_listed_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path, region = tmp_path / "instances.json", {"id": 1, "image_id": 7, "category_id": 1}
-    path.write_text(json.dumps({"images": [], "annotations": [region], "categories": [{"id": 1, "name": "cat"}]}))
+    path.write_text(
+        json.dumps(
+            {"images": [], "annotations": [region], "categories": [{"id": 1, "name": "cat"}]}
+        )
+    )
     with caplog.at_level("WARNING"):
         assert read_annotations(path).images == []
     assert "instances.json: 1 annotations belong to images that it does not list" in caplog.text

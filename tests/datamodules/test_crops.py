@@ -19,7 +19,13 @@ def make_view(size=(60, 80), seed=None):
 
 
 def make_crop(**changes):
-    settings = {"jitter": NoJitter(), "scales": [1.0], "longest": 2048, "crop": 32, "class_share": 1.0}
+    settings = {
+        "jitter": NoJitter(),
+        "scales": [1.0],
+        "longest": 2048,
+        "crop": 32,
+        "class_share": 1.0,
+    }
     return ScaledCrop(**{**settings, **changes})
 
 
@@ -45,7 +51,10 @@ def test_no_class_fills_a_crop_where_another_place_shows_two():
     shares = {0.6: [], 1.0: []}
     for limit, found in shares.items():
         augment = make_crop(scales=[2.5], class_share=limit)
-        found += [find_largest_share(augment(make_view(), np.random.default_rng(n)).seed) for n in range(30)]
+        found += [
+            find_largest_share(augment(make_view(), np.random.default_rng(n)).seed)
+            for n in range(30)
+        ]
     assert np.mean(np.array(shares[0.6]) > 0.6) < 0.5 * np.mean(np.array(shares[1.0]) > 0.6)
     lone = View(np.zeros((40, 40, 3), np.uint8), np.zeros((40, 40), np.uint8))
     assert make_crop(class_share=0.75)(lone, np.random.default_rng(0)).seed.max() == 0
@@ -59,7 +68,8 @@ def test_what_lies_outside_is_ignored_and_marked():
 
 
 @pytest.mark.parametrize(
-    ("size", "expected"), [((375, 500), (512, 672)), ((500, 375), (672, 512)), ((100, 1000), (192, 2048))]
+    ("size", "expected"),
+    [((375, 500), (512, 672)), ((500, 375), (672, 512)), ((100, 1000), (192, 2048))],
 )
 def test_short_sides(size, expected):
     assert ShortSide(512, 2048, 32).find_size(size) == expected

@@ -16,7 +16,9 @@ NAMES = ["cat/a.v2", "cat/b", "dog/größe 1"]
 
 def make_folder(root: Path, **changes: Any) -> FolderDataModule:
     settings = {"classes": None, "labels": LabelsFromFolders(), "masks": None, **changes}
-    return FolderDataModule(root=root, **loader_settings(**{"frames": root, "frame_step": 1, **settings}))
+    return FolderDataModule(
+        root=root, **loader_settings(**{"frames": root, "frame_step": 1, **settings})
+    )
 
 
 @pytest.fixture
@@ -35,7 +37,9 @@ def test_every_image_of_the_tree_is_read(tree: Path) -> None:
 
 
 def test_without_labels_images_can_still_be_predicted(tree: Path) -> None:
-    module = make_folder(tree, labels=None, labelled=False, predict_split="all", originals=True, truths=True)
+    module = make_folder(
+        tree, labels=None, labelled=False, predict_split="all", originals=True, truths=True
+    )
     module.setup("predict")
     assert [batch.names[0] for batch in module.predict_dataloader()] == NAMES
     with pytest.raises(ValueError, match="has no classes"):
@@ -44,7 +48,9 @@ def test_without_labels_images_can_still_be_predicted(tree: Path) -> None:
 
 def test_labels_from_a_file(tree: Path, tmp_path: Path) -> None:
     file = tmp_path / "labels.csv"
-    file.write_text("name,labels\ncat/a.v2.jpg,tom;tree\ncat/b,tom\ndog/größe 1,\n", encoding="utf-8")
+    file.write_text(
+        "name,labels\ncat/a.v2.jpg,tom;tree\ncat/b,tom\ndog/größe 1,\n", encoding="utf-8"
+    )
     module = make_folder(tree, labels=LabelsFromFile(file))
     assert module.class_names == ("tom", "tree")
     assert [record.labels for record in module.read_records("all")] == [(0, 1), (0,), ()]
@@ -52,7 +58,9 @@ def test_labels_from_a_file(tree: Path, tmp_path: Path) -> None:
         make_folder(tree, labels=LabelsFromFile(file), classes=["dog"]).read_records("all")
 
 
-def test_labels_without_an_image_are_counted(tree: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_labels_without_an_image_are_counted(
+    tree: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tree / "few.txt").write_text("cat/b\n")
     file = tmp_path / "labels.csv"
     file.write_text("name,labels\ncat/b,cat\ncat/a.v2,cat\nlost/image.png,dog\n")
@@ -72,14 +80,17 @@ def test_splits_are_lists_or_folders(tree: Path) -> None:
     module = make_folder(tree)
     assert [record.name for record in module.read_records("few")] == NAMES[1:]
     assert [record.name for record in module.read_records("cat")] == NAMES[:2]
-    with pytest.raises(FileNotFoundError, match=r"neither a list .*birds\.txt nor a folder .*split=all"):
+    with pytest.raises(
+        FileNotFoundError, match=r"neither a list .*birds\.txt nor a folder .*split=all"
+    ):
         module.read_records("birds")
     (tree / "few.txt").write_bytes("dog/größe 1\n".encode("cp1252"))
     with pytest.raises(ValueError, match=r"few\.txt is no text in UTF-8"):
         make_folder(tree).read_records("few")
     (tree / "few.txt").write_text("cat/c.jpg\n")
     with pytest.raises(
-        ValueError, match=r"few\.txt names 1 images that are not below .*first 'cat/c.jpg'|first 'cat/c'"
+        ValueError,
+        match=r"few\.txt names 1 images that are not below .*first 'cat/c.jpg'|first 'cat/c'",
     ):
         make_folder(tree).read_records("few")
 

@@ -11,10 +11,11 @@ from PIL import Image
 
 import datamodules.images as images_file
 from datamodules.images import index_images, name_files
-from fmawsss.images import read_image, read_size, try_image
+from fmawsss.files.images import read_image, read_size, try_image
 
 COLOURS = np.array(
-    [[[200, 30, 60], [10, 220, 90]], [[0, 0, 0], [255, 255, 255]], [[5, 5, 200], [128, 128, 128]]], np.uint8
+    [[[200, 30, 60], [10, 220, 90]], [[0, 0, 0], [255, 255, 255]], [[5, 5, 200], [128, 128, 128]]],
+    np.uint8,
 )
 
 
@@ -31,7 +32,9 @@ def test_colours_are_read_as_they_are(tmp_path: Path, suffix: str) -> None:
 
 
 def test_lossless_webp_and_jpeg(tmp_path: Path) -> None:
-    assert (read_image(save(tmp_path / "a.webp", Image.fromarray(COLOURS), lossless=True)) == COLOURS).all()
+    assert (
+        read_image(save(tmp_path / "a.webp", Image.fromarray(COLOURS), lossless=True)) == COLOURS
+    ).all()
     smooth = draw_image(0, (30, 40))
     read = read_image(save(tmp_path / "a.jpg", Image.fromarray(smooth), quality=95)).astype(int)
     assert np.abs(read - smooth).mean() < 3
@@ -48,7 +51,9 @@ def test_exif_rotation_is_applied(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["L", "1"])
 def test_grey_becomes_three_equal_channels(tmp_path: Path, mode: str) -> None:
     grey = Image.fromarray(np.array([[0, 255], [255, 0]], np.uint8)).convert(mode)
-    assert (read_image(save(tmp_path / "a.png", grey)) == np.array([[0, 255], [255, 0]])[..., None]).all()
+    assert (
+        read_image(save(tmp_path / "a.png", grey)) == np.array([[0, 255], [255, 0]])[..., None]
+    ).all()
 
 
 def test_16_bit_grey_keeps_its_high_byte(tmp_path: Path) -> None:
@@ -58,7 +63,9 @@ def test_16_bit_grey_keeps_its_high_byte(tmp_path: Path) -> None:
     content = path.read_bytes()
     start = content.index(b"IDAT") - 4
     chunk = b"tRNS" + (256).to_bytes(2)
-    path.write_bytes(content[:start] + (2).to_bytes(4) + chunk + crc32(chunk).to_bytes(4) + content[start:])
+    path.write_bytes(
+        content[:start] + (2).to_bytes(4) + chunk + crc32(chunk).to_bytes(4) + content[start:]
+    )
     assert (read_image(path) == np.array([[0, 0, 255, 255]])[..., None]).all()
     assert try_image(path) == (1, 4)
 
@@ -74,7 +81,9 @@ def test_transparency_is_laid_on_white(tmp_path: Path) -> None:
     expected = [[[255, 255, 255], [100, 50, 0], [204, 204, 204]]]
     assert read_image(save(tmp_path / "a.png", Image.fromarray(pixels))).tolist() == expected
     grey = Image.fromarray(np.array([[0, 1]], np.uint8))
-    assert read_image(save(tmp_path / "b.png", grey, transparency=0)).tolist() == [[[255] * 3, [1] * 3]]
+    assert read_image(save(tmp_path / "b.png", grey, transparency=0)).tolist() == [
+        [[255] * 3, [1] * 3]
+    ]
 
 
 def test_cmyk_becomes_rgb(tmp_path: Path) -> None:

@@ -37,11 +37,16 @@ def test_a_mask_of_other_values_is_named(tmp_path: Path) -> None:
         LabelsFromMasks(cache=None)(["a"], make_source(tmp_path, ("a",)))
 
 
-def test_the_cache_is_trusted_until_a_mask_changes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_cache_is_trusted_until_a_mask_changes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     names = ("größe, 1", "b")
     for name in names:
         write_mask(tmp_path / f"{name}.png", np.array([[0, 1]], np.uint8))
-    reader, source = LabelsFromMasks(cache=tmp_path / "deep" / "labels.csv"), make_source(tmp_path, names)
+    reader, source = (
+        LabelsFromMasks(cache=tmp_path / "deep" / "labels.csv"),
+        make_source(tmp_path, names),
+    )
     caplog.set_level("INFO")
     first = reader(names, source)
     assert reader(names, source) == first == {name: (0,) for name in names}
@@ -70,7 +75,10 @@ def test_xml_with_and_without_difficult_objects(tmp_path: Path) -> None:
 
 def test_broken_xml_and_unknown_classes_are_named(tmp_path: Path) -> None:
     write_voc_xml(tmp_path / "a.xml", [("yeti", 0)])
-    with pytest.raises(ValueError, match=r"a\.xml: label 'yeti': no class of this data set; expected one of aeroplane"):
+    with pytest.raises(
+        ValueError,
+        match=r"a\.xml: label 'yeti': no class of this data set; expected one of aeroplane",
+    ):
         LabelsFromXml(difficult=True)(["a"], make_source(tmp_path))
     (tmp_path / "b.xml").write_text("<annotation>")
     with pytest.raises(ValueError, match=r"b\.xml is not whole XML"):
@@ -85,8 +93,17 @@ def test_csv_labels(tmp_path: Path) -> None:
         '\ufeffname,labels\nin/a.v2.jpg,"bird; person"\nb,\nc,"person with clothes,people,human"\nb,aeroplane\n'
     )
     reader = LabelsFromFile(file)
-    assert reader(["in/a.v2", "b", "c"], make_source(tmp_path)) == {"in/a.v2": (1, 2), "b": (0,), "c": (2,)}
-    assert reader.list_names([]) == ["aeroplane", "bird", "person", "person with clothes,people,human"]
+    assert reader(["in/a.v2", "b", "c"], make_source(tmp_path)) == {
+        "in/a.v2": (1, 2),
+        "b": (0,),
+        "c": (2,),
+    }
+    assert reader.list_names([]) == [
+        "aeroplane",
+        "bird",
+        "person",
+        "person with clothes,people,human",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -96,9 +113,15 @@ def test_csv_labels(tmp_path: Path) -> None:
         ("name,labels\na,255\n", "255 marks ignored pixels"),
         ("image,class\na,bird\n", "expected a first line `name,labels`"),
         ("name,labels\nz,bird\n", "names none of the images, such as 'a'"),
-        ("name,labels\na,bird,person\n", "line 2: 'person' stands outside the column `labels`; put semicolons between"),
+        (
+            "name,labels\na,bird,person\n",
+            "line 2: 'person' stands outside the column `labels`; put semicolons between",
+        ),
         ("name,labels,scores\na,bird,person\n", "'person' stands outside the column `labels`"),
-        ('name,labels\na,"bird\n' + 70000 * "b,\n", r"labels\.csv, line \d+: field larger.*quotation mark left open"),
+        (
+            'name,labels\na,"bird\n' + 70000 * "b,\n",
+            r"labels\.csv, line \d+: field larger.*quotation mark left open",
+        ),
         ("name,labels\na,bird\0\n", r"labels\.csv is no text in UTF-8 \(it holds zero bytes\)"),
     ],
 )
@@ -131,14 +154,19 @@ def test_the_value_of_ignored_pixels_names_no_class(tmp_path: Path) -> None:
 def test_csv_files_as_excel_saves_them(tmp_path: Path, text: str) -> None:
     file = tmp_path / "labels.csv"
     file.write_bytes(text.encode())
-    assert LabelsFromFile(file)(["in/größe", "b"], make_source(tmp_path)) == {"in/größe": (1, 2), "b": ()}
+    assert LabelsFromFile(file)(["in/größe", "b"], make_source(tmp_path)) == {
+        "in/größe": (1, 2),
+        "b": (),
+    }
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "utf-16"])
 @pytest.mark.parametrize("reader", [LabelsFromFile, LabelsFromList])
 def test_other_encodings_are_named(tmp_path: Path, reader: type, encoding: str) -> None:
     (tmp_path / "labels.csv").write_bytes("name,labels\ngröße,bird\n".encode(encoding))
-    with pytest.raises(ValueError, match=r"labels\.csv is no text in UTF-8 \(byte \d+ is 0x.*save it again"):
+    with pytest.raises(
+        ValueError, match=r"labels\.csv is no text in UTF-8 \(byte \d+ is 0x.*save it again"
+    ):
         reader(tmp_path / "labels.csv")(["größe"], make_source(tmp_path))
 
 
@@ -151,7 +179,11 @@ def test_a_missing_label_file_is_named(tmp_path: Path) -> None:
 def test_text_lists(tmp_path: Path) -> None:
     file = tmp_path / "labels.txt"
     file.write_text("a.jpg bird person\n\nb\nin c\tperson with clothes,people,human\tbird\n")
-    assert LabelsFromList(file)(["a", "b", "in c"], make_source(tmp_path)) == {"a": (1, 2), "b": (), "in c": (1, 2)}
+    assert LabelsFromList(file)(["a", "b", "in c"], make_source(tmp_path)) == {
+        "a": (1, 2),
+        "b": (),
+        "in c": (1, 2),
+    }
 
 
 def test_folder_labels(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from fake_trees import (
 )
 
 from datamodules.base import SegmentationDataModule
-from datamodules.sample import Batch
 from datamodules.transforms import NoJitter, RandomView
+from fmawsss.records import Batch
 
 
 @pytest.fixture
@@ -27,7 +27,9 @@ def tree(tmp_path: Path) -> Path:
 RANDOM = RandomView(NoJitter(), (40, 60), 32, 32)
 
 
-def place(module: SegmentationDataModule, rank: int = 0, world_size: int = 1, step: int = 0) -> SegmentationDataModule:
+def place(
+    module: SegmentationDataModule, rank: int = 0, world_size: int = 1, step: int = 0
+) -> SegmentationDataModule:
     """Stand in for the trainer: a process among several, at a step."""
     module.trainer = SimpleNamespace(
         global_rank=rank,
@@ -41,7 +43,9 @@ def place(module: SegmentationDataModule, rank: int = 0, world_size: int = 1, st
 
 def read_batches(tree: Path, count: int, **changes: Any) -> list[Batch]:
     where = {key: changes.pop(key) for key in ("rank", "world_size", "step") if key in changes}
-    module = make_voc(tree, train_split="trainaug", augment=RANDOM, seeds=tree / "SegmentationClassAug", **changes)
+    module = make_voc(
+        tree, train_split="trainaug", augment=RANDOM, seeds=tree / "SegmentationClassAug", **changes
+    )
     module.setup("fit")
     return list(islice(place(module, **where).train_dataloader(), count))
 
@@ -85,7 +89,10 @@ def test_any_number_of_workers_sees_the_same(tree: Path) -> None:
 def test_two_processes_see_together_what_one_sees(tree: Path, micro_batches: int) -> None:
     settings = {"batch_size": 4, "micro_batches": micro_batches}
     alone = read_batches(tree, 3 * micro_batches, **settings)
-    shares = [read_batches(tree, 3 * micro_batches, rank=rank, world_size=2, **settings) for rank in (0, 1)]
+    shares = [
+        read_batches(tree, 3 * micro_batches, rank=rank, world_size=2, **settings)
+        for rank in (0, 1)
+    ]
     for whole, *parts in zip(alone, *shares, strict=True):
         assert torch.equal(whole.images, torch.cat([part.images for part in parts]))
 
@@ -134,7 +141,9 @@ def train(tree: Path, folder: Path, steps: int, resume: Path | None = None) -> R
 
 
 # Lightning 2.6 asks torch's trees in a way that torch 2.15 deprecates.
-TREES = pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated:FutureWarning")
+TREES = pytest.mark.filterwarnings(
+    "ignore:`isinstance.treespec, LeafSpec.` is deprecated:FutureWarning"
+)
 
 
 @TREES
@@ -152,13 +161,20 @@ def test_lightning_resumes_in_the_middle(tree: Path, tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:The 'predict_dataloader' does not have many workers")
 def test_lightning_predicts_every_image_once(tree: Path, tmp_path: Path) -> None:
     data = make_voc(tree, predict_split="trainaug,val", predict_batch_size=2)
-    trainer = L.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=tmp_path)
-    assert sorted(name for names in trainer.predict(Recorder(), data) for name in names) == sorted(VOC_IMAGES)
+    trainer = L.Trainer(
+        accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=tmp_path
+    )
+    assert sorted(name for names in trainer.predict(Recorder(), data) for name in names) == sorted(
+        VOC_IMAGES
+    )
 
 
 def test_processes_share_prediction(tree: Path) -> None:
     module = make_voc(tree, predict_split="trainaug")
-    shares = [[name for b in place(module, rank, 2).predict_dataloader() for name in b.names] for rank in (0, 1)]
+    shares = [
+        [name for b in place(module, rank, 2).predict_dataloader() for name in b.names]
+        for rank in (0, 1)
+    ]
     assert sorted(shares[0] + shares[1]) == sorted(VOC_IMAGES)
     assert abs(len(shares[0]) - len(shares[1])) == 1
 

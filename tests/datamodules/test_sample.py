@@ -15,7 +15,9 @@ def make_sample(name: str, size: tuple[int, int], **more: object) -> Sample:
 
 def test_smaller_images_are_padded_right_and_below() -> None:
     seeds = [torch.zeros(4, 6, dtype=torch.uint8), torch.zeros(8, 5, dtype=torch.uint8)]
-    batch = collate_samples([make_sample("a", (4, 6), seed=seeds[0]), make_sample("b", (8, 5), seed=seeds[1])])
+    batch = collate_samples(
+        [make_sample("a", (4, 6), seed=seeds[0]), make_sample("b", (8, 5), seed=seeds[1])]
+    )
     assert batch.images.shape == (2, 3, 8, 6)
     assert batch.padding[0, :4].sum() == 0
     assert batch.padding[0, 4:].all()
@@ -27,15 +29,21 @@ def test_smaller_images_are_padded_right_and_below() -> None:
 def test_equal_sizes_need_no_padding() -> None:
     batch = collate_samples([make_sample("a", (4, 4)), make_sample("b", (4, 4))])
     assert batch.padding is None
-    assert (batch.labels, batch.seeds, batch.truths, batch.superpixels, batch.originals) == (None,) * 5
+    assert (batch.labels, batch.seeds, batch.truths, batch.superpixels, batch.originals) == (
+        None,
+    ) * 5
     assert len(batch) == 2
 
 
 def test_a_truth_may_be_missing_but_nothing_else() -> None:
     truth = torch.zeros(9, 9, dtype=torch.uint8)
-    assert collate_samples([make_sample("a", (4, 4), truth=truth), make_sample("b", (4, 4))]).truths == [truth, None]
+    assert collate_samples(
+        [make_sample("a", (4, 4), truth=truth), make_sample("b", (4, 4))]
+    ).truths == [truth, None]
     with pytest.raises(ValueError, match="mixes samples"):
-        collate_samples([make_sample("a", (4, 4), labels=torch.ones(2).bool()), make_sample("b", (4, 4))])
+        collate_samples(
+            [make_sample("a", (4, 4), labels=torch.ones(2).bool()), make_sample("b", (4, 4))]
+        )
 
 
 def test_to_returns_another_batch_and_moves_every_tensor() -> None:

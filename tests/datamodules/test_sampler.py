@@ -13,7 +13,9 @@ def list_seen(plan: BatchPlan, first_step: int, micro_batches: int) -> list[int]
 
 
 def test_every_epoch_shows_each_image_once_in_another_order() -> None:
-    epochs = [[find_image(position, 7, seed=3) for position in range(7 * e, 7 * e + 7)] for e in range(3)]
+    epochs = [
+        [find_image(position, 7, seed=3) for position in range(7 * e, 7 * e + 7)] for e in range(3)
+    ]
     assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
     assert epochs[0] != epochs[1] != epochs[2]
 
@@ -39,7 +41,9 @@ def test_a_resumed_run_goes_on_where_it_stopped(micro_batches: int) -> None:
 @pytest.mark.parametrize("micro_batches", [1, 2])
 def test_two_processes_see_together_what_one_sees(micro_batches: int) -> None:
     alone = BatchPlan(batch_size=8, micro_batches=micro_batches, rank=0, world_size=1)
-    shares = [BatchPlan(batch_size=8, micro_batches=micro_batches, rank=r, world_size=2) for r in (0, 1)]
+    shares = [
+        BatchPlan(batch_size=8, micro_batches=micro_batches, rank=r, world_size=2) for r in (0, 1)
+    ]
     for number in range(6):
         together = [position for share in shares for position in share.list_positions(number)]
         assert together == list(alone.list_positions(number))

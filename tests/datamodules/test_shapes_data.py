@@ -11,19 +11,31 @@ from PIL import Image
 import datamodules.shapes as shapes_file
 from datamodules.labels import LabelsFromMasks, LabelsFromXml
 from datamodules.shapes import ShapesDataModule
-from fmawsss.storage import read_mask
+from fmawsss.files.storage import read_mask
 from fmawsss.tiny.shapes import CLASS_NAMES
 
 
 def make_shapes(root: Path, **changes: Any) -> ShapesDataModule:
-    settings = {"draw_seed": 0, "labels": LabelsFromXml(difficult=True), "train_images": 4, "val_images": 3, **changes}
+    settings = {
+        "draw_seed": 0,
+        "labels": LabelsFromXml(difficult=True),
+        "train_images": 4,
+        "val_images": 3,
+        **changes,
+    }
     return ShapesDataModule(
-        root=root, masks="SegmentationClass", classes=CLASS_NAMES, p_material=0.9, **loader_settings(**settings)
+        root=root,
+        masks="SegmentationClass",
+        classes=CLASS_NAMES,
+        p_material=0.9,
+        **loader_settings(**settings),
     )
 
 
 def list_bytes(root: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
+    return {
+        str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()
+    }
 
 
 @pytest.fixture
@@ -67,7 +79,8 @@ def test_a_complete_tree_is_left_alone(tree: Path, monkeypatch: pytest.MonkeyPat
 
 def test_other_settings_are_refused(tree: Path) -> None:
     with pytest.raises(
-        ValueError, match=r"other settings: val_images 3 \(now 5\), draw_seed 0 \(now 1\); set dataset.root"
+        ValueError,
+        match=r"other settings: val_images 3 \(now 5\), draw_seed 0 \(now 1\); set dataset.root",
     ):
         make_shapes(tree, val_images=5, draw_seed=1).prepare_data()
 
@@ -97,5 +110,7 @@ def test_a_folder_of_other_files_is_not_touched(tmp_path: Path) -> None:
 
 
 def test_a_missing_split_is_not_sought_at_another_data_set(tree: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"test\.txt does not exist \(there are train, val\)(?!.*voc)"):
+    with pytest.raises(
+        FileNotFoundError, match=r"test\.txt does not exist \(there are train, val\)(?!.*voc)"
+    ):
         make_shapes(tree).read_records("test")

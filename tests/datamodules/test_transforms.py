@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import doctest
 import functools
-import pickle
+import multiprocessing
 
 import numpy as np
 import pytest
@@ -91,7 +91,9 @@ def test_range_resize_and_crop_equal_the_golden_images(case: str) -> None:
         crop = np.s_[top : top + 224, left : left + 224]
         assert_close(image[crop], arrays[f"crop_img{index}"], f"crop_img{index}")
         assert_close(mask[crop], arrays[f"crop_lb{index}"], f"crop_lb{index}")
-        assert_close(image[crop][:, ::-1].sum(0), arrays[f"mirror_sum{index}"], f"mirror_sum{index}")
+        assert_close(
+            image[crop][:, ::-1].sum(0), arrays[f"mirror_sum{index}"], f"mirror_sum{index}"
+        )
 
 
 def test_prediction_sizes_equal_the_golden_images() -> None:
@@ -105,7 +107,9 @@ def test_prediction_sizes_equal_the_golden_images() -> None:
     rgb = AlignToPatch(16)(np.ascontiguousarray(source["img"][..., ::-1]))
     normalised = Normaliser(CLIP_MEAN, CLIP_STD)(rgb).transpose(2, 0, 1)[:, 100:196, 150:278]
     assert normalised.dtype == np.float32
-    assert np.abs(normalised - arrays["tensor"]).max() <= np.abs(arrays["tensor"]).max() * 2**-11  # stored in fp16
+    assert (
+        np.abs(normalised - arrays["tensor"]).max() <= np.abs(arrays["tensor"]).max() * 2**-11
+    )  # stored in fp16
 
 
 def test_the_range_is_closed_and_the_short_side_has_a_floor() -> None:
@@ -123,7 +127,10 @@ def test_seeds_move_with_their_image(mirrored: bool) -> None:
     assert all(view.image.shape == (64, 64, 3) and view.padding is None for view in views)
     source = make_view().seed[:, ::-1] if mirrored else make_view().seed
     windows = np.lib.stride_tricks.sliding_window_view(source, (64, 64))
-    found = [any((windows[:, x] == view.seed).all(axis=(1, 2)).any() for x in range(57)) for view in views]
+    found = [
+        any((windows[:, x] == view.seed).all(axis=(1, 2)).any() for x in range(57))
+        for view in views
+    ]
     assert 4 <= sum(found) <= 16  # a fair coin
 
 
@@ -154,7 +161,9 @@ def test_fixed_and_unchanged_views() -> None:
 
 
 def test_images_as_they_are_are_padded_to_whole_patches():
-    view = View(np.full((5, 8, 3), 9, np.uint8), np.ones((5, 8), np.uint8), np.full((5, 8), 7, np.uint8))
+    view = View(
+        np.full((5, 8, 3), 9, np.uint8), np.ones((5, 8), np.uint8), np.full((5, 8), 7, np.uint8)
+    )
     padded = NoAugment(4)(view, np.random.default_rng(0))
     assert padded.image.shape == (8, 8, 3)
     assert (padded.padding == (np.arange(8)[:, None] >= 5)).all()
@@ -172,7 +181,9 @@ def test_an_aligned_image_is_not_touched() -> None:
 
 def test_views_travel_to_workers() -> None:
     augment = RandomView(PUBLISHED_JITTER, (60, 140), 50, 48)
-    copies = pickle.loads(pickle.dumps((augment, Normaliser(CLIP_MEAN, CLIP_STD), functools.partial(change_colours))))
+    here, there = multiprocessing.Pipe()
+    here.send((augment, Normaliser(CLIP_MEAN, CLIP_STD), functools.partial(change_colours)))
+    copies = there.recv()
     views = [a(make_view(), np.random.default_rng(0)).image for a in (augment, copies[0])]
     assert (views[0] == views[1]).all()
 

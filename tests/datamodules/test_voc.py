@@ -11,7 +11,12 @@ from datamodules.voc import VocDataModule, read_split_list
 
 def make_voc(root: Path, labels: object, masks: str = "SegmentationClassAug") -> VocDataModule:
     return VocDataModule(
-        root=str(root), masks=masks, labels=labels, classes=VOC_CLASSES, names=VOC_NAMES, **loader_settings()
+        root=str(root),
+        masks=masks,
+        labels=labels,
+        classes=VOC_CLASSES,
+        names=VOC_NAMES,
+        **loader_settings(),
     )
 
 
@@ -33,11 +38,17 @@ def test_class_names_are_short_and_prompts_long(tmp_path: Path) -> None:
 def test_several_splits_hold_each_image_once(tmp_path: Path) -> None:
     module = make_voc(build_voc_tree(tmp_path), LabelsFromXml(difficult=True))
     names = [record.name for record in module.read_records("val, trainaug")]
-    assert names == [record.name for record in module.read_records(["val", "trainaug"])] == list(VOC_IMAGES)
+    assert (
+        names
+        == [record.name for record in module.read_records(["val", "trainaug"])]
+        == list(VOC_IMAGES)
+    )
 
 
 def test_without_data_the_message_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"trainaug\.txt does not exist.*VOCtrainval.*dataset\.root"):
+    with pytest.raises(
+        FileNotFoundError, match=r"trainaug\.txt does not exist.*VOCtrainval.*dataset\.root"
+    ):
         make_voc(tmp_path / "nowhere", None).read_records("trainaug")
     root = build_voc_tree(tmp_path)
     with pytest.raises(FileNotFoundError, match="there are test, trainaug, val"):

@@ -42,7 +42,11 @@ def refiner(**changes):
 
 
 def random_attention(patches, dtype=torch.float64):
-    return torch.randn(patches, patches, generator=torch.Generator().manual_seed(0), dtype=dtype).mul(2).softmax(-1)
+    return (
+        torch.randn(patches, patches, generator=torch.Generator().manual_seed(0), dtype=dtype)
+        .mul(2)
+        .softmax(-1)
+    )
 
 
 def random_cams(pairs, height, width, dtype=torch.float64):
@@ -91,7 +95,9 @@ def test_golden_affinity(blocks, iterations):
     for suffix, dtype in (("", torch.float32), ("_f64", torch.float64)):
         attention = torch.from_numpy(arrays["att"]).to(dtype)[-blocks:, 1:, 1:].mean(0)
         name = f"aff_last{blocks}_n{iterations}{suffix}"
-        assert_close(compute_affinity(attention, iterations), arrays[name], f"case5_aff/att2aff_s:{name}")
+        assert_close(
+            compute_affinity(attention, iterations), arrays[name], f"case5_aff/att2aff_s:{name}"
+        )
     merged = compute_affinity(torch.from_numpy(arrays["merged_last8"]), 1)
     assert_close(merged, arrays["aff_from_merged_n1"], "case5_aff/att2aff_s:aff_from_merged_n1")
 
@@ -129,7 +135,9 @@ def find_rules(words):
 def test_released_boxes_stop_short_of_the_last_row_and_column():
     score = torch.zeros(1, 6, 8)
     score[0, 2:, 3:] = 1
-    released, corrected = (mask(score, 0.5).view(6, 8) for mask in (mask_boxes_released, mask_boxes_corrected))
+    released, corrected = (
+        mask(score, 0.5).view(6, 8) for mask in (mask_boxes_released, mask_boxes_corrected)
+    )
     assert find_boxes(score[0], 0.5).tolist() == [[3, 2, 7, 5]]
     assert released.nonzero().amax(0).tolist() == [4, 6]
     torch.testing.assert_close(corrected, score[0].bool())
@@ -151,7 +159,9 @@ def test_released_and_corrected_boxes_agree_away_from_the_border():
     torch.testing.assert_close(mask_boxes_released(score, 0.45), mask_boxes_corrected(score, 0.45))
 
 
-@pytest.mark.parametrize("mask_boxes", [mask_boxes_released, mask_largest_box, mask_boxes_corrected])
+@pytest.mark.parametrize(
+    "mask_boxes", [mask_boxes_released, mask_largest_box, mask_boxes_corrected]
+)
 def test_nothing_bright_means_no_box(mask_boxes):
     assert not mask_boxes(torch.zeros(2, 5, 7), 0.4).any()
     assert mask_boxes(torch.zeros(0, 5, 7), 0.4).shape == (0, 35)
@@ -177,13 +187,19 @@ def test_contours_are_traced_by_this_opencv_as_expected():
 @pytest.mark.parametrize("inside_from", RULES.values(), ids=RULES)
 @pytest.mark.parametrize("outside_from", RULES.values(), ids=RULES)
 @pytest.mark.parametrize("power", [1, 2, 3])
-def test_refinement_equals_the_formula_with_every_matrix_written_out(inside_from, outside_from, power):
+def test_refinement_equals_the_formula_with_every_matrix_written_out(
+    inside_from, outside_from, power
+):
     cams, attention = random_cams(3, 5, 7), random_attention(35)
     score = score_cams(cams)
     for mask_boxes in (mask_boxes_released, mask_boxes_corrected):
         for values in (score_cams, keep_cams):
             refine = refiner(
-                power=power, values=values, mask_boxes=mask_boxes, inside_from=inside_from, outside_from=outside_from
+                power=power,
+                values=values,
+                mask_boxes=mask_boxes,
+                inside_from=inside_from,
+                outside_from=outside_from,
             )
             boxes = mask_boxes(score, 0.4)
             chained = torch.linalg.matrix_power(compute_affinity(attention, 1), power)
@@ -191,7 +207,9 @@ def test_refinement_equals_the_formula_with_every_matrix_written_out(inside_from
             for pair in range(3):
                 for i in range(35):
                     rule = inside_from if boxes[pair, i] else outside_from
-                    expected[pair, i] = (chained[i] * rule(boxes)[pair] * values(cams)[pair].flatten()).sum()
+                    expected[pair, i] = (
+                        chained[i] * rule(boxes)[pair] * values(cams)[pair].flatten()
+                    ).sum()
             torch.testing.assert_close(refine(cams, attention), expected.view_as(cams))
 
 
@@ -202,14 +220,18 @@ def test_golden_refinement(case):
     assert len(names) == 32
     for name in names:
         dtype = torch.float64 if name.endswith("_f64") else torch.float32
-        cams, attention = (torch.from_numpy(arrays[key]).to(dtype) for key in ("cam", "attention_f64"))
+        cams, attention = (
+            torch.from_numpy(arrays[key]).to(dtype) for key in ("cam", "attention_f64")
+        )
         refined = read_refiner(name.removesuffix("_f64"))(cams, attention)
         assert refined.dtype == dtype
         assert_close(refined, arrays[name], f"{case}:{name}")
 
 
 def read_refiner(name):
-    """Read `out_{values}_att{iterations}_t{threshold}_n{power}_{inside}_{outside}` or `…_maskall_n{power}`."""
+    """Read `out_{values}_att{iterations}_t{threshold}_n{power}_{inside}_{outside}` or
+    `…_maskall_n{power}`.
+    """
     _, values, iterations, threshold, power, *rules = name.split("_")
     inside, outside = find_rules("_".join(rules)) if rules else (gather_all, gather_all)
     return refiner(
@@ -227,7 +249,9 @@ def test_golden_refinement_from_attention_stored_in_half_precision(case):
     arrays, _ = load_case(case)
     refine = refiner(threshold=0.5, values=keep_cams)
     refined = refine(torch.from_numpy(arrays["cam"]), torch.from_numpy(arrays["att_merged_fp16"]))
-    assert_close(refined, arrays["out_cam_att1_t0.5_n2_from_fp16"], f"{case}:out_cam_att1_t0.5_n2_from_fp16")
+    assert_close(
+        refined, arrays["out_cam_att1_t0.5_n2_from_fp16"], f"{case}:out_cam_att1_t0.5_n2_from_fp16"
+    )
 
 
 def test_half_precision_cams_are_refined_in_single_precision():

@@ -15,7 +15,9 @@ def mask(*rows: list[int]) -> torch.Tensor:
 def test_agreement_averages_background_and_labels():
     one, other = mask([0, 0, 1, 1], [0, 0, 2, 2]), mask([0, 1, 1, 1], [0, 0, 0, 2])
     # background 3 of 5, class 0: 2 of 3, class 1: 1 of 2
-    assert measure_agreement(one, other, torch.tensor([0, 1])) == pytest.approx((3 / 5 + 2 / 3 + 1 / 2) / 3)
+    assert measure_agreement(one, other, torch.tensor([0, 1])) == pytest.approx(
+        (3 / 5 + 2 / 3 + 1 / 2) / 3
+    )
 
 
 def test_a_labelled_class_in_neither_seed_counts_as_zero():

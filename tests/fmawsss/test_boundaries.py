@@ -13,7 +13,11 @@ def find_band_slowly(mask, distance):
     height, width = mask.shape
     band = np.zeros_like(mask)
     for y, x in np.argwhere(mask):
-        window = [(j, i) for j in range(y - distance, y + distance + 1) for i in range(x - distance, x + distance + 1)]
+        window = [
+            (j, i)
+            for j in range(y - distance, y + distance + 1)
+            for i in range(x - distance, x + distance + 1)
+        ]
         band[y, x] = any(not (0 <= j < height and 0 <= i < width and mask[j, i]) for j, i in window)
     return band
 
@@ -35,7 +39,9 @@ def test_equal_masks_score_one_though_their_edge_is_ignored():
 
 
 def test_a_shifted_square_by_hand():
-    """100 x 100: bands are round(0.02 · 141.4) = 3 wide; squares of 40, the second one column to the right."""
+    """100 x 100: bands are round(0.02 · 141.4) = 3 wide; squares of 40, the second one column to
+    the right.
+    """
     truth, mask = torch.zeros(100, 100, dtype=torch.uint8), torch.zeros(100, 100, dtype=torch.uint8)
     truth[20:60, 20:60], mask[20:60, 21:61] = 1, 1
     shared, either = count_boundaries(mask, truth, 2)[1].tolist()

@@ -21,7 +21,11 @@ from fmawsss.losses import CamActivationLoss, ContrastiveLoss, average_pairs, l1
 
 CASES = [
     *(f"A_n_b1p3_cT_sm{softmax}_ls10" for softmax in ("False", "True", "fg_only")),
-    *(f"A_n_b3_cF_sm{softmax}{scale}" for softmax in ("False", "True", "fg_only") for scale in ("", "_ls10")),
+    *(
+        f"A_n_b3_cF_sm{softmax}{scale}"
+        for softmax in ("False", "True", "fg_only")
+        for scale in ("", "_ls10")
+    ),
     "A_n_b3_cT_smTrue",
     "A_n_b3one_cF_smfg_only",
     "A_n_b3z_cF_smTrue",
@@ -43,9 +47,13 @@ LABELS = torch.tensor([[1, 0, 1, 1], [0, 0, 0, 0], [0, 1, 0, 0], [1, 1, 0, 0]]).
 
 
 def compute_plain_cams(clip, tokens, text_features, labels, softmax):
-    """The formula, word by word: one backward pass through the last block for each pair, differentiable twice."""
+    """The formula, word by word: one backward pass through the last block for each pair,
+    differentiable twice.
+    """
     activations = clip.read_activations(tokens).detach().requires_grad_()
-    logits = compute_logits(clip.pool_images(tokens, activations), text_features, clip.logit_scale.exp())
+    logits = compute_logits(
+        clip.pool_images(tokens, activations), text_features, clip.logit_scale.exp()
+    )
     scores, cams = softmax(logits, labels), []
     for image, present in labels.nonzero().tolist():
         (gradient,) = torch.autograd.grad(scores[image, present], activations, create_graph=True)
@@ -61,7 +69,10 @@ def scene():
     """Images of 4 sizes in one padded batch, tokens, and text features that ask for gradients."""
     clip = freeze(make_small_clip(vision={"ls_init_value": 0.5})).double()
     torch.manual_seed(1)
-    images, padding = torch.randn(4, 3, 64, 80, dtype=torch.float64), torch.zeros(4, 64, 80, dtype=torch.bool)
+    images, padding = (
+        torch.randn(4, 3, 64, 80, dtype=torch.float64),
+        torch.zeros(4, 64, 80, dtype=torch.bool),
+    )
     padding[1, 48:], padding[2, :, :30], padding[3, 16:, 60:] = True, True, True
     text_features = torch.randn(6, 24, dtype=torch.float64, requires_grad=True)
     return clip, clip.encode_images(images, padding, 0), text_features
@@ -86,17 +97,21 @@ def test_cams_match_golden_vectors(case, dtype):
         (gradient,) = torch.autograd.grad(loss, prompts.context, retain_graph=True)
         return gradient.reshape(arrays["ctx"].shape)
 
-    contrastive = ContrastiveLoss(gamma=1.0, average=average_pairs)(logits[:, : labels.shape[1]], labels)
+    contrastive = ContrastiveLoss(gamma=1.0, average=average_pairs)(
+        logits[:, : labels.shape[1]], labels
+    )
     assert_close(contrastive, arrays["cl_loss_f64"], f"{check}cl_loss")
     assert_close(differentiate(contrastive), arrays["grad_ctx_cl_f64"], f"{check}grad_ctx_cl")
     activation = CamActivationLoss(l1, reduce_all, 0.0, True, 1.0, 1.0, 1.0)
     losses = activation(cams, torch.from_numpy(inputs["seg_lb"]), *present_pairs(labels))
     both = torch.stack([losses.foreground, losses.background])
     assert_close(both, arrays["cam_loss_f64"], f"{check}cam_loss")
-    # pixels that tie with the peak push it or not, as rounding has it: the reference disagrees with itself by 3e-3
+    # pixels that tie with the peak push it or not, as rounding has it: the reference disagrees with
+    # itself by 3e-3
     assert measure_deviation(differentiate(losses.total), arrays["grad_ctx_cam_f64"]) < 5e-3
 
-    # saturated scores multiply the rounding of the image encoder: in fp32 only the unsaturated cases are sharp
+    # saturated scores multiply the rounding of the image encoder: in fp32 only the unsaturated
+    # cases are sharp
     weighted = differentiate((cams * torch.from_numpy(arrays["R"]).to(dtype)).sum())
     if dtype == torch.float64 or meta["logit_scale_override"] is not None:
         assert_close(weighted, arrays["grad_ctx_sumcamR_f64"], f"{check}grad_ctx_sumcamR")
@@ -110,9 +125,15 @@ def test_released_softmax_matches_golden_vectors(dtype):
     for row in range(len(arrays["mask"])):
         # all entries are classes here, none is background
         logits = torch.from_numpy(arrays["logits"][row : row + 1]).to(dtype).requires_grad_()
-        probabilities = softmax_over_present_released(logits, torch.from_numpy(arrays["mask"][row : row + 1]))
-        assert_close(probabilities[0], arrays["out" + suffix][row], "case3_gradcam/masked_softmax:out")
-        (gradient,) = torch.autograd.grad((probabilities * torch.from_numpy(arrays["R"][row]).to(dtype)).sum(), logits)
+        probabilities = softmax_over_present_released(
+            logits, torch.from_numpy(arrays["mask"][row : row + 1])
+        )
+        assert_close(
+            probabilities[0], arrays["out" + suffix][row], "case3_gradcam/masked_softmax:out"
+        )
+        (gradient,) = torch.autograd.grad(
+            (probabilities * torch.from_numpy(arrays["R"][row]).to(dtype)).sum(), logits
+        )
         assert_close(gradient[0], arrays["grad" + suffix][row], "case3_gradcam/masked_softmax:grad")
 
 
@@ -120,7 +141,8 @@ def test_released_softmax_matches_golden_vectors(dtype):
 def test_cams_and_gradients_equal_the_plain_formulation(scene, softmax):
     clip, tokens, text_features = scene
     ours, plain = (
-        compute(clip, tokens, text_features, LABELS, softmax) for compute in (compute_cams, compute_plain_cams)
+        compute(clip, tokens, text_features, LABELS, softmax)
+        for compute in (compute_cams, compute_plain_cams)
     )
     weights = torch.randn(ours[1].shape, dtype=torch.float64)
     gradients = []
@@ -135,15 +157,22 @@ def test_cams_and_gradients_equal_the_plain_formulation(scene, softmax):
 def test_cams_pass_gradcheck(scene, softmax):
     clip, tokens, text_features = scene
     assert torch.autograd.gradcheck(
-        lambda text: compute_cams(clip, tokens, text, LABELS, softmax), text_features, fast_mode=True
+        lambda text: compute_cams(clip, tokens, text, LABELS, softmax),
+        text_features,
+        fast_mode=True,
     )
 
 
 def test_push_is_the_transpose_of_pull(scene):
     clip, tokens, _ = scene
     block = clip.open_last_block(tokens)
-    features, channels = torch.randn(4, 24, dtype=torch.float64), torch.randn(4, 64, dtype=torch.float64)
-    torch.testing.assert_close((block.pull(features) * channels).sum(1), (features * block.push(channels)).sum(1))
+    features, channels = (
+        torch.randn(4, 24, dtype=torch.float64),
+        torch.randn(4, 64, dtype=torch.float64),
+    )
+    torch.testing.assert_close(
+        (block.pull(features) * channels).sum(1), (features * block.push(channels)).sum(1)
+    )
 
 
 def test_pull_survives_gradients_out_of_reach_of_half_precision(scene):
@@ -162,13 +191,21 @@ def test_pull_survives_gradients_out_of_reach_of_half_precision(scene):
 def test_padded_batch_equals_its_images_one_by_one():
     clip = freeze(make_small_clip()).double()
     small = torch.randn(1, 3, 32, 48, dtype=torch.float64)
-    images, padding = torch.zeros(2, 3, 64, 64, dtype=torch.float64), torch.ones(2, 64, 64, dtype=torch.bool)
+    images, padding = (
+        torch.zeros(2, 3, 64, 64, dtype=torch.float64),
+        torch.ones(2, 64, 64, dtype=torch.bool),
+    )
     images[0], padding[0] = torch.randn(3, 64, 64, dtype=torch.float64), False
     images[1, :, :32, :48], padding[1, :32, :48] = small[0], False
-    labels, text_features = torch.tensor([[1, 0], [1, 1]]).bool(), torch.randn(3, 24, dtype=torch.float64)
+    labels, text_features = (
+        torch.tensor([[1, 0], [1, 1]]).bool(),
+        torch.randn(3, 24, dtype=torch.float64),
+    )
     tokens = clip.encode_images(images, padding, 0)
     _, together = compute_cams(clip, tokens, text_features, labels, softmax_over_present)
-    _, alone = compute_cams(clip, clip.encode_images(small, None, 0), text_features, labels[1:], softmax_over_present)
+    _, alone = compute_cams(
+        clip, clip.encode_images(small, None, 0), text_features, labels[1:], softmax_over_present
+    )
     torch.testing.assert_close(together[1:, :2, :3], alone)
     assert not together[1:, 2:].any()
     assert not together[1:, :, 3:].any()
@@ -185,7 +222,9 @@ def test_images_without_a_present_class(scene):
     assert cams.shape == (0, *tokens.grid)
     assert logits.shape == (4, 6)
     seeds = torch.zeros(4, 64, 80, dtype=torch.uint8)
-    losses = CamActivationLoss(l1, reduce_all, 0.0, True, 1.0, 1.0, 1.0)(cams, seeds, *present_pairs(nothing))
+    losses = CamActivationLoss(l1, reduce_all, 0.0, True, 1.0, 1.0, 1.0)(
+        cams, seeds, *present_pairs(nothing)
+    )
     (gradient,) = torch.autograd.grad(losses.total, text_features)
     assert losses.total == 0
     assert not gradient.any()
@@ -229,18 +268,31 @@ def test_pairs_are_ordered_by_image():
 def test_logits_are_scaled_cosines():
     features = torch.tensor([[3.0, 4.0]])
     texts = torch.tensor([[3.0, 4.0], [-4.0, 3.0], [0.0, 2.0]])
-    torch.testing.assert_close(compute_logits(features, texts, torch.tensor(10.0)), torch.tensor([[10.0, 0.0, 8.0]]))
+    torch.testing.assert_close(
+        compute_logits(features, texts, torch.tensor(10.0)), torch.tensor([[10.0, 0.0, 8.0]])
+    )
 
 
 def test_softmax_by_hand():
-    logits, labels = torch.tensor([[1.0, 12.0, 1.0, 1.0]]).log(), torch.tensor([[True, False, True]])
-    torch.testing.assert_close(softmax_over_present(logits, labels), torch.tensor([[1, 0, 1, 1]]) / 3)
-    torch.testing.assert_close(softmax_over_all(logits, labels), torch.tensor([[1.0, 12.0, 1.0, 1.0]]) / 15)
-    torch.testing.assert_close(softmax_over_positives(logits, labels), torch.tensor([[0.5, 0.0, 0.5, 0.0]]))
+    logits, labels = (
+        torch.tensor([[1.0, 12.0, 1.0, 1.0]]).log(),
+        torch.tensor([[True, False, True]]),
+    )
+    torch.testing.assert_close(
+        softmax_over_present(logits, labels), torch.tensor([[1, 0, 1, 1]]) / 3
+    )
+    torch.testing.assert_close(
+        softmax_over_all(logits, labels), torch.tensor([[1.0, 12.0, 1.0, 1.0]]) / 15
+    )
+    torch.testing.assert_close(
+        softmax_over_positives(logits, labels), torch.tensor([[0.5, 0.0, 0.5, 0.0]])
+    )
     single, none = torch.tensor([[False, True, False]]), torch.zeros(1, 3, dtype=torch.bool)
     torch.testing.assert_close(softmax_over_positives(logits, single), logits)
     assert not softmax_over_positives(logits, none).any()
-    torch.testing.assert_close(softmax_over_present(logits, none), torch.tensor([[0.0, 0.0, 0.0, 1.0]]))
+    torch.testing.assert_close(
+        softmax_over_present(logits, none), torch.tensor([[0.0, 0.0, 0.0, 1.0]])
+    )
 
 
 def test_an_absent_class_that_leads_only_disturbs_the_released_softmax():
@@ -249,4 +301,6 @@ def test_an_absent_class_that_leads_only_disturbs_the_released_softmax():
     leading = torch.tensor([[14.0, 29.0, 0.0]])
     assert softmax_over_present_released(leading, labels)[0, 0] < 0.04
     far = torch.tensor([[-100.0, 100.0, -101.0]])
-    torch.testing.assert_close(softmax_over_present(far, labels), torch.tensor([[0.7310586, 0.0, 0.2689414]]))
+    torch.testing.assert_close(
+        softmax_over_present(far, labels), torch.tensor([[0.7310586, 0.0, 0.2689414]])
+    )

@@ -9,9 +9,9 @@ from golden_clip import DTYPES, freeze, load_state, make_golden_clip, make_small
 from golden_tools import assert_close, load_case
 from open_clip.model import CustomTextCLIP
 
-from fmawsss.clip import FixedPositionClip, FrozenClip, resize_positions
+from fmawsss.clip.encoder import FixedPositionClip, FrozenClip, resize_positions
+from fmawsss.clip.weights import open_clip_tokenizer
 from fmawsss.tiny.models import tiny_clip
-from fmawsss.weights import open_clip_tokenizer
 
 CASES = [
     "A_native_adapt0",
@@ -43,7 +43,11 @@ def test_images_match_golden_vectors(case, dtype):
     check = {name: f"case1_clip/{case}:{name}" for name in arrays}
     assert_close(clip.pool_images(tokens), arrays["img_emb_f64"], check["img_emb_f64"])
     assert_close(clip.open_last_block(tokens).features, arrays["img_emb_f64"], check["img_emb_f64"])
-    assert_close(clip.read_activations(tokens), arrays["gcam_avt_f64"].transpose(1, 0, 2)[:, 1:], check["gcam_avt_f64"])
+    assert_close(
+        clip.read_activations(tokens),
+        arrays["gcam_avt_f64"].transpose(1, 0, 2)[:, 1:],
+        check["gcam_avt_f64"],
+    )
     projected = clip.project_tokens(tokens)
     assert_close(projected[:, 0], arrays["cls_emb_f64"], check["cls_emb_f64"])
     assert_close(projected[:, 1:], arrays["patch_emb_f64"], check["patch_emb_f64"])
@@ -55,7 +59,11 @@ def test_images_match_golden_vectors(case, dtype):
         assert_close(partial, attention[-blocks:].mean(0), check["att_weights_f64"])
     if "pos_emb_f64" in arrays:
         positions = clip.place_positions(tokens.grid, None if padding is None else tokens.valid)
-        assert_close(positions.reshape(arrays["pos_emb_f64"].shape), arrays["pos_emb_f64"], check["pos_emb_f64"])
+        assert_close(
+            positions.reshape(arrays["pos_emb_f64"].shape),
+            arrays["pos_emb_f64"],
+            check["pos_emb_f64"],
+        )
     if padding is not None:
         assert_close(~tokens.valid, arrays["key_padding_mask"][:, 1:], "valid patches")
 
@@ -63,7 +71,10 @@ def test_images_match_golden_vectors(case, dtype):
 def test_padded_batch_equals_its_images_one_by_one():
     clip = freeze(make_small_clip()).double()
     sizes = [(64, 48), (32, 80), (64, 80)]
-    images, padding = torch.zeros(3, 3, 64, 80, dtype=torch.float64), torch.ones(3, 64, 80, dtype=torch.bool)
+    images, padding = (
+        torch.zeros(3, 3, 64, 80, dtype=torch.float64),
+        torch.ones(3, 64, 80, dtype=torch.bool),
+    )
     singles = [torch.randn(1, 3, *size, dtype=torch.float64) for size in sizes]
     for index, ((height, width), single) in enumerate(zip(sizes, singles, strict=True)):
         images[index, :, :height, :width], padding[index, :height, :width] = single[0], False
@@ -91,31 +102,48 @@ def test_padding_need_not_fill_a_patch():
         {"vision": {"ls_init_value": 0.3}, "text": {"ls_init_value": 0.3}},
         {"vision": {"block_type": "custom"}, "text": {"block_type": "custom"}},
         {"vision": {"no_ln_pre": True, "layers": 1}, "text": {"proj_bias": True, "layers": 1}},
-        {"vision": {"norm_kwargs": {"eps": 1e-3}, "patch_dropout": 0.5}, "text": {"pool_type": "eos", "eos_id": 49407}},
+        {
+            "vision": {"norm_kwargs": {"eps": 1e-3}, "patch_dropout": 0.5},
+            "text": {"pool_type": "eos", "eos_id": 49407},
+        },
     ],
 )
 def test_agrees_with_open_clip(model):
     pooling = {**model.get("vision", {}), "pool_type": "avg"}
     model = make_small_clip(**{**model, "vision": pooling})
     clip = freeze(model).double().train()
-    images, ids = torch.randn(2, 3, 48, 48, dtype=torch.float64), clip.tokenize(["a photo of a dog.", "cat"])
+    images, ids = (
+        torch.randn(2, 3, 48, 48, dtype=torch.float64),
+        clip.tokenize(["a photo of a dog.", "cat"]),
+    )
     tokens = clip.encode_images(images, None, attention_blocks=2)
     torch.testing.assert_close(clip.pool_images(tokens), model.encode_image(images))
     torch.testing.assert_close(clip.open_last_block(tokens).features, model.encode_image(images))
     ends = clip.find_ends(ids)
     cut = ids[:, : int(ends.max()) + 1]
-    torch.testing.assert_close(clip.encode_prompts(clip.embed_text(cut), ends), model.encode_text(ids))
+    torch.testing.assert_close(
+        clip.encode_prompts(clip.embed_text(cut), ends), model.encode_text(ids)
+    )
 
 
 def test_agrees_with_the_tiny_clip():
     model = tiny_clip()
-    clip = FrozenClip(model, model.visual.image_mean, model.visual.image_std, open_clip_tokenizer("ViT-B-32"))
+    clip = FrozenClip(
+        model, model.visual.image_mean, model.visual.image_std, open_clip_tokenizer("ViT-B-32")
+    )
     side = model.visual.image_size[0]
-    images, ids = torch.randn(2, 3, side, side), clip.tokenize(["a photo of a red circle.", "a blue square"])
+    images, ids = (
+        torch.randn(2, 3, side, side),
+        clip.tokenize(["a photo of a red circle.", "a blue square"]),
+    )
     tokens = clip.encode_images(images, None, attention_blocks=8)
-    assert_close(clip.pool_images(tokens), model.encode_image(images, normalize=False), "image features")
     assert_close(
-        clip.encode_prompts(clip.embed_text(ids), clip.find_ends(ids)), model.encode_text(ids), "text features"
+        clip.pool_images(tokens), model.encode_image(images, normalize=False), "image features"
+    )
+    assert_close(
+        clip.encode_prompts(clip.embed_text(ids), clip.find_ends(ids)),
+        model.encode_text(ids),
+        "text features",
     )
     assert (clip.patch_size, clip.width, clip.embed_dim) == (8, 128, 128)
 
@@ -167,7 +195,9 @@ def test_refuses_images_that_do_not_fit_the_patches():
 
 def test_fixed_positions_refuse_another_grid():
     with pytest.raises(ValueError, match=r"grid is \(3, 4\), fixed positions need \(3, 3\)"):
-        freeze(make_small_clip(), FixedPositionClip).encode_images(torch.zeros(1, 3, 48, 64), None, 0)
+        freeze(make_small_clip(), FixedPositionClip).encode_images(
+            torch.zeros(1, 3, 48, 64), None, 0
+        )
 
 
 @pytest.mark.parametrize(

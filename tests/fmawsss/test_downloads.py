@@ -12,20 +12,26 @@ import torch
 from segment_anything import sam_model_registry
 from segment_anything.modeling import Sam
 
-from fmawsss import downloads
-from fmawsss.sam import load_sam
+from fmawsss.files import downloads
+from fmawsss.sam.generator import load_sam
 from fmawsss.tiny.models import SamArchitecture, build_sam
 
-SMALL = SamArchitecture(image_size=16, width=8, depth=1, heads=1, global_blocks=(), prompt_width=16, decoder_heads=1)
+SMALL = SamArchitecture(
+    image_size=16, width=8, depth=1, heads=1, global_blocks=(), prompt_width=16, decoder_heads=1
+)
 
 
 def build_small() -> Sam:
     return build_sam(SMALL)
 
 
-def test_official_checkpoints_are_loaded_from_their_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_official_checkpoints_are_loaded_from_their_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sam_model_registry, "vit_l", build_small)
-    weights = {name: torch.zeros_like(tensor) for name, tensor in build_small().state_dict().items()}
+    weights = {
+        name: torch.zeros_like(tensor) for name, tensor in build_small().state_dict().items()
+    }
     torch.save(weights, tmp_path / "sam_vit_l_0b3195.pth")
     sam = load_sam("vit_l", str(tmp_path))
     assert not sam.training
@@ -34,11 +40,15 @@ def test_official_checkpoints_are_loaded_from_their_folder(tmp_path: Path, monke
     torch.save({"weights": Path()}, tmp_path / "sam_vit_l_0b3195.pth")
     with pytest.raises(ValueError, match=r"sam_vit_l_0b3195\.pth is no checkpoint of SAM vit_l"):
         load_sam("vit_l", tmp_path)
-    with pytest.raises(ValueError, match="no SAM is called 'vit_x': choose one of vit_b, vit_l, vit_h"):
+    with pytest.raises(
+        ValueError, match="no SAM is called 'vit_x': choose one of vit_b, vit_l, vit_h"
+    ):
         load_sam("vit_x", tmp_path)
 
 
-def test_without_network_the_error_names_address_and_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_network_the_error_names_address_and_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(url: str, timeout: float) -> None:
         assert timeout <= 5
         raise URLError("no network")
@@ -65,7 +75,9 @@ def test_files_are_fetched_once_and_whole(tmp_path: Path, monkeypatch: pytest.Mo
     assert [path.name for path in tmp_path.iterdir()] == ["weights"]
 
 
-def test_a_file_with_another_digest_is_not_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_with_another_digest_is_not_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "source").write_bytes(b"weights")
     url, right = (tmp_path / "source").as_uri(), sha256(b"weights").hexdigest()
     with pytest.raises(FileNotFoundError, match=f"its SHA-256 is {right}, expected {'0' * 64}"):

@@ -1,6 +1,6 @@
 import pytest
 
-from fmawsss.fingerprint import differing_keys, fingerprint, flatten
+from fmawsss.files.fingerprints import differing_keys, fingerprint, flatten
 
 SETTINGS = {
     "crop": {"layers": 1, "overlap": 0.25},

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import fmawsss.inference as inference_file
-from fmawsss.inference import SINGLE_SCALE, SlidingWindows, WholeImages, weigh_window
-from fmawsss.refinement import DenseCrf, PixelAdaptive, keep_scores
+import fmawsss.networks.inference as inference_file
+from fmawsss.networks.inference import SINGLE_SCALE, SlidingWindows, WholeImages, weigh_window
+from fmawsss.networks.refinement import DenseCrf, PixelAdaptive, keep_scores
 
 
 class Blur(nn.Module):
@@ -48,7 +48,9 @@ def test_views_are_averaged_as_written_down() -> None:
         half = F.interpolate(image, size=(10, 15), mode="bilinear", antialias=True)
         for view in (image, half):
             seen.append(F.interpolate(network(view), size=size, mode="bilinear").softmax(1))
-            seen.append(F.interpolate(network(view.flip(3)).flip(3), size=size, mode="bilinear").softmax(1))
+            seen.append(
+                F.interpolate(network(view.flip(3)).flip(3), size=size, mode="bilinear").softmax(1)
+            )
         mean = torch.stack(seen).mean(0)[0]
         assert answers[index].mask.shape == size
         assert torch.allclose(answers[index].confidence, mean.amax(0), atol=1e-5)
@@ -77,13 +79,16 @@ def test_windows_are_averaged_as_written_down(size) -> None:
 def test_a_network_of_one_pixel_sees_the_same_in_windows() -> None:
     network, image = Blur(1), torch.randn(1, 3, 45, 33)
     whole, windows = (
-        way(network, image, [(45, 33)])[0] for way in (SINGLE_SCALE, SlidingWindows(SINGLE_SCALE, 8, 5, 4))
+        way(network, image, [(45, 33)])[0]
+        for way in (SINGLE_SCALE, SlidingWindows(SINGLE_SCALE, 8, 5, 4))
     )
     assert torch.allclose(whole.confidence, windows.confidence, atol=1e-5)
 
 
 class PeakMemory(TorchDispatchMode):
-    """Count the bytes of all tensors alive that were made under this mode, and their peak; a given one is not."""
+    """Count the bytes of all tensors alive that were made under this mode, and their peak; a given
+    one is not.
+    """
 
     def __init__(self, given: Tensor) -> None:
         super().__init__()
@@ -119,7 +124,9 @@ def test_the_memory_of_windows_does_not_grow_with_the_image() -> None:
     sliding = SlidingWindows(SINGLE_SCALE, window=32, stride=24, batch=2)
     small, large = measure_peak(sliding, 256), measure_peak(sliding, 4096)
     assert large <= 1.05 * small
-    assert measure_peak(SINGLE_SCALE, 4096) > 10 * measure_peak(SINGLE_SCALE, 256)  # the measure sees what grows
+    assert measure_peak(SINGLE_SCALE, 4096) > 10 * measure_peak(
+        SINGLE_SCALE, 256
+    )  # the measure sees what grows
 
 
 def test_resized_images_are_refused() -> None:
@@ -132,18 +139,29 @@ def test_resized_images_are_refused() -> None:
 def refine_slowly(scores: np.ndarray, image: np.ndarray, refine: PixelAdaptive) -> np.ndarray:
     """The formula, pixel by pixel."""
     _, height, width = scores.shape
-    steps = [(d * y, d * x) for d in refine.distances for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)]
+    steps = [
+        (d * y, d * x)
+        for d in refine.distances
+        for y in (-1, 0, 1)
+        for x in (-1, 0, 1)
+        if (y, x) != (0, 0)
+    ]
     for _ in range(refine.steps):
         refined = np.zeros_like(scores)
         for row in range(height):
             for column in range(width):
-                places = [(min(max(row + y, 0), height - 1), min(max(column + x, 0), width - 1)) for y, x in steps]
+                places = [
+                    (min(max(row + y, 0), height - 1), min(max(column + x, 0), width - 1))
+                    for y, x in steps
+                ]
                 colours = np.array([image[place] for place in places], float)
                 own = image[row, column].astype(float)
                 spread = np.std([own, *colours], axis=0, ddof=1) + 1e-8
                 weights = np.exp(-refine.sharpness * np.abs((colours - own) / spread).mean(axis=1))
                 weights /= weights.sum()
-                refined[:, row, column] = sum(w * scores[:, y, x] for w, (y, x) in zip(weights, places, strict=True))
+                refined[:, row, column] = sum(
+                    w * scores[:, y, x] for w, (y, x) in zip(weights, places, strict=True)
+                )
         scores = refined
     return scores
 
@@ -163,7 +181,11 @@ def test_pixel_adaptive_refinement_finds_the_edge() -> None:
     scores[0, :, :12] += 1  # the classes meet three pixels beside the edge
     scores[1, :, 12:] += 1
     refined = PixelAdaptive((1, 2, 4), 10.0, 20)(scores / scores.sum(0), image)
-    assert (refined.argmax(0)[:, 12:15] == 0).float().mean() > 0.9 > (scores.argmax(0)[:, 12:15] == 0).float().mean()
+    assert (
+        (refined.argmax(0)[:, 12:15] == 0).float().mean()
+        > 0.9
+        > (scores.argmax(0)[:, 12:15] == 0).float().mean()
+    )
     with pytest.raises(ValueError, match="refinement needs the image"):
         PixelAdaptive((1,), 10.0, 1)(scores, None)
 

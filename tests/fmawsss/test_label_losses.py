@@ -27,12 +27,18 @@ REDUCTIONS = {"mean": torch.mean, "sum": torch.sum}
 
 def read_case(case, dtype):
     arrays, _ = load_case(f"case4_loss/{case}")
-    return arrays, torch.from_numpy(arrays["S"]).to(dtype).requires_grad_(), torch.from_numpy(arrays["cls_lb"]) == 1
+    return (
+        arrays,
+        torch.from_numpy(arrays["S"]).to(dtype).requires_grad_(),
+        torch.from_numpy(arrays["cls_lb"]) == 1,
+    )
 
 
 def check_case(case, key, arrays, logits, loss):
     (gradient,) = torch.autograd.grad(loss.sum(), logits)
-    assert_close(loss, arrays[f"loss_{key}{SUFFIXES[logits.dtype]}"], f"case4_loss/{case}:loss_{key}")
+    assert_close(
+        loss, arrays[f"loss_{key}{SUFFIXES[logits.dtype]}"], f"case4_loss/{case}:loss_{key}"
+    )
     assert_close(gradient, arrays[f"grad_{key}_f64"], f"case4_loss/{case}:grad_{key}")
 
 
@@ -42,13 +48,19 @@ def test_su_matches_golden_vectors(case, dtype):
     arrays, logits, labels = read_case(case, dtype)
     check_case(case, "thNone_lrNone_none", arrays, logits, su_losses(logits, labels))
     threshold = torch.tensor(0.5, dtype=dtype)
-    check_case(case, "th0.5_lrNone_none", arrays, logits, thresholded_su_losses(logits, labels, threshold))
+    check_case(
+        case, "th0.5_lrNone_none", arrays, logits, thresholded_su_losses(logits, labels, threshold)
+    )
     for name, reduce in REDUCTIONS.items():
         check_case(case, f"thNone_lrNone_{name}", arrays, logits, SuLoss(reduce)(logits, labels))
         learned = ThresholdedSuLoss(reduce, 0.5, learned=True).to(dtype)
         loss = learned(logits, labels)
         (gradient,) = torch.autograd.grad(loss, learned.threshold, retain_graph=True)
-        assert_close(gradient.float(), arrays[f"gradthresh_th0.5_lr0.1_{name}_f64"], "gradient by the threshold")
+        assert_close(
+            gradient.float(),
+            arrays[f"gradthresh_th0.5_lr0.1_{name}_f64"],
+            "gradient by the threshold",
+        )
         check_case(case, f"th0.5_lr0.1_{name}", arrays, logits, loss)
         zlpr = ThresholdedSuLoss(reduce, 0.0, learned=False).to(dtype)(logits, labels)
         assert_close(zlpr, arrays[f"official_loss_{name}_f64"], "ZLPR")
@@ -65,7 +77,9 @@ def test_sharpness_matches_golden_vectors(case, dtype):
         for average in AVERAGES:
             for correction in (0, 1):
                 arrays, logits, labels = read_case(case, dtype)
-                loss = SharpnessLoss(MEASURES[measure], AVERAGES[average], correction)(logits, labels)
+                loss = SharpnessLoss(MEASURES[measure], AVERAGES[average], correction)(
+                    logits, labels
+                )
                 check_case(case, f"{measure}_{average}_c{correction}", arrays, logits, loss)
 
 
@@ -94,7 +108,9 @@ def test_soft_margin_equals_torchs():
 
 def test_gradients():
     logits = torch.rand(4, 5, dtype=torch.float64, requires_grad=True)
-    labels = torch.tensor([[1, 1, 0, 0, 1], [1, 1, 1, 1, 1], [0, 0, 0, 0, 0], [0, 1, 1, 0, 0]]).bool()
+    labels = torch.tensor(
+        [[1, 1, 0, 0, 1], [1, 1, 1, 1, 1], [0, 0, 0, 0, 0], [0, 1, 1, 0, 0]]
+    ).bool()
     for loss in (
         multi_label_soft_margin,
         su_losses,
@@ -106,7 +122,9 @@ def test_gradients():
 
 @pytest.mark.parametrize("average", AVERAGES.values())
 def test_the_sharpness_of_two_processes_is_that_of_one(average):
-    """The valid images are not dealt evenly; values and gradients of the processes average to those of one."""
+    """The valid images are not dealt evenly; values and gradients of the processes average to those
+    of one.
+    """
     logits = torch.rand(6, 5, dtype=torch.float64, requires_grad=True)
     labels = torch.rand(6, 5) > 0.4
     labels[0] = False
@@ -121,8 +139,13 @@ def test_the_sharpness_of_two_processes_is_that_of_one(average):
     parts = (slice(0, 3), slice(3, 6))
     for part in parts:
         loss(logits[part], labels[part], share=listen)
-    means = [sum(pair) / 2 for pair in zip(told[: len(told) // 2], told[len(told) // 2 :], strict=True)]
-    halves = [loss(logits[part], labels[part], share=lambda _, left=list(means): left.pop(0)) for part in parts]
+    means = [
+        sum(pair) / 2 for pair in zip(told[: len(told) // 2], told[len(told) // 2 :], strict=True)
+    ]
+    halves = [
+        loss(logits[part], labels[part], share=lambda _, left=list(means): left.pop(0))
+        for part in parts
+    ]
     torch.testing.assert_close(sum(halves) / 2, whole, rtol=1e-5, atol=0)
     gradients = [torch.autograd.grad(value, logits)[0] for value in (sum(halves) / 2, whole)]
     torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-9)

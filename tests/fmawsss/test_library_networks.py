@@ -10,7 +10,7 @@ from front_door import compose_config
 from hydra.utils import instantiate
 from safetensors.torch import save_file
 
-from fmawsss.library_networks import (
+from fmawsss.networks.library import (
     build_on_smp_encoder,
     build_on_timm_encoder,
     load_smp_encoder,
@@ -28,7 +28,9 @@ from fmawsss.library_networks import (
     ],
 )
 def test_networks_answer_logits_at_the_size_of_the_images(network, encoder):
-    cfg = compose_config("train", "task=network", f"network={network}", f"network.build.encoder={encoder}")
+    cfg = compose_config(
+        "train", "task=network", f"network={network}", f"network.build.encoder={encoder}"
+    )
     built = instantiate(cfg.network.build)(classes=5).eval()
     with torch.no_grad():
         for size in ((64, 96), (33, 47), (8, 100)):
@@ -39,7 +41,8 @@ def test_networks_answer_logits_at_the_size_of_the_images(network, encoder):
 
 
 @pytest.mark.parametrize(
-    ("network", "encoder", "parameters"), [("deeplabv3plus_r101", "resnet101", 45e6), ("segformer_b5", "mit_b5", 84e6)]
+    ("network", "encoder", "parameters"),
+    [("deeplabv3plus_r101", "resnet101", 45e6), ("segformer_b5", "mit_b5", 84e6)],
 )
 def test_the_networks_are_the_large_ones(network, encoder, parameters):
     cfg = compose_config("train", "task=network", f"network={network}")
@@ -70,14 +73,20 @@ def test_a_timm_encoder_takes_its_weights(tmp_path):
 
 def test_missing_weights_name_address_and_place(tmp_path):
     network = build_on_smp_encoder(smp.Unet, "resnet18", classes=3)
-    with pytest.raises(FileNotFoundError, match=rf"{tmp_path}/resnet18\.imagenet/.*smp-hub/resnet18\.imagenet"):
+    with pytest.raises(
+        FileNotFoundError, match=rf"{tmp_path}/resnet18\.imagenet/.*smp-hub/resnet18\.imagenet"
+    ):
         load_smp_encoder(network, "resnet18", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match=rf"{tmp_path}/resnet18\.a1_in1k/.*timm/resnet18\.a1_in1k"):
+    with pytest.raises(
+        FileNotFoundError, match=rf"{tmp_path}/resnet18\.a1_in1k/.*timm/resnet18\.a1_in1k"
+    ):
         load_timm_encoder(network, "resnet18.a1_in1k", {}, str(tmp_path))
     with pytest.raises(ValueError, match=r"no weights called 'resnet18\.mine', but resnet18\."):
         load_timm_encoder(network, "resnet18.mine", {}, str(tmp_path))
 
 
 def test_an_encoder_without_a_pyramid_is_refused():
-    with pytest.raises(ValueError, match=r"'vit_tiny_patch16_224' has no feature maps at strides 4.*convnext_tiny"):
+    with pytest.raises(
+        ValueError, match=r"'vit_tiny_patch16_224' has no feature maps at strides 4.*convnext_tiny"
+    ):
         build_on_timm_encoder(smp.FPN, "vit_tiny_patch16_224", {}, classes=3)

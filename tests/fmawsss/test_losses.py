@@ -24,7 +24,9 @@ SUFFIXES = {torch.float32: "", torch.float64: "_f64"}
 LABELS = torch.tensor([[1, 0, 0, 1], [0, 0, 0, 0], [1, 1, 1, 1], [0, 1, 0, 0]]).bool()
 
 
-def make_cam_loss(distance=l1, reduce=reduce_all, threshold=0.0, detach_peak=True, initial_peak=1.0):
+def make_cam_loss(
+    distance=l1, reduce=reduce_all, threshold=0.0, detach_peak=True, initial_peak=1.0
+):
     return CamActivationLoss(distance, reduce, threshold, detach_peak, initial_peak, 1.0, 1.0)
 
 
@@ -52,11 +54,17 @@ def test_contrastive_equals_the_plain_formulation(average):
         positives = [p for p in range(4) if LABELS[image, p] and known[image, p]]
         negatives = [n for n in range(4) if not LABELS[image, n] and known[image, n]]
         against = sum(logits[image, n].exp() for n in negatives)
-        losses = [-(logits[image, p].exp() / (logits[image, p].exp() + against)).log() for p in positives if negatives]
+        losses = [
+            -(logits[image, p].exp() / (logits[image, p].exp() + against)).log()
+            for p in positives
+            if negatives
+        ]
         if losses:
             per_image.append(torch.stack(losses))
     pairs = (
-        torch.cat(per_image).mean() if average is average_pairs else torch.stack([x.mean() for x in per_image]).mean()
+        torch.cat(per_image).mean()
+        if average is average_pairs
+        else torch.stack([x.mean() for x in per_image]).mean()
     )
     torch.testing.assert_close(ContrastiveLoss(1.0, average)(logits, LABELS, known), pairs)
 
@@ -64,19 +72,26 @@ def test_contrastive_equals_the_plain_formulation(average):
 def test_contrastive_is_stable_where_the_released_one_overflows():
     arrays, _ = load_case("case4_loss/cl_overflow")
     assert np.isnan(arrays["loss_gNone_pos_mean"])
-    logits, labels = torch.from_numpy(arrays["S"]).requires_grad_(), torch.from_numpy(arrays["cls_lb"]).bool()
+    logits, labels = (
+        torch.from_numpy(arrays["S"]).requires_grad_(),
+        torch.from_numpy(arrays["cls_lb"]).bool(),
+    )
     for average in (average_pairs, average_images):
         loss = ContrastiveLoss(1.0, average)(logits, labels)
         assert 0 <= loss < 1e-30
         assert torch.autograd.grad(loss, logits)[0].abs().max() < 1e-30
-    hard = ContrastiveLoss(1.0, average_pairs)(torch.tensor([[-100.0, 100.0]]), torch.tensor([[True, False]]))
+    hard = ContrastiveLoss(1.0, average_pairs)(
+        torch.tensor([[-100.0, 100.0]]), torch.tensor([[True, False]])
+    )
     assert hard == 200
 
 
 def test_contrastive_passes_gradcheck():
     logits = torch.randn(4, 4, dtype=torch.float64, requires_grad=True)
     for average in (average_pairs, average_images):
-        assert torch.autograd.gradcheck(lambda x, a=average: ContrastiveLoss(2.0, a)(x, LABELS), logits)
+        assert torch.autograd.gradcheck(
+            lambda x, a=average: ContrastiveLoss(2.0, a)(x, LABELS), logits
+        )
 
 
 @pytest.mark.parametrize("average", [average_pairs, average_images])
@@ -115,12 +130,20 @@ def test_cam_activation_matches_golden_vectors(case, distance, reduction, dtype)
             loss = make_cam_loss(distance, REDUCTIONS[reduction], threshold, bool(detached))
             losses = loss(cams, torch.from_numpy(arrays["lb"]), *pairs)
             parts = (losses.foreground, losses.background)
-            gradients = torch.stack([torch.autograd.grad(part, cams, retain_graph=True)[0] for part in parts])
-            if np.isnan(arrays[f"loss_{key}_f64"]).any():  # all pixels ignored: 0 with a graph instead
+            gradients = torch.stack(
+                [torch.autograd.grad(part, cams, retain_graph=True)[0] for part in parts]
+            )
+            if np.isnan(
+                arrays[f"loss_{key}_f64"]
+            ).any():  # all pixels ignored: 0 with a graph instead
                 assert losses.total == 0
                 assert not gradients.any()
                 continue
-            assert_close(torch.stack(parts), arrays[f"loss_{key}{SUFFIXES[dtype]}"], f"case4_loss/{case}:loss_{key}")
+            assert_close(
+                torch.stack(parts),
+                arrays[f"loss_{key}{SUFFIXES[dtype]}"],
+                f"case4_loss/{case}:loss_{key}",
+            )
             assert_close(gradients, arrays[f"grad_{key}_f64"], f"case4_loss/{case}:grad_{key}")
 
 
@@ -128,7 +151,9 @@ def test_cam_activation_by_hand():
     cams = torch.tensor([[[4.0, 1.0], [-2.0, 3.0]]])
     seeds = torch.tensor([[[2, 2], [0, 255]]], dtype=torch.uint8)
     images, classes = torch.tensor([0]), torch.tensor([1])
-    losses = make_cam_loss()(cams, seeds, images, classes)  # |4 - 4| + |4 - 1| on the seed, max(-2, 0) = 0 elsewhere
+    losses = make_cam_loss()(
+        cams, seeds, images, classes
+    )  # |4 - 4| + |4 - 1| on the seed, max(-2, 0) = 0 elsewhere
     assert (losses.foreground, losses.background, losses.total) == (1.0, 0.0, 1.0)
     other = make_cam_loss(threshold=-3.0)(cams, seeds, images, classes)
     torch.testing.assert_close(other.background, torch.tensor(1 / 3))
@@ -136,7 +161,9 @@ def test_cam_activation_by_hand():
     torch.testing.assert_close(squares.foreground, torch.tensor(0.5 * 4.5 / (2 + 1e-5)))
     halved = make_cam_loss(initial_peak=2.0)(cams, seeds, images, classes)
     assert halved.foreground == 0.5
-    weighted = CamActivationLoss(l1, reduce_all, 0.0, True, 1.0, 3.0, 1.0)(cams, seeds, images, classes)
+    weighted = CamActivationLoss(l1, reduce_all, 0.0, True, 1.0, 3.0, 1.0)(
+        cams, seeds, images, classes
+    )
     assert weighted.foreground == 3.0
 
 
@@ -165,7 +192,9 @@ def test_cam_activation_passes_gradcheck(reduction, detach_peak):
 def test_cam_activation_without_pairs_is_zero_with_a_graph(reduction):
     cams = torch.zeros(0, 3, 4, requires_grad=True)
     none = torch.zeros(0, dtype=torch.int64)
-    losses = make_cam_loss(reduce=reduction)(cams, torch.zeros(2, 6, 8, dtype=torch.uint8), none, none)
+    losses = make_cam_loss(reduce=reduction)(
+        cams, torch.zeros(2, 6, 8, dtype=torch.uint8), none, none
+    )
     assert losses.total == 0
     assert torch.autograd.grad(losses.total, cams)[0].shape == cams.shape
 
@@ -177,13 +206,24 @@ def test_cam_activation_of_two_processes_equals_that_of_one(reduction):
     images, classes = torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1])
     loss, counts, halves = make_cam_loss(reduce=reduction), [], (slice(0, 2), slice(2, 3))
     for half in halves:
-        loss(cams[half], seeds, images[half], classes[half], share=lambda count: counts.append(count) or count)
+        loss(
+            cams[half],
+            seeds,
+            images[half],
+            classes[half],
+            share=lambda count: counts.append(count) or count,
+        )
     mean = (counts[0] + counts[2]) / 2  # foreground and background ask for the same count
-    parts = [loss(cams[half], seeds, images[half], classes[half], share=lambda count: mean).total for half in halves]
+    parts = [
+        loss(cams[half], seeds, images[half], classes[half], share=lambda count: mean).total
+        for half in halves
+    ]
     torch.testing.assert_close(sum(parts) / 2, loss(cams, seeds, images, classes).total)
 
 
 def test_half_precision_cams_are_compared_in_float32():
     cams = torch.rand(1, 3, 3).half()
-    losses = make_cam_loss()(cams, torch.ones(1, 6, 6, dtype=torch.uint8), torch.tensor([0]), torch.tensor([0]))
+    losses = make_cam_loss()(
+        cams, torch.ones(1, 6, 6, dtype=torch.uint8), torch.tensor([0]), torch.tensor([0])
+    )
     assert losses.total.dtype == torch.float32

@@ -9,8 +9,8 @@ from front_door import compose_config
 from hydra.utils import instantiate
 from network_tools import DECODER, build_small
 
-from fmawsss.mask2former import load_swin, score_classes
-from fmawsss.parameter_groups import split_parameters
+from fmawsss.networks.mask2former import load_swin, score_classes
+from fmawsss.networks.parameter_groups import split_parameters
 
 UNDECAYED = ["relative_position_bias_table", "level_embed"]
 
@@ -56,7 +56,9 @@ def test_the_backbone_takes_the_weights_of_a_classifier(tmp_path):
     assert given
     assert all(torch.equal(taken[name], value) for name, value in given.items())
 
-    other = SwinForImageClassification(build_small().encoder.config.__class__(embed_dim=4, depths=[1], num_heads=[1]))
+    other = SwinForImageClassification(
+        build_small().encoder.config.__class__(embed_dim=4, depths=[1], num_heads=[1])
+    )
     other.save_pretrained(tmp_path / "other")
     with pytest.raises((ValueError, RuntimeError), match=r"another Swin|mismatch"):
         load_swin(network, "nowhere/swin", str(tmp_path / "other"))
@@ -69,13 +71,26 @@ def test_missing_weights_name_address_and_place(tmp_path):
 
 def test_parameter_groups_are_those_of_the_recipe():
     network = build_small()
-    groups = split_parameters(network, lr=1e-4, weight_decay=0.05, encoder_factor=0.1, undecayed=UNDECAYED)
-    found = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
-    assert len(found) == len(list(network.parameters())) == sum(len(group["params"]) for group in groups)
+    groups = split_parameters(
+        network, lr=1e-4, weight_decay=0.05, encoder_factor=0.1, undecayed=UNDECAYED
+    )
+    found = {
+        id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]
+    }
+    assert (
+        len(found)
+        == len(list(network.parameters()))
+        == sum(len(group["params"]) for group in groups)
+    )
     for name, parameter in network.named_parameters():
         rate = 1e-5 if "pixel_level_module.encoder" in name else 1e-4
-        free = any(word in name.lower() for word in ("norm", "relative_position_bias_table", "level_embed", "queries_"))
-        free |= any(f"input_projections.{i}.1" in name for i in range(3))  # group norms without a name
+        free = any(
+            word in name.lower()
+            for word in ("norm", "relative_position_bias_table", "level_embed", "queries_")
+        )
+        free |= any(
+            f"input_projections.{i}.1" in name for i in range(3)
+        )  # group norms without a name
         free |= any(word in name for word in ("adapter_1.1", "layer_1.1"))
         assert found[id(parameter)] == (pytest.approx(rate), 0.0 if free else 0.05), name
 
@@ -87,7 +102,11 @@ def test_the_config_builds_what_the_recipe_says():
     )  # fmt: skip
     module = instantiate(cfg.module, classes=list(cfg.dataset.classes), _convert_="all")
     model = module.network.model
-    assert model.config.num_queries == model.model.transformer_module.queries_features.num_embeddings == 50
+    assert (
+        model.config.num_queries
+        == model.model.transformer_module.queries_features.num_embeddings
+        == 50
+    )
     assert model.class_predictor.out_features == 22
     assert len(module.network(torch.randn(1, 3, 96, 96)).masks) == 10
     optimizer = module.configure_optimizers()["optimizer"]

@@ -19,7 +19,12 @@ TOTALS = {
     "weighted_iou": "weighted_mIoU",
     "f1": "F1",
 }
-BY_CLASS = {"iou": "cls_IoU", "precision": "cls_precision", "recall": "cls_recall", "present": "valid"}
+BY_CLASS = {
+    "iou": "cls_IoU",
+    "precision": "cls_precision",
+    "recall": "cls_recall",
+    "present": "valid",
+}
 
 
 def random_masks(seed, size=(13, 17), values=(0, 1, 2, 3, 255)):
@@ -35,7 +40,9 @@ def test_golden_scores(case):
     names = [str(index) for index in range(meta["class_num"])]
     metric = SegmentationMetric(names)
     for image in range(3):
-        metric.update(torch.from_numpy(arrays[f"pred{image}"]), torch.from_numpy(arrays[f"gt{image}"]))
+        metric.update(
+            torch.from_numpy(arrays[f"pred{image}"]), torch.from_numpy(arrays[f"gt{image}"])
+        )
     assert_close(metric.matrix[:, :-1], arrays["conf_matrix"], "confusion")
     assert not metric.matrix[:, -1].any()
 
@@ -54,7 +61,9 @@ def test_confusion_equals_counting_pixel_by_pixel():
         if truth != 255:
             expected[truth, min(guess, 4)] += 1
     assert torch.equal(count_confusion(prediction, target, 4), expected)
-    assert torch.equal(count_confusion(prediction.long().where(prediction < 4, -1), target, 4), expected)
+    assert torch.equal(
+        count_confusion(prediction.long().where(prediction < 4, -1), target, 4), expected
+    )
 
 
 def test_scores_by_hand():
@@ -67,7 +76,9 @@ def test_scores_by_hand():
     assert scores.precision == pytest.approx(
         {"background": 6 / 7, "cat": 3 / 5, "dog": 0, "bird": math.nan}, nan_ok=True
     )
-    assert scores.recall == pytest.approx({"background": 6 / 8, "cat": 3 / 5, "dog": math.nan, "bird": 0}, nan_ok=True)
+    assert scores.recall == pytest.approx(
+        {"background": 6 / 8, "cat": 3 / 5, "dog": math.nan, "bird": 0}, nan_ok=True
+    )
     assert scores.mean_precision == pytest.approx((6 / 7 + 3 / 5 + 0) / 3)
     assert scores.mean_recall == pytest.approx((6 / 8 + 3 / 5 + 0) / 3)
     assert scores.weighted_iou == pytest.approx((8 * 6 / 9 + 5 * 3 / 7) / 15)
@@ -77,8 +88,12 @@ def test_scores_by_hand():
 
 def test_miou_equals_torchmetrics_where_every_class_is_present():
     prediction, target = random_masks(1)
-    theirs = MulticlassJaccardIndex(4, average="macro", ignore_index=255, validate_args=False)(prediction, target)
-    assert summarise_confusion(count_confusion(prediction, target, 4), NAMES).miou == pytest.approx(theirs.item())
+    theirs = MulticlassJaccardIndex(4, average="macro", ignore_index=255, validate_args=False)(
+        prediction, target
+    )
+    assert summarise_confusion(count_confusion(prediction, target, 4), NAMES).miou == pytest.approx(
+        theirs.item()
+    )
 
 
 def test_a_predicted_255_is_wrong_and_reported():
@@ -108,7 +123,10 @@ def test_names_of_the_logged_values():
     scores = summarise_confusion(count_confusion(torch.tensor([[0, 1, 2]]), target, 4), NAMES)
     named = scores.name_values("val")
     assert named["val/miou"] == pytest.approx(0.75)
-    assert {name for name in named if name.startswith("val/iou/")} == {"val/iou/background", "val/iou/cat"}
+    assert {name for name in named if name.startswith("val/iou/")} == {
+        "val/iou/background",
+        "val/iou/cat",
+    }
     assert not any(math.isnan(value) for value in named.values())
 
 

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from network_tools import draw_queries
 
-from fmawsss.mask2former import MaskQueries
-from fmawsss.network_losses import ImageTargets, MaskSetLoss, PixelLoss
-from fmawsss.targets import PixelTargets
+from fmawsss.networks.losses import ImageTargets, MaskSetLoss, PixelLoss
+from fmawsss.networks.mask2former import MaskQueries
+from fmawsss.networks.targets import PixelTargets
 
 PUBLISHED = {"class_weight": 2.0, "mask_weight": 5.0, "dice_weight": 5.0, "no_object_weight": 0.1}
 SETTINGS = {**PUBLISHED, "points": 50, "oversample": 3, "importance": 0.75}
@@ -32,7 +32,9 @@ def compute_loss(loss, answer, targets, **more):
 
 def test_pixels_are_averaged_by_weight():
     logits, labels = torch.randn(2, 4, 8, 10), draw_labels()
-    assert PixelLoss()(logits, PixelTargets(labels)) == pytest.approx(F.cross_entropy(logits, labels, ignore_index=255))
+    assert PixelLoss()(logits, PixelTargets(labels)) == pytest.approx(
+        F.cross_entropy(logits, labels, ignore_index=255)
+    )
     weight = torch.rand(2, 8, 10)
     expected = sum(
         weight[b, y, x] * -logits[b, :, y, x].log_softmax(0)[labels[b, y, x]]
@@ -46,7 +48,9 @@ def test_a_label_that_is_less_sure_leaves_the_rest_to_the_others():
     logits, certainty = torch.randn(1, 4, 1, 1), torch.full((1, 1, 1), 0.7)
     wanted = torch.tensor([0.1, 0.7, 0.1, 0.1])
     expected = -(wanted * logits[0, :, 0, 0].log_softmax(0)).sum()
-    torch.testing.assert_close(PixelLoss()(logits, PixelTargets(torch.ones(1, 1, 1).long(), None, certainty)), expected)
+    torch.testing.assert_close(
+        PixelLoss()(logits, PixelTargets(torch.ones(1, 1, 1).long(), None, certainty)), expected
+    )
 
 
 def test_without_valid_pixels_the_losses_are_zero_and_keep_their_graph():
@@ -61,7 +65,9 @@ def test_the_mask_loss_is_the_obvious_one(monkeypatch):
     """One decoder output; every valid pixel is drawn once, wherever points are drawn."""
     labels, queries = draw_labels(), draw_queries(2, 4, (8, 10), outputs=1)
     points = int((labels[0] != 255).sum())
-    monkeypatch.setattr(ImageTargets, "draw", lambda self, masks, n: self.pixels[:n].repeat(masks, 1))
+    monkeypatch.setattr(
+        ImageTargets, "draw", lambda self, masks, n: self.pixels[:n].repeat(masks, 1)
+    )
     loss = MaskSetLoss(**{**SETTINGS, "points": points, "oversample": 1, "importance": 1.0})
     expected = spell_out(queries, labels, points)
     assert loss(queries, PixelTargets(labels)).item() == pytest.approx(expected, rel=1e-4)
@@ -105,12 +111,14 @@ def test_logits_under_ignored_pixels_change_neither_loss_nor_gradient():
     loss = MaskSetLoss(**SETTINGS)
     queries = draw_queries(2, 4, (8, 10))
     other = MaskQueries(
-        queries.classes, [m.detach().masked_fill(ignored[:, None], 50.0).requires_grad_() for m in queries.masks]
+        queries.classes,
+        [m.detach().masked_fill(ignored[:, None], 50.0).requires_grad_() for m in queries.masks],
     )
     first, second = compute_loss(loss, queries, targets), compute_loss(loss, other, targets)
     assert first.item() == second.item()
     gradients = [
-        torch.autograd.grad(value, [*one.masks, *one.classes]) for value, one in ((first, queries), (second, other))
+        torch.autograd.grad(value, [*one.masks, *one.classes])
+        for value, one in ((first, queries), (second, other))
     ]
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
     for gradient in gradients[0][:2]:
@@ -122,13 +130,17 @@ def test_pixels_of_weight_zero_are_as_good_as_ignored():
     labels, queries, loss = draw_labels(), draw_queries(2, 4, (8, 10)), MaskSetLoss(**SETTINGS)
     weight = (labels != 255).float()
     shown = torch.where(labels == 255, 0, labels)
-    assert compute_loss(loss, queries, PixelTargets(shown, weight)) == compute_loss(loss, queries, PixelTargets(labels))
+    assert compute_loss(loss, queries, PixelTargets(shown, weight)) == compute_loss(
+        loss, queries, PixelTargets(labels)
+    )
 
 
 def test_points_are_the_least_sure_ones_and_never_ignored():
     labels = draw_labels(images=1, size=(40, 40))
     image = ImageTargets.collect(PixelTargets(labels), 0)
-    masks = torch.linspace(-9, 9, 40).expand(3, 40, 40).contiguous()  # least sure in the middle columns
+    masks = (
+        torch.linspace(-9, 9, 40).expand(3, 40, 40).contiguous()
+    )  # least sure in the middle columns
     points = MaskSetLoss(**{**SETTINGS, "points": 400}).choose_points(masks, image)
     assert points.shape == (3, 400)
     assert (labels.flatten()[points] != 255).all()
@@ -141,8 +153,12 @@ def test_masks_are_read_as_if_resized_to_the_image():
     labels = draw_labels(images=1, size=(12, 20))
     image = ImageTargets.collect(PixelTargets(labels), 0)
     masks = torch.randn(2, 3, 5)
-    resized = F.interpolate(masks[None], size=(12, 20), mode="bilinear", align_corners=False)[0].flatten(1)
-    torch.testing.assert_close(image.look(masks, image.pixels.expand(2, -1)), resized[:, image.pixels])
+    resized = F.interpolate(masks[None], size=(12, 20), mode="bilinear", align_corners=False)[
+        0
+    ].flatten(1)
+    torch.testing.assert_close(
+        image.look(masks, image.pixels.expand(2, -1)), resized[:, image.pixels]
+    )
 
 
 def test_two_processes_with_one_image_each_descend_as_one_with_both():
@@ -161,12 +177,17 @@ def test_two_processes_with_one_image_each_descend_as_one_with_both():
     whole = run(slice(0, 2), lambda count: count)
     counts: list[list[float]] = [[], []]
     for rank in (0, 1):
-        run(slice(rank, rank + 1), lambda count, rank=rank: counts[rank].append(count.item()) or count)
+        run(
+            slice(rank, rank + 1),
+            lambda count, rank=rank: counts[rank].append(count.item()) or count,
+        )
     means = [(a + b) / 2 for a, b in zip(*counts, strict=True)]
     halves = []
     for rank in (0, 1):
         given = iter(means)
-        halves.append(run(slice(rank, rank + 1), lambda count, given=given: count * 0 + next(given)))
+        halves.append(
+            run(slice(rank, rank + 1), lambda count, given=given: count * 0 + next(given))
+        )
     torch.testing.assert_close(sum(halves) / 2, whole)
     expected = torch.autograd.grad(whole, [answers, levels])
     torch.testing.assert_close(torch.autograd.grad(sum(halves) / 2, [answers, levels]), expected)

@@ -5,11 +5,13 @@ import doctest
 import numpy as np
 import pytest
 
-import fmawsss.polygons
-from fmawsss.polygons import trace_polygons
+import fmawsss.files.polygons
+from fmawsss.files.polygons import trace_polygons
 
 # pycocotools 2.0.11 decodes through an array interface that numpy 2 deprecates.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"
+)
 
 
 def paint(polygons: list[np.ndarray], size: tuple[int, int]) -> np.ndarray:
@@ -17,7 +19,9 @@ def paint(polygons: list[np.ndarray], size: tuple[int, int]) -> np.ndarray:
     rle = pytest.importorskip("pycocotools.mask")
     if not polygons:
         return np.zeros(size, bool)
-    return rle.decode(rle.merge(rle.frPyObjects([p.reshape(-1).tolist() for p in polygons], *size))).astype(bool)
+    return rle.decode(
+        rle.merge(rle.frPyObjects([p.reshape(-1).tolist() for p in polygons], *size))
+    ).astype(bool)
 
 
 def test_a_square_has_four_corners() -> None:
@@ -50,4 +54,4 @@ def test_a_large_smooth_mask_comes_back() -> None:
 
 
 def test_examples_run() -> None:
-    assert doctest.testmod(fmawsss.polygons).failed == 0
+    assert doctest.testmod(fmawsss.files.polygons).failed == 0

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from fmawsss.products import Product, ProductMismatch, read_fingerprint, read_record
+from fmawsss.files.products import Product, ProductMismatch, read_fingerprint, read_record
 
 
 def make_product(tmp_path, **settings):
-    return Product(tmp_path / "seeds", {"power": 1, "softmax": {"name": "present"}, **settings}, {"cls": "abc"})
+    return Product(
+        tmp_path / "seeds", {"power": 1, "softmax": {"name": "present"}, **settings}, {"cls": "abc"}
+    )
 
 
 def test_a_product_is_opened_started_and_finished(tmp_path):
@@ -46,7 +48,9 @@ def test_changed_inputs_are_refused(tmp_path, finished):
     product.start("train", "x")
     if finished:
         product.finish("train")
-    with pytest.raises(ProductMismatch, match=r"other images or labels of train[\s\S]*overwrite=true"):
+    with pytest.raises(
+        ProductMismatch, match=r"other images or labels of train[\s\S]*overwrite=true"
+    ):
         product.start("train", "y")
 
 

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from golden_clip import DTYPES, PLACES, SHARES, freeze, make_golden_clip, make_small_clip
 from golden_tools import assert_close, load_case
 
+from fmawsss.clip.packing import Packing
 from fmawsss.contexts import ContextsFromWords, NormalContexts
-from fmawsss.packing import Packing
 from fmawsss.prompts import (
     GroupedContexts,
     HandwrittenPrompts,
@@ -51,7 +51,12 @@ def test_prompts_match_golden_vectors(case, dtype):
     words = meta["ctx_init"]
     start = ContextsFromWords(words) if words else NormalContexts(meta["n_ctx"], meta["ctx_std"], 0)
     prompts = LearnedPrompts(
-        clip, meta["classnames"][:4], meta["classnames"][4:], start, PLACES[meta["cls_token_pos"]], share
+        clip,
+        meta["classnames"][:4],
+        meta["classnames"][4:],
+        start,
+        PLACES[meta["cls_token_pos"]],
+        share,
     )
     if words:
         assert torch.equal(prompts.context[0], context.to(dtype))
@@ -72,10 +77,17 @@ def test_contexts_from_words_may_differ_by_class():
     # the released code fails here: A_cscT_end_ctxinit
     clip = make_golden_clip(torch.float32)
     prompts = LearnedPrompts(
-        clip, ["cat", "dog"], [], ContextsFromWords("a clean origami"), name_at_end, context_per_class
+        clip,
+        ["cat", "dog"],
+        [],
+        ContextsFromWords("a clean origami"),
+        name_at_end,
+        context_per_class,
     )
     assert prompts.context.shape == (2, 3, 64)
-    torch.testing.assert_close(prompts()[0], clip_text(clip, "a clean origami cat."), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        prompts()[0], clip_text(clip, "a clean origami cat."), rtol=1e-4, atol=1e-5
+    )
 
 
 def clip_text(clip, text):
@@ -104,7 +116,13 @@ def test_token_ids_of_voc_match_golden_vectors(case, clip):
 )
 def test_layouts(clip, place, expected):
     ids, eos, vectors = lay_out_prompts(clip, ["tv_monitor"], length=3, before=place(3))
-    words = dict(zip(clip.tokenize(["tv monitor."])[0, :5].tolist(), ["S", "tv", "monitor", ".", "E"], strict=True))
+    words = dict(
+        zip(
+            clip.tokenize(["tv monitor."])[0, :5].tolist(),
+            ["S", "tv", "monitor", ".", "E"],
+            strict=True,
+        )
+    )
     row = [
         words[token] if vector < 0 else str(vector)
         for token, vector in zip(ids[0].tolist(), vectors[0].tolist(), strict=True)
@@ -114,17 +132,23 @@ def test_layouts(clip, place, expected):
 
 
 @pytest.mark.parametrize("place", [name_at_end, name_in_middle, name_at_front])
-@pytest.mark.parametrize("share", [share_contexts, context_per_class, GroupedContexts([0, 1, 0, 2, 2, 1])])
+@pytest.mark.parametrize(
+    "share", [share_contexts, context_per_class, GroupedContexts([0, 1, 0, 2, 2, 1])]
+)
 def test_prompts_equal_the_plain_formulation(clip, place, share):
     prompts = make_prompts(clip, place, share)
     before = place(6)
     for row, name in enumerate(NAMES + BACKGROUND):
         ids = clip.tokenize([name])[0]
         name_ids = ids[1 : ids.argmax()]
-        words = clip.embed_text(torch.cat([ids[:1], name_ids, clip.tokenize(["."])[0, 1:3]])[None])[0]
+        words = clip.embed_text(torch.cat([ids[:1], name_ids, clip.tokenize(["."])[0, 1:3]])[None])[
+            0
+        ]
         context = prompts.context[share(6)[row]]
         size = len(name_ids)
-        plain = torch.cat([words[:1], context[:before], words[1 : 1 + size], context[before:], words[1 + size :]])
+        plain = torch.cat(
+            [words[:1], context[:before], words[1 : 1 + size], context[before:], words[1 + size :]]
+        )
         feature = clip.encode_prompts(plain[None], torch.tensor([len(plain) - 1]))[0]
         torch.testing.assert_close(prompts()[row], feature)
 
@@ -170,7 +194,9 @@ def test_only_the_context_is_learned_and_saved(clip, share):
 def test_learned_foreground_keeps_the_background_fixed(clip):
     start = NormalContexts(length=4, std=0.1, generator_seed=1)
     templates = ["a photo of {}.", "{}"]
-    prompts = LearnedForeground(clip, NAMES, BACKGROUND, start, name_at_end, context_per_class, templates)
+    prompts = LearnedForeground(
+        clip, NAMES, BACKGROUND, start, name_at_end, context_per_class, templates
+    )
     assert prompts.context.shape[0] == len(NAMES)
     assert list(prompts.state_dict()) == ["context"]
     learned = LearnedPrompts(clip, NAMES, [], start, name_at_end, context_per_class)
@@ -185,8 +211,12 @@ def test_handwritten_prompts_average_normalised_templates(clip):
     assert not list(prompts.parameters())
     assert not prompts.state_dict()
     for row, name in enumerate(["cat", "tv monitor", "sky"]):
-        features = [F.normalize(clip_text(clip, template.format(name)), dim=0) for template in templates]
-        torch.testing.assert_close(F.normalize(prompts()[row], dim=0), F.normalize(sum(features), dim=0))
+        features = [
+            F.normalize(clip_text(clip, template.format(name)), dim=0) for template in templates
+        ]
+        torch.testing.assert_close(
+            F.normalize(prompts()[row], dim=0), F.normalize(sum(features), dim=0)
+        )
 
 
 def test_commas_are_one_prompt_unless_they_are_read_as_synonyms(clip):
@@ -226,4 +256,6 @@ def test_frozen_beginnings_change_no_gradient(clip, place):
 
 def test_behind_a_name_in_front_only_context_and_end_are_encoded(clip):
     prompts = make_prompts(clip, name_at_front, context_per_class)
-    assert prompts.prefixes.cut(prompts.embed()).shape[1] == 6 + 2  # the vectors, the full stop, EOS
+    assert (
+        prompts.prefixes.cut(prompts.embed()).shape[1] == 6 + 2
+    )  # the vectors, the full stop, EOS

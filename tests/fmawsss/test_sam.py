@@ -13,14 +13,24 @@ from golden_sam import BlobPredictor, golden_sam
 from golden_tools import assert_close, load_case
 from sam_tools import EXACT, SPEED, compare_with_sam, decode_golden, find_flipped
 from segment_anything import SamAutomaticMaskGenerator
-from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+from segment_anything.modeling import (
+    ImageEncoderViT,
+    MaskDecoder,
+    PromptEncoder,
+    Sam,
+    TwoWayTransformer,
+)
 from torch import Tensor
 
-from fmawsss.sam import SuperpixelGenerator
-from fmawsss.sam_points import Frame, SamPoints
+from fmawsss.sam.generator import SuperpixelGenerator
+from fmawsss.sam.points import Frame, SamPoints
 from fmawsss.tiny.models import tiny_sam
 
-NO_OFFSETS = {"iou_offsets": (0.0, 0.0, 0.0), "nms_offsets": (0.0, 0.0, 0.0), "stability_offsets": (0.0, 0.0, 0.0)}
+NO_OFFSETS = {
+    "iou_offsets": (0.0, 0.0, 0.0),
+    "nms_offsets": (0.0, 0.0, 0.0),
+    "stability_offsets": (0.0, 0.0, 0.0),
+}
 OFFICIAL = {
     "points_per_side": 16,
     "pred_iou_thresh": 0.88,
@@ -45,10 +55,16 @@ RELEASED_NAMES = {
 def random_sam(seed: int = 0, side: int = 64) -> Sam:
     """Make a SAM of random weights."""
     generator = torch.Generator().manual_seed(seed)
-    encoder = ImageEncoderViT(img_size=side, patch_size=8, embed_dim=32, depth=1, num_heads=2, out_chans=16)
+    encoder = ImageEncoderViT(
+        img_size=side, patch_size=8, embed_dim=32, depth=1, num_heads=2, out_chans=16
+    )
     transformer = TwoWayTransformer(depth=2, embedding_dim=16, num_heads=2, mlp_dim=32)
-    decoder = MaskDecoder(transformer_dim=16, transformer=transformer, iou_head_depth=2, iou_head_hidden_dim=16)
-    sam = Sam(encoder, PromptEncoder(16, (side // 8, side // 8), (side, side), mask_in_chans=4), decoder)
+    decoder = MaskDecoder(
+        transformer_dim=16, transformer=transformer, iou_head_depth=2, iou_head_hidden_dim=16
+    )
+    sam = Sam(
+        encoder, PromptEncoder(16, (side // 8, side // 8), (side, side), mask_in_chans=4), decoder
+    )
     for parameter in sam.parameters():
         parameter.data = torch.randn(parameter.shape, generator=generator) * 0.3
     sam.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix.normal_(generator=generator)
@@ -68,8 +84,20 @@ def build_golden(name: str, params: dict[str, Any]) -> SuperpixelGenerator:
 @pytest.mark.parametrize(
     "name",
     [
-        *("blob_fma", "blob_fma_c0", "blob_fma_lowered", "blob_official_default", "blob_ssa_default"),
-        *("sam_empty", "sam_empty_c0", "sam_fma_c0", "sam_official_default", "sam_official_nothresh"),
+        *(
+            "blob_fma",
+            "blob_fma_c0",
+            "blob_fma_lowered",
+            "blob_official_default",
+            "blob_ssa_default",
+        ),
+        *(
+            "sam_empty",
+            "sam_empty_c0",
+            "sam_fma_c0",
+            "sam_official_default",
+            "sam_official_nothresh",
+        ),
     ],
 )
 def test_generation_equals_the_golden_vectors(name: str) -> None:
@@ -99,24 +127,34 @@ def test_the_golden_answers_of_sam_are_reproduced() -> None:
     arrays, _ = load_case("case8_sam/tiny_sam_raw")
     predictor, size = SamPoints(golden_sam(), EXACT), arrays["image"].shape[:2]
     with torch.no_grad():
-        crop = next(predictor.encode_crops([(arrays["image"], Frame((0, 0, size[1], size[0]), size))], 1))
+        crop = next(
+            predictor.encode_crops([(arrays["image"], Frame((0, 0, size[1], size[0]), size))], 1)
+        )
         answer = predictor.answer_points(crop, arrays["points"])
         drawn = predictor.draw_masks(crop, answer, torch.ones(4, 3, dtype=torch.bool))
         logits = predictor.enlarge_masks(crop, drawn)
     assert_close(answer.iou, arrays["iou_preds"], "case8_sam/tiny_sam_raw:iou_preds")
-    low = arrays["low_res"][:, :, : drawn.shape[1], : drawn.shape[2]]  # the rest is padding, and not drawn
+    low = arrays["low_res"][
+        :, :, : drawn.shape[1], : drawn.shape[2]
+    ]  # the rest is padding, and not drawn
     assert drawn.shape[1] == 64 or drawn.shape[2] == 64
     np.testing.assert_allclose(drawn.view(low.shape), low, atol=2e-4 * np.abs(low).max())
     np.testing.assert_allclose(
-        logits.view(4, 3, *size), arrays["masks_logits"], atol=2e-4 * np.abs(arrays["masks_logits"]).max()
+        logits.view(4, 3, *size),
+        arrays["masks_logits"],
+        atol=2e-4 * np.abs(arrays["masks_logits"]).max(),
     )
 
 
 def draw_image(height: int, width: int, seed: int = 0) -> np.ndarray:
     """Blocks of colour with noise."""
     rng = np.random.default_rng(seed)
-    blocks = rng.integers(0, 256, (-(-height // 16), -(-width // 16), 3)).repeat(16, 0).repeat(16, 1)
-    return (blocks[:height, :width] * 0.8 + rng.integers(0, 52, (height, width, 3))).astype(np.uint8)
+    blocks = (
+        rng.integers(0, 256, (-(-height // 16), -(-width // 16), 3)).repeat(16, 0).repeat(16, 1)
+    )
+    return (blocks[:height, :width] * 0.8 + rng.integers(0, 52, (height, width, 3))).astype(
+        np.uint8
+    )
 
 
 OPEN = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0}
@@ -128,17 +166,48 @@ MANY_SIZES = [(7, 5), (64, 63), (65, 130), (200, 31), (256, 256), (40, 300)]
     ("sam", "size", "settings", "at_least"),
     [
         (tiny_sam, (112, 112), LOOSE, 5),
-        (tiny_sam, (130, 97), {**LOOSE, "crop_n_layers": 1, "crop_n_points_downscale_factor": 4}, 3),
-        (tiny_sam, (80, 201), {**LOOSE, "crop_n_layers": 1, "min_mask_region_area": 40, "points_per_side": 8}, 2),
-        (tiny_sam, (90, 75), {**LOOSE, "crop_n_layers": 2, "crop_nms_thresh": 0.5, "points_per_side": 4}, 2),
+        (
+            tiny_sam,
+            (130, 97),
+            {**LOOSE, "crop_n_layers": 1, "crop_n_points_downscale_factor": 4},
+            3,
+        ),
+        (
+            tiny_sam,
+            (80, 201),
+            {**LOOSE, "crop_n_layers": 1, "min_mask_region_area": 40, "points_per_side": 8},
+            2,
+        ),
+        (
+            tiny_sam,
+            (90, 75),
+            {**LOOSE, "crop_n_layers": 2, "crop_nms_thresh": 0.5, "points_per_side": 4},
+            2,
+        ),
         (tiny_sam, (60, 45), {**LOOSE, "points_per_side": 5}, 2),
         (tiny_sam, (333, 250), {**OPEN, "points_per_side": 4, "crop_n_layers": 1}, 1),
         (tiny_sam, (1, 160), {**LOOSE, "points_per_side": 4}, 0),
         (random_sam, (64, 64), {**OPEN, "stability_score_thresh": 0.8, "box_nms_thresh": 1.0}, 20),
-        (random_sam, (70, 41), {**OPEN, "crop_n_layers": 1, "box_nms_thresh": 1.0, "points_per_side": 6}, 20),
-        (random_sam, (33, 90), {**OPEN, "min_mask_region_area": 20, "box_nms_thresh": 1.0, "points_per_side": 8}, 20),
-        *((random_sam, size, {**OPEN, "points_per_side": 4, "crop_n_layers": 1}, 1) for size in MANY_SIZES),
-        *((random_sam, size, {**OPEN, "points_per_side": 4, "box_nms_thresh": 0.99}, 1) for size in MANY_SIZES),
+        (
+            random_sam,
+            (70, 41),
+            {**OPEN, "crop_n_layers": 1, "box_nms_thresh": 1.0, "points_per_side": 6},
+            20,
+        ),
+        (
+            random_sam,
+            (33, 90),
+            {**OPEN, "min_mask_region_area": 20, "box_nms_thresh": 1.0, "points_per_side": 8},
+            20,
+        ),
+        *(
+            (random_sam, size, {**OPEN, "points_per_side": 4, "crop_n_layers": 1}, 1)
+            for size in MANY_SIZES
+        ),
+        *(
+            (random_sam, size, {**OPEN, "points_per_side": 4, "box_nms_thresh": 0.99}, 1)
+            for size in MANY_SIZES
+        ),
     ],
 )
 def test_without_offsets_and_filter_it_is_sam(
@@ -146,7 +215,9 @@ def test_without_offsets_and_filter_it_is_sam(
 ) -> None:
     margin = 1.0 if sam is tiny_sam else 1e-3  # random weights give small logits
     settings, image = OFFICIAL | {"stability_score_offset": margin} | settings, draw_image(*size)
-    expected = SamAutomaticMaskGenerator(sam(), output_mode="binary_mask", **settings).generate(image)
+    expected = SamAutomaticMaskGenerator(sam(), output_mode="binary_mask", **settings).generate(
+        image
+    )
     generator = SuperpixelGenerator(sam(), **SPEED | settings, **NO_OFFSETS, recall_threshold=None)
     assert len(expected) >= at_least
     counted = compare_with_sam(generator, image, generator.generate(image), expected)
@@ -156,9 +227,14 @@ def test_without_offsets_and_filter_it_is_sam(
 
 def test_several_images_share_the_encoder() -> None:
     settings = SPEED | OFFICIAL | LOOSE | NO_OFFSETS | {"points_per_side": 4, "crop_n_layers": 1}
-    generator = SuperpixelGenerator(tiny_sam(), **settings | {"recall_threshold": 0.3, "crops_per_batch": 3})
+    generator = SuperpixelGenerator(
+        tiny_sam(), **settings | {"recall_threshold": 0.3, "crops_per_batch": 3}
+    )
     images = [draw_image(*size) for size in ((112, 90), (60, 112), (1, 1))]
-    together, alone = generator.generate_batch(images), [generator.generate(image) for image in images]
+    together, alone = (
+        generator.generate_batch(images),
+        [generator.generate(image) for image in images],
+    )
     assert sum(map(len, alone)) > 4
     for found, expected in zip(together, alone, strict=True):
         assert torch.equal(found.counts, expected.counts)
@@ -166,7 +242,9 @@ def test_several_images_share_the_encoder() -> None:
 
 
 def test_masks_are_drawn_in_bounded_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = SPEED | OFFICIAL | OPEN | NO_OFFSETS | {"points_per_side": 4, "recall_threshold": None}
+    settings = (
+        SPEED | OFFICIAL | OPEN | NO_OFFSETS | {"points_per_side": 4, "recall_threshold": None}
+    )
     generator, image, sizes = SuperpixelGenerator(tiny_sam(), **settings), draw_image(90, 112), []
     whole = generator.generate(image)
     enlarge = generator.predictor.enlarge_masks
@@ -183,9 +261,16 @@ def test_masks_are_drawn_in_bounded_chunks(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_only_masks_that_can_pass_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = SPEED | OFFICIAL | {"pred_iou_thresh": 1.0, "stability_score_thresh": 0.0, "points_per_side": 4}
+    settings = (
+        SPEED
+        | OFFICIAL
+        | {"pred_iou_thresh": 1.0, "stability_score_thresh": 0.0, "points_per_side": 4}
+    )
     offsets = NO_OFFSETS | {"iou_offsets": (0.0, 0.0, 1.0)}
-    generator, drawn = SuperpixelGenerator(tiny_sam(), **settings, **offsets, recall_threshold=None), []
+    generator, drawn = (
+        SuperpixelGenerator(tiny_sam(), **settings, **offsets, recall_threshold=None),
+        [],
+    )
     draw = generator.predictor.draw_masks
 
     def watch(crop: Any, answer: Any, wanted: Tensor) -> Tensor:
@@ -200,7 +285,9 @@ def test_only_masks_that_can_pass_are_drawn(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_offsets_move_thresholds_and_ranks_but_not_scores() -> None:
     settings = build_blobs(pred_iou_thresh=0.86, recall_threshold=None)
-    plain, ranked = (settings(nms_offsets=(0.0, 0.0, n)).generate(draw_image(100, 120)) for n in (0.0, 1.0))
+    plain, ranked = (
+        settings(nms_offsets=(0.0, 0.0, n)).generate(draw_image(100, 120)) for n in (0.0, 1.0)
+    )
     assert plain.predicted_iou.tolist() == sorted(plain.predicted_iou.tolist(), reverse=True)
     wholes = int((ranked.level == 2).sum())
     assert (ranked.level[:wholes] == 2).all()
@@ -210,7 +297,9 @@ def test_offsets_move_thresholds_and_ranks_but_not_scores() -> None:
     assert float(steady.stability.min()) > 0.9
     eager = settings(iou_offsets=(0.0, 1.0, 0.0)).generate(draw_image(100, 120))
     assert (
-        float(eager.predicted_iou[eager.level == 1].min()) < 0.86 < float(eager.predicted_iou[eager.level == 0].min())
+        float(eager.predicted_iou[eager.level == 1].min())
+        < 0.86
+        < float(eager.predicted_iou[eager.level == 0].min())
     )
 
 
@@ -218,7 +307,9 @@ def build_blobs(**fixed: Any) -> Callable[..., SuperpixelGenerator]:
     """Prepare generators that ask the analytic predictor."""
 
     def build(**settings: Any) -> SuperpixelGenerator:
-        generator = SuperpixelGenerator(golden_sam(), **(SPEED | OFFICIAL | NO_OFFSETS | fixed | settings))
+        generator = SuperpixelGenerator(
+            golden_sam(), **(SPEED | OFFICIAL | NO_OFFSETS | fixed | settings)
+        )
         generator.predictor = BlobPredictor()
         return generator
 
@@ -227,8 +318,15 @@ def build_blobs(**fixed: Any) -> Callable[..., SuperpixelGenerator]:
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (3, 2), (2, 700), (112, 112)])
 @pytest.mark.parametrize("recall_threshold", [0.3, None])
-def test_an_image_without_masks_has_an_empty_record(size: tuple[int, int], recall_threshold: float | None) -> None:
-    settings = SPEED | OFFICIAL | NO_OFFSETS | {"pred_iou_thresh": 9.0, "points_per_side": 4, "min_mask_region_area": 9}
+def test_an_image_without_masks_has_an_empty_record(
+    size: tuple[int, int], recall_threshold: float | None
+) -> None:
+    settings = (
+        SPEED
+        | OFFICIAL
+        | NO_OFFSETS
+        | {"pred_iou_thresh": 9.0, "points_per_side": 4, "min_mask_region_area": 9}
+    )
     settings |= {"crop_n_layers": 2, "recall_threshold": recall_threshold}
     found = SuperpixelGenerator(tiny_sam(), **settings).generate(draw_image(*size))
     assert len(found) == 0
@@ -240,12 +338,18 @@ def test_settings_and_images_that_make_no_sense_are_refused() -> None:
     settings = SPEED | OFFICIAL | NO_OFFSETS | {"recall_threshold": None}
     with pytest.raises(ValueError, match="points_per_side=2 leaves no point in crop layer 1"):
         SuperpixelGenerator(
-            tiny_sam(), **settings | {"points_per_side": 2, "crop_n_layers": 1, "crop_n_points_downscale_factor": 3}
+            tiny_sam(),
+            **settings
+            | {"points_per_side": 2, "crop_n_layers": 1, "crop_n_points_downscale_factor": 3},
         )
     with pytest.raises(ValueError, match=r"nms_offsets=\[0.0, 1.0\]: expected three numbers"):
         SuperpixelGenerator(tiny_sam(), **settings | {"nms_offsets": (0.0, 1.0)})
     generator = SuperpixelGenerator(tiny_sam(), **settings)
-    for image in (np.zeros((8, 8), np.uint8), np.zeros((8, 8, 4), np.uint8), np.zeros((8, 8, 3), np.float32)):
+    for image in (
+        np.zeros((8, 8), np.uint8),
+        np.zeros((8, 8, 4), np.uint8),
+        np.zeros((8, 8, 3), np.float32),
+    ):
         with pytest.raises((ValueError, TypeError)):
             generator.generate(image)
 

@@ -19,7 +19,12 @@ from fmawsss.scores import (
     score_then_resize,
 )
 
-CASES = ["case6_score/seed_allneg", "case6_score/seed_down", "case6_score/seed_p1", "case6_score/seed_same"]
+CASES = [
+    "case6_score/seed_allneg",
+    "case6_score/seed_down",
+    "case6_score/seed_p1",
+    "case6_score/seed_same",
+]
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -29,8 +34,16 @@ def test_golden_scores(case):
     for order, score in (("rf1", resize_then_score), ("rf0", score_then_resize)):
         for suffix, dtype in (("", torch.float32), ("_f64", torch.float64)):
             name = f"score_torch_{order}{suffix}"
-            assert_close(score(torch.from_numpy(arrays["cam"]).to(dtype), size), arrays[name], f"{case}:{name}")
-    assert_close(normalise_range(torch.from_numpy(arrays["cam"])), arrays["minmax_nothresh"], f"{case}:minmax_nothresh")
+            assert_close(
+                score(torch.from_numpy(arrays["cam"]).to(dtype), size),
+                arrays[name],
+                f"{case}:{name}",
+            )
+    assert_close(
+        normalise_range(torch.from_numpy(arrays["cam"])),
+        arrays["minmax_nothresh"],
+        f"{case}:minmax_nothresh",
+    )
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -43,10 +56,16 @@ def test_golden_background(case, power):
 
 
 def test_score_clips_then_stretches_each_class_by_itself():
-    cams = torch.tensor([[[-3.0, 1.0], [2.0, 4.0]], [[-1.0, -2.0], [-3.0, -4.0]], [[2.0, 3.0], [4.0, 5.0]]])
+    cams = torch.tensor(
+        [[[-3.0, 1.0], [2.0, 4.0]], [[-1.0, -2.0], [-3.0, -4.0]], [[2.0, 3.0], [4.0, 5.0]]]
+    )
     expected = torch.tensor([[[0, 0.25], [0.5, 1]], [[0, 0], [0, 0]], [[0, 1 / 3], [2 / 3, 1]]])
     torch.testing.assert_close(score_cams(cams), expected)
-    assert_close(score_cams(cams.flatten(1)), expected.flatten(1), "the masks of an image instead of its pixels")
+    assert_close(
+        score_cams(cams.flatten(1)),
+        expected.flatten(1),
+        "the masks of an image instead of its pixels",
+    )
 
 
 def test_maps_as_small_as_epsilon_do_not_reach_one():
@@ -87,9 +106,19 @@ def test_order_of_scoring_and_resizing_matters():
 
 def test_backgrounds_stand_in_front_of_the_scores():
     scores = torch.tensor([[0.2, 0.9], [0.6, 0.1]])
-    assert_close(BackgroundPower(2.0)(scores), np.array([[0.16, 0.01], [0.2, 0.9], [0.6, 0.1]], np.float32), "power")
-    assert_close(BackgroundThreshold(0.3)(scores), np.array([[0.3, 0.3], [0.2, 0.9], [0.6, 0.1]], np.float32), "value")
-    assert_close(BackgroundAlpha(2.0)(scores), np.array([[0.04, 0.81], [0.6, 0.1]], np.float32), "alpha")
+    assert_close(
+        BackgroundPower(2.0)(scores),
+        np.array([[0.16, 0.01], [0.2, 0.9], [0.6, 0.1]], np.float32),
+        "power",
+    )
+    assert_close(
+        BackgroundThreshold(0.3)(scores),
+        np.array([[0.3, 0.3], [0.2, 0.9], [0.6, 0.1]], np.float32),
+        "value",
+    )
+    assert_close(
+        BackgroundAlpha(2.0)(scores), np.array([[0.04, 0.81], [0.6, 0.1]], np.float32), "alpha"
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

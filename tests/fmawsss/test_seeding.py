@@ -1,28 +1,24 @@
+"""Seeds from superpixels (SAMS) equal the golden vectors and the formula, mask by mask."""
+
 from __future__ import annotations
 
 import pytest
 import torch
 from golden_tools import assert_close, load_case
-from superpixel_tools import draw_blobs, make_superpixels
+from seeding_tools import cam_seeder, random_scene, read_background, sams
+from superpixel_tools import make_superpixels
 
 from fmawsss.affinity import AffinityRefiner, gather_inside, mask_boxes_released
 from fmawsss.scores import (
-    BackgroundAlpha,
-    BackgroundPower,
     BackgroundThreshold,
     SoftmaxOverClasses,
     clip_cams,
     keep_cams,
     resize_maps,
-    resize_then_score,
     score_cams,
-    score_then_resize,
 )
 from fmawsss.seeding import (
-    CamSeeder,
     Seed,
-    SuperpixelSeeder,
-    choose_labels,
     find_top_masks,
     higher_confidence,
     higher_level,
@@ -49,129 +45,13 @@ PRIORITY = {
 }
 
 
-def cam_seeder(**changes):
-    return CamSeeder(**{"score": resize_then_score, "background": BackgroundPower(1.0), "crf": None} | changes)
-
-
-def sams(**changes):
-    settings = {
-        "prepare": clip_cams,
-        "pool": pool_mean,
-        "normalise": score_cams,
-        "background": BackgroundPower(0.6),
-        "priority": [higher_level, higher_confidence],
-        "fallback": cam_seeder(),
-        "fill": None,
-    }
-    return SuperpixelSeeder(**settings | changes)
-
-
-def random_scene(seed, pairs=3, number=12, size=(24, 31)):
-    generator = torch.Generator().manual_seed(seed)
-    cams = torch.randn(pairs, 6, 8, generator=generator)
-    masks = draw_blobs(generator, number, size)
-    masks[3] = masks[1]
-    levels = torch.randint(0, 3, (number,), generator=generator)
-    return cams, masks, levels, generator
-
-
-# seeds from CAMs
-
-
-@pytest.mark.parametrize("case", ["seed_allneg", "seed_down", "seed_p1", "seed_same"])
-def test_golden_cam_seeds(case):
-    arrays, _ = load_case(f"case6_score/{case}")
-    cams, classes = torch.from_numpy(arrays["cam"]), torch.from_numpy(arrays["fg_cls"]).long()
-    names = [name for name in arrays if name.startswith("seed_torch_")]
-    assert len(names) == 18
-    for name in names:
-        order, method = name.split("_")[2:]
-        score = resize_then_score if order == "rf1" else score_then_resize
-        background = read_background(method)
-        seed = cam_seeder(score=score, background=background)(cams, classes, None, tuple(arrays["dsize"].tolist()))
-        assert_close(seed.labels, arrays[name], name)
-
-
-def read_background(method):
-    """Read `pow0.6` or `thresh0.3`."""
-    if method.startswith("pow"):
-        return BackgroundPower(float(method.removeprefix("pow")))
-    return BackgroundThreshold(float(method.removeprefix("thresh")))
-
-
-def test_golden_labels_of_channels():
-    arrays, _ = load_case("case6_score/idx2seed")
-    scores = torch.nn.functional.one_hot(torch.from_numpy(arrays["idx"])).permute(2, 0, 1).float()
-    labels, confidence = choose_labels(scores, torch.from_numpy(arrays["fg_cls"]).long())
-    assert_close(labels, arrays["torch"], "idx2seed")
-    assert confidence.eq(1).all()
-
-
-def test_cam_seed_equals_the_formula_pixel_by_pixel():
-    cams, classes = random_scene(0)[0], torch.tensor([1, 4, 7])
-    seed = cam_seeder(background=BackgroundPower(2.0))(cams, classes, None, (13, 17))
-    scores = score_cams(resize_maps(cams, (13, 17)))
-    for y in range(13):
-        for x in range(17):
-            best, label = (1 - max(scores[:, y, x].tolist())) ** 2, 0
-            for index, score in zip(classes.tolist(), scores[:, y, x].tolist(), strict=True):
-                if score > best:
-                    best, label = score, index + 1
-            assert seed.labels[y, x] == label
-            assert seed.confidence[y, x] == pytest.approx(best, abs=1e-6)
-    assert not seed.fell_back
-
-
-def test_equal_scores_go_to_the_first_channel():
-    labels, _ = choose_labels(torch.tensor([[0.5, 0.2], [0.5, 0.6], [0.5, 0.6]]), torch.tensor([2, 5]))
-    assert labels.tolist() == [0, 3]
-
-
-def test_a_background_that_the_cams_hold_is_class_minus_one():
-    cams = torch.tensor([[[0.0, 4.0, 2.0]], [[4.0, 0.0, 1.2]]])
-    seeder = cam_seeder(background=BackgroundAlpha(2.0))
-    assert seeder(cams, torch.tensor([-1, 6]), None, (1, 3)).labels.tolist() == [[7, 0, 7]]
-    assert cam_seeder(background=BackgroundAlpha(0.5))(cams, torch.tensor([-1, 6]), None, (1, 3)).labels[0, 2] == 0
-    with pytest.raises(ValueError, match=r"background \(-1\) first"):
-        seeder(cams, torch.tensor([3, 6]), None, (1, 3))
-
-
-def test_labels_must_leave_255_alone():
-    with pytest.raises(ValueError, match=r"0…253"):
-        cam_seeder()(torch.rand(1, 2, 2), torch.tensor([254]), None, (2, 2))
-
-
-def test_crf_smooths_the_scores_before_the_choice():
-    cams, image = random_scene(1)[0], torch.zeros(9, 9, 3, dtype=torch.uint8)
-
-    def only_background(scores, image):
-        assert scores.shape == (4, 9, 9)
-        assert image.shape == (9, 9, 3)
-        return torch.cat([torch.ones_like(scores[:1]), torch.zeros_like(scores[1:])])
-
-    seeder = cam_seeder(crf=only_background)
-    assert not seeder(cams, torch.tensor([0, 1, 2]), None, (9, 9), image).labels.any()
-    with pytest.raises(ValueError, match="refinement needs the image"):
-        seeder(cams, torch.tensor([0, 1, 2]), None, (9, 9))
-
-
-@pytest.mark.parametrize("seeder", [cam_seeder(), sams()])
-def test_no_class_present_means_background(seeder):
-    superpixels = make_superpixels(torch.ones(1, 4, 5, dtype=torch.bool), torch.tensor([2]))
-    seed = seeder(torch.zeros(0, 2, 2), torch.zeros(0, dtype=torch.int64), superpixels, (4, 5))
-    assert seed.labels.shape == (4, 5)
-    assert not seed.labels.any()
-    assert seed.confidence.eq(1).all()
-
-
-# seeds from superpixels
-
-
 @pytest.mark.parametrize("case", ["p1_n40", "p2_n1", "p2_n20"])
 def test_golden_superpixel_seeds(case):
     arrays, meta = load_case(f"case7_samseed/{case}")
     cams, classes = torch.from_numpy(arrays["cam"]), torch.from_numpy(arrays["fg_cls"]).long()
-    superpixels = make_superpixels(torch.from_numpy(arrays["masks"]), torch.from_numpy(arrays["levels"]))
+    superpixels = make_superpixels(
+        torch.from_numpy(arrays["masks"]), torch.from_numpy(arrays["levels"])
+    )
     assert len(meta["runs"]) == 38
     for run in meta["runs"]:
         method = run["bg_method"]["method"]
@@ -182,33 +62,47 @@ def test_golden_superpixel_seeds(case):
             priority=[PRIORITY[name] for name in run["priority"]],
         )
         masks, key = seeder.score_masks(cams, classes, superpixels), run["key"]
-        assert_close(masks.scores.T, arrays[f"{key}_anns_score"], f"case7_samseed/{case}:{key}_anns_score")
+        assert_close(
+            masks.scores.T, arrays[f"{key}_anns_score"], f"case7_samseed/{case}:{key}_anns_score"
+        )
         assert_close(masks.confidence, arrays[f"{key}_conf"], f"case7_samseed/{case}:{key}_conf")
         assert_close(masks.label, arrays[f"{key}_anns_seed"], key)
         assert_close(order_masks(masks, seeder.priority), arrays[f"{key}_order"], key)
-        assert_close(seeder(cams, classes, superpixels, superpixels.size).labels, arrays[f"{key}_seed"], key)
+        assert_close(
+            seeder(cams, classes, superpixels, superpixels.size).labels, arrays[f"{key}_seed"], key
+        )
 
 
 @pytest.mark.parametrize("case", ["p1_n40", "p2_n1", "p2_n20"])
 def test_golden_pooling_and_painting(case):
     arrays, _ = load_case(f"case7_samseed/{case}")
     name, cams = f"case7_samseed/{case}", torch.from_numpy(arrays["cam"])
-    superpixels = make_superpixels(torch.from_numpy(arrays["masks"]), torch.from_numpy(arrays["levels"]))
+    superpixels = make_superpixels(
+        torch.from_numpy(arrays["masks"]), torch.from_numpy(arrays["levels"])
+    )
     assert_close(superpixels.area, arrays["areas"], "areas")
     assert_close(pool_mean(cams, superpixels), arrays["gather_mean"], f"{name}:gather_mean")
     assert_close(pool_sum(cams, superpixels), arrays["gather_sum"], f"{name}:gather_sum")
-    assert_close(pool_mean(cams.double(), superpixels), arrays["gather_mean_f64"], f"{name}:gather_mean_f64")
+    assert_close(
+        pool_mean(cams.double(), superpixels), arrays["gather_mean_f64"], f"{name}:gather_mean_f64"
+    )
     top = find_top_masks(torch.arange(len(superpixels)), superpixels, CPU)
     assert_close(top + 1, arrays["scatter_1d"], "painted in the order of the masks")
 
 
 def test_golden_chain_from_cam_to_seed():
     arrays, _ = load_case("case12_pipeline/cls_seeds")
-    refine = AffinityRefiner(8, 1, 0.4, 2, score_cams, mask_boxes_released, gather_inside, gather_inside)
+    refine = AffinityRefiner(
+        8, 1, 0.4, 2, score_cams, mask_boxes_released, gather_inside, gather_inside
+    )
     refined = refine(torch.from_numpy(arrays["pos_cam"]), torch.from_numpy(arrays["att_fp16"]))
     assert_close(refined, arrays["cam_affed"], "case12_pipeline/cls:cam_affed")
-    superpixels = make_superpixels(torch.from_numpy(arrays["masks"]), torch.from_numpy(arrays["levels"]))
-    assert_close(resize_maps(refined, superpixels.size), arrays["cam_up"], "case12_pipeline/cls:cam_up")
+    superpixels = make_superpixels(
+        torch.from_numpy(arrays["masks"]), torch.from_numpy(arrays["levels"])
+    )
+    assert_close(
+        resize_maps(refined, superpixels.size), arrays["cam_up"], "case12_pipeline/cls:cam_up"
+    )
     seed = sams()(refined, torch.from_numpy(arrays["fg_cls"]), superpixels, superpixels.size)
     assert_close(seed.labels, arrays["seed"], "seed")
 
@@ -232,7 +126,9 @@ def test_superpixel_seed_equals_the_formula_mask_by_mask(seed, pool, prepare):
         labels[masks[m]] = (0, 1, 9, 20)[scores[:, m].argmax()]
         confidence[masks[m]] = scores[:, m].max()
 
-    result = sams(prepare=prepare, pool=POOL[pool])(cams, classes, make_superpixels(masks, levels), masks.shape[1:])
+    result = sams(prepare=prepare, pool=POOL[pool])(
+        cams, classes, make_superpixels(masks, levels), masks.shape[1:]
+    )
     assert result.labels.tolist() == labels.tolist()
     torch.testing.assert_close(result.confidence, confidence)
     assert not result.fell_back
@@ -242,9 +138,13 @@ def test_scores_already_normalised_are_pooled_only():
     cams, masks, levels, _ = random_scene(2)
     given = score_cams(cams)
     seeder = sams(prepare=keep_cams, normalise=keep_cams)
-    scores = seeder.score_masks(given, torch.tensor([0, 1, 2]), make_superpixels(masks, levels)).scores
+    scores = seeder.score_masks(
+        given, torch.tensor([0, 1, 2]), make_superpixels(masks, levels)
+    ).scores
     maps = resize_maps(given, masks.shape[1:])
-    assert_close(scores[1:], torch.stack([maps[:, mask].mean(1) for mask in masks], dim=1), "pooled")
+    assert_close(
+        scores[1:], torch.stack([maps[:, mask].mean(1) for mask in masks], dim=1), "pooled"
+    )
     assert_close(scores[0], (1 - scores[1:].amax(0)) ** 0.6, "background")
 
 
@@ -294,7 +194,9 @@ def test_uncovered_pixels_are_background_or_filled():
 
 def test_an_image_without_masks_falls_back_to_a_given_seed():
     def give_seed(cams, classes, superpixels, size, image):
-        return Seed(torch.tensor([[0, 3, 255]], dtype=torch.uint8), torch.ones(1, 3), fell_back=False)
+        return Seed(
+            torch.tensor([[0, 3, 255]], dtype=torch.uint8), torch.ones(1, 3), fell_back=False
+        )
 
     arguments = torch.rand(1, 1, 3), torch.tensor([2]), Superpixels.empty((1, 3)), (1, 3)
     seed = sams(fallback=give_seed)(*arguments)
@@ -313,7 +215,9 @@ def test_superpixels_must_be_there_and_fit():
 def test_half_precision_cams_give_the_seed_of_their_values():
     cams, masks, levels, _ = random_scene(4)
     arguments = torch.tensor([0, 1, 2]), make_superpixels(masks, levels), tuple(masks.shape[1:])
-    assert torch.equal(sams()(cams.half(), *arguments).labels, sams()(cams.half().float(), *arguments).labels)
+    assert torch.equal(
+        sams()(cams.half(), *arguments).labels, sams()(cams.half().float(), *arguments).labels
+    )
 
 
 @pytest.mark.gpu

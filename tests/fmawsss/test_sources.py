@@ -14,14 +14,16 @@ from skimage.segmentation import felzenszwalb, slic
 from torch.nn.functional import interpolate
 from transformers import Sam2Config, Sam2Model
 
-from fmawsss import downloads
-from fmawsss.classic import ClassicSuperpixels
-from fmawsss.sam import SuperpixelGenerator
-from fmawsss.sam2_points import MEAN, STD, Sam2Points, load_sam2
-from fmawsss.sam_points import Frame, PointPredictor
-from fmawsss.storage import read_superpixels, write_superpixels
+from fmawsss.files import downloads
+from fmawsss.files.storage import read_superpixels, write_superpixels
+from fmawsss.sam.classic import ClassicSuperpixels
+from fmawsss.sam.generator import SuperpixelGenerator
+from fmawsss.sam.points import Frame, PointPredictor
+from fmawsss.sam.sam2 import MEAN, STD, Sam2Points, load_sam2
 
-IMAGE = np.random.default_rng(0).integers(0, 256, (4, 5, 3), dtype=np.uint8).repeat(12, 0).repeat(14, 1)
+IMAGE = (
+    np.random.default_rng(0).integers(0, 256, (4, 5, 3), dtype=np.uint8).repeat(12, 0).repeat(14, 1)
+)
 SETTINGS: dict[str, Any] = {
     "points_per_side": 3,
     "pred_iou_thresh": 0.0,
@@ -53,8 +55,15 @@ def tiny_sam2() -> Sam2Model:
         "backbone_feature_sizes": [[16, 16], [8, 8], [4, 4]], "model_type": "sam2_vision_model",
     }  # fmt: skip
     prompts = {"hidden_size": 32, "image_size": 64, "patch_size": 16, "mask_input_channels": 16}
-    decoder = {"hidden_size": 32, "mlp_dim": 32, "num_attention_heads": 2, "iou_head_hidden_dim": 32}
-    config = Sam2Config(vision_config=vision, prompt_encoder_config=prompts, mask_decoder_config=decoder)
+    decoder = {
+        "hidden_size": 32,
+        "mlp_dim": 32,
+        "num_attention_heads": 2,
+        "iou_head_hidden_dim": 32,
+    }
+    config = Sam2Config(
+        vision_config=vision, prompt_encoder_config=prompts, mask_decoder_config=decoder
+    )
     return Sam2Model(config).eval()
 
 
@@ -93,19 +102,29 @@ def test_sam2_is_loaded_from_its_folder_and_asked_for_otherwise(
 ) -> None:
     tiny_sam2.save_pretrained(tmp_path / "here")
     loaded = load_sam2("some/where", tmp_path / "here")
-    assert all(map(torch.equal, loaded.model.state_dict().values(), tiny_sam2.state_dict().values()))
+    assert all(
+        map(torch.equal, loaded.model.state_dict().values(), tiny_sam2.state_dict().values())
+    )
 
     def fail(url: str, timeout: float) -> None:
         raise OSError("no network")
 
     monkeypatch.setattr(downloads, "urlopen", fail)
-    with pytest.raises(FileNotFoundError, match=r"there/config\.json.*https://.*some/where/resolve/main/config\.json"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"there/config\.json.*https://.*some/where/resolve/main/config\.json",
+    ):
         load_sam2("some/where", tmp_path / "there")
-    weights, content = tmp_path / "here/model.safetensors", load_file(tmp_path / "here/model.safetensors")
+    weights, content = (
+        tmp_path / "here/model.safetensors",
+        load_file(tmp_path / "here/model.safetensors"),
+    )
     whole = weights.read_bytes()
     content.pop(min(name for name in content if name.startswith("mask_decoder")))
     save_file(content, weights, {"format": "pt"})
-    with pytest.raises(ValueError, match=r"holds no whole SAM 2 \(1 weights are missing, e\.g\. mask_decoder"):
+    with pytest.raises(
+        ValueError, match=r"holds no whole SAM 2 \(1 weights are missing, e\.g\. mask_decoder"
+    ):
         load_sam2("some/where", tmp_path / "here")
     weights.write_bytes(whole[:-100])
     with pytest.raises(ValueError, match="holds no whole SAM 2"):
@@ -126,7 +145,12 @@ def test_classic_regions_are_a_partition_of_wholes(segment: Any, tmp_path: Path)
     assert found.point.isnan().all()
     left, top, width, height = found.box[0].tolist()
     rows, columns = np.nonzero(found.masks()[0].numpy())
-    assert (left, top, left + width, top + height) == (columns.min(), rows.min(), columns.max(), rows.max())
+    assert (left, top, left + width, top + height) == (
+        columns.min(),
+        rows.min(),
+        columns.max(),
+        rows.max(),
+    )
     write_superpixels(tmp_path / "a.npz", found, "f")
     assert torch.equal(read_superpixels(tmp_path / "a.npz").masks(), found.masks())
 

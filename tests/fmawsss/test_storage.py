@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from fmawsss import storage
-from fmawsss.storage import (
+from fmawsss.files import storage
+from fmawsss.files.storage import (
     Cams,
     read_cams,
     read_json,
@@ -22,13 +21,9 @@ from fmawsss.storage import (
     write_cams,
     write_half_cams,
     write_json,
-    write_palette_png,
-    write_png,
     write_superpixels,
 )
 from fmawsss.superpixels import Superpixels, encode_masks
-
-PALETTE = np.random.default_rng(0).integers(0, 256, (256, 3)).astype(np.uint8)
 
 
 def make_superpixels() -> Superpixels:
@@ -36,7 +31,9 @@ def make_superpixels() -> Superpixels:
     counts, offsets = encode_masks(masks)
     boxes, scores = torch.arange(20).view(5, 4), torch.linspace(0, 1, 5)
     level, point = torch.arange(5).byte() % 3, torch.rand(5, 2).double()
-    return Superpixels((12, 9), level, masks.sum((1, 2)), boxes, scores, 1 - scores, point, boxes, counts, offsets)
+    return Superpixels(
+        (12, 9), level, masks.sum((1, 2)), boxes, scores, 1 - scores, point, boxes, counts, offsets
+    )
 
 
 def make_cams() -> Cams:
@@ -45,7 +42,9 @@ def make_cams() -> Cams:
     return Cams(maps, torch.tensor([3, 7]), torch.rand(24, 24, generator=generator))
 
 
-@pytest.mark.parametrize("record", [make_superpixels(), Superpixels.empty((12, 9))], ids=["five", "none"])
+@pytest.mark.parametrize(
+    "record", [make_superpixels(), Superpixels.empty((12, 9))], ids=["five", "none"]
+)
 def test_superpixels_come_back(record: Superpixels, tmp_path: Path) -> None:
     path = tmp_path / "new" / "image.npz"
     write_superpixels(path, record, "abc")
@@ -61,14 +60,17 @@ def test_superpixels_of_other_settings_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "image.npz"
     write_superpixels(path, make_superpixels(), "abc")
     with pytest.raises(
-        ValueError, match=r"image\.npz was made with other settings: .*abc, expected def.*overwrite=true"
+        ValueError,
+        match=r"image\.npz was made with other settings: .*abc, expected def.*overwrite=true",
     ):
         read_superpixels(path, "def")
 
 
 @pytest.mark.parametrize("keep", [0, 1, 30, 400, 0.5, 0.9, 0.999])
 @pytest.mark.parametrize("read", [read_superpixels, read_cams])
-def test_truncated_archives_are_refused(read: Callable[[Path], object], keep: float, tmp_path: Path) -> None:
+def test_truncated_archives_are_refused(
+    read: Callable[[Path], object], keep: float, tmp_path: Path
+) -> None:
     path = tmp_path / "image.npz"
     if read is read_superpixels:
         write_superpixels(path, make_superpixels(), "abc")
@@ -106,7 +108,9 @@ def rewrite(path: Path, **changes: object) -> None:
 def test_other_versions_and_kinds_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "image.npz"
     write_superpixels(path, make_superpixels(), "abc")
-    with pytest.raises(ValueError, match=r"'fmawsss superpixels' version 1, expected 'fmawsss cams' version 1"):
+    with pytest.raises(
+        ValueError, match=r"'fmawsss superpixels' version 1, expected 'fmawsss cams' version 1"
+    ):
         read_cams(path)
     rewrite(path, version=np.array(2))
     with pytest.raises(ValueError, match=r"version 2, expected 'fmawsss superpixels' version 1"):
@@ -147,7 +151,9 @@ def test_pickles_are_not_run(tmp_path: Path) -> None:
         {"offsets": np.arange(6.0)},
     ],
 )
-def test_records_that_do_not_fit_together_are_refused(changes: dict[str, object], tmp_path: Path) -> None:
+def test_records_that_do_not_fit_together_are_refused(
+    changes: dict[str, object], tmp_path: Path
+) -> None:
     path = tmp_path / "image.npz"
     write_superpixels(path, make_superpixels(), "abc")
     rewrite(path, **changes)
@@ -158,7 +164,11 @@ def test_records_that_do_not_fit_together_are_refused(changes: dict[str, object]
 def test_records_in_other_types_of_the_same_numbers_are_read(tmp_path: Path) -> None:
     path, record = tmp_path / "image.npz", make_superpixels()
     write_superpixels(path, record, "abc")
-    rewrite(path, counts=record.counts.numpy().astype(np.uint16), area=record.area.numpy().astype(np.int32))
+    rewrite(
+        path,
+        counts=record.counts.numpy().astype(np.uint16),
+        area=record.area.numpy().astype(np.int32),
+    )
     found = read_superpixels(path)
     assert torch.equal(found.counts, record.counts)
     assert found.area.dtype == torch.int64
@@ -172,7 +182,9 @@ def test_a_mask_without_a_pixel_is_refused(tmp_path: Path) -> None:
         torch.zeros(1, 2).double(),
         torch.ones(1),
     )
-    empty = Superpixels((4, 4), one.byte(), one.long() - 1, box, one, one, point, box, counts, offsets)
+    empty = Superpixels(
+        (4, 4), one.byte(), one.long() - 1, box, one, one, point, box, counts, offsets
+    )
     write_superpixels(tmp_path / "image.npz", empty, "abc")
     with pytest.raises(ValueError, match="without a pixel"):
         read_superpixels(tmp_path / "image.npz")
@@ -205,7 +217,9 @@ def test_half_cams_are_close_map_by_map(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("write", [write_cams, write_half_cams])
-def test_images_without_classes_have_cams_too(write: Callable[[Path, Cams, str], None], tmp_path: Path) -> None:
+def test_images_without_classes_have_cams_too(
+    write: Callable[[Path, Cams, str], None], tmp_path: Path
+) -> None:
     path = tmp_path / "image.npz"
     write(path, Cams(torch.zeros(0, 4, 6), torch.zeros(0).long(), None), "abc")
     found = read_cams(path)
@@ -215,7 +229,10 @@ def test_images_without_classes_have_cams_too(write: Callable[[Path, Cams, str],
 
 
 def test_cams_of_the_released_code_are_read(tmp_path: Path) -> None:
-    path, maps = tmp_path / "image.npz", np.random.default_rng(0).normal(size=(2, 4, 6)).astype(np.float16)
+    path, maps = (
+        tmp_path / "image.npz",
+        np.random.default_rng(0).normal(size=(2, 4, 6)).astype(np.float16),
+    )
     np.savez(path, cam=maps, fg_cls=np.array([1, 5], np.uint8))
     found = read_cams(path, "any fingerprint")
     assert found.maps.tolist() == maps.astype(np.float32).tolist()
@@ -228,70 +245,9 @@ def test_cams_of_the_released_code_are_read(tmp_path: Path) -> None:
         read_cams(path)
 
 
-def test_masks_are_indexed_pngs(tmp_path: Path) -> None:
-    path = tmp_path / "mask.png"
-    mask = np.random.default_rng(0).integers(0, 256, (13, 17)).astype(np.uint8)
-    for given, colours in ((mask, PALETTE), (torch.from_numpy(mask), torch.from_numpy(PALETTE))):
-        write_palette_png(path, given, colours)
-        assert np.array_equal(read_mask(path), mask)
-        with Image.open(path) as image:
-            assert image.mode == "P"
-            assert np.array_equal(np.asarray(image.convert("RGB")), PALETTE[mask])
-    Image.fromarray(mask).save(path)
-    assert np.array_equal(read_mask(path), mask)
-
-
-def test_short_palettes_keep_all_indices(tmp_path: Path) -> None:
-    mask = np.array([[0, 1, 2], [255, 1, 0]], np.uint8)
-    write_palette_png(tmp_path / "mask.png", mask, PALETTE[:3])
-    assert np.array_equal(read_mask(tmp_path / "mask.png"), mask)
-
-
-@pytest.mark.parametrize("bits", [1, 2, 4])
-def test_palettes_of_few_bits_are_read(bits: int, tmp_path: Path) -> None:
-    mask = np.random.default_rng(0).integers(0, 2**bits, (7, 5)).astype(np.uint8)
-    image = Image.fromarray(mask)
-    image.putpalette(PALETTE[: 2**bits].tobytes())
-    image.save(tmp_path / "mask.png", bits=bits)
-    assert np.array_equal(read_mask(tmp_path / "mask.png"), mask)
-
-
-@pytest.mark.parametrize(
-    ("image", "found"),
-    [
-        (Image.new("RGB", (4, 4)), "PNG of mode RGB with 8 bits"),
-        (Image.new("RGBA", (4, 4)), "mode RGBA"),
-        (Image.new("LA", (4, 4)), "mode LA"),
-        (Image.fromarray(np.zeros((4, 4), np.uint16)), "with 16 bits"),
-        (Image.new("1", (4, 4)), "with 1 bits"),
-    ],
-)
-def test_other_pictures_are_no_masks(image: Image.Image, found: str, tmp_path: Path) -> None:
-    image.save(tmp_path / "mask.png")
-    with pytest.raises(ValueError, match=rf"mask\.png is no class mask: expected an indexed.*found .*{found}"):
-        read_mask(tmp_path / "mask.png")
-
-
-def test_jpegs_and_broken_pngs_are_no_masks(tmp_path: Path) -> None:
-    path = tmp_path / "mask.png"
-    Image.new("L", (4, 4)).save(path, format="jpeg")
-    with pytest.raises(ValueError, match="JPEG of mode L"):
-        read_mask(path)
-    write_palette_png(path, np.random.default_rng(0).integers(0, 256, (64, 64)).astype(np.uint8), PALETTE)
-    data = path.read_bytes()
-    for keep in (0, 20, 60, len(data) // 2):
-        path.write_bytes(data[:keep])
-        with pytest.raises(ValueError, match=r"mask\.png cannot be read as a PNG mask"):
-            read_mask(path)
-
-
-def test_pictures_are_written(tmp_path: Path) -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3)).astype(np.uint8)
-    write_png(tmp_path / "picture.png", picture)
-    assert np.array_equal(np.asarray(Image.open(tmp_path / "picture.png")), picture)
-
-
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "image.npz"
     write_bytes(path, b"old")
 

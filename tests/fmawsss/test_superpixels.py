@@ -1,8 +1,10 @@
-"""The record, its run-length coding and the rock-sand-water filter, against slow and obvious versions."""
+"""The record, its run-length coding and the rock-sand-water filter, against slow and obvious
+versions.
+"""
 
 from __future__ import annotations
 
-import pickle
+import multiprocessing
 from itertools import pairwise
 
 import numpy as np
@@ -13,18 +15,31 @@ from segment_anything.utils.amg import mask_to_rle_pytorch
 from torch import Tensor
 
 from fmawsss import superpixels as module
-from fmawsss.bitmasks import count_areas, count_overlaps, pack_masks, unpack_masks
-from fmawsss.superpixels import Superpixels, decode_masks, encode_masks, encode_packed, filter_rock_sand_water
+from fmawsss.sam.bitmasks import count_areas, count_overlaps, pack_masks, unpack_masks
+from fmawsss.superpixels import (
+    Superpixels,
+    decode_masks,
+    encode_masks,
+    encode_packed,
+    filter_rock_sand_water,
+)
 
 
 def draw_masks(amount: int, height: int, width: int, seed: int = 0) -> Tensor:
-    """Draw rectangles; the first is noise, the second empty, the third full, the fourth holds just the first pixel."""
+    """Draw rectangles; the first is noise, the second empty, the third full, the fourth holds just
+    the first pixel.
+    """
     generator = torch.Generator().manual_seed(seed)
     masks = torch.zeros(amount, height, width, dtype=torch.bool)
     for mask in masks:
-        top, left = (int(torch.randint(0, side, (), generator=generator)) for side in (height, width))
+        top, left = (
+            int(torch.randint(0, side, (), generator=generator)) for side in (height, width)
+        )
         mask[top : top + height // 2 + 1, left : left + width // 3 + 1] = True
-    special = [torch.rand(height, width, generator=generator) > 0.5, torch.zeros(height, width).bool()]
+    special = [
+        torch.rand(height, width, generator=generator) > 0.5,
+        torch.zeros(height, width).bool(),
+    ]
     special += [torch.ones(height, width).bool(), torch.zeros(height, width).bool()]
     masks[: min(4, amount)] = torch.stack(special)[:amount]
     masks[3:4, 0, 0] = True
@@ -55,12 +70,17 @@ def filter_slowly(masks: Tensor, levels: Tensor, threshold: float) -> list[int]:
     for level in (2, 1, 0):
         judges = list(kept)
         for index in torch.where(levels == level)[0].tolist():
-            inside = [int((masks[index] & masks[judge]).sum()) / int(masks[index].sum()) for judge in judges]
+            inside = [
+                int((masks[index] & masks[judge]).sum()) / int(masks[index].sum())
+                for judge in judges
+            ]
             kept += [index] if all(share < threshold for share in inside) else []
     return kept
 
 
-@pytest.mark.parametrize("shape", [(20, 13, 17), (5, 1, 9), (4, 8, 1), (1, 1, 1), (0, 6, 7), (2, 30, 40)])
+@pytest.mark.parametrize(
+    "shape", [(20, 13, 17), (5, 1, 9), (4, 8, 1), (1, 1, 1), (0, 6, 7), (2, 30, 40)]
+)
 def test_run_lengths_are_those_of_sam_and_decode_to_the_masks(shape: tuple[int, int, int]) -> None:
     masks = draw_masks(*shape)
     counts, offsets = encode_masks(masks)
@@ -107,7 +127,9 @@ def test_the_filter_keeps_what_the_golden_vectors_keep(name: str) -> None:
 def test_the_filter_is_the_obvious_one(seed: int, threshold: float) -> None:
     masks = draw_masks(34, 24, 30, seed)[4:]
     levels = torch.randint(0, 3, (30,), generator=torch.Generator().manual_seed(seed)).byte()
-    assert filter_rock_sand_water(masks, levels, threshold).tolist() == filter_slowly(masks, levels, threshold)
+    assert filter_rock_sand_water(masks, levels, threshold).tolist() == filter_slowly(
+        masks, levels, threshold
+    )
 
 
 def test_a_share_equal_to_the_threshold_does_not_enter() -> None:
@@ -141,9 +163,11 @@ def test_an_empty_record_is_a_record() -> None:
     assert [len(runs) for runs in empty.runs()] == [0, 0, 0]
 
 
-def test_records_are_pickled_as_arrays() -> None:
+def test_records_travel_as_arrays() -> None:
     masks = draw_masks(6, 9, 7)
-    record = pickle.loads(pickle.dumps(make_record(masks)))
+    here, there = multiprocessing.Pipe()
+    here.send(make_record(masks))
+    record = there.recv()
     assert torch.equal(record.masks(), masks)
     assert record.size == (9, 7)
     assert not any(isinstance(part, Tensor) for part in record.__reduce__()[1])

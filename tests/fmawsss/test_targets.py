@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fmawsss.targets import (
+from fmawsss.networks.targets import (
     find_boundaries,
     ignore_boundaries,
     ignore_uncovered,
@@ -35,10 +35,14 @@ def test_boundaries_are_the_obvious_ones(radius):
     seeds[1, 2:6, 2:6] = 7
     expected = torch.zeros_like(seeds, dtype=torch.bool)
     for image, y, x in (seeds != 255).nonzero().tolist():
-        window = seeds[image, max(y - radius, 0) : y + radius + 1, max(x - radius, 0) : x + radius + 1]
+        window = seeds[
+            image, max(y - radius, 0) : y + radius + 1, max(x - radius, 0) : x + radius + 1
+        ]
         expected[image, y, x] = len(set(window.flatten().tolist()) - {255}) > 1
     assert torch.equal(find_boundaries(seeds, radius), expected)
-    assert ((ignore_boundaries(seeds, None, radius).labels == 255) == (expected | (seeds == 255))).all()
+    assert (
+        (ignore_boundaries(seeds, None, radius).labels == 255) == (expected | (seeds == 255))
+    ).all()
 
 
 def test_missing_confidence_is_asked_for():

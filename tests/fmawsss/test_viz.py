@@ -29,7 +29,14 @@ def photo(height=112, width=96, seed=0):
 
 def test_palette_is_that_of_pascal_voc():
     palette = make_palette(256)
-    named = {0: (0, 0, 0), 1: (128, 0, 0), 2: (0, 128, 0), 7: (128, 128, 128), 8: (64, 0, 0), 15: (192, 128, 128)}
+    named = {
+        0: (0, 0, 0),
+        1: (128, 0, 0),
+        2: (0, 128, 0),
+        7: (128, 128, 128),
+        8: (64, 0, 0),
+        15: (192, 128, 128),
+    }
     for index, colour in (named | {20: (0, 64, 128), 255: (224, 224, 192)}).items():
         assert tuple(palette[index]) == colour
     assert len(np.unique(palette, axis=0)) == 256
@@ -76,7 +83,9 @@ def test_heat_rises_from_blue_to_red():
     assert heat[0].tolist() == heat[1].tolist()
     assert heat[0, 2] > heat[0, 0]
     assert heat[3, 0] > heat[3, 2]
-    assert np.array_equal(colour_heatmap(np.zeros((2, 2), dtype=np.float32)), np.broadcast_to(heat[0], (2, 2, 3)))
+    assert np.array_equal(
+        colour_heatmap(np.zeros((2, 2), dtype=np.float32)), np.broadcast_to(heat[0], (2, 2, 3))
+    )
 
 
 def test_heat_overlay_has_the_size_of_the_image():
@@ -105,14 +114,19 @@ def test_superpixels_of_real_shapes_and_of_no_image():
 
 
 def test_panel_lays_out_rows_of_captioned_images():
-    row = [("image", photo(112, 96)), ("a caption that is far too long for its picture", photo(375, 500))]
+    row = [
+        ("image", photo(112, 96)),
+        ("a caption that is far too long for its picture", photo(375, 500)),
+    ]
     panel = draw_panel([row, [("", photo(100, 100))]], 120)
     assert panel.shape[1] == GAP + 2 * (120 + GAP)
     assert (panel[-GAP:] == 255).all()
     assert (panel[:GAP] == 255).all()
     bottom = panel[-GAP - 120 : -GAP, GAP : GAP + 120]
     assert (bottom != 255).any(axis=(1, 2)).all()  # no room is left for the empty caption
-    assert (panel[GAP : GAP + 12, GAP + 120 + 1 : GAP + 120 + GAP] == 255).all()  # no caption leaves its column
+    assert (
+        panel[GAP : GAP + 12, GAP + 120 + 1 : GAP + 120 + GAP] == 255
+    ).all()  # no caption leaves its column
 
 
 def test_legend_breaks_lines():

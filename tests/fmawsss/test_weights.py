@@ -12,14 +12,17 @@ from golden_tools import load_case
 from safetensors.torch import save_file
 from torch import nn
 
-from fmawsss import downloads, weights
-from fmawsss.weights import load_open_clip, open_clip_tokenizer
+from fmawsss.clip import weights
+from fmawsss.clip.weights import load_open_clip, open_clip_tokenizer
+from fmawsss.files import downloads
 
 OPENAI_ADDRESS = "https://openaipublic.azureedge.net/clip/models/"
 
 
 class Shell(nn.Module):
-    """A module tree that holds given tensors under given names, as OpenAI's TorchScript archives do."""
+    """A module tree that holds given tensors under given names, as OpenAI's TorchScript archives
+    do.
+    """
 
     def forward(self) -> int:
         return 0
@@ -36,7 +39,9 @@ def write_torchscript(state, path):
             module = getattr(module, parent)
         module.register_parameter(leaf, nn.Parameter(tensor, requires_grad=False))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # TorchScript is deprecated; OpenAI's archives are what they are
+        warnings.simplefilter(
+            "ignore"
+        )  # TorchScript is deprecated; OpenAI's archives are what they are
         torch.jit.save(torch.jit.script(root), str(path))
 
 
@@ -49,8 +54,12 @@ def offline(monkeypatch):
 
 
 def test_reads_openai_archives(tmp_path, offline):
-    expected = make_small_clip(vision={"width": 64, "head_width": 64}, text={"width": 64, "heads": 1}).state_dict()
-    halves = {name: tensor.half() if tensor.ndim > 1 else tensor for name, tensor in expected.items()}
+    expected = make_small_clip(
+        vision={"width": 64, "head_width": 64}, text={"width": 64, "heads": 1}
+    ).state_dict()
+    halves = {
+        name: tensor.half() if tensor.ndim > 1 else tensor for name, tensor in expected.items()
+    }
     write_torchscript(halves, tmp_path / "ViT-B-16.pt")
     loaded = load_open_clip("ViT-B-16-quickgelu", "openai", str(tmp_path)).state_dict()
     assert loaded.keys() == expected.keys()
@@ -64,7 +73,9 @@ def test_reads_a_weights_file_by_its_name(tmp_path, monkeypatch):
     save_file(model.state_dict(), tmp_path / "mine.safetensors")
     monkeypatch.setattr(weights.open_clip, "get_model_config", lambda name: {})
     seen = {}
-    monkeypatch.setattr(weights.open_clip, "create_model", lambda name, **kwargs: seen.update(kwargs) or model)
+    monkeypatch.setattr(
+        weights.open_clip, "create_model", lambda name, **kwargs: seen.update(kwargs) or model
+    )
     assert load_open_clip("small", "mine.safetensors", str(tmp_path)) is model
     assert seen["pretrained"] == str(tmp_path / "mine.safetensors")
 
@@ -78,12 +89,15 @@ def test_missing_weights_name_address_and_place(tmp_path, offline):
 
 
 def test_missing_hub_weights_name_address_and_place(tmp_path, offline):
-    with pytest.raises(FileNotFoundError, match=r"huggingface.co/laion/.*open_clip_model.safetensors"):
+    with pytest.raises(
+        FileNotFoundError, match=r"huggingface.co/laion/.*open_clip_model.safetensors"
+    ):
         load_open_clip("ViT-B-16", "laion2b_s34b_b88k", str(tmp_path))
 
 
 @pytest.mark.parametrize(
-    ("name", "tag", "message"), [("ViT-Q", "openai", "knows no model"), ("ViT-B-16", "x", "tags are")]
+    ("name", "tag", "message"),
+    [("ViT-Q", "openai", "knows no model"), ("ViT-B-16", "x", "tags are")],
 )
 def test_unknown_names_are_refused(name, tag, message, tmp_path):
     with pytest.raises(ValueError, match=message):
@@ -111,8 +125,12 @@ def test_tokens_match_golden_vectors():
 
 
 def test_the_builder_reads_other_sizes():
-    model = make_small_clip(vision={"layers": 2, "width": 128, "head_width": 64}, text={"width": 128, "heads": 2})
+    model = make_small_clip(
+        vision={"layers": 2, "width": 128, "head_width": 64}, text={"width": 128, "heads": 2}
+    )
     built = weights.build_openai_clip(model.half().state_dict())
     assert built.visual.conv1.out_channels == 128
     assert len(built.visual.transformer.resblocks) == 2
-    assert isinstance(built.visual.transformer.resblocks[0].mlp.gelu, open_clip.transformer.QuickGELU)
+    assert isinstance(
+        built.visual.transformer.resblocks[0].mlp.gelu, open_clip.transformer.QuickGELU
+    )

@@ -8,7 +8,7 @@ from front_door import compose_config
 from hydra.utils import instantiate
 
 from benchmarks.measure import read_peak, reset_peak
-from datamodules.sample import Batch
+from fmawsss.records import Batch
 
 
 def build():
@@ -45,7 +45,9 @@ def test_ignored_pixels_take_no_part():
 def test_masks_come_at_the_images_own_sizes():
     module = build().eval()
     with torch.no_grad():
-        predictions = module.predict_step(Batch(["a", "b"], torch.randn(2, 3, 64, 56), [(70, 51), (33, 90)]))
+        predictions = module.predict_step(
+            Batch(["a", "b"], torch.randn(2, 3, 64, 56), [(70, 51), (33, 90)])
+        )
     assert [p.mask.shape for p in predictions] == [(70, 51), (33, 90)]
     assert all(p.mask.max() <= 2 and p.confidence.max() <= 1 for p in predictions)
 

@@ -8,7 +8,8 @@ import torch
 from front_door import compose_config
 from hydra.utils import instantiate
 
-from datamodules.sample import Batch, Sample, collate_samples
+from datamodules.sample import Sample, collate_samples
+from fmawsss.records import Batch
 
 CLASSES = ["circle", "square", "triangle"]
 
@@ -50,7 +51,10 @@ def test_training_lowers_the_loss(task):
     assert losses[-1] < losses[0]
 
 
-LOSSES = [("cls", name) for name in ("soft_margin", "su", "zlpr", "contrastive_sharpness", "contrastive_sample_mean")]
+LOSSES = [
+    ("cls", name)
+    for name in ("soft_margin", "su", "zlpr", "contrastive_sharpness", "contrastive_sample_mean")
+]
 LOSSES += [("seg", name) for name in ("cam_activation_l2", "cam_activation_fg_bg")]
 
 
@@ -169,7 +173,9 @@ def test_padding_changes_nothing():
     padding = torch.ones(1, 112, 112, dtype=torch.bool)
     padding[:, :96, :80] = False
     alone = module.predict_step(Batch(["a"], image, [(96, 80)], labels=labels))[0]
-    inside = module.predict_step(Batch(["a"], padded, [(96, 80)], labels=labels, padding=padding))[0]
+    inside = module.predict_step(Batch(["a"], padded, [(96, 80)], labels=labels, padding=padding))[
+        0
+    ]
     assert alone.cams.shape == inside.cams.shape == (2, 12, 10)
     assert torch.allclose(alone.cams, inside.cams, atol=1e-5 * alone.cams.abs().max().item() + 1e-7)
     assert torch.equal(alone.seeds["caa"].labels, inside.seeds["caa"].labels)
@@ -178,7 +184,9 @@ def test_padding_changes_nothing():
 def test_an_image_without_labels_is_background():
     module = build("cls")
     module.on_predict_start()
-    batch = Batch(["a"], make_batch().images[:1], [(50, 60)], labels=torch.zeros(1, 3, dtype=torch.bool))
+    batch = Batch(
+        ["a"], make_batch().images[:1], [(50, 60)], labels=torch.zeros(1, 3, dtype=torch.bool)
+    )
     prediction = module.predict_step(batch)[0]
     assert prediction.seeds["caa"].labels.shape == (50, 60)
     assert not prediction.seeds["caa"].labels.any()

@@ -30,7 +30,10 @@ def test_clip_is_an_open_clip_model() -> None:
     assert type(clip) is CLIP
     assert not clip.training
     texts = get_tokenizer("ViT-B-32")([f"a photo of a {name}." for name in CLASS_NAMES])
-    text, image = clip.encode_text(texts), clip.encode_image(torch.zeros(2, 3, *clip.visual.image_size))
+    text, image = (
+        clip.encode_text(texts),
+        clip.encode_image(torch.zeros(2, 3, *clip.visual.image_size)),
+    )
     assert text.shape == (len(CLASS_NAMES), ClipArchitecture().embed_dim)
     assert image.shape == (2, ClipArchitecture().embed_dim)
     assert torch.isfinite(text).all()

@@ -29,15 +29,21 @@ def test_clip_training_view_computes_what_open_clip_computes() -> None:
     trainer = ClipTrainer(clip, reader.token_ids, 3, torch.ones(9))
     images, texts = torch.randn(2, 3, 112, 112), ["a photo of a moon.", "two rings"]
 
-    _, patches = encode_patches(clip.visual, images, torch.tensor([0, 0]), torch.arange(196).expand(2, -1))
+    _, patches = encode_patches(
+        clip.visual, images, torch.tensor([0, 0]), torch.arange(196).expand(2, -1)
+    )
     feature = patches.mean(1)
     torch.testing.assert_close(feature, clip.encode_image(images), rtol=1e-4, atol=1e-4)
     text = trainer.encode_texts(reader.read(texts[:1]))
-    torch.testing.assert_close(text, clip.encode_text(reader.tokenize(texts[:1])), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        text, clip.encode_text(reader.tokenize(texts[:1])), rtol=1e-4, atol=1e-4
+    )
 
 
 def test_muon_moves_every_direction_alike() -> None:
-    left, _, right = torch.linalg.svd(torch.randn(3, 8, 24, dtype=torch.float64), full_matrices=False)
+    left, _, right = torch.linalg.svd(
+        torch.randn(3, 8, 24, dtype=torch.float64), full_matrices=False
+    )
     matrices = left * torch.logspace(0, -2, 8, dtype=torch.float64) @ right
     found = torch.linalg.svdvals(orthogonalise(matrices))
     assert found.min() > 0.6
@@ -56,8 +62,12 @@ def test_muon_descends_on_queries_keys_and_values_apart() -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("architecture", [SamArchitecture(), SamArchitecture(patch_size=4, global_blocks=(3,))])
-def test_sam_training_view_computes_what_segment_anything_computes(architecture: SamArchitecture) -> None:
+@pytest.mark.parametrize(
+    "architecture", [SamArchitecture(), SamArchitecture(patch_size=4, global_blocks=(3,))]
+)
+def test_sam_training_view_computes_what_segment_anything_computes(
+    architecture: SamArchitecture,
+) -> None:
     sam, images = build_sam(architecture).eval(), torch.randn(2, 3, 112, 112)
     points = torch.rand(6, 2) * 112
     corner = torch.tensor([0, 0])
@@ -78,7 +88,15 @@ def test_sam_training_view_computes_what_segment_anything_computes(architecture:
 
 
 def test_command_makes_both_files(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "fmawsss.tiny.pretrain", "--out", str(tmp_path), "--scale", "0.002"]
+    command = [
+        sys.executable,
+        "-m",
+        "fmawsss.tiny.pretrain",
+        "--out",
+        str(tmp_path),
+        "--scale",
+        "0.002",
+    ]
     subprocess.run(command, check=True, timeout=1200)
     assert tiny_sam(tmp_path / "sam.safetensors").image_encoder.img_size == 112
     assert tiny_clip(tmp_path / "clip.safetensors").visual.image_size == (112, 112)

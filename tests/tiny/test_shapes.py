@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from fmawsss.tiny.captions import draw_caption, list_words
-from fmawsss.tiny.shapes import BACKGROUNDS, CLASS_NAMES, MIN_PIXELS, STUFF, Scene, draw_scene, present_classes
+from fmawsss.tiny.shapes import (
+    BACKGROUNDS,
+    CLASS_NAMES,
+    MIN_PIXELS,
+    STUFF,
+    Scene,
+    draw_scene,
+    present_classes,
+)
 from fmawsss.tiny.textures import COLOURS, TEXTURES
 
 
@@ -18,7 +26,11 @@ def test_same_seed_draws_same_bytes() -> None:
     first, second = (draw_scene(np.random.default_rng(11)) for _ in range(2))
     for name in ("image", "semantic", "instance", "part"):
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
-    assert (first.objects, first.background, first.stuff) == (second.objects, second.background, second.stuff)
+    assert (first.objects, first.background, first.stuff) == (
+        second.objects,
+        second.background,
+        second.stuff,
+    )
 
 
 def test_other_seed_draws_another_image() -> None:
@@ -30,7 +42,9 @@ def test_arrays_are_rgb_bytes_and_masks_of_one_size(scenes: list[Scene]) -> None
     for scene in scenes:
         assert scene.image.shape == (112, 112, 3)
         assert {mask.shape for mask in (scene.semantic, scene.instance, scene.part)} == {(112, 112)}
-        assert {a.dtype for a in (scene.image, scene.semantic, scene.instance, scene.part)} == {np.dtype(np.uint8)}
+        assert {a.dtype for a in (scene.image, scene.semantic, scene.instance, scene.part)} == {
+            np.dtype(np.uint8)
+        }
 
 
 def test_every_scene_shows_one_to_four_objects_without_slivers(scenes: list[Scene]) -> None:
@@ -47,7 +61,11 @@ def test_masks_labels_and_objects_agree(scenes: list[Scene]) -> None:
             assert set(scene.semantic[scene.instance == i]) == {thing.class_index + 1}
         assert not scene.semantic[scene.instance == 0].any()
         in_mask = [int(value) - 1 for value in np.unique(scene.semantic) if value]
-        assert present_classes(scene) == in_mask == sorted({thing.class_index for thing in scene.objects})
+        assert (
+            present_classes(scene)
+            == in_mask
+            == sorted({thing.class_index for thing in scene.objects})
+        )
 
 
 def test_parts_never_cross_objects(scenes: list[Scene]) -> None:
@@ -57,7 +75,9 @@ def test_parts_never_cross_objects(scenes: list[Scene]) -> None:
 
 
 def test_all_classes_and_counts_occur(scenes: list[Scene]) -> None:
-    assert {thing.class_index for scene in scenes for thing in scene.objects} == set(range(len(CLASS_NAMES)))
+    assert {thing.class_index for scene in scenes for thing in scene.objects} == set(
+        range(len(CLASS_NAMES))
+    )
     assert {len(scene.objects) for scene in scenes} == {1, 2, 3, 4}
 
 
@@ -72,7 +92,10 @@ def test_words_of_a_scene_are_known_names(scenes: list[Scene]) -> None:
 def test_typical_material_is_worn_as_often_as_asked() -> None:
     rng = np.random.default_rng(2)
     stars = [
-        thing for _ in range(150) for thing in draw_scene(rng, 1.0).objects if CLASS_NAMES[thing.class_index] == "star"
+        thing
+        for _ in range(150)
+        for thing in draw_scene(rng, 1.0).objects
+        if CLASS_NAMES[thing.class_index] == "star"
     ]
     assert {thing.colour for thing in stars} == {"yellow"}
 

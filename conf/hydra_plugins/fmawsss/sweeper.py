@@ -1,6 +1,7 @@
 """The sweeper of this project: goes on where it stopped, survives failed jobs, ends with a summary.
 
-Hydra takes plugins from the namespace package `hydra_plugins` only; infer.py puts `conf/` on the path.
+Hydra takes plugins from the namespace package `hydra_plugins` only; infer.py puts `conf/` on the
+path.
 """
 
 from __future__ import annotations
@@ -21,19 +22,30 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from callbacks.criteria import refuse_unnamed_split
-from callbacks.searches import Axis, Choices, Interval, Point, Search
-from callbacks.sweep_effects import SEED
-from callbacks.sweep_jobs import FINISHED, SWEEP_FILE, Job, claim_gpu, enter_jobs, lock_sweep, read_jobs, record_job
-from fmawsss.fingerprint import fingerprint
-from fmawsss.storage import write_json
+from fmawsss.files.fingerprints import fingerprint
+from fmawsss.files.storage import write_json
+from stages.sweeps.criteria import refuse_unnamed_split
+from stages.sweeps.effects import SEED
+from stages.sweeps.jobs import (
+    FINISHED,
+    SWEEP_FILE,
+    Job,
+    claim_gpu,
+    enter_jobs,
+    lock_sweep,
+    read_jobs,
+    record_job,
+)
+from stages.sweeps.searches import Axis, Choices, Interval, Point, Search
 
 logger = logging.getLogger("callbacks.sweep")
 CONF = Path(__file__).parents[2]
 
 
 class ResumableSweeper(Sweeper):
-    """Run the points of a search as jobs of any launcher; jobs that are finished already are not run again."""
+    """Run the points of a search as jobs of any launcher; jobs that are finished already are not
+    run again.
+    """
 
     def __init__(
         self,
@@ -47,14 +59,21 @@ class ResumableSweeper(Sweeper):
         self.gpus = gpus
         self.summarise = summarise
 
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
         """Give the launcher a task that records how each job ended."""
         self.hydra_context = hydra_context
         self.config = config
-        # fresh processes of a launcher (SLURM) find our packages, and this plugin, wherever they start
-        os.environ["PYTHONPATH"] = os.pathsep.join(map(str, [CONF.parent, CONF, *read_python_path()]))
+        # fresh processes of a launcher (SLURM) find our packages, and this plugin, wherever they
+        # start
+        os.environ["PYTHONPATH"] = os.pathsep.join(
+            map(str, [CONF.parent, CONF, *read_python_path()])
+        )
         self.launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=RecordedTask(task_function, self.gpus), config=config
+            hydra_context=hydra_context,
+            task_function=RecordedTask(task_function, self.gpus),
+            config=config,
         )
 
     def sweep(self, arguments: list[str]) -> list[Job]:
@@ -66,7 +85,10 @@ class ResumableSweeper(Sweeper):
         """
         typed = [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        axes = {override.get_key_element(): read_axis(override) for override in parser.parse_overrides(typed)}
+        axes = {
+            override.get_key_element(): read_axis(override)
+            for override in parser.parse_overrides(typed)
+        }
         chosen = [key for key, axis in axes.items() if key != SEED and varies(axis)]
         folder = Path(self.config.hydra.sweep.dir)
         with lock_sweep(folder):
@@ -93,7 +115,9 @@ class ResumableSweeper(Sweeper):
                 for key, value in criterion.items()
                 if key not in ("scores", "product") and value is not None
             ),
-            "groups": [key for key in keys if loader.get_group_options(key.partition("@")[0].lstrip("+"))],
+            "groups": [
+                key for key in keys if loader.get_group_options(key.partition("@")[0].lstrip("+"))
+            ],
         }
 
     def run_points(self, folder: Path, points: Sequence[Point], chosen: Sequence[str]) -> list[Job]:
@@ -107,13 +131,17 @@ class ResumableSweeper(Sweeper):
         missing = {job.number: job for job in jobs if job.status != FINISHED or job.number in again}
         logger.info("%s: %d jobs, %d finished before", folder, len(jobs), len(jobs) - len(missing))
         if missing:
-            launched = [[*job.overrides, f"hydra.sweep.subdir={number}"] for number, job in missing.items()]
+            launched = [
+                [*job.overrides, f"hydra.sweep.subdir={number}"] for number, job in missing.items()
+            ]
             self.launch(launched, min(missing))
         ended = {job.number: job for job in read_jobs(folder)}
         return [ended[job.number] for job in jobs]
 
     def launch(self, jobs: Sequence[Sequence[str]], first: int) -> None:
-        """Run jobs and wait; what a machine took down with it is reported at the end, as not finished."""
+        """Run jobs and wait; what a machine took down with it is reported at the end, as not
+        finished.
+        """
         try:
             self.launcher.launch(jobs, initial_job_idx=first)
         except Exception:
@@ -153,8 +181,12 @@ def read_axis(override: Override) -> Axis:
 
 
 def list_typed(hydra: DictConfig) -> list[str]:
-    """List what a sweep was started with, Hydra's own settings (launcher, folder) included; `-m` sets its mode."""
-    added = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
+    """List what a sweep was started with, Hydra's own settings (launcher, folder) included; `-m`
+    sets its mode.
+    """
+    added = [
+        source.path for source in hydra.runtime.config_sources if source.provider == "command-line"
+    ]
     own = [override for override in hydra.overrides.hydra if not override.startswith("hydra.mode=")]
     return [*(f"--config-dir={path}" for path in added), *hydra.overrides.task, *own]
 
@@ -184,10 +216,16 @@ def refuse_failures(folder: Path) -> list[Job]:
     failed = [job for job in jobs if job.status != FINISHED]
     if failed:
         lines = (
-            f"  job {job.number} ({' '.join(job.overrides)}): {job.reason or 'ended without a record'}"
+            f"  job {job.number} ({' '.join(job.overrides)}): "
+            f"{job.reason or 'ended without a record'}"
             for job in failed
         )
         raise RuntimeError(
-            "\n".join([f"{len(failed)} of {len(jobs)} jobs failed, the others are done; see {folder}", *lines])
+            "\n".join(
+                [
+                    f"{len(failed)} of {len(jobs)} jobs failed, the others are done; see {folder}",
+                    *lines,
+                ]
+            )
         )
     return jobs

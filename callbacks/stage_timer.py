@@ -1,0 +1,66 @@
+"""Enter the time, device and memory of each training or prediction into `run.json`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+
+from callbacks.training_signals import measure_peak
+from fmawsss.files.storage import read_json, write_json
+
+FILE = "run.json"
+
+
+class StageTimer(L.Callback):
+    """Enter each training or prediction of a stage into `run.json`: seconds, steps, device, peak
+    memory.
+    """
+
+    def __init__(self, folder: Path, stage: str, action: str) -> None:
+        self.folder = folder
+        self.stage = stage
+        self.action = action
+        self.images = 0
+        self.started = 0.0
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clock."""
+        self.started = time.monotonic()
+
+    on_predict_start = on_fit_start
+
+    def on_predict_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:  # fmt: skip
+        """Count the images of this process."""
+        self.images += len(batch)
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Enter a training."""
+        self._enter(trainer, steps=trainer.global_step)
+
+    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Enter a prediction."""
+        self._enter(trainer, images=self.images * trainer.world_size)
+
+    def _enter(self, trainer: L.Trainer, **amounts: int) -> None:
+        if not trainer.is_global_zero or not (self.folder / FILE).is_file():
+            return
+        device = trainer.strategy.root_device
+        entry = {
+            "stage": self.stage,
+            "action": self.action if "images" in amounts else "learn",
+            "seconds": round(time.monotonic() - self.started, 1),
+            **amounts,
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+            "processes": trainer.world_size,
+            "precision": str(trainer.precision),
+            "peak_memory_gb": round(measure_peak(device), 2),
+        }
+        record = read_json(self.folder / FILE)
+        write_json(self.folder / FILE, {**record, "stages": [*record["stages"], entry]})

@@ -1,0 +1,3 @@
+"""The frozen CLIP: encoder, the opened last block, text encoded once where prompts begin alike,
+weights.
+"""

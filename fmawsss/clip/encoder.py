@@ -1,0 +1,366 @@
+"""FrozenClip: images of any size to tokens and attention, prompts to text features, on any
+open_clip ViT.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from open_clip.model import CLIP
+from open_clip.transformer import VisionTransformer
+from torch import Tensor, nn
+
+from fmawsss.clip.blocks import (
+    attend,
+    attend_openly,
+    check_block,
+    project_heads,
+    run_block,
+    show_keys,
+    transform,
+    weigh_keys,
+)
+from fmawsss.clip.last_block import LastBlock, open_last_block
+from fmawsss.clip.packing import Packing
+from fmawsss.clip.prefixes import FrozenPrefixes
+from fmawsss.clip.weights import load_open_clip, open_clip_tokenizer
+from fmawsss.precision import multiply
+
+__all__ = [
+    "FixedPositionClip",
+    "FrozenClip",
+    "ImageTokens",
+    "load_open_clip",
+    "open_clip_tokenizer",
+]
+
+
+@dataclass(frozen=True)
+class ImageTokens:
+    """What the frozen part of the image encoder makes of a batch; nothing here carries a graph."""
+
+    inputs: Float[
+        Tensor, "B L D"
+    ]  # input of the last block, L = 1 + N tokens: the class token, then the patches
+    valid: Bool[Tensor, "B N"]  # patches that are not wholly padding
+    grid: tuple[int, int]  # (h, w)
+    attention: (
+        Float[Tensor, "B N N"] | None
+    )  # mean over heads and over the last blocks, without the class token
+
+
+class FrozenClip(nn.Module):
+    """An open_clip ViT CLIP, every weight frozen, whose image feature is the mean of the patches
+    (METHOD 2).
+
+    `tokenize` turns a list of strings into token ids (T, L).
+
+    Raises:
+        ValueError: for an architecture that the method does not describe.
+    """
+
+    def __init__(
+        self,
+        clip: nn.Module,
+        image_mean: Sequence[float],
+        image_std: Sequence[float],
+        tokenize: Callable[[list[str]], Tensor],
+    ) -> None:
+        super().__init__()
+        check_clip(clip)
+        self.clip = cast(CLIP, clip.eval().requires_grad_(False))
+        self.tokenize = tokenize
+        self.image_mean = tuple(float(value) for value in image_mean)
+        self.image_std = tuple(float(value) for value in image_std)
+        self.patch_size = int(self.clip.visual.patch_size[0])
+        self.width = int(self.clip.visual.conv1.out_channels)
+        self.embed_dim = int(self.clip.visual.proj.shape[1])
+        self.text_width = int(self.clip.token_embedding.weight.shape[1])
+        self.text_length = int(self.clip.positional_embedding.shape[0])
+
+    def train(self, mode: bool = True) -> FrozenClip:
+        """Stay in evaluation mode."""
+        return super().train(False)
+
+    @property
+    def logit_scale(self) -> Float[Tensor, ""]:
+        """Logarithm of the factor between cosines and logits."""
+        return self.clip.logit_scale.reshape(())
+
+    @torch.no_grad()
+    def encode_images(
+        self,
+        images: Float[Tensor, "B 3 H W"],
+        padding: Bool[Tensor, "B H W"] | None,
+        attention_blocks: int,
+    ) -> ImageTokens:
+        """Run all blocks before the last; `padding` is true where a pixel is not part of its image.
+
+        `attention` averages the last `attention_blocks` blocks, the very last included (all when
+        there are fewer; 0 gives None); its columns of padded patches are zero, their rows mean
+        nothing.
+
+        Raises:
+            ValueError: when a side is no multiple of the patch size.
+        """
+        blocks, grid = self.clip.visual.transformer.resblocks, self._measure_grid(images)
+        valid = None if padding is None else self._find_valid(padding)
+        visible = None if valid is None else show_keys(valid)
+        tokens = self._embed_patches(images, grid, valid)
+
+        # attention weights are held only where they are asked for; the last block gives nothing
+        # else
+        opened = min(attention_blocks, len(blocks))
+        for block in blocks[: len(blocks) - max(opened, 1)]:
+            tokens = run_block(block, tokens, visible)
+        attention: Tensor | float = 0.0
+        for block in blocks[len(blocks) - opened : -1]:
+            added, weights = attend_openly(block, block.ln_1(tokens), visible)
+            tokens = transform(block, tokens + added)
+            attention = attention + weights
+        if opened:
+            queries, keys, _ = project_heads(blocks[-1], blocks[-1].ln_1(tokens))
+            attention = (attention + weigh_keys(queries, keys, visible).mean(dim=1))[
+                :, 1:, 1:
+            ] / opened
+
+        if valid is None:
+            valid = torch.ones(
+                len(images), grid[0] * grid[1], dtype=torch.bool, device=images.device
+            )
+        return ImageTokens(
+            tokens, valid, grid, attention if isinstance(attention, Tensor) else None
+        )
+
+    def read_activations(self, tokens: ImageTokens) -> Float[Tensor, "B N D"]:
+        """Return the patches after the first norm of the last block: what a CAM is made of (METHOD
+        3).
+        """
+        return self.clip.visual.transformer.resblocks[-1].ln_1(tokens.inputs)[:, 1:]
+
+    def pool_images(
+        self, tokens: ImageTokens, activations: Float[Tensor, "B N D"] | None = None
+    ) -> Float[Tensor, "B E"]:
+        """Run the last block, average the valid patches and project; a graph runs through
+        `activations` when given.
+        """
+        patches = self._run_last_block(tokens, activations)[:, 1:]
+        valid = tokens.valid[..., None].to(patches.dtype)
+        return multiply(
+            (patches * valid).sum(dim=1) / valid.sum(dim=1).clamp_min(1), self.clip.visual.proj
+        )
+
+    def project_tokens(self, tokens: ImageTokens) -> Float[Tensor, "B L E"]:
+        """Run the last block and project every token, the class token first; nothing is averaged."""
+        return multiply(self._run_last_block(tokens, None), self.clip.visual.proj)
+
+    def open_last_block(self, tokens: ImageTokens) -> LastBlock:
+        """Run the last block so that its derivatives can be taken without a graph."""
+        return open_last_block(self.clip.visual, tokens.inputs, tokens.valid)
+
+    def embed_text(self, ids: Int[Tensor, "T L"]) -> Float[Tensor, "T L W"]:
+        """Look up the token embeddings."""
+        return self.clip.token_embedding(ids)
+
+    def find_ends(self, ids: Int[Tensor, "T L"]) -> Int[Tensor, "T"]:
+        """Return the position of EOS, where the text feature is read."""
+        if self.clip.text_pool_type == "eos":
+            return (ids == self.clip.text_eos_id).int().argmax(dim=1)
+        return ids.argmax(dim=1)
+
+    def encode_prompts(
+        self, prompts: Float[Tensor, "T L W"], eos: Int[Tensor, "T"]
+    ) -> Float[Tensor, "T E"]:
+        """Encode embedded prompts, not normalised; L may be any length that holds the longest
+        prompt.
+        """
+        count, length, _ = prompts.shape
+        tokens = prompts + self.clip.positional_embedding[:length]
+        visible = torch.ones(length, length, dtype=torch.bool, device=prompts.device).tril()
+        return self._encode_text(
+            tokens, visible, torch.arange(count, device=eos.device) * length + eos
+        )
+
+    def encode_packed_prompts(
+        self, prompts: Float[Tensor, "T L W"], packing: Packing
+    ) -> Float[Tensor, "T E"]:
+        """Encode embedded prompts that begin alike; the same result as `encode_prompts`, sooner."""
+        tokens = prompts.flatten(0, 1).index_select(0, packing.tokens)
+        tokens = tokens + self.clip.positional_embedding[packing.positions]
+        return self._encode_text(tokens[None], packing.visible, packing.ends)
+
+    def encode_behind(
+        self, prompts: Float[Tensor, "T L W"], prefixes: FrozenPrefixes
+    ) -> Float[Tensor, "T E"]:
+        """Encode embedded prompts whose beginnings are frozen; the same result as `encode_prompts`,
+        sooner.
+        """
+        tokens = prefixes.cut(prompts) + self.clip.positional_embedding[prefixes.rest]
+        before = list(zip(prefixes.keys, prefixes.values, strict=True))
+        return self._encode_text(tokens, prefixes.visible, prefixes.ends, before)
+
+    def place_positions(
+        self, grid: tuple[int, int], valid: Bool[Tensor, "B N"] | None
+    ) -> Float[Tensor, "#B L D"]:
+        """Resize the position embedding to the grid or, with padding, to the region of each image,
+        zeros elsewhere.
+        """
+        visual = self.clip.visual
+        class_position, positions = visual.positional_embedding.split(
+            [1, visual.positional_embedding.shape[0] - 1]
+        )
+        positions = positions.unflatten(0, tuple(visual.grid_size))
+        if valid is None:
+            return torch.cat([class_position, resize_positions(positions, grid).flatten(0, 1)])[
+                None
+            ]
+        placed = positions.new_zeros(len(valid), *grid, positions.shape[-1])
+        for image, region in enumerate(valid.cpu().unflatten(1, grid)):
+            rows, columns = (
+                region.any(dim=1).nonzero().flatten().tolist(),
+                region.any(dim=0).nonzero().flatten().tolist(),
+            )
+            if rows:
+                size = (rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1)
+                area = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+                placed[image][area] = resize_positions(positions, size)
+        return torch.cat([class_position.expand(len(valid), 1, -1), placed.flatten(1, 2)], dim=1)
+
+    def _embed_patches(
+        self,
+        images: Float[Tensor, "B 3 H W"],
+        grid: tuple[int, int],
+        valid: Bool[Tensor, "B N"] | None,
+    ) -> Float[Tensor, "B L D"]:
+        visual = self.clip.visual
+        patches = visual.conv1(images.to(visual.conv1.weight.dtype)).flatten(2).transpose(1, 2)
+        class_token = visual.class_embedding.expand(len(images), 1, -1)
+        return visual.ln_pre(
+            torch.cat([class_token, patches], dim=1) + self.place_positions(grid, valid)
+        )
+
+    def _run_last_block(
+        self, tokens: ImageTokens, activations: Float[Tensor, "B N D"] | None
+    ) -> Float[Tensor, "B L D"]:
+        visual = self.clip.visual
+        block = visual.transformer.resblocks[-1]
+        normed = block.ln_1(tokens.inputs)
+        if activations is not None:
+            normed = torch.cat([normed[:, :1], activations], dim=1)
+        added, _ = attend_openly(block, normed, show_keys(tokens.valid))
+        return visual.ln_post(transform(block, tokens.inputs + added))
+
+    def _encode_text(
+        self,
+        tokens: Float[Tensor, "B L W"],
+        visible: Bool[Tensor, "..."],
+        ends: Int[Tensor, "T"],
+        before: Sequence[tuple[Tensor, Tensor] | None] | None = None,
+    ) -> Float[Tensor, "T E"]:
+        """Run the text encoder; `ends` indexes the tokens of all sequences in a row, `before` is
+        per block.
+        """
+        blocks, projection = self.clip.transformer.resblocks, self.clip.text_projection
+        before = before or [None] * len(blocks)
+        for block, frozen in zip(blocks[:-1], before, strict=False):
+            tokens = run_block(block, tokens, visible, frozen)
+        tokens = tokens + attend(blocks[-1], blocks[-1].ln_1(tokens), visible, before[-1])
+        # only the ends are read, so only they pass the last perceptron
+        features = self.clip.ln_final(
+            transform(blocks[-1], tokens.flatten(0, 1).index_select(0, ends))
+        )
+        if projection is None:
+            return features
+        return (
+            projection(features)
+            if isinstance(projection, nn.Linear)
+            else multiply(features, projection)
+        )
+
+    def _measure_grid(self, images: Float[Tensor, "B 3 H W"]) -> tuple[int, int]:
+        height, width = images.shape[-2:]
+        if height % self.patch_size or width % self.patch_size or not height or not width:
+            raise ValueError(
+                f"images are {height}x{width}; each side must be a multiple of the patch size "
+                f"{self.patch_size}: "
+                "resize them first (fmawsss.resizing.AlignToPatch)"
+            )
+        return height // self.patch_size, width // self.patch_size
+
+    def _find_valid(self, padding: Bool[Tensor, "B H W"]) -> Bool[Tensor, "B N"]:
+        """Return the patches that hold at least one pixel of the image."""
+        cells = padding.unflatten(2, (-1, self.patch_size)).unflatten(1, (-1, self.patch_size))
+        return ~cells.all(dim=4).all(dim=2).flatten(1)
+
+
+class FixedPositionClip(FrozenClip):
+    """Position embeddings as they were trained, whatever part of the image is padding; other grids
+    are refused.
+    """
+
+    def place_positions(
+        self, grid: tuple[int, int], valid: Bool[Tensor, "B N"] | None
+    ) -> Float[Tensor, "#B L D"]:
+        """Return the position embedding as it is.
+
+        Raises:
+            ValueError: when the grid is not the one of the pretraining.
+        """
+        native = tuple(self.clip.visual.grid_size)
+        if grid != native:
+            raise ValueError(
+                f"the patch grid is {grid}, fixed positions need {native}: use "
+                "fmawsss.clip.encoder.FrozenClip"
+            )
+        return self.clip.visual.positional_embedding[None]
+
+
+def resize_positions(
+    positions: Float[Tensor, "h w D"], size: tuple[int, int]
+) -> Float[Tensor, "h2 w2 D"]:
+    """Resize a grid of position embeddings bilinearly (align_corners false)."""
+    if tuple(positions.shape[:2]) == size:
+        return positions
+    resized = F.interpolate(
+        positions.permute(2, 0, 1)[None], size, mode="bilinear", align_corners=False
+    )
+    return resized[0].permute(1, 2, 0)
+
+
+def check_clip(clip: nn.Module) -> None:
+    """Refuse what the method does not describe.
+
+    Raises:
+        ValueError: naming what was found.
+    """
+    if not isinstance(clip, CLIP):
+        raise ValueError(
+            f"expected an open_clip.CLIP with its own text encoder, found {type(clip).__name__}"
+        )
+    visual = clip.visual
+    if not isinstance(visual, VisionTransformer):
+        raise ValueError(
+            f"expected a vision transformer of open_clip, found {type(visual).__name__}"
+        )
+    for refused, found in {
+        "an attentional pool": getattr(visual, "attn_pool", None) is not None,
+        "no class token": getattr(visual, "class_embedding", None) is None,
+        "a final norm after pooling": visual.final_ln_after_pool,
+        "no visual projection": visual.proj is None,
+        "patches that are not square": visual.patch_size[0] != visual.patch_size[1],
+        "a bias on its logits (SigLIP)": clip.logit_bias is not None,
+        "a text encoder that is not causal": clip.attn_mask is None,
+        f"text pooling {clip.text_pool_type!r}": clip.text_pool_type not in ("argmax", "eos"),
+    }.items():
+        if found:
+            raise ValueError(
+                f"this CLIP has {refused}, which the method does not describe: choose another "
+                "open_clip ViT"
+            )
+    for block in (*visual.transformer.resblocks, *clip.transformer.resblocks):
+        check_block(block)

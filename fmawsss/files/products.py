@@ -1,0 +1,178 @@
+"""What the stages made: a record beside each product says from what, so that it is reused, resumed
+or refused.
+
+A product is a file (`cls.ckpt`) or a folder with one file per image (`superpixels/`). Its record
+(`cls.ckpt.json`, `superpixels.json`) holds the resolved settings, the fingerprints of the products
+it was made from, and the parts (splits) that are complete. Equal fingerprint: reuse, or go on where
+it stopped. Different: refuse, unless told to overwrite.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fmawsss.files.fingerprints import differing_keys, fingerprint, flatten
+from fmawsss.files.storage import read_json, write_json
+
+logger = logging.getLogger(__name__)
+VERSION = 1
+ANY = (
+    "any"  # inputs of a product whose images may be added and removed, and are compared one by one
+)
+
+
+class ProductMismatch(RuntimeError):
+    """A product on disk was made with other settings."""
+
+
+@dataclass(frozen=True)
+class Product:
+    """A file or folder, the settings it is made with, and the products it is made from (path →
+    fingerprint).
+    """
+
+    path: Path
+    settings: Mapping[str, Any]
+    upstream: Mapping[str, str]
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the settings and of everything upstream."""
+        return fingerprint({"settings": self.settings, "upstream": self.upstream})
+
+    @property
+    def record_path(self) -> Path:
+        """Where the record lies."""
+        return self.path.with_name(self.path.name + ".json")
+
+    def open(self, overwrite: bool, beside: Sequence[Path] = ()) -> None:
+        """Start the product, or go on with it; starting anew removes the old one and what lies
+        `beside` it.
+
+        Raises:
+            ProductMismatch: when the product on disk was made otherwise and `overwrite` is false.
+        """
+        record = read_record(self.path)
+        if record is not None and record["fingerprint"] == self.fingerprint and not overwrite:
+            return
+        if record is None and self._holds_files():
+            raise ProductMismatch(
+                f"{self.path} holds files without a record ({self.record_path.name}): they were "
+                "not made here; "
+                "move them away or choose another paths.work"
+            )
+        if record is not None and not overwrite:
+            raise ProductMismatch(self._explain(record))
+        if record is not None:
+            logger.warning("overwriting %s", self.path)
+        # Only when nothing old is left does the new record appear: a kill in between leaves the old
+        # one, or none
+        for path in (*beside, self.path):
+            remove_path(path)
+        self._write({})
+
+    def start(self, part: str, inputs: str) -> None:
+        """Start a part (a split), or go on with it.
+
+        Raises:
+            ProductMismatch: when the part was started from other images or labels.
+        """
+        known = self._read_parts().get(part)
+        if known is not None and inputs not in (known["inputs"], ANY):
+            raise ProductMismatch(
+                f"{self.path} was made from other images or labels of {part}: they changed since. "
+                "Add overwrite=true to make it anew, or choose another paths.work to keep both."
+            )
+        if known is None:
+            self._write({**self._read_parts(), part: {"inputs": inputs, "complete": False}})
+
+    def is_complete(self, part: str) -> bool:
+        """Say whether a part was finished with these settings."""
+        return bool(self._read_parts().get(part, {}).get("complete", False))
+
+    def finish(self, part: str) -> None:
+        """Record a started part as complete."""
+        parts = self._read_parts()
+        self._write({**parts, part: {**parts[part], "complete": True}})
+
+    def _read_parts(self) -> dict[str, Any]:
+        record = read_record(self.path)
+        return (
+            record["parts"]
+            if record is not None and record["fingerprint"] == self.fingerprint
+            else {}
+        )
+
+    def _write(self, parts: Mapping[str, Any]) -> None:
+        record = {
+            "version": VERSION,
+            "fingerprint": self.fingerprint,
+            "parts": dict(parts),
+            "upstream": dict(self.upstream),
+            "settings": flatten(self.settings),
+        }
+        write_json(self.record_path, record)
+
+    def _holds_files(self) -> bool:
+        return self.path.is_file() or (self.path.is_dir() and any(self.path.iterdir()))
+
+    def _explain(self, record: Mapping[str, Any]) -> str:
+        old = {**record["settings"], **{f"made from {k}": v for k, v in record["upstream"].items()}}
+        new = {**flatten(self.settings), **{f"made from {k}": v for k, v in self.upstream.items()}}
+        keys = differing_keys(old, new)
+        lines = [f"  {key}: {old.get(key)!r} -> {new.get(key)!r}" for key in keys[:10]]
+        lines += [f"  and {len(keys) - 10} more"] if len(keys) > 10 else []
+        lines = [f"{self.path} was made with other settings (on disk -> now):", *lines]
+        return "\n".join(
+            [
+                *lines,
+                "Add overwrite=true to make it anew, or choose another paths.work to keep both.",
+            ]
+        )
+
+
+def remove_path(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """Read the record beside a product, None when there is none.
+
+    Raises:
+        ValueError: when the record is unreadable or of another version.
+    """
+    record_path = path.with_name(path.name + ".json")
+    if not record_path.is_file():
+        return None
+    record = read_json(record_path)
+    if record.get("version") != VERSION:
+        raise ValueError(
+            f"{record_path} has version {record.get('version')}, expected {VERSION}: delete both "
+            "and rerun"
+        )
+    return record
+
+
+def read_fingerprint(path: Path) -> str:
+    """Return the fingerprint of a product; without a record (made elsewhere), a digest of what is
+    there.
+
+    A file is digested whole, a folder by the names and sizes of its files.
+    """
+    record = read_record(path)
+    if record is not None:
+        return str(record["fingerprint"])
+    if path.is_file():
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else []
+    return fingerprint({str(file.relative_to(path)): file.stat().st_size for file in files})

@@ -1,0 +1,314 @@
+"""Superpixels, CAMs, seeds and masks on disk: written atomically, without pickle, versioned,
+checked when read.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8, UInt16
+from PIL import Image
+from torch import Tensor
+
+from fmawsss.records import Cams
+from fmawsss.superpixels import Superpixels
+
+SUPERPIXELS, SUPERPIXELS_VERSION = "fmawsss superpixels", 1
+CAMS, CAMS_VERSION = "fmawsss cams", 1
+SUPERPIXEL_ARRAYS: Mapping[
+    str, tuple[str, tuple[int, ...]]
+] = {  # type, and shape of what belongs to one mask or run
+    "level": ("uint8", ()),
+    "area": ("int64", ()),
+    "box": ("int64", (4,)),
+    "predicted_iou": ("float32", ()),
+    "stability": ("float32", ()),
+    "point": ("float64", (2,)),
+    "crop": ("int64", (4,)),
+    "counts": ("int32", ()),
+    "offsets": ("int64", ()),
+}
+REMAKE = "delete it and run the command that made it again"
+GREY, INDEXED = 0, 3  # colour types of a PNG
+BROKEN_ARCHIVE = (
+    OSError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+@contextmanager
+def replace_file(path: Path) -> Iterator[Path]:
+    """Hand out a temporary name beside `path`; rename it to `path` on success, remove it on
+    failure.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a whole file or nothing."""
+    with replace_file(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write indented JSON."""
+    write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON; raise ValueError naming the file when it is broken."""
+    try:
+        return json.loads(_require_file(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON ({error}): {REMAKE}") from error
+
+
+def write_superpixels(path: Path, superpixels: Superpixels, fingerprint: str) -> None:
+    """Write the record of one image, stamped with the fingerprint of the settings that made it."""
+    arrays = {
+        field.name: np.asarray(getattr(superpixels, field.name)) for field in fields(superpixels)
+    }
+    _write_archive(
+        path, SUPERPIXELS, SUPERPIXELS_VERSION, {"fingerprint": np.array(fingerprint), **arrays}
+    )
+
+
+def read_superpixels(path: Path, expected_fingerprint: str | None = None) -> Superpixels:
+    """Read the record of one image; raise ValueError naming the file if it is broken or made with
+    other settings.
+    """
+    arrays = _read_archive(path, SUPERPIXELS, SUPERPIXELS_VERSION)
+    _check_fingerprint(path, arrays, expected_fingerprint)
+    try:
+        return _build_superpixels(arrays)
+    except (KeyError, ValueError, TypeError, IndexError) as error:
+        raise ValueError(
+            f"{path} holds no whole superpixel record ({error!r}): {REMAKE}"
+        ) from error
+
+
+def write_cams(path: Path, cams: Cams, fingerprint: str) -> None:
+    """Write CAMs in float32."""
+    arrays = {"cam": np.asarray(cams.maps, np.float32), "classes": np.asarray(cams.classes)}
+    if cams.attention is not None:
+        arrays["attention"] = np.asarray(cams.attention, np.float32)
+    _write_archive(path, CAMS, CAMS_VERSION, {"fingerprint": np.array(fingerprint), **arrays})
+
+
+def write_half_cams(path: Path, cams: Cams, fingerprint: str) -> None:
+    """Write CAMs in half the space: float16 after division by each map's largest magnitude, kept in
+    float32.
+    """
+    arrays = {"classes": np.asarray(cams.classes)}
+    arrays["cam"], arrays["cam_scale"] = _halve_maps(np.asarray(cams.maps, np.float32))
+    if cams.attention is not None:
+        attention, scale = _halve_maps(np.asarray(cams.attention, np.float32)[None])
+        arrays["attention"], arrays["attention_scale"] = attention[0], scale[0]
+    _write_archive(path, CAMS, CAMS_VERSION, {"fingerprint": np.array(fingerprint), **arrays})
+
+
+def read_cams(path: Path, expected_fingerprint: str | None = None) -> Cams:
+    """Read CAMs written by either writer, or by others (docs/cams.md): arrays `cam`, and `classes`
+    or `fg_cls`.
+    """
+    arrays = _read_archive(path, CAMS, CAMS_VERSION, foreign=("classes", "fg_cls"))
+    if "format" in arrays:
+        _check_fingerprint(path, arrays, expected_fingerprint)
+    try:
+        maps, attention = _restore_maps(arrays, "cam"), _restore_maps(arrays, "attention")
+        classes = arrays["fg_cls" if "fg_cls" in arrays else "classes"].astype(np.int64).reshape(-1)
+    except KeyError as error:
+        raise ValueError(f"{path} has no array {error}: {REMAKE}") from error
+    if maps is None or maps.ndim != 3 or len(maps) != len(classes):
+        shape = None if maps is None else tuple(maps.shape)
+        raise ValueError(
+            f"{path} holds CAMs of shape {shape}, expected one map (h, w) for each of "
+            f"{len(classes)} classes"
+        )
+    return Cams(maps, torch.from_numpy(classes), attention)
+
+
+def write_palette_png(
+    path: Path,
+    mask: UInt8[Tensor, "H W"] | UInt8[np.ndarray, "H W"],
+    palette: UInt8[Tensor, "R 3"] | UInt8[np.ndarray, "R 3"],
+) -> None:
+    """Write a class mask as an indexed PNG, shown in the palette's colours."""
+    image = Image.fromarray(np.ascontiguousarray(mask))
+    image.putpalette(
+        np.asarray(palette).tobytes().ljust(768, b"\0")
+    )  # a shorter one would cut the indices' bits
+    with replace_file(path) as temporary:
+        image.save(temporary, format="png", compress_level=3)
+
+
+def write_png(
+    path: Path,
+    image: UInt8[np.ndarray, "H W 3"] | UInt8[np.ndarray, "H W"] | UInt16[np.ndarray, "H W"],
+) -> None:
+    """Write an RGB picture, or a grey one of 8 or 16 bits."""
+    with replace_file(path) as temporary:
+        Image.fromarray(np.ascontiguousarray(image)).save(temporary, format="png", compress_level=3)
+
+
+def read_mask(path: Path) -> UInt8[np.ndarray, "H W"]:
+    """Read the class indices of an indexed or 8-bit grey PNG; raise ValueError naming the file for
+    anything else.
+    """
+    try:
+        with Image.open(_require_file(path)) as image:
+            _check_mask_format(path, image)
+            return np.array(image)
+    except FileNotFoundError:
+        raise
+    except (OSError, SyntaxError, EOFError) as error:
+        raise ValueError(f"{path} cannot be read as a PNG mask ({error}): {REMAKE}") from error
+
+
+def _check_mask_format(path: Path, image: Image.Image) -> None:
+    found = f"{image.format} of mode {image.mode}"
+    if image.format == "PNG":
+        with Path(path).open("rb") as file:
+            depth, colour = file.read(26)[24:]
+        if colour == INDEXED or (colour, depth) == (GREY, 8):
+            return
+        found += f" with {depth} bits a channel"
+    raise ValueError(
+        f"{path} is no class mask: expected an indexed or 8-bit grey PNG of class indices, found "
+        f"{found}. "
+        "Convert its colours to class indices first"
+    )
+
+
+def _require_file(path: Path) -> Path:
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f"no file {path}: run the command that makes it, or correct the path"
+        )
+    return Path(path)
+
+
+def _write_archive(path: Path, kind: str, version: int, arrays: Mapping[str, Any]) -> None:
+    with replace_file(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, format=np.array(kind), version=np.array(version), **arrays)
+
+
+def _read_archive(
+    path: Path, kind: str, version: int, foreign: Sequence[str] = ()
+) -> dict[str, np.ndarray]:
+    """Read all arrays of an npz after checking its kind and version; files with a `foreign` array
+    may lack both.
+    """
+    try:
+        with _require_file(path).open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}  # an .npy has no `files`
+    except FileNotFoundError:
+        raise
+    except BROKEN_ARCHIVE as error:
+        raise ValueError(f"{path} is broken or no npz archive ({error}): {REMAKE}") from error
+    if "format" not in arrays and any(name in arrays for name in foreign):
+        return arrays
+    found = (str(arrays.get("format")), str(arrays.get("version")))
+    if found != (kind, str(version)):
+        raise ValueError(
+            f"{path} holds {found[0]!r} version {found[1]}, expected {kind!r} version {version}: "
+            f"{REMAKE}"
+        )
+    return arrays
+
+
+def _check_fingerprint(path: Path, arrays: Mapping[str, np.ndarray], expected: str | None) -> None:
+    found = str(arrays.get("fingerprint"))
+    if expected is not None and found != expected:
+        raise ValueError(
+            f"{path} was made with other settings: fingerprint {found}, expected {expected}. Make "
+            "it again with "
+            f"overwrite=true, or choose another paths.work"
+        )
+
+
+def _build_superpixels(arrays: Mapping[str, np.ndarray]) -> Superpixels:
+    """Turn arrays into a record; raise ValueError unless all are as documented and every mask's
+    runs fill the image.
+    """
+    height, width = _convert("size", arrays["size"], "int64", ()).tolist()
+    tensors = {
+        name: _convert(name, arrays[name], *kind) for name, kind in SUPERPIXEL_ARRAYS.items()
+    }
+    record = Superpixels(size=(height, width), **tensors)
+    offsets, counts, masks = record.offsets, record.counts, len(record)
+    lengths = {len(tensor) for name, tensor in tensors.items() if name not in ("counts", "offsets")}
+    if lengths != {masks} or len(offsets) != masks + 1:
+        raise ValueError(f"arrays of lengths {sorted(lengths)} for {masks} masks")
+    if (record.level > 2).any() or (record.area < 1).any():
+        raise ValueError("levels other than 0, 1, 2, or masks without a pixel")
+    if not (record.predicted_iou.isfinite() & record.stability.isfinite()).all():
+        raise ValueError("predicted IoU or stability that is no number")
+    if (
+        int(offsets[0]) != 0
+        or int(offsets[-1]) != len(counts)
+        or (offsets.diff() < 1).any()
+        or (counts < 0).any()
+    ):
+        raise ValueError("run lengths that do not belong to the masks")
+    owner, position = torch.repeat_interleave(offsets.diff()), torch.arange(len(counts))
+    filled = torch.zeros(2, masks, dtype=torch.int64)
+    filled.index_put_(((position - offsets[owner]) % 2, owner), counts.long(), accumulate=True)
+    if (filled.sum(0) != height * width).any() or (filled[1] != record.area).any():
+        raise ValueError(
+            f"run lengths that do not fill an image of {height} x {width} pixels, or other areas"
+        )
+    return record
+
+
+def _convert(name: str, array: np.ndarray, dtype: str, row: tuple[int, ...]) -> Tensor:
+    """Return an array in its documented type; raise ValueError where it is of another kind or
+    shape, or overflows.
+    """
+    kinds = "iu" if "int" in dtype else "f"
+    if array.dtype.kind not in kinds or array.ndim != 1 + len(row) or array.shape[1:] != row:
+        raise ValueError(
+            f"{name} of {array.dtype} and shape {array.shape}, expected {dtype} of {('n', *row)}"
+        )
+    converted = array.astype(dtype)
+    if kinds == "iu" and (converted != array).any():
+        raise ValueError(f"{name} with numbers that {dtype} does not hold")
+    return torch.from_numpy(converted)
+
+
+def _halve_maps(
+    maps: Float[np.ndarray, "P h w"],
+) -> tuple[Float[np.ndarray, "P h w"], Float[np.ndarray, "P"]]:
+    scale = np.abs(maps).max(axis=(1, 2), initial=0)
+    scale[scale == 0] = 1
+    return (maps / scale[:, None, None]).astype(np.float16), scale
+
+
+def _restore_maps(arrays: Mapping[str, np.ndarray], name: str) -> Tensor | None:
+    if name not in arrays:
+        return None
+    maps, scale = arrays[name].astype(np.float32), arrays.get(f"{name}_scale")
+    return torch.from_numpy(maps if scale is None else maps * scale[..., None, None])

@@ -1,0 +1,70 @@
+"""Text files that people write: lists, and tables saved by a spreadsheet."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Table:
+    """A CSV file: the names in its first line, what separates its cells, and its other lines, each
+    with its number.
+    """
+
+    columns: Sequence[str]
+    delimiter: str
+    lines: Sequence[tuple[int, list[str]]] = ()
+
+    def read_rows(self) -> Iterator[tuple[int, dict[str, str], list[str]]]:
+        """Read line by line: its number, its cells by column, and what lies beyond the last column."""
+        for number, cells in self.lines:
+            named = dict.fromkeys(self.columns, "") | dict(zip(self.columns, cells, strict=False))
+            yield number, named, cells[len(self.columns) :]
+
+
+def read_text(path: Path) -> str:
+    """Read a text file in UTF-8, with or without a byte order mark; raises ValueError naming any
+    other.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            explain_encoding(path, f"byte {error.start} is {error.object[error.start]:#x}")
+        ) from None
+    if "\0" in text:
+        raise ValueError(explain_encoding(path, "it holds zero bytes"))
+    return text
+
+
+def explain_encoding(path: Path, found: str) -> str:
+    """Say that a file has another encoding, and what to do."""
+    return f"{path} is no text in UTF-8 ({found}): save it again in that encoding, in Excel as `CSV UTF-8`"
+
+
+def read_table(path: Path, required: Sequence[str]) -> Table:
+    """Read a CSV file, its cells separated by commas or, as Excel writes them in some languages, by
+    semicolons.
+
+    Empty lines are left out. Raises ValueError naming the file when it lacks a required column or
+    cannot be read.
+    """
+    text = read_text(path)
+    delimiter = ";" if ";" in text.partition("\n")[0] else ","
+    reader = csv.reader(io.StringIO(text), delimiter=delimiter)
+    try:
+        lines = [(reader.line_num, cells) for cells in reader if any(cells)]
+    except csv.Error as error:
+        raise ValueError(
+            f"{path}, line {reader.line_num}: {error}; is a quotation mark left open?"
+        ) from error
+    columns = lines[0][1] if lines else []
+    if not set(required) <= set(columns):
+        raise ValueError(
+            f"{path} has the columns {columns}; expected a first line `{','.join(required)}`"
+        )
+    return Table(columns, delimiter, lines[1:])

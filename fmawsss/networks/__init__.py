@@ -1,0 +1,1 @@
+"""Segmentation networks: towers and networks of libraries, losses, targets, inference, checkpoints."""

@@ -1,0 +1,123 @@
+"""Networks of segmentation_models_pytorch, and the ImageNet weights of their encoders; heads always
+start at random.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from fmawsss.files.downloads import fetch_file
+
+HUB = "https://huggingface.co"
+FILE = "model.safetensors"
+
+
+class AnySizeNetwork(nn.Module):
+    """A network of the library for images of any size: sides are stretched to the next size that
+    its encoder takes.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        encoder: Any = self.encoder
+        self.stride: int = encoder.output_stride
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The encoder, which starts from weights of its own."""
+        return self.network.get_submodule("encoder")
+
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B R H W"]:
+        """Compute the logits of R classes, background first."""
+        size = images.shape[-2:]
+        aligned = [(side + self.stride - 1) // self.stride * self.stride for side in size]
+        images = F.interpolate(images, size=aligned, mode="bilinear", align_corners=False)
+        return F.interpolate(self.network(images), size=size, mode="bilinear", align_corners=False)
+
+
+def build_on_smp_encoder(
+    decoder: Callable[..., nn.Module], encoder: str, classes: int
+) -> nn.Module:
+    """Build a decoder on an encoder of the library (`resnet101`, `mit_b5`), with random weights."""
+    return AnySizeNetwork(decoder(encoder_name=encoder, encoder_weights=None, classes=classes))
+
+
+def load_smp_encoder(network: nn.Module, encoder: str, folder: str) -> None:
+    """Give the encoder of a network the library's ImageNet weights, fetched to `folder` when they
+    are missing.
+
+    Raises FileNotFoundError naming address and place when they cannot be fetched.
+    """
+    from segmentation_models_pytorch.encoders import encoders
+
+    source = encoders[encoder]["pretrained_settings"]["imagenet"]
+    address = f"{HUB}/{source['repo_id']}/resolve/{source['revision']}/{FILE}"
+    weights = load_file(fetch_file(Path(folder) / source["repo_id"].split("/")[-1] / FILE, address))
+    network.get_submodule("encoder").load_state_dict(weights)
+
+
+def build_on_timm_encoder(
+    decoder: Callable[..., nn.Module], encoder: str, settings: Mapping[str, Any], classes: int
+) -> nn.Module:
+    """Build a decoder on any timm encoder with feature maps, with random weights; `settings` go to
+    timm.
+
+    Raises ValueError for an encoder whose feature maps are no pyramid, as those of a plain vision
+    transformer.
+    """
+    try:
+        return AnySizeNetwork(
+            decoder(encoder_name=f"tu-{encoder}", encoder_weights=None, classes=classes, **settings)
+        )
+    except ValueError as error:
+        if "downsampling pattern" not in str(error):
+            raise
+        raise ValueError(
+            f"timm's encoder {encoder!r} has no feature maps at strides 4, 8, 16 and 32, from "
+            "which a decoder makes "
+            "its pyramid; choose another as network.build.encoder, such as resnet50.a1_in1k, "
+            "convnext_tiny.fb_in22k or "
+            "tf_efficientnetv2_s.in21k; network=tower is for a plain vision transformer, that of "
+            "CLIP"
+        ) from error
+
+
+def load_timm_encoder(
+    network: nn.Module, encoder: str, settings: Mapping[str, Any], folder: str
+) -> None:
+    """Give the encoder of a network timm's weights of that name, fetched to `folder` when they are
+    missing.
+
+    Raises FileNotFoundError naming address and place when they cannot be fetched, ValueError where
+    timm has none.
+    """
+    import timm
+
+    known = timm.list_pretrained(f"{encoder.split('.')[0]}*")
+    source = timm.get_pretrained_cfg(encoder) if encoder in known or "." not in encoder else None
+    if source is None or not source.hf_hub_id:
+        names = ", ".join(known[:5]) or "none of that kind"
+        raise ValueError(
+            f"timm has no weights called {encoder!r}, but {names}; network.weights=null starts at "
+            "random"
+        )
+    file = source.hf_hub_filename or FILE
+    path = fetch_file(
+        Path(folder) / source.hf_hub_id.split("/")[-1] / file,
+        f"{HUB}/{source.hf_hub_id}/resolve/main/{file}",
+    )
+
+    features: Any = network.get_submodule("encoder.model")
+    trained = timm.create_model(
+        encoder, pretrained=True, pretrained_cfg_overlay={"file": str(path)}, features_only=True,
+        out_indices=features.feature_info.out_indices, **settings,
+    )  # fmt: skip
+    features.load_state_dict(trained.state_dict())

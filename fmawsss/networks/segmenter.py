@@ -1,0 +1,157 @@
+"""A trained network in three lines: `Segmenter.from_checkpoint(path).predict(images)`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby, islice
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Float32, UInt8
+from PIL import Image
+from torch import nn
+
+from fmawsss.files.images import convert_to_rgb, read_image
+from fmawsss.networks.checkpoints import build_part, read_checkpoint
+from fmawsss.networks.inference import SINGLE_SCALE, Answer, Inference
+from fmawsss.resizing import Normaliser, Picture, Resize
+from fmawsss.viz import overlay_mask
+
+Source: TypeAlias = str | Path | Image.Image | np.ndarray
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """The mask of one image at its own size, and what it means.
+
+    `mask` indexes `classes` and `palette`, the background first; `confidence` is the probability of
+    each pixel's class.
+    """
+
+    mask: UInt8[np.ndarray, "H W"]
+    confidence: Float32[np.ndarray, "H W"]
+    classes: tuple[str, ...]
+    palette: UInt8[np.ndarray, "R 3"]
+
+    @cached_property
+    def areas(self) -> dict[str, int]:
+        """Number of pixels of each class that occurs."""
+        return count_areas(self.mask, self.classes)
+
+    def overlay(self, image: Picture) -> Picture:
+        """Lay the mask over its image."""
+        return overlay_mask(image, self.mask, self.palette, alpha=0.5)
+
+
+@dataclass(frozen=True)
+class Segmenter:
+    """A trained network, with the way it wants to see images.
+
+    classes: short names, the background first. palette: their colours.
+    resize, normalise: turn an image into what the network sees.
+    inference: how its answers become masks, any of `fmawsss.networks.inference`.
+    """
+
+    network: nn.Module
+    classes: tuple[str, ...]
+    palette: UInt8[np.ndarray, "R 3"]
+    resize: Resize
+    normalise: Normaliser
+    inference: Inference
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        path: str | Path,
+        device: str | torch.device = "cpu",
+        inference: Inference = SINGLE_SCALE,
+        resize: Resize | None = None,
+    ) -> Segmenter:
+        """Read a `network.ckpt`; it holds all that is needed. `resize` replaces the checkpoint's
+        own rule.
+        """
+        checkpoint = read_checkpoint(path)
+        data, classes = checkpoint["carried"]["data"], checkpoint["classes"]
+        network = build_part(checkpoint["carried"]["module"]["network"])(classes=len(classes) + 1)
+        learned = {
+            k.removeprefix("network."): v
+            for k, v in checkpoint["state_dict"].items()
+            if "network." in k
+        }
+        network.load_state_dict(learned)
+        return cls(
+            network=network.to(device).eval().requires_grad_(False),
+            classes=(
+                "background",
+                *(checkpoint["carried"].get("dataset", {}).get("names") or classes),
+            ),
+            palette=np.array(checkpoint["palette"], np.uint8),
+            resize=build_part(data["resize"]) if resize is None else resize,
+            normalise=Normaliser(data["image_mean"], data["image_std"]),
+            inference=inference,
+        )
+
+    def predict(self, images: Iterable[Source], batch_size: int = 1) -> list[Segmentation]:
+        """Segment images: paths, pictures of Pillow, or arrays (H, W, 3) of 8-bit RGB.
+
+        Neighbours that the network sees at one size share batches of at most `batch_size`. Run it
+        under `torch.autocast` for half precision.
+
+        Raises:
+            TypeError: for a single image instead of several.
+        """
+        if isinstance(images, str | Path | Image.Image | np.ndarray):
+            raise TypeError("predict takes several images, found one: write predict([image])")
+        pictures = (load_picture(image) for image in images)
+        found: list[Segmentation] = []
+        for _, group in groupby(
+            pictures, key=lambda picture: self.resize.find_size(picture.shape[:2])
+        ):
+            while batch := list(islice(group, batch_size)):
+                found.extend(self._predict_batch(batch))
+        return found
+
+    @torch.inference_mode()
+    def _predict_batch(self, pictures: Sequence[Picture]) -> Iterator[Segmentation]:
+        """Segment pictures that the network sees at one size."""
+        device = next(self.network.parameters()).device
+        seen = [
+            torch.from_numpy(self.normalise(self.resize(picture))).permute(2, 0, 1)
+            for picture in pictures
+        ]
+        sizes = [picture.shape[:2] for picture in pictures]
+        answers: list[Answer] = self.inference(
+            self.network, torch.stack(seen).to(device), sizes, pictures
+        )
+        return (
+            Segmentation(
+                a.mask.cpu().numpy(), a.confidence.float().cpu().numpy(), self.classes, self.palette
+            )
+            for a in answers
+        )
+
+
+def load_picture(image: Source) -> Picture:
+    """Return an image as an array of 8-bit RGB; raises ValueError for arrays of another form."""
+    if isinstance(image, str | Path):
+        return read_image(Path(image))
+    if isinstance(image, Image.Image):
+        return np.array(convert_to_rgb(image))
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ValueError(
+            f"an array is {image.dtype} of shape {image.shape}, expected 8-bit RGB of shape (H, W, "
+            "3)"
+        )
+    return image
+
+
+def count_areas(mask: UInt8[np.ndarray, "H W"], classes: Sequence[str]) -> dict[str, int]:
+    """Count the pixels of each class that occurs; `classes` names the values of the mask, the
+    background first.
+    """
+    counts = np.bincount(mask.ravel(), minlength=len(classes))
+    return {name: int(count) for name, count in zip(classes, counts, strict=False) if count}

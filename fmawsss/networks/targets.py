@@ -1,0 +1,90 @@
+"""What a network learns from a seed: labels of pixels, how much each pixel weighs, how sure its
+label is.
+
+A seed's confidence comes as the 8-bit picture that lies beside it: 0 where no superpixel speaks for
+the pixel, else 1 to 255 for the winning score.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int64, UInt8
+from torch import Tensor
+
+from fmawsss.metrics import IGNORE
+
+Seeds = UInt8[Tensor, "B H W"]
+Confidence = UInt8[Tensor, "B H W"] | None
+
+
+@dataclass(frozen=True)
+class PixelTargets:
+    """Targets of a batch; pixels of label 255 take no part, whatever their weight."""
+
+    labels: Int64[Tensor, "B H W"]
+    weight: Float[Tensor, "B H W"] | None = None  # None weighs all pixels alike
+    certainty: Float[Tensor, "B H W"] | None = (
+        None  # probability of the label, the rest shared by the other classes
+    )
+
+
+def trust_seeds(seeds: Seeds, confidence: Confidence) -> PixelTargets:
+    """Take every seed pixel for true."""
+    return PixelTargets(seeds.long())
+
+
+def ignore_unsure(seeds: Seeds, confidence: Confidence, threshold: float) -> PixelTargets:
+    """Ignore pixels whose confidence (0…1) is below the threshold."""
+    return PixelTargets(seeds.long().masked_fill(_scale(confidence) < threshold, IGNORE))
+
+
+def ignore_uncovered(seeds: Seeds, confidence: Confidence) -> PixelTargets:
+    """Ignore pixels outside all superpixels, which the published seeding calls background."""
+    return PixelTargets(seeds.long().masked_fill(_scale(confidence) == 0, IGNORE))
+
+
+def weigh_by_confidence(seeds: Seeds, confidence: Confidence) -> PixelTargets:
+    """Let each pixel weigh as much as its seed is sure."""
+    return PixelTargets(seeds.long(), weight=_scale(confidence))
+
+
+def soften_by_confidence(seeds: Seeds, confidence: Confidence, floor: float) -> PixelTargets:
+    """Believe each label with a probability between `floor` and 1 that grows with its confidence."""
+    return PixelTargets(seeds.long(), certainty=floor + (1 - floor) * _scale(confidence))
+
+
+def ignore_boundaries(seeds: Seeds, confidence: Confidence, radius: int) -> PixelTargets:
+    """Ignore the pixels that have another label within `radius` (in a square): where seeds end is
+    known to be rough.
+    """
+    return PixelTargets(seeds.long().masked_fill(find_boundaries(seeds, radius), IGNORE))
+
+
+def find_boundaries(seeds: Seeds, radius: int) -> Bool[Tensor, "B H W"]:
+    """Find the pixels in whose square of `2 · radius + 1` more than one label occurs; 255 counts as
+    none.
+    """
+    ignored = seeds == IGNORE
+    values = seeds[:, None].float()
+    highest = _pool_square(values.masked_fill(ignored[:, None], -1), radius)
+    lowest = -_pool_square(-values, radius)  # 255 is never the lowest of several
+    return (highest > lowest)[:, 0] & ~ignored
+
+
+def _pool_square(values: Float[Tensor, "B 1 H W"], radius: int) -> Float[Tensor, "B 1 H W"]:
+    """Take the maximum in a square around each pixel, row by row, then column by column."""
+    side = 2 * radius + 1
+    rows = F.max_pool2d(values, (1, side), stride=1, padding=(0, radius))
+    return F.max_pool2d(rows, (side, 1), stride=1, padding=(radius, 0))
+
+
+def _scale(confidence: Confidence) -> Float[Tensor, "B H W"]:
+    if confidence is None:
+        raise ValueError(
+            "these targets need the confidence of the seeds: write it with `python infer.py "
+            "task=seg"
+            " callbacks=seed_confidence`, or choose targets=hard"
+        )
+    return confidence.float() / 255

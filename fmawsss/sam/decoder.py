@@ -1,0 +1,253 @@
+"""SAM's mask decoder for many points of one crop: what depends on the crop alone is computed once,
+images never.
+
+The same numbers as `segment_anything.modeling.MaskDecoder`, up to rounding; `sam_sketch.py` says
+why it is fast.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from segment_anything.modeling import MaskDecoder
+from segment_anything.modeling.transformer import Attention, TwoWayAttentionBlock
+from torch import Tensor, nn
+from torch.nn.functional import layer_norm
+
+from fmawsss.sam.low_rank import Norm, Projection, Sketch, Writer, centre
+
+
+@dataclass(frozen=True)
+class PreparedLayer:
+    """What a layer of the decoder computes from the crop alone."""
+
+    keys: Projection
+    values: Projection
+    queries: Projection
+    norm: Norm
+    offset: (
+        Writer | None
+    )  # the bias of the norm before, which this layer's norm centres with everything else
+
+
+@dataclass(frozen=True)
+class PreparedCrop:
+    """What the decoder computes from a crop alone."""
+
+    layers: tuple[PreparedLayer, ...]
+    keys: Projection
+    values: Projection
+    upscaled: Float[Tensor, "h w U"]  # by the first upscaling
+    upscaled_offset: Float[Tensor, "U"]
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What the decoder says about Q points before it draws masks."""
+
+    iou: Float[Tensor, "Q 3"]
+    tokens: Float[Tensor, "Q 4 D"]  # one per mask; the first belongs to SAM's single-mask mode
+    sketch: Sketch
+
+
+class PointDecoder(nn.Module):
+    """Answer points with the weights of a SAM's mask decoder."""
+
+    def __init__(self, decoder: MaskDecoder) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def prepare(
+        self, image: Float[Tensor, "D h w"], positions: Float[Tensor, "D h w"]
+    ) -> PreparedCrop:
+        """Compute what all points of a crop have in common."""
+        transformer, size = self.decoder.transformer, image.shape[1:]
+        base, places = image.flatten(1).T, positions.flatten(1).T
+        offset = torch.zeros_like(base[0])
+        layers: list[PreparedLayer] = []
+        writers: list[Writer] = []
+        gains: list[list[Tensor]] = []
+        for block in transformer.layers:
+            if layers:
+                writers.append(Writer(offset[:, None, None], torch.zeros_like(offset)))
+                gains.append([])
+            writers.append(read_writer(block.cross_attn_image_to_token))
+            gains.append([])
+            layers.append(prepare_layer(block, base, places, offset, writers, gains))
+            gains = [[*passed, block.norm4.weight] for passed in gains]
+            base, offset = centre(base) * block.norm4.weight, block.norm4.bias
+        final, first = transformer.final_attn_token_to_image, self.decoder.output_upscaling[0]
+        return PreparedCrop(
+            tuple(layers),
+            Projection.prepare(final.k_proj, final.num_heads, base, places + offset),
+            Projection.prepare(final.v_proj, final.num_heads, base, offset.expand_as(base)),
+            (base @ flatten_upscaling(first)).unflatten(0, size),
+            offset @ flatten_upscaling(first) + first.bias.repeat(4),
+        )
+
+    def decode(self, crop: PreparedCrop, prompts: Float[Tensor, "Q K D"]) -> Decoded:
+        """Run the decoder's transformer and its head for the predicted IoU."""
+        decoder, transformer, amount = self.decoder, self.decoder.transformer, len(prompts)
+        outputs = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight]).expand(
+            amount, -1, -1
+        )
+        places = queries = torch.cat([outputs, prompts], dim=1)
+        pixels = crop.keys.base.shape[2]
+        sketch = Sketch(
+            queries.new_ones(amount, pixels), queries.new_zeros(amount, 0, pixels),
+            queries.new_zeros(amount, 0, queries.shape[2]), (),
+        )  # fmt: skip
+        for block, prepared in zip(transformer.layers, crop.layers, strict=True):
+            queries = update_tokens(block, prepared, sketch, queries, places)
+            sketch = update_sketch(block, prepared, sketch, queries, places)
+        final = transformer.final_attn_token_to_image
+        read = read_image(final, crop.keys, crop.values, sketch, queries + places)
+        tokens = transformer.norm_final_attn(queries + read)
+        iou = decoder.iou_prediction_head(tokens[:, 0])[:, 1:]
+        return Decoded(iou, tokens[:, 1 : 1 + decoder.num_mask_tokens], sketch)
+
+    def draw(
+        self,
+        crop: PreparedCrop,
+        decoded: Decoded,
+        wanted: Bool[Tensor, "Q 3"],
+        cells: tuple[int, int],
+    ) -> Float[Tensor, "M y x"]:
+        """Draw the wanted masks, point by point, four pixels a side for each of the first `cells`
+        (down, right).
+        """
+        first, norm, activation, second, last = self.decoder.output_upscaling
+        asked, (down, right) = wanted.any(1), cells
+        size, sketch = crop.upscaled.shape[:2], decoded.sketch
+        traces = sketch.traces[asked].unflatten(2, size)[:, :, :down, :right].flatten(2)
+        scale = sketch.scale[asked].unflatten(1, size)[:, :down, :right].flatten(1)
+
+        # both upscalings turn each cell into two by two: matrix products, channels last
+        base = crop.upscaled[:down, :right].flatten(0, 1)
+        features = (base * scale[:, :, None]).add_(crop.upscaled_offset)
+        features.baddbmm_(traces.mT, sketch.strokes[asked] @ flatten_upscaling(first))
+        features = features.unflatten(2, (4, -1))
+        features = activation(
+            layer_norm(features, features.shape[3:], norm.weight, norm.bias, norm.eps)
+        )
+        features = last((features @ flatten_upscaling(second)).add_(second.bias.repeat(4)))
+
+        readers = zip(
+            self.decoder.output_hypernetworks_mlps, decoded.tokens[asked].unbind(1), strict=True
+        )
+        weights = torch.stack([read(token) for read, token in readers], dim=1)[:, 1:]
+        logits = weights @ features.flatten(1, 2).unflatten(2, (4, -1)).flatten(1, 2).mT
+        return arrange_pixels(logits, cells)[wanted[asked]]
+
+
+def prepare_layer(
+    block: TwoWayAttentionBlock,
+    base: Float[Tensor, "N D"],
+    places: Float[Tensor, "N D"],
+    offset: Float[Tensor, "D"],
+    writers: list[Writer],
+    gains: list[list[Float[Tensor, "D"]]],
+) -> PreparedLayer:
+    """Compute what one layer makes of the crop alone; the last of the `writers` is its own."""
+    to_image, to_tokens = block.cross_attn_token_to_image, block.cross_attn_image_to_token
+    return PreparedLayer(
+        Projection.prepare(to_image.k_proj, to_image.num_heads, base, places + offset),
+        Projection.prepare(to_image.v_proj, to_image.num_heads, base, offset.expand_as(base)),
+        Projection.prepare(to_tokens.q_proj, to_tokens.num_heads, base, places + offset),
+        Norm.prepare(block.norm4, base, writers, gains),
+        writers[-2] if len(writers) > 1 else None,
+    )
+
+
+def update_tokens(
+    block: TwoWayAttentionBlock,
+    prepared: PreparedLayer,
+    sketch: Sketch,
+    queries: Float[Tensor, "Q T D"],
+    places: Float[Tensor, "Q T D"],
+) -> Float[Tensor, "Q T D"]:
+    """Let the tokens attend to each other and to the image."""
+    if block.skip_first_layer_pe:
+        queries = block.self_attn(q=queries, k=queries, v=queries)
+    else:
+        placed = queries + places
+        queries = queries + block.self_attn(q=placed, k=placed, v=queries)
+    queries = block.norm1(queries)
+    attention = block.cross_attn_token_to_image
+    queries = block.norm2(
+        queries + read_image(attention, prepared.keys, prepared.values, sketch, queries + places)
+    )
+    return block.norm3(queries + block.mlp(queries))
+
+
+def read_image(
+    attention: Attention,
+    keys: Projection,
+    values: Projection,
+    sketch: Sketch,
+    queries: Float[Tensor, "Q T D"],
+) -> Float[Tensor, "Q T D"]:
+    """Let tokens attend to the images of their points."""
+    asked = split_heads(attention.q_proj(queries), attention.num_heads)
+    weights = keys.compare(sketch, asked / math.sqrt(asked.shape[3])).softmax(3)
+    return attention.out_proj(values.gather(sketch, weights).transpose(1, 2).flatten(2))
+
+
+def update_sketch(
+    block: TwoWayAttentionBlock,
+    prepared: PreparedLayer,
+    sketch: Sketch,
+    queries: Float[Tensor, "Q T D"],
+    places: Float[Tensor, "Q T D"],
+) -> Sketch:
+    """Let every pixel attend to the tokens, then normalise."""
+    attention = block.cross_attn_image_to_token
+    keys = split_heads(attention.k_proj(queries + places), attention.num_heads)
+    values = split_heads(attention.v_proj(queries), attention.num_heads)
+    traces = (
+        prepared.queries.compare(sketch, keys / math.sqrt(keys.shape[3])).softmax(2).flatten(1, 2)
+    )
+    strokes = read_writer(attention).write(values)
+    given: tuple[Tensor, ...] = (values,)
+    if prepared.offset is not None:
+        ones = queries.new_ones(len(queries), 1, 1, 1)
+        traces = torch.cat([torch.ones_like(traces[:, :1]), traces], 1)
+        strokes, given = torch.cat([prepared.offset.write(ones), strokes], 1), (ones, values)
+    return prepared.norm.apply(
+        Sketch(
+            sketch.scale,
+            torch.cat([sketch.traces, traces], 1),
+            torch.cat([sketch.strokes, strokes], 1),
+            (*sketch.values, *given),
+        )
+    )
+
+
+def read_writer(attention: Attention) -> Writer:
+    """See the last map of an attention as what writes strokes."""
+    linear = attention.out_proj
+    return Writer(linear.weight.unflatten(1, (attention.num_heads, -1)), linear.bias)
+
+
+def split_heads(tokens: Float[Tensor, "Q T I"], heads: int) -> Float[Tensor, "Q heads T d"]:
+    """Cut channels into heads."""
+    return tokens.unflatten(2, (heads, -1)).transpose(1, 2)
+
+
+def flatten_upscaling(layer: nn.ConvTranspose2d) -> Float[Tensor, "D U"]:
+    """Write a transposed convolution of kernel and stride two as a matrix: a cell becomes four, row
+    by row.
+    """
+    return layer.weight.permute(0, 2, 3, 1).flatten(1)
+
+
+def arrange_pixels(
+    logits: Float[Tensor, "Q 3 pixels"], cells: tuple[int, int]
+) -> Float[Tensor, "Q 3 y x"]:
+    """Put the sixteen pixels of every cell, four quarters of four, where they belong."""
+    down, right = cells
+    parts = logits.view(-1, 3, down, right, 2, 2, 2, 2)
+    return parts.permute(0, 1, 2, 4, 6, 3, 5, 7).reshape(len(logits), 3, 4 * down, 4 * right)

@@ -1,0 +1,255 @@
+"""All masks of one image by SAM on a grid of points, judged level by level, as quasi-superpixels
+(METHOD 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int64, UInt8
+from segment_anything import sam_model_registry
+from segment_anything.modeling import Sam
+from segment_anything.utils.amg import build_all_layer_point_grids, generate_crop_boxes
+from torch import Tensor, nn
+
+from fmawsss.files.downloads import fetch_file
+from fmawsss.files.tensor_files import describe_fault
+from fmawsss.sam.bitmasks import count_areas
+from fmawsss.sam.candidates import (
+    Candidates,
+    clean_regions,
+    join_candidates,
+    suppress_crop_doubles,
+    suppress_doubles,
+)
+from fmawsss.sam.encoder import EncoderWrapper
+from fmawsss.sam.points import Frame, PointPredictor, SamPoints
+from fmawsss.sam.thresholds import LevelThresholds, judge_points
+from fmawsss.superpixels import Superpixels, choose_rock_sand_water, encode_packed
+
+FILES = {
+    "vit_b": "sam_vit_b_01ec64.pth",
+    "vit_l": "sam_vit_l_0b3195.pth",
+    "vit_h": "sam_vit_h_4b8939.pth",
+}
+DIGESTS = {
+    "vit_b": "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
+    "vit_l": "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
+    "vit_h": "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
+}
+URL = "https://dl.fbaipublicfiles.com/segment_anything"
+
+
+def load_sam(kind: str, folder: str | Path) -> Sam:
+    """Load an official SAM, `vit_b`, `vit_l` or `vit_h`, from `folder`; its checkpoint is fetched
+    if it is missing.
+
+    Raises FileNotFoundError naming address and place when it cannot be fetched, ValueError when it
+    does not fit.
+    """
+    if kind not in FILES:
+        raise ValueError(f"no SAM is called {kind!r}: choose one of {', '.join(FILES)}")
+    path = fetch_file(Path(folder) / FILES[kind], f"{URL}/{FILES[kind]}", DIGESTS[kind])
+    sam = sam_model_registry[kind]()
+    try:
+        sam.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:
+        raise ValueError(
+            f"{path} is no checkpoint of SAM {kind} ({describe_fault(error)}): delete it, it will "
+            "be fetched again"
+        ) from None
+    return sam.eval()
+
+
+class SuperpixelGenerator(nn.Module):
+    """SAM's automatic mask generation, with offsets per level, and the rock-sand-water filter.
+
+    Offsets of zero and `recall_threshold=None` give `segment_anything.SamAutomaticMaskGenerator`.
+    Its settings keep their names; `iou_offsets` are added to the predicted IoU before its
+    threshold, `nms_offsets` before ranking, `stability_offsets` to the stability before its
+    threshold, one each for subpart, part and whole.
+    """
+
+    def __init__(
+        self,
+        sam: Sam | PointPredictor,
+        encoder: EncoderWrapper,
+        points_per_side: int,
+        points_per_batch: int,
+        crops_per_batch: int,
+        chunk_megabytes: float,
+        pred_iou_thresh: float,
+        stability_score_thresh: float,
+        stability_score_offset: float,
+        box_nms_thresh: float,
+        crop_n_layers: int,
+        crop_nms_thresh: float,
+        crop_overlap_ratio: float,
+        crop_n_points_downscale_factor: int,
+        min_mask_region_area: int,
+        iou_offsets: Sequence[float],
+        nms_offsets: Sequence[float],
+        stability_offsets: Sequence[float],
+        recall_threshold: float | None,
+    ) -> None:
+        super().__init__()
+        predictor: Any = SamPoints(sam, encoder) if isinstance(sam, Sam) else sam
+        self.predictor: PointPredictor = predictor.eval().requires_grad_(False)
+        self.points_per_batch = points_per_batch
+        self.crops_per_batch = crops_per_batch
+        self.chunk_numbers = int(chunk_megabytes * (1 << 18))  # of four bytes
+        self.box_nms_thresh = box_nms_thresh
+        self.crop_n_layers = crop_n_layers
+        self.crop_nms_thresh = crop_nms_thresh
+        self.crop_overlap_ratio = crop_overlap_ratio
+        self.min_mask_region_area = min_mask_region_area
+        self.nms_offsets = _collect_offsets("nms_offsets", nms_offsets)
+        self.recall_threshold = recall_threshold
+        self.thresholds = LevelThresholds(
+            pred_iou_thresh,
+            _collect_offsets("iou_offsets", iou_offsets),
+            stability_score_thresh,
+            stability_score_offset,
+            _collect_offsets("stability_offsets", stability_offsets),
+        )
+        self.grids = build_grids(points_per_side, crop_n_layers, crop_n_points_downscale_factor)
+
+    def generate(self, image: UInt8[np.ndarray, "H W 3"]) -> Superpixels:
+        """Cut an RGB image into quasi-superpixels; where no mask survives, the record is empty."""
+        return self.generate_batch([image])[0]
+
+    def generate_batch(self, images: Sequence[UInt8[np.ndarray, "_H _W 3"]]) -> list[Superpixels]:
+        """Cut images of any sizes; their crops share the encoder's batches, and while one is
+        cleaned on the CPU, a GPU is at the next. The encoder alone chooses its precision: autocast
+        is off.
+        """
+        sizes = [check_image(image) for image in images]
+        frames = [self.list_frames(size) for size in sizes]
+        views = [
+            (image, frame) for image, own in zip(images, frames, strict=True) for frame, _ in own
+        ]
+        device = next(self.parameters(), torch.empty(0)).device.type
+        with (
+            torch.no_grad(),
+            torch.autocast(device, enabled=False),
+            ThreadPoolExecutor(1) as beside,
+        ):
+            crops = self.predictor.encode_crops(views, self.crops_per_batch)
+            masks = (
+                self.search_image(crops, own, size) for own, size in zip(frames, sizes, strict=True)
+            )
+            if device == "cpu":  # a thread would slow it
+                return [self.finish(found, size) for found, size in zip(masks, sizes, strict=True)]
+            records = [
+                beside.submit(self.finish, found, size)
+                for found, size in zip(masks, sizes, strict=True)
+            ]
+            return [record.result() for record in records]
+
+    def list_frames(self, size: tuple[int, int]) -> list[tuple[Frame, int]]:
+        """List the whole image, then crops of it, each with its layer; an image of very few pixels
+        lacks the last.
+        """
+        boxes, layers = generate_crop_boxes(size, self.crop_n_layers, self.crop_overlap_ratio)
+        frames = [Frame((left, top, right, bottom), size) for left, top, right, bottom in boxes]
+        return [
+            (frame, layer) for frame, layer in zip(frames, layers, strict=True) if frame.pixels > 0
+        ]
+
+    def search_image(
+        self, crops: Iterator[Any], frames: list[tuple[Frame, int]], size: tuple[int, int]
+    ) -> Candidates:
+        """Search all crops of an image, then suppress doubles between them."""
+        found = [self.search_crop(next(crops), frame, layer) for frame, layer in frames]
+        masks = join_candidates(found, size)
+        return suppress_crop_doubles(masks, self.crop_nms_thresh) if len(frames) > 1 else masks
+
+    def search_crop(self, crop: Any, frame: Frame, layer: int) -> Candidates:
+        """Ask for the masks of all points of one crop; suppress doubles among those that pass the
+        thresholds.
+        """
+        left, top, right, bottom = frame.box
+        points = self.grids[layer] * np.array([right - left, bottom - top])
+        batches = np.split(points, range(self.points_per_batch, len(points), self.points_per_batch))
+        found = [
+            part
+            for batch in batches
+            for part in judge_points(
+                self.predictor, crop, batch, frame, self.thresholds, self.chunk_numbers
+            )
+        ]
+        masks = join_candidates(found, frame.size)
+        ranks = masks.predicted_iou + self.nms_offsets.to(masks.level.device)[masks.level.int()]
+        return suppress_doubles(masks, ranks, self.box_nms_thresh)
+
+    def finish(self, masks: Candidates, size: tuple[int, int]) -> Superpixels:
+        """Clean and filter the masks of an image, on the CPU."""
+        masks = masks.to("cpu")
+        if self.min_mask_region_area > 0:
+            iou_threshold = max(self.box_nms_thresh, self.crop_nms_thresh)
+            masks = clean_regions(masks, size, self.min_mask_region_area, iou_threshold)
+        if self.recall_threshold is not None:
+            masks = masks.select(
+                choose_rock_sand_water(masks.bits, masks.level, self.recall_threshold)
+            )
+        return record_superpixels(masks, size)
+
+
+def check_image(image: UInt8[np.ndarray, "H W 3"]) -> tuple[int, int]:
+    """Return height and width of an image; raise ValueError for anything but RGB."""
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ValueError(
+            f"expected an RGB image (height, width, 3) of uint8, found {image.shape} of "
+            f"{image.dtype}"
+        )
+    return image.shape[0], image.shape[1]
+
+
+def build_grids(points_per_side: int, layers: int, downscale: int) -> list[np.ndarray]:
+    """Lay SAM's grids of points, in shares of a crop's sides, for the image and for each layer of
+    crops.
+    """
+    if points_per_side < downscale**layers:
+        raise ValueError(
+            f"points_per_side={points_per_side} leaves no point in crop layer {layers}: raise it, "
+            "or lower "
+            f"crop_n_layers or crop_n_points_downscale_factor={downscale}"
+        )
+    return build_all_layer_point_grids(points_per_side, layers, downscale)
+
+
+def record_superpixels(masks: Candidates, size: tuple[int, int]) -> Superpixels:
+    """Turn the chosen masks of an image of `size` (height, width) into its record."""
+    if len(masks) == 0:
+        return Superpixels.empty(size)
+    counts, offsets = encode_packed(masks.bits, size)
+    return Superpixels(
+        size=size,
+        level=masks.level,
+        area=count_areas(masks.bits),
+        box=_measure_boxes(masks.box),
+        predicted_iou=masks.predicted_iou,
+        stability=masks.stability,
+        point=masks.point,
+        crop=_measure_boxes(masks.crop),
+        counts=counts,
+        offsets=offsets,
+    )
+
+
+def _collect_offsets(name: str, offsets: Sequence[float]) -> Float32[Tensor, "3"]:
+    if len(offsets) != 3:
+        raise ValueError(
+            f"{name}={list(offsets)}: expected three numbers, for subpart, part and whole"
+        )
+    return torch.tensor(list(offsets), dtype=torch.float32)
+
+
+def _measure_boxes(corners: Int64[Tensor, "M 4"]) -> Int64[Tensor, "M 4"]:
+    """Turn two corners into corner, width and height, as SAM counts them: last minus first."""
+    return torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], dim=1)

@@ -1,0 +1,1 @@
+"""What a stage is; learn it, apply it, publish it."""

@@ -1,0 +1,258 @@
+"""Loggers of a stage: opened for its learning and its application alike; scores, pictures and files
+follow at the end.
+
+Every logger gets the same scalars; TensorBoard and W&B get pictures too, W&B also tables, masks to
+switch on and off,
+and artifacts: checkpoint, product and resolved config, by name and fingerprint, and which ones they
+    were made from.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from callbacks.scores import sum_confusion
+from fmawsss.files.images import read_image
+from fmawsss.files.products import read_fingerprint
+from fmawsss.metrics import SegmentationScores
+from fmawsss.viz import colour_heatmap, draw_panel
+from stages.reports.image_ranks import Line, rank_images
+from stages.reports.report import RunFolder, Stage
+from stages.reports.scenes import Scene, gather_scene
+
+logger = logging.getLogger(__name__)
+
+PANELS, TABLE_ROWS = 8, 16  # images shown as panels, images in a table
+CELL = 16  # pixels of a class in the picture of a confusion matrix
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """A finished stage, as dashboards show it."""
+
+    stage: Stage
+    folder: RunFolder
+    scores: Mapping[str, Mapping[str, SegmentationScores]]  # by split and kind
+    config: Mapping[str, Any]
+    learned: Sequence[Path]  # by this very run
+
+    @property
+    def step(self) -> int:
+        """The step to log at: the last one of the training, 0 without one."""
+        return int(self.config.get("loop", {}).get("max_steps", 0))
+
+    def list_products(self) -> list[Path]:
+        """List the files and folders that the stage made, and the resolved config of the run."""
+        configs = [run["folder"] / "config.yaml" for run in self.folder.runs[-1:]]
+        return [*self.learned, self.stage.product, *configs]
+
+    def list_sources(self) -> dict[str, str]:
+        """List the products that the stage was made from, with their fingerprints."""
+        return {name_artifact(path): read_fingerprint(path) for path in self.stage.sources.values()}
+
+    def list_scalars(self) -> dict[str, float]:
+        """Name every score, `scores/<split>/<kind>/miou`."""
+        named: dict[str, float] = {}
+        for split, kinds in self.scores.items():
+            for kind, score in kinds.items():
+                named |= score.name_values(f"scores/{split}/{kind}")
+        return named
+
+    def list_lines(self) -> list[Line]:
+        """List what the journal says of each image."""
+        return list(self.folder.read_lines(self.stage.product))
+
+    def gather_scenes(self, lines: Sequence[Line]) -> list[Scene]:
+        """Read the scenes of images, leaving out those whose files are gone."""
+        return [scene for line in lines if (scene := gather_scene(self.folder, line)) is not None]
+
+    def read_picture(self) -> np.ndarray | None:
+        """Read the picture that the stage wrote, `pictures/<product>.png`."""
+        path = self.folder.path / "pictures" / f"{self.stage.product.name}.png"
+        return read_image(path) if path.is_file() else None
+
+
+@contextmanager
+def open_stage_loggers(
+    builders: Mapping[str, Callable[..., Logger]], stage: str
+) -> Iterator[list[Logger]]:
+    """Open the loggers of a stage; at the end, also after an error, end those that keep one run per
+    process (W&B).
+    """
+    loggers = [build(name=stage) for build in builders.values()]
+    try:
+        yield loggers
+    finally:
+        for open_logger in loggers:
+            if isinstance(open_logger, WandbLogger) and open_logger._experiment is not None:
+                open_logger.experiment.finish()
+
+
+@rank_zero_only
+def publish_stage(
+    loggers: Sequence[Logger],
+    work: Path,
+    stage: Stage,
+    scores: Mapping[str, Mapping[str, SegmentationScores]],
+    config: Mapping[str, Any],
+    learned: Sequence[Path],
+) -> None:
+    """Give a finished stage, with its resolved config, to its loggers."""
+    result = StageResult(stage, RunFolder(work), scores, config, learned)
+    scalars = result.list_scalars()
+    for open_logger in loggers:
+        if scalars:
+            open_logger.log_metrics(scalars, result.step)
+            open_logger.save()
+        if isinstance(open_logger, TensorBoardLogger):
+            show_in_tensorboard(open_logger.experiment, result)
+        if isinstance(open_logger, WandbLogger):
+            show_in_wandb(open_logger.experiment, result)
+            store_in_wandb(open_logger.experiment, result)
+
+
+def show_in_tensorboard(writer: Any, result: StageResult) -> None:
+    """Add the stage's picture, panels of the first, worst and most uncertain images, and the
+    confusion matrix.
+    """
+    picture = result.read_picture()
+    if picture is not None:
+        writer.add_image("pictures", picture, result.step, dataformats="HWC")
+    for title, lines in choose_lines(result).items():
+        rows = [list(scene.draw().items()) for scene in result.gather_scenes(lines[:PANELS])]
+        if rows:
+            writer.add_image(title, draw_panel(rows, side=160), result.step, dataformats="HWC")
+    counts = sum_confusion(result.list_lines(), len(result.stage.classes))
+    if counts is not None:
+        shares = (counts[:, :-1] / counts.sum(dim=1, keepdim=True).clamp_min(1)).float().numpy()
+        cells = colour_heatmap(shares).repeat(CELL, axis=0).repeat(CELL, axis=1)
+        writer.add_image("confusion", cells, result.step, dataformats="HWC")
+    writer.flush()
+
+
+def choose_lines(result: StageResult) -> dict[str, list[Line]]:
+    """Choose the images to show: the first ones, and those that `rank_images` finds."""
+    lines = result.list_lines()
+    ranked = rank_images(lines, TABLE_ROWS)
+    return {
+        "panels": lines[:PANELS],
+        **{name: [line for line, _ in found] for name, found in ranked.items()},
+    }
+
+
+def show_in_wandb(run: Any, result: StageResult) -> None:
+    """Log panels with masks to switch on and off, tables of ranked images, and the confusion
+    matrix.
+    """
+    import wandb
+
+    legend = dict(enumerate(result.stage.classes)) | {255: "ignored"}
+    picture = result.read_picture()
+    shown: dict[str, Any] = {} if picture is None else {"pictures": wandb.Image(picture)}
+    lines = result.list_lines()
+    panels = [
+        image
+        for scene in result.gather_scenes(lines[:PANELS])
+        for image in list_wandb_images(scene, legend)
+    ]
+    if panels:
+        shown["panels"] = panels
+    for title, found in rank_images(lines, TABLE_ROWS).items():
+        shown[f"images/{title.replace(' ', '_')}"] = tabulate_images(result, found, legend)
+    counts = sum_confusion(result.list_lines(), len(result.stage.classes))
+    if counts is not None:
+        shown["confusion"] = plot_confusion(counts, result.stage.classes)
+    if shown:
+        run.log(shown)
+
+
+def list_wandb_images(scene: Scene, legend: Mapping[int, str]) -> list[Any]:
+    """Make one image with every mask laid over it, and one for each picture."""
+    import wandb
+
+    masks = {
+        name: {"mask_data": mask, "class_labels": dict(legend)}
+        for name, mask in scene.masks.items()
+    }
+    pictures = [
+        wandb.Image(picture, caption=f"{scene.name}: {caption}")
+        for caption, picture in scene.pictures.items()
+    ]
+    return [wandb.Image(scene.image, masks=masks or None, caption=scene.name), *pictures]
+
+
+def tabulate_images(
+    result: StageResult, found: Sequence[tuple[Line, str]], legend: Mapping[int, str]
+) -> Any:
+    """Make a table of images, what each was chosen by, and the classes that it is labelled with."""
+    import wandb
+
+    table = wandb.Table(columns=["name", "because", "labels", "image"])
+    for line, remark in found:
+        for scene in result.gather_scenes([line]):
+            labels = ", ".join(
+                result.stage.classes[label + 1] for label in line.get("labels") or ()
+            )
+            table.add_data(scene.name, remark, labels, list_wandb_images(scene, legend)[0])
+    return table
+
+
+def plot_confusion(counts: torch.Tensor, classes: Sequence[str]) -> Any:
+    """Plot a confusion matrix from its counts, as `wandb.plot.confusion_matrix` does from samples."""
+    import wandb
+
+    size = range(len(classes))
+    rows = [
+        [classes[truth], classes[guess], int(counts[truth, guess])]
+        for truth in size
+        for guess in size
+    ]
+    table = wandb.Table(columns=["Actual", "Predicted", "nPredictions"], data=rows)
+    fields = {"Actual": "Actual", "Predicted": "Predicted", "nPredictions": "nPredictions"}
+    return wandb.plot_table(
+        "wandb/confusion_matrix/v1", table, fields, {"title": "confusion, pixels"}
+    )
+
+
+def store_in_wandb(run: Any, result: StageResult) -> None:
+    """Store what the stage made as artifacts, and link those that it was made from.
+
+    Offline a run can use no artifact; names and fingerprints in its config and in the artifacts say
+    the same.
+    """
+    import wandb
+
+    sources = result.list_sources()
+    run.config.update({**result.config, "made_from": sources}, allow_val_change=True)
+    for name, digest in sources.items() if not run.settings._offline else ():
+        try:
+            run.use_artifact(f"{name}:{digest}")
+        except (wandb.errors.CommError, ValueError) as error:
+            logger.warning("no artifact %s to link this run to (%s)", name, error)
+    for path in result.list_products():
+        artifact = wandb.Artifact(
+            name_artifact(path), type=path.name, metadata={"made_from": sources}
+        )
+        add = artifact.add_dir if path.is_dir() else artifact.add_file
+        add(str(path), policy="immutable", skip_cache=True)
+        run.log_artifact(artifact, aliases=["latest", read_fingerprint(path)])
+
+
+def name_artifact(path: Path) -> str:
+    """Name an artifact after the end of its path.
+
+    >>> name_artifact(Path("outputs/shapes/seeds/coarse"))
+    'shapes-seeds-coarse'
+    """
+    return re.sub(r"[^\w.-]", "_", "-".join(path.absolute().parts[-3:]))

@@ -1,0 +1,1 @@
+"""A local page that shows what each step makes of an image."""

@@ -1,0 +1,186 @@
+"""What a page shows of one image: superpixels, CAMs, seeds, and the network's mask: `python
+infer.py task=demo`.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fmawsss.files.storage import write_palette_png
+from fmawsss.networks.checkpoints import read_learned
+from fmawsss.networks.segmenter import Segmenter
+from fmawsss.records import Batch
+from fmawsss.resizing import Normaliser, Picture, Resize
+from fmawsss.scores import resize_maps
+from fmawsss.superpixels import Superpixels
+from fmawsss.viz import (
+    colour_superpixels,
+    draw_legend,
+    draw_panel,
+    make_palette,
+    overlay_heatmap,
+    overlay_mask,
+)
+from lightning_modules.learned import load_fitting
+from lightning_modules.prompts import PromptModule, SeedPrediction
+
+logger = logging.getLogger(__name__)
+
+SIDE = 320  # of a picture, in pixels
+HANDWRITTEN = "hand-written"
+Builders = Mapping[str, Callable[..., Any]]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Pictures of each step, None where nothing was learned for it; the file of the last mask; what
+    to know.
+    """
+
+    superpixels: Picture
+    cams: Picture
+    seeds: Picture
+    network: Picture | None
+    mask: str
+    note: str
+
+
+class Analyst:
+    """Everything that can look at an image: superpixels and hand-written prompts always, the rest
+    if it was learned.
+
+    builders: build the modules of the stages `superpixels`, `cls` and `seg` for given classes.
+    handwritten: builds prompts that need no training.
+    checkpoints: where those of `cls`, `seg` and `network` lie, if they exist.
+    resize, normalise: how CLIP sees images.
+    """
+
+    def __init__(
+        self,
+        builders: Builders,
+        handwritten: Callable[..., Any],
+        checkpoints: Mapping[str, str],
+        resize: Resize,
+        normalise: Normaliser,
+    ) -> None:
+        found = {name: Path(path) for name, path in checkpoints.items() if Path(path).is_file()}
+        missing = [f"{name} ({path})" for name, path in checkpoints.items() if name not in found]
+        self.note = (
+            f"Not trained yet: {', '.join(missing)}. `python train.py` makes them."
+            if missing
+            else ""
+        )
+        self.cut = builders["superpixels"](classes=[]).generator.generate_batch
+        self.build, self.handwritten = builders["cls"], handwritten
+        self.learned = {
+            name: load_prompts(builders[name], found[name]) for name in builders if name in found
+        }
+        self.segmenter = Segmenter.from_checkpoint(found["network"]) if "network" in found else None
+        self.resize, self.normalise = resize, normalise
+        self.palette = make_palette(256)
+        self.folder = Path(tempfile.mkdtemp(prefix="fmawsss-demo-"))
+        if self.note:
+            logger.info(self.note)
+
+    @property
+    def prompts(self) -> list[str]:
+        """The prompts to choose from, the best first."""
+        return [*reversed(self.learned), HANDWRITTEN]
+
+    @property
+    def classes(self) -> list[str]:
+        """The classes that something was learned for."""
+        return list(
+            dict.fromkeys(name for module in self.learned.values() for name in module.classes)
+        )
+
+    def analyse(self, image: Picture | None, labels: Sequence[str], prompts: str) -> Findings:
+        """Take an image apart for the classes that it shows.
+
+        Raises:
+            ValueError: without an image or labels, and for classes that the chosen prompts do not
+                know.
+        """
+        if image is None or not labels:
+            raise ValueError("an image is needed, and at least one label: tick one or type it")
+        (superpixels,) = self.cut([image])
+        module = self._choose_module(labels, prompts)
+        prediction = self._find_seeds(module, image, superpixels, labels)
+        seed = prediction.seeds["sams"].labels.cpu().numpy()
+        network, mask = None, seed
+        if self.segmenter is not None:
+            mask = self.segmenter.predict([image])[0].mask
+            network = self._draw_mask(image, mask, self.segmenter.classes)
+        path = self.folder / "mask.png"
+        write_palette_png(path, mask, self.palette)
+        return Findings(
+            superpixels=colour_superpixels(superpixels, SIDE),
+            cams=self._draw_cams(image, prediction, module.classes),
+            seeds=self._draw_mask(image, seed, ("background", *module.classes)),
+            network=network,
+            mask=str(path),
+            note=self.note,
+        )
+
+    def _choose_module(self, labels: Sequence[str], prompts: str) -> PromptModule:
+        """Return the learned prompts of that name, or make hand-written ones for these labels."""
+        if prompts == HANDWRITTEN:
+            return self.build(classes=list(labels), prompts=self.handwritten).eval()
+        module = self.learned[prompts]
+        strange = [label for label in labels if label not in module.classes]
+        if strange:
+            raise ValueError(
+                f"the prompts of {prompts} do not know {', '.join(strange)}: choose {HANDWRITTEN} "
+                "prompts"
+            )
+        return module
+
+    def _find_seeds(
+        self, module: PromptModule, image: Picture, superpixels: Superpixels, labels: Sequence[str]
+    ) -> SeedPrediction:
+        """Turn labels into seeds."""
+        seen = torch.from_numpy(self.normalise(self.resize(image))).permute(2, 0, 1)[None]
+        present = torch.tensor([[name in labels for name in module.classes]])
+        batch = Batch(
+            ["image"],
+            seen,
+            [image.shape[:2]],
+            None,
+            present,
+            superpixels=[superpixels],
+            originals=[image],
+        )
+        module.on_predict_start()
+        return module.predict_step(batch)[0]
+
+    def _draw_cams(
+        self, image: Picture, prediction: SeedPrediction, classes: Sequence[str]
+    ) -> Picture:
+        """Draw the refined CAM of each class, side by side."""
+        maps = resize_maps(prediction.refined, image.shape[:2]).clamp_min(0).cpu().numpy()
+        names = [classes[index] for index in prediction.classes.tolist()]
+        heats = [
+            (name, overlay_heatmap(image, heat, alpha=0.7))
+            for name, heat in zip(names, maps, strict=True)
+        ]
+        return draw_panel([heats], SIDE)
+
+    def _draw_mask(self, image: Picture, mask: np.ndarray, classes: Sequence[str]) -> Picture:
+        """Draw a mask over the image, with the names of its classes."""
+        panel = draw_panel([[("", overlay_mask(image, mask, self.palette, alpha=0.6))]], SIDE)
+        return np.concatenate([panel, draw_legend(classes, self.palette, panel.shape[1])])
+
+
+def load_prompts(build: Callable[..., PromptModule], path: Path) -> PromptModule:
+    """Build the prompts of a checkpoint, for the classes that they were learned for."""
+    module = build(classes=read_learned(path)["classes"])
+    load_fitting(path, module)
+    return module.eval()

@@ -1,0 +1,1 @@
+"""Finished masks in the formats of other tools."""

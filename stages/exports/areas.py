@@ -1,0 +1,27 @@
+"""Finished masks as numbers: how much of each image belongs to each class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fmawsss.files.storage import write_json
+from fmawsss.networks.segmenter import count_areas
+from stages.exports.masks import MaskSet
+
+
+def export_areas(masks: MaskSet, path: Path | str) -> None:
+    """Write a JSON file: for each image its height and width, and the pixels and share of each
+    class that occurs.
+    """
+    classes = ["background", *masks.classes]
+    images = {}
+    for name, mask in masks.read():
+        pixels = count_areas(mask, classes)
+        shares = {label: round(count / mask.size, 6) for label, count in pixels.items()}
+        images[name] = {
+            "height": mask.shape[0],
+            "width": mask.shape[1],
+            "pixels": pixels,
+            "shares": shares,
+        }
+    write_json(Path(path), {"classes": classes, "images": images})

@@ -1,0 +1,109 @@
+"""Finished masks as regions: COCO's annotations and YOLO's polygons. Ignored pixels belong to no
+region.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, UInt8
+
+from fmawsss.files.polygons import trace_polygons
+from fmawsss.files.storage import write_bytes, write_json
+from fmawsss.superpixels import encode_masks
+from stages.exports.masks import MaskSet, link_image, write_lines
+
+Region = Bool[np.ndarray, "H W"]
+
+
+def export_coco(masks: MaskSet, folder: Path | str) -> None:
+    """Write COCO's annotations twice, as run lengths and as polygons: one annotation per image and
+    class.
+    """
+    for kind, encode in (("rle", count_runs), ("polygons", list_corners)):
+        write_bytes(
+            Path(folder) / f"instances_{kind}.json",
+            json.dumps(describe_regions(masks, encode)).encode(),
+        )
+
+
+def describe_regions(masks: MaskSet, encode: Callable[[Region], Any]) -> dict[str, Any]:
+    """Make the content of an annotation file; categories are numbered like the values of the masks."""
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number, (name, mask) in enumerate(masks.read(), 1):
+        height, width = mask.shape
+        images.append(
+            {"id": number, "file_name": masks.name_file(name), "height": height, "width": width}
+        )
+        for value, region in split_classes(mask, len(masks.classes)):
+            entry = {
+                "id": len(annotations) + 1,
+                "image_id": number,
+                "category_id": value,
+                "iscrowd": 0,
+            }
+            shape = {
+                "segmentation": encode(region),
+                "area": int(region.sum()),
+                "bbox": find_box(region),
+            }
+            annotations.append(entry | shape)
+    categories = [{"id": value, "name": label} for value, label in enumerate(masks.classes, 1)]
+    info = {"description": f"split {masks.split}"}
+    return {"info": info, "images": images, "annotations": annotations, "categories": categories}
+
+
+def export_yolo(masks: MaskSet, folder: Path | str) -> None:
+    """Write YOLO's segmentation labels, a polygon per line, beside links to the images, and
+    `data.yaml`.
+    """
+    root = Path(folder)
+    for name, mask in masks.read():
+        size = np.array([mask.shape[1], mask.shape[0]])
+        lines = [
+            f"{value - 1} " + " ".join(f"{number:.6f}" for number in (polygon / size).ravel())
+            for value, region in split_classes(mask, len(masks.classes))
+            for polygon in trace_polygons(region)
+        ]
+        write_bytes(root / "labels" / f"{name}.txt", write_lines(lines))
+        link_image(masks.images[name], root / "images" / masks.name_file(name))
+    # JSON is YAML, and knows how to quote any class name
+    data = {
+        "path": str(root.resolve()),
+        "train": "images",
+        "val": "images",
+        "names": list(masks.classes),
+    }
+    write_json(root / "data.yaml", data)
+
+
+def split_classes(mask: UInt8[np.ndarray, "H W"], classes: int) -> Iterator[tuple[int, Region]]:
+    """Yield each class that a mask holds, as its value and its pixels."""
+    for value in np.unique(mask):
+        if 0 < value <= classes:
+            yield int(value), mask == value
+
+
+def count_runs(region: Region) -> dict[str, Any]:
+    """Code a region as COCO's uncompressed run lengths."""
+    counts, _ = encode_masks(torch.from_numpy(region)[None])
+    return {"size": list(region.shape), "counts": counts.tolist()}
+
+
+def list_corners(region: Region) -> list[list[int]]:
+    """Code a region as COCO's polygons, `[x, y, x, y, …]` each."""
+    return [polygon.ravel().tolist() for polygon in trace_polygons(region)]
+
+
+def find_box(region: Region) -> list[int]:
+    """Return left, top, width and height of a region."""
+    (top, *_, bottom), (left, *_, right) = (
+        np.flatnonzero(region.any(axis=axis))[[0, -1]] for axis in (1, 0)
+    )
+    return [int(left), int(top), int(right - left + 1), int(bottom - top + 1)]

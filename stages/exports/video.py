@@ -1,0 +1,44 @@
+"""The frames of a video with their masks laid over them, as a video again: `save_as=[video]`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from fmawsss.files.images import read_image
+from fmawsss.files.storage import read_json, replace_file
+from fmawsss.viz import make_palette, overlay_mask
+from stages.exports.masks import MaskSet
+
+
+def export_video(masks: MaskSet, path: Path | str, alpha: float) -> None:
+    """Write one mp4 file, as fast as the video that the frames are from.
+
+    Raises:
+        ValueError: when the images are not frames of a video.
+    """
+    frames = next(iter(masks.images.values())).parent
+    record = frames.with_name(f"{frames.name}.json")
+    if not record.is_file():
+        raise ValueError(
+            f"{frames} holds no frames of a video: save_as=[video] needs a video as dataset.root"
+        )
+    with replace_file(Path(path)) as temporary:
+        partial = temporary.with_suffix(".mp4")  # the encoder goes by the suffix
+        encode_overlays(masks, partial, read_json(record)["fps"], alpha)
+        partial.replace(temporary)
+
+
+def encode_overlays(masks: MaskSet, path: Path, fps: float, alpha: float) -> None:
+    """Encode the overlays in the order of the frames."""
+    palette, writer = make_palette(256), None
+    for name, mask in masks.read():
+        overlay = overlay_mask(read_image(masks.images[name]), mask, palette, alpha)
+        if writer is None:
+            writer = cv2.VideoWriter(
+                str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, mask.shape[::-1]
+            )
+        writer.write(np.ascontiguousarray(overlay[:, :, ::-1]))
+    writer.release()

@@ -1,0 +1,1 @@
+"""Tasks without a product of images: data sets made ready and checked."""

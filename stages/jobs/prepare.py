@@ -1,0 +1,71 @@
+"""Make a data set ready: `python infer.py task=prepare dataset=coco`. What is there already is left
+alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from datamodules.base import SegmentationDataModule
+from datamodules.coco import CocoDataModule
+from datamodules.images import index_images
+from stages.jobs.archives import Archive, fetch_archive, unpack_folder
+from stages.jobs.tables import show_table
+
+log = logging.getLogger(__name__)
+
+COLUMNS = ("part", "files", "place")
+
+
+def prepare_images(datamodule: SegmentationDataModule) -> None:
+    """Let the data set make what it makes by itself, then count the images of its splits."""
+    datamodule.prepare_data()
+    split = datamodule.predict_split
+    rows = [("images", len(datamodule.read_records(split)), split)]
+    show_table("prepared", COLUMNS, rows)
+
+
+def prepare_coco(
+    datamodule: CocoDataModule,
+    downloads: Path | str,
+    archives: Mapping[str, Archive],
+    images: Mapping[str, int],
+) -> None:
+    """Unpack the archives below the data set's root, one folder each, and make the masks of
+    `predict_split`.
+
+    `images` holds the published number of images by folder. Raises ValueError when a folder holds
+    another number.
+    """
+    root = Path(datamodule.root)
+    rows = []
+    for folder, archive in archives.items():
+        require_folder(root / folder, archive, folder, Path(downloads))
+    for folder, expected in images.items():
+        require_count(root / folder, expected)
+        rows.append(("images", expected, root / folder))
+    datamodule.prepare_data()
+    for split in datamodule.list_splits_with_masks():
+        folder = datamodule.find_mask_folder(split)
+        rows.append((f"masks of {split}", sum(1 for _ in folder.glob("*.png")), folder))
+    show_table("COCO, prepared", COLUMNS, rows)
+
+
+def require_folder(folder: Path, archive: Archive, inner: str, downloads: Path) -> None:
+    """Fetch and unpack an archive unless its folder is there."""
+    if folder.is_dir():
+        log.info("%s is there", folder)
+        return
+    unpack_folder(fetch_archive(archive, downloads), inner, folder)
+
+
+def require_count(folder: Path, expected: int) -> None:
+    """Raise ValueError unless a folder holds so many images."""
+    found = len(index_images(folder))
+    if found != expected:
+        raise ValueError(
+            f"{folder} holds {found} images, expected {expected}: it was not unpacked whole; "
+            "move it away and run `python infer.py task=prepare` again"
+        )

@@ -1,0 +1,20 @@
+"""Make the folders of a run, or say which setting moves them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryFile
+
+
+def make_folder(folder: str | Path, setting: str) -> str:
+    """Make a folder unless it is there, and return it; raises OSError naming `setting` when it
+    cannot hold files.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            return str(folder)
+    except OSError as error:
+        raise OSError(
+            f"{folder} cannot be written ({error}): choose another folder with {setting}=DIR"
+        ) from error

@@ -1,0 +1,1 @@
+"""`report.html`: one file about everything in a folder of results."""

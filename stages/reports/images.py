@@ -1,0 +1,191 @@
+"""The report's pictures: best, worst and most uncertain images; images whose labels are in doubt;
+superpixels.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from statistics import mean, median
+from typing import Any, NamedTuple
+
+from markupsafe import Markup
+from PIL import Image
+
+from stages.reports.image_ranks import Line, find_suspicions, rank_images
+from stages.reports.report import RunFolder, Section, Stage, render
+from stages.reports.scenes import NAMES, PALETTE, Picture, gather_scene, name_classes
+
+QUALITY = 78  # of WebP
+BINS = 12
+LEVELS = ("subpart", "part", "whole")
+
+
+class Inlined(NamedTuple):
+    """A picture inside the page: caption, the address of its own data, a description, its size."""
+
+    caption: str
+    address: str
+    text: str
+    width: int
+    height: int
+
+
+class Row(NamedTuple):
+    """One image of a panel: its pictures, and a remark."""
+
+    name: str
+    remark: str
+    pictures: list[Inlined]
+
+
+def show_images(folder: RunFolder, images: int) -> Section | None:
+    """Show `images` best, worst and most uncertain images of every stage that has masks."""
+    panels = {}
+    for stage in folder.stages:
+        groups = {
+            title: draw_rows(folder, stage, chosen)
+            for title, chosen in rank_images(folder.read_lines(stage.product), images).items()
+        }
+        if any(groups.values()):
+            panels[
+                f"{NAMES.get(stage.product.name, stage.product.name)}: {stage.name}, {stage.split}"
+            ] = groups
+    if not panels:
+        return None
+    return Section("Images", render("images.html.j2", panels=panels, legend=list_legend(folder)))
+
+
+def show_label_doubts(folder: RunFolder, images: int) -> Section | None:
+    """Show the `images` likeliest label errors of every stage that knows labels, and count the
+    others.
+    """
+    panels = {}
+    for stage in folder.stages:
+        lines = add_labels(folder, folder.read_lines(stage.product))
+        labelled = [
+            line for line in lines if line.get("labels") is not None and line.get("regions")
+        ]
+        if labelled:
+            found = find_suspicions(labelled, stage.classes)
+            rows = draw_rows(
+                folder, stage, [(doubt.line, "; ".join(doubt.reasons)) for doubt in found[:images]]
+            )
+            panels[f"{stage.name}, {stage.split}"] = (len(found), len(labelled), rows)
+    return Section("Labels in doubt", render("labels.html.j2", panels=panels)) if panels else None
+
+
+def add_labels(folder: RunFolder, lines: Sequence[Line]) -> list[Line]:
+    """Give images the labels that another stage knows of them; a network is applied without."""
+    known = {
+        line["name"]: line["labels"]
+        for stage in folder.stages
+        for line in folder.read_lines(stage.product)
+        if line.get("labels") is not None
+    }
+    return [
+        line if line.get("labels") is not None else {**line, "labels": known.get(line["name"])}
+        for line in lines
+    ]
+
+
+def show_superpixels(folder: RunFolder) -> Section | None:
+    """Show how many superpixels the images have, of which level, and how much of the image they
+    cover.
+    """
+    facts = [
+        line["superpixels"]
+        for stage in folder.stages
+        for line in folder.read_lines(stage.product)
+        if "superpixels" in line
+    ]
+    if not facts:
+        return None
+    numbers = [sum(fact["levels"]) for fact in facts]
+    areas = [fact["median_area"] for fact in facts if fact["median_area"] is not None]
+    totals = [sum(fact["levels"][level] for fact in facts) for level in range(len(LEVELS))]
+    values = {
+        "images": f"{len(facts)}",
+        "superpixels": f"{sum(numbers)}",
+        "per image": f"{min(numbers)} to {max(numbers)}, median {median(numbers):g}",
+        "images without any": f"{numbers.count(0)}",
+        "covered": f"{100 * mean(fact['covered'] for fact in facts):.1f}% of the pixels",
+        "median size": f"{100 * median(areas):.2f}% of the image" if areas else "none",
+    }
+    levels = [
+        (name, total, total / max(1, sum(totals)))
+        for name, total in zip(LEVELS, totals, strict=True)
+    ]
+    histogram = count_bins(numbers)
+    return Section(
+        "Superpixels",
+        render("superpixels.html.j2", values=values, levels=levels, histogram=histogram),
+    )
+
+
+def count_bins(numbers: Sequence[int]) -> list[tuple[str, int, float]]:
+    """Count numbers in bins of equal width: (range, count, share of the fullest bin).
+
+    >>> count_bins([0, 1, 1])
+    [('0', 1, 0.5), ('1', 2, 1.0)]
+    """
+    width = -(-(max(numbers) - min(numbers) + 1) // BINS)
+    counts: dict[int, int] = {}
+    for number in numbers:
+        place = (number - min(numbers)) // width
+        counts[place] = counts.get(place, 0) + 1
+    most = max(counts.values())
+    bins = []
+    for place in range(max(counts) + 1):
+        start = min(numbers) + place * width
+        label = f"{start}" if width == 1 else f"{start}-{start + width - 1}"
+        bins.append((label, counts.get(place, 0), counts.get(place, 0) / most))
+    return bins
+
+
+def draw_rows(
+    folder: RunFolder, stage: Stage, chosen: Sequence[tuple[Mapping[str, Any], str]]
+) -> list[Row]:
+    """Draw a row for each image, leaving out those whose files are gone."""
+    rows = []
+    for line, remark in chosen:
+        scene = gather_scene(folder, line)
+        if scene is not None:
+            pictures = [
+                inline_picture(
+                    caption, picture, describe_picture(caption, scene.masks.get(caption), stage)
+                )
+                for caption, picture in scene.draw().items()
+            ]
+            rows.append(Row(scene.name, remark, pictures))
+    return rows
+
+
+def describe_picture(caption: str, mask: Any, stage: Stage) -> str:
+    """Describe a picture to those who do not see it."""
+    if mask is None:
+        return caption
+    names = name_classes(stage, [value for value in sorted(set(mask.flatten().tolist())) if value])
+    return f"{caption}: {', '.join(names) or 'background only'}"
+
+
+def inline_picture(caption: str, picture: Picture, text: str) -> Inlined:
+    """Encode a picture as the address of its own data."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "webp", quality=QUALITY)
+    height, width = picture.shape[:2]
+    return Inlined(
+        caption,
+        "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode(),
+        text,
+        width,
+        height,
+    )
+
+
+def list_legend(folder: RunFolder) -> list[tuple[str, Markup]]:
+    """List each class with the colour that it has in masks."""
+    classes = max((stage.classes for stage in folder.stages), key=len, default=())
+    colours = ("rgb({},{},{})".format(*PALETTE[index]) for index in range(len(classes)))
+    return [(name, Markup(colour)) for name, colour in zip(classes, colours, strict=True)][1:]

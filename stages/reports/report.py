@@ -1,0 +1,242 @@
+"""`report.html`: one file about everything in a folder of results, to be opened anywhere, without a
+network.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from callbacks.scores import read_lines, write_percent
+from fmawsss.files.storage import read_json, write_bytes, write_json
+from stages.run_record import FILE as RUN_FILE
+
+logger = logging.getLogger(__name__)
+
+STAGES_FILE = "stages.json"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the report: a title and HTML; the title's first word names its anchor."""
+
+    title: str
+    html: Markup
+
+    @property
+    def anchor(self) -> str:
+        """Name the place to jump to."""
+        return self.title.split()[0].lower()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a stage left: its product, for which split, of which classes (the background's first),
+    made from what.
+    """
+
+    name: str
+    product: Path
+    split: str
+    images: int
+    classes: tuple[str, ...]
+    sources: Mapping[str, Path] = field(
+        default_factory=dict
+    )  # superpixels, seeds, cams, checkpoint
+
+
+class RunFolder:
+    """Read what is known of a folder of results; everything is read once, when a section asks for
+    it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._journals: dict[Path, list[dict[str, Any]]] = {}
+
+    @cached_property
+    def runs(self) -> list[dict[str, Any]]:
+        """Records of the runs that made something here, the newest last; `folder` says where each
+        one lies.
+        """
+        files = [*self.path.glob(RUN_FILE), *self.path.glob(f"runs/*/{RUN_FILE}")]
+        runs = [{**read_json(file), "folder": file.parent} for file in files]
+        return sorted((run for run in runs if not run["job"]), key=lambda run: run["started"])
+
+    @cached_property
+    def stages(self) -> list[Stage]:
+        """The stages that left a product, in the order in which they were first made; splits share
+        a product.
+        """
+        path = self.path / STAGES_FILE
+        found = read_json(path) if path.is_file() else {}
+        return [self._join_splits(name, splits) for name, splits in found.items()]
+
+    def _join_splits(self, name: str, splits: Mapping[str, Any]) -> Stage:
+        newest = list(splits.values())[-1]
+        images = sum(entry["images"] for entry in splits.values())
+        sources = {kind: self.path / place for kind, place in newest.get("sources", {}).items()}
+        product = self.path / newest["product"]
+        return Stage(name, product, ", ".join(splits), images, tuple(newest["classes"]), sources)
+
+    @cached_property
+    def lineage(self) -> list[Stage]:
+        """The stages, each after those that made what it was made from, in this folder or in
+        others.
+        """
+        seen: set[Path] = set()
+        return [made for stage in self.stages for made in trace_sources(stage, seen)]
+
+    @cached_property
+    def scores(self) -> dict[str, Any]:
+        """Scores by stage, split and kind of mask."""
+        path = self.path / "scores.json"
+        return dict(read_json(path)) if path.is_file() else {}
+
+    def read_lines(self, product: Path) -> list[dict[str, Any]]:
+        """Read the journal of a product: one entry per image, the last one counts."""
+        if product not in self._journals:
+            self._journals[product] = list(read_lines(product).values())
+        return self._journals[product]
+
+
+def note_stage(work: Path, stage: Stage) -> None:
+    """Enter a stage's product in `stages.json`, beside those of the other stages."""
+    path = work / STAGES_FILE
+    known = read_json(path) if path.is_file() else {}
+    sources = {kind: place_product(work, path) for kind, path in stage.sources.items()}
+    entry = {
+        "product": place_product(work, stage.product),
+        "images": stage.images,
+        "classes": list(stage.classes),
+    }
+    entry |= {"sources": sources}
+    if known.get(stage.name, {}).get(stage.split) != entry:
+        known.setdefault(stage.name, {})[stage.split] = entry
+        write_json(path, known)
+
+
+def place_product(work: Path, path: Path) -> str:
+    """Write where a product lies: within the folder of results, which may move, or anywhere."""
+    return str(path.relative_to(work) if path.is_relative_to(work) else path.absolute())
+
+
+def find_sources(data: Mapping[str, Any], checkpoint: Path | None) -> dict[str, Path]:
+    """Find what a stage is made from: the products that its data names, and a checkpoint that
+    another run learned.
+    """
+    named = {kind: data.get(kind) for kind in ("superpixels", "seeds", "cams")} | {
+        "checkpoint": checkpoint
+    }
+    return {
+        kind: Path(path) for kind, path in named.items() if path is not None and Path(path).exists()
+    }
+
+
+def trace_sources(stage: Stage, seen: set[Path]) -> list[Stage]:
+    """List a stage after all that it was made from; nothing that was `seen` before."""
+    if stage.product.absolute() in seen:
+        return []
+    seen.add(stage.product.absolute())
+    before = [
+        made for path in stage.sources.values() for made in trace_sources(find_maker(path), seen)
+    ]
+    return [*before, stage]
+
+
+def find_maker(product: Path) -> Stage:
+    """Find the stage that made a product, in the folder of results that holds it; a nameless one
+    for any other.
+    """
+    folders = product.absolute().parents[:2]  # `seeds/coarse` lies two levels down
+    stages = [stage for folder in folders for stage in RunFolder(folder).stages]
+    made = [stage for stage in stages if stage.product.absolute() == product.absolute()]
+    return made[0] if made else Stage(product.name, product, "", 0, ())
+
+
+def write_report(
+    run: str | Path, sections: Mapping[str, Callable[[RunFolder], Section | None]]
+) -> None:
+    """Write `report.html` into a folder of results, from the sections that have something to say
+    about it.
+
+    Raises:
+        FileNotFoundError: when the folder holds no results.
+    """
+    folder = RunFolder(Path(run))
+    written = [section for make in sections.values() if (section := make(folder)) is not None]
+    if not written:
+        raise FileNotFoundError(
+            f"{folder.path} holds no results to report on (no {RUN_FILE}, no scores.json): name "
+            "the folder of a run "
+            "with run=DIR, or make results with `python train.py`"
+        )
+    newest = folder.runs[-1] if folder.runs else {}
+    page = render(
+        "page.html.j2",
+        title=name_report(folder),
+        run=newest,
+        sections=written,
+        headline=list_headline(folder),
+        now=datetime.now().astimezone(),
+    )
+    path = folder.path / "report.html"
+    write_bytes(path, page.encode())
+    logger.info("report: %s (%.1f MB)", path, path.stat().st_size / 1e6)
+
+
+def name_report(folder: RunFolder) -> str:
+    """Name a report after data set and task of the newest run, or after the folder."""
+    if not folder.runs:
+        return folder.path.name
+    return f"{folder.runs[-1]['dataset']}: {folder.runs[-1]['stage']}"
+
+
+def list_headline(folder: RunFolder) -> list[tuple[str, str]]:
+    """List (stage, split and kind, mIoU in percent) of the last kind of mask of each."""
+    return [
+        (f"{stage}, {split}: {list(kinds)[-1]}", write_percent(list(kinds.values())[-1]["miou"]))
+        for stage, splits in folder.scores.items()
+        for split, kinds in splits.items()
+        if kinds
+    ]
+
+
+def render(template: str, **values: Any) -> Markup:
+    """Fill in one of the templates beside this file; whatever is no `Markup` is escaped."""
+    return Markup(_environment().get_template(template).render(values))
+
+
+def _environment() -> Environment:
+    loader = FileSystemLoader(Path(__file__).parent / "templates")
+    environment = Environment(
+        loader=loader,
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": write_percent, "duration": write_duration}
+    return environment
+
+
+def write_duration(seconds: float) -> str:
+    """Write a time as a person would say it.
+
+    >>> [write_duration(value) for value in (0.25, 59.6, 61, 7325)]
+    ['0.2 s', '1 min 0 s', '1 min 1 s', '2 h 2 min']
+    """
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"

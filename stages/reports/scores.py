@@ -1,0 +1,115 @@
+"""The report's sections about scores: totals, IoU per class, the confusions that cost most; areas
+without truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+
+from callbacks.scores import TOTALS, Line, sum_confusion
+from stages.reports.report import RunFolder, Section, Stage, render
+
+SHOWN_CONFUSIONS = 8
+
+
+class Confusion(NamedTuple):
+    """Pixels of one class that were taken for another, and their share of all pixels of that class."""
+
+    truth: str
+    taken_for: str
+    pixels: int
+    share: float
+
+
+def show_scores(folder: RunFolder) -> Section | None:
+    """Show the totals of every stage and kind of mask, and bars of IoU per class for each stage's
+    last kind.
+    """
+    rows = [
+        (stage, split, kind, score)
+        for stage, splits in folder.scores.items()
+        for split, kinds in splits.items()
+        for kind, score in kinds.items()
+    ]
+    if not rows:
+        return None
+    last = {f"{stage}, {split}": score["iou"] for stage, split, _, score in rows}
+    confusions = {
+        f"{stage.name}, {stage.split}": found
+        for stage in folder.stages
+        if (found := list_confusions(stage, folder.read_lines(stage.product)))
+    }
+    return Section(
+        "Scores",
+        render(
+            "scores.html.j2",
+            rows=rows,
+            totals=TOTALS,
+            bars=list_bars(last),
+            last=last,
+            confusions=confusions,
+        ),
+    )
+
+
+def show_areas(folder: RunFolder) -> Section | None:
+    """Show which part of the images each class takes, for stages whose masks nothing can be counted
+    against.
+    """
+    panels = {}
+    for stage in folder.stages:
+        lines = [line for line in folder.read_lines(stage.product) if line.get("regions")]
+        if lines and not any(any(line["confusion"].values()) for line in lines):
+            panels[f"{stage.name}, {stage.split}"] = (len(lines), list_areas(lines, stage.classes))
+    return Section("Areas", render("areas.html.j2", panels=panels)) if panels else None
+
+
+def list_areas(lines: Sequence[Line], classes: Sequence[str]) -> list[tuple[str, float, int]]:
+    """List each class with its share of the images and the number of those that show it, the
+    largest first.
+    """
+    shares: dict[int, list[float]] = {}
+    for line in lines:
+        for value, share, _ in list(line["regions"].values())[-1]:
+            shares.setdefault(value, []).append(share)
+    found = [
+        (value, sum(own) / len(lines), len(own))
+        for value, own in shares.items()
+        if value < len(classes)
+    ]
+    return [
+        (classes[value], share, shown)
+        for value, share, shown in sorted(found, key=lambda area: -area[1])
+    ]
+
+
+def list_bars(last: dict[str, dict[str, float | None]]) -> list[tuple[str, list[float | None]]]:
+    """List each class with its IoU at every stage, ordered by the last stage that knows it, the
+    best first.
+    """
+    classes = dict.fromkeys(name for ious in last.values() for name in ious)
+    bars = [(name, [ious.get(name) for ious in last.values()]) for name in classes]
+    shown = [(name, values) for name, values in bars if any(value is not None for value in values)]
+    return sorted(
+        shown, key=lambda bar: -next(value for value in reversed(bar[1]) if value is not None)
+    )
+
+
+def list_confusions(stage: Stage, lines: Iterable[dict[str, Any]]) -> list[Confusion]:
+    """List the pairs of classes of which most pixels were confused, by the last kind of mask."""
+    total = sum_confusion(lines, len(stage.classes))
+    if total is None:
+        return []
+    counts = total[:, :-1]
+    wrong = counts - torch.diag(counts.diagonal())
+    order = wrong.flatten().argsort(descending=True)[:SHOWN_CONFUSIONS]
+    found = []
+    for truth, guess in (divmod(place, len(stage.classes)) for place in order.tolist()):
+        pixels = int(wrong[truth, guess])
+        if pixels:
+            share = pixels / int(counts[truth].sum())
+            found.append(Confusion(stage.classes[truth], stage.classes[guess], pixels, share))
+    return found

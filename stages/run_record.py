@@ -1,0 +1,143 @@
+"""What a run leaves beside Hydra's files: `run.json`, with command, code, versions, hardware and
+time per stage.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities import rank_zero_only
+
+from fmawsss.files.storage import read_json, write_bytes, write_json
+
+logger = logging.getLogger(__name__)
+
+FILE = "run.json"
+CODE = Path(__file__).parents[1]
+
+
+@contextmanager
+def record_run(
+    folder: Path, what: Mapping[str, Any], config: str, draw_report: Callable[[], None] | None
+) -> Iterator[None]:
+    """Write `run.json` and the resolved `config.yaml` into a run's folder; note at the end how the
+    run ended.
+
+    `what` names the run (stage, data set, overrides). A run that ends well draws its report; what
+    fails there is said, and costs nothing of what the run made. Other processes than the first
+    write nothing.
+    """
+    if rank_zero_only.rank != 0:
+        yield
+        return
+    write_bytes(folder / "config.yaml", config.encode())
+    started = time.monotonic()
+    write_json(
+        folder / FILE, {**what, **describe_surroundings(), "status": "running", "stages": []}
+    )
+    status = "failed"
+    try:
+        yield
+        status = "finished"
+    except BaseException as error:
+        status = f"stopped by {type(error).__name__}: {str(error)[:500]}"
+        raise
+    finally:
+        amend_record(folder, status=status, seconds=round(time.monotonic() - started, 1))
+    if draw_report is not None:
+        try:
+            draw_report()
+        except Exception:
+            logger.exception(
+                "the report was not written; `python infer.py task=report run=DIR` tries again"
+            )
+
+
+def amend_record(folder: Path, **changes: Any) -> None:
+    """Replace entries of a run's record."""
+    write_json(folder / FILE, {**read_json(folder / FILE), **changes})
+
+
+def describe_surroundings() -> dict[str, Any]:
+    """Describe command, time, code, versions and machine."""
+    return {
+        "command": " ".join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "folder": str(Path.cwd()),
+        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "commit": find_commit(CODE),
+        "versions": list_versions(),
+        "machine": describe_machine(),
+    }
+
+
+def find_commit(folder: Path) -> str | None:
+    """Name the git commit of a checkout, marked where files differ from it; None outside a checkout
+    or without git.
+    """
+    if not (folder / ".git").exists():
+        return None
+    try:
+        commit = _ask_git(folder, "rev-parse", "HEAD")
+        changed = _ask_git(folder, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit[:12] + (" with changes" if changed else "")
+
+
+def _ask_git(folder: Path, *words: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(folder), *words], capture_output=True, text=True, check=True, timeout=10
+    )
+    return done.stdout.strip()
+
+
+def list_versions() -> dict[str, str]:
+    """List Python, this package and the packages that it asks for, with their versions."""
+    try:
+        wanted = importlib.metadata.requires("fmawsss") or []
+    except importlib.metadata.PackageNotFoundError:  # run from a checkout that was never installed
+        wanted = ["torch", "lightning", "hydra-core"]
+    needed = [re.split(r"[^\w.-]", line)[0] for line in wanted if "extra ==" not in line]
+    versions = {"python": platform.python_version()}
+    for name in ["fmawsss", *needed]:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return versions
+
+
+def describe_machine() -> dict[str, Any]:
+    """Describe host, system, processor, cores and memory; accelerators are noted by the stages that
+    use them.
+    """
+    model = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").is_file():
+        found = re.search(
+            r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE
+        )
+        model = found[1] if found else model
+    memory = (
+        os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
+    )
+    return {
+        "host": platform.node(),
+        "system": platform.platform(),
+        "processor": model,
+        "cores": os.cpu_count(),
+        "memory_gb": round(memory / 2**30, 1),
+        "threads": torch.get_num_threads(),
+    }

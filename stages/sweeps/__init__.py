@@ -1,0 +1,1 @@
+"""Sweeps: what is tried next, jobs on disk, effects, plots, the summary."""
