@@ -8,18 +8,20 @@ import pytest
 import torch
 from superpixel_tools import make_superpixels
 
-from callbacks import dashboards, image_facts, report, report_curves, report_images
+from callbacks import image_facts
 from callbacks.image_facts import describe_superpixels
 from fmawsss.files.storage import write_palette_png, write_png
 from fmawsss.superpixels import Superpixels
 from fmawsss.viz import make_palette
+from stages import dashboards
+from stages.reports import curves, images, report
 from stages.reports.curves import draw_plot, read_trainings
 from stages.reports.report import RunFolder, Stage, note_stage
 from stages.reports.scenes import gather_scene
 from stages.reports.scores import list_confusions
 
 
-@pytest.mark.parametrize("module", [dashboards, image_facts, report, report_curves, report_images])
+@pytest.mark.parametrize("module", [dashboards, image_facts, report, curves, images])
 def test_examples_run(module):
     found = doctest.testmod(module)
     assert found.attempted > 0

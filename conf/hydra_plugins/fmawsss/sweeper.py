@@ -38,7 +38,7 @@ from stages.sweeps.jobs import (
 )
 from stages.sweeps.searches import Axis, Choices, Interval, Point, Search
 
-logger = logging.getLogger("callbacks.sweep")
+logger = logging.getLogger("stages.sweeps")
 CONF = Path(__file__).parents[2]
 
 
