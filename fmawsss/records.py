@@ -56,10 +56,10 @@ class Batch:
     labels: Bool[Tensor, "B C"] | None = None
     seeds: UInt8[Tensor, "B H W"] | None = None
     confidence: UInt8[Tensor, "B H W"] | None = None
-    truths: list[UInt8[Tensor, "A B"] | None] | None = None
+    truths: list[UInt8[Tensor, "_ _"] | None] | None = None
     superpixels: list[Superpixels] | None = None
     cams: list[Cams] | None = None
-    originals: list[UInt8[np.ndarray, "A B 3"]] | None = None
+    originals: list[UInt8[np.ndarray, "_ _ 3"]] | None = None
     views: list[int] | None = None
     encoded: dict[str, Tensor] | None = None
 
