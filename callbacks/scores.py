@@ -25,12 +25,12 @@ from rich.console import Console
 from rich.table import Table
 
 from callbacks.image_facts import describe_prediction, describe_record, is_unchanged
-from datamodules.choosing import name_first
-from datamodules.images import stamp_file
 from fmawsss.agreement import measure_agreement
 from fmawsss.boundaries import count_boundaries
+from fmawsss.files.images import stamp_file
 from fmawsss.files.products import ProductMismatch
 from fmawsss.files.storage import write_json
+from fmawsss.files.texts import name_first
 from fmawsss.metrics import SegmentationScores, count_confusion, summarise_confusion
 from fmawsss.records import ImageRecord
 

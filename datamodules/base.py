@@ -22,7 +22,6 @@ from datamodules.choosing import (
     digest_records,
     group_by_size,
     keep_labelled,
-    name_first,
     name_splits,
     require_files,
     require_truths,
@@ -41,6 +40,7 @@ from datamodules.loading import (
 )
 from datamodules.sampler import BatchPlan, EndlessMicroBatches
 from fmawsss.files.features import FeatureStore
+from fmawsss.files.texts import name_first
 from fmawsss.records import Batch, ImageRecord
 from fmawsss.resizing import Normaliser, Resize
 

@@ -14,6 +14,7 @@ import numpy as np
 from datamodules.file_checks import check_archives, check_images, check_masks
 from datamodules.images import list_stems
 from fmawsss.files.images import read_size
+from fmawsss.files.texts import name_first
 from fmawsss.records import ImageRecord
 from fmawsss.resizing import Resize
 
@@ -178,8 +179,3 @@ def digest_records(records: Records) -> dict[str, int | str]:
         f"{record.name}\t{record.image.stat().st_size}\t{record.labels}" for record in records
     )
     return {"images": len(records), "sha256": sha256(lines.encode()).hexdigest()[:16]}
-
-
-def name_first(names: Sequence[str]) -> str:
-    """Name the first of many."""
-    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")

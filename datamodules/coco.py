@@ -23,9 +23,10 @@ from datamodules.coco_annotations import (
     paint_mask,
     read_annotations,
 )
-from datamodules.images import list_stems, stamp_file, strip_suffix
+from datamodules.images import list_stems, strip_suffix
 from datamodules.label_files import require_file
 from datamodules.labels import Labels, LabelsFromMasks, LabelSource, find_classes, refuse_ignored
+from fmawsss.files.images import stamp_file
 from fmawsss.files.storage import read_json, read_mask, write_bytes, write_palette_png
 from fmawsss.records import ImageRecord
 from fmawsss.viz import make_palette

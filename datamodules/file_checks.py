@@ -12,8 +12,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TypeAlias
 
-from datamodules.images import stamp_file
-from fmawsss.files.images import read_size, try_image
+from fmawsss.files.images import read_size, stamp_file, try_image
 from fmawsss.files.storage import BROKEN_ARCHIVE, GREY, INDEXED, REMAKE, read_mask
 from fmawsss.records import ImageRecord
 

@@ -54,9 +54,3 @@ def list_stems(folder: Path, suffix: str) -> set[str]:
         place = Path(parent).relative_to(folder)
         found.update((place / file[:-ending]).as_posix() for file in files if file.endswith(suffix))
     return found
-
-
-def stamp_file(path: Path) -> str:
-    """Return a short text that changes when a file does."""
-    status = path.stat()
-    return f"{status.st_size}-{status.st_mtime_ns}"

@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from datamodules.images import stamp_file
+from fmawsss.files.images import stamp_file
 from fmawsss.files.storage import read_mask, write_bytes
 
 log = logging.getLogger(__name__)

@@ -110,3 +110,9 @@ def _flatten_wide_grey(picture: Image.Image) -> UInt8[np.ndarray, "H W"]:
         raise ValueError(f"grey values from {values.min()} to {values.max()} do not fit 16 bits")
     grey = (values.astype(np.uint16) >> 8).astype(np.uint8)
     return np.where(values == picture.info.get("transparency", -1), np.uint8(255), grey)
+
+
+def stamp_file(path: Path) -> str:
+    """Return a short text that changes when a file does."""
+    status = path.stat()
+    return f"{status.st_size}-{status.st_mtime_ns}"

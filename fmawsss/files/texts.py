@@ -68,3 +68,8 @@ def read_table(path: Path, required: Sequence[str]) -> Table:
             f"{path} has the columns {columns}; expected a first line `{','.join(required)}`"
         )
     return Table(columns, delimiter, lines[1:])
+
+
+def name_first(names: Sequence[str]) -> str:
+    """Name the first five of many."""
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")

@@ -12,11 +12,12 @@ from functools import partial
 from pathlib import Path
 
 from datamodules.base import SegmentationDataModule
-from datamodules.choosing import Records, name_first, name_splits
+from datamodules.choosing import Records, name_splits
 from datamodules.labels import LabelFaults, LabelsFromMasks
 from datamodules.loading import check_mask, find_start_context
 from fmawsss.files.images import try_image
 from fmawsss.files.storage import read_mask
+from fmawsss.files.texts import name_first
 from fmawsss.records import ImageRecord
 from stages.jobs.tables import show_table
 
