@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.base import SegmentationDataModule
-from datamodules.choosing import name_splits
+from datamodules.choosing import Splits, name_splits
 from datamodules.coco_annotations import (
     Annotations,
     list_classes,
@@ -60,14 +60,16 @@ class CocoDataModule(SegmentationDataModule):
     masks_hold_ids: bool = False
 
     def prepare_data(self) -> None:
-        """Index the annotations of the named splits and make the masks that this run will read,
-        once each.
-        """
+        """Index the annotations of the splits in use, and make the masks that will be read."""
         for split in self._list_splits():
             self._read_index(split)
-        for split in self.list_splits_with_masks():
+        self.make_masks(self.list_splits_with_masks())
+
+    def make_masks(self, splits: Splits) -> None:
+        """Make the masks of some splits, or renumber those of another conversion, once."""
+        for split in name_splits(splits):
             if self.masks is None:
-                self._make_masks(split)
+                self._paint_masks(split)
             elif self.masks_hold_ids:
                 self._renumber_masks(split)
 
@@ -84,19 +86,16 @@ class CocoDataModule(SegmentationDataModule):
         ]
 
     def _list_splits(self) -> list[str]:
-        return (
-            name_splits(self.train_split)
-            + name_splits(self.val_split)
-            + name_splits(self.predict_split)
-        )
+        views = (self.training, self.validation, self.whole)
+        return [split for view in views if view for split in name_splits(view.split)]
 
     def list_splits_with_masks(self) -> list[str]:
         """List the splits whose masks are read, for scores or for labels."""
         if self.labelled and isinstance(self.labels, LabelsFromMasks):
             return self._list_splits()
-        return name_splits(self.val_split) + (
-            name_splits(self.predict_split) if self.truths else []
-        )
+        whole = self.whole if self.whole and self.whole.truths else None
+        views = (self.validation, whole)
+        return [split for view in views if view for split in name_splits(view.split)]
 
     def _index_path(self, split: str) -> Path:
         return Path(self.cache) / f"index_{split}{self.year}.json"
@@ -152,7 +151,7 @@ class CocoDataModule(SegmentationDataModule):
             )
         return annotations
 
-    def _make_masks(self, split: str) -> None:
+    def _paint_masks(self, split: str) -> None:
         """Write the semantic masks of a split; a run that was stopped goes on where it was."""
         index, folder = self._read_index(split), self.find_mask_folder(split)
         if index["masks"]:

@@ -11,13 +11,14 @@ import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
-from datamodules.labels import LabelsFromMasks
+from datamodules.labels import LabelsFromMasks, keep_image_labels
 from datamodules.transforms import NoAugment
+from datamodules.views import TrainingView, WholeView
 from datamodules.voc import VocDataModule
-from fmawsss.resizing import AlignToPatch
+from fmawsss.resizing import AlignToPatch, Normaliser
 
-VOC_CLASSES = ("aeroplane", "bird avian", "person with clothes,people,human")
-VOC_NAMES = ("aeroplane", "bird", "person")
+VOC_CLASSES = ("aeroplane", "bird", "person")
+VOC_PROMPTS = ("aeroplane", "bird avian", "person with clothes,people,human")
 # name -> class indices shown; the last image shows none of the classes
 VOC_IMAGES: dict[str, tuple[int, ...]] = {
     "2007_000032": (0, 2),
@@ -28,20 +29,26 @@ VOC_IMAGES: dict[str, tuple[int, ...]] = {
 }
 
 
-def loader_settings(**changes: Any) -> dict[str, Any]:
-    """The settings a stage adds to a data set, small."""
+NORMALISE = Normaliser((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+
+
+def make_training(split: str = "trainaug", **changes: Any) -> TrainingView:
+    """A training view that leaves images as they are."""
     settings: dict[str, Any] = {
         "batch_size": 2,
         "micro_batches": 1,
-        "predict_batch_size": 1,
-        "workers": 0,
         "seed": 0,
-        "resize": AlignToPatch(16),
-        "image_mean": (0.5, 0.5, 0.5),
-        "image_std": (0.25, 0.25, 0.25),
+        "normalise": NORMALISE,
         "augment": NoAugment(1),
+        "crop_labels": keep_image_labels,
     }
-    return {**settings, **changes}
+    return TrainingView(split=split, **{**settings, **changes})
+
+
+def make_whole(split: str = "trainaug", **changes: Any) -> WholeView:
+    """Whole images in patches of 16 pixels, one by one."""
+    settings = {"resize": AlignToPatch(16), "normalise": NORMALISE, "batch_size": 1}
+    return WholeView(split=split, **{**settings, **changes})
 
 
 def draw_image(seed: int, size: tuple[int, int]) -> np.ndarray:
@@ -94,7 +101,7 @@ def build_voc_tree(root: Path, size: tuple[int, int] = (36, 50)) -> Path:
         write_jpeg(root / "JPEGImages" / f"{name}.jpg", draw_image(index, size))
         write_mask(root / "SegmentationClassAug" / f"{name}.png", draw_mask(labels, size))
         write_voc_xml(
-            root / "Annotations" / f"{name}.xml", [(VOC_NAMES[label], 0) for label in labels]
+            root / "Annotations" / f"{name}.xml", [(VOC_CLASSES[label], 0) for label in labels]
         )
     write_jpeg(root / "JPEGImages" / "2008_000006.jpg", draw_image(9, size))
     names = list(VOC_IMAGES)
@@ -225,7 +232,11 @@ def build_folder_tree(root: Path) -> Path:
 
 def make_voc(root: Path, **changes: Any) -> VocDataModule:
     """The data module of a VOC tree; labels come from its masks unless another reader is named."""
-    settings = {"labels": LabelsFromMasks(cache=None), "masks": "SegmentationClassAug", **changes}
-    return VocDataModule(
-        root=root, classes=VOC_CLASSES, names=VOC_NAMES, **loader_settings(**settings)
-    )
+    settings = {
+        "classes": VOC_CLASSES,
+        "prompt_names": VOC_PROMPTS,
+        "labels": LabelsFromMasks(cache=None),
+        "labelled": True,
+        "masks": "SegmentationClassAug",
+    }
+    return VocDataModule(root=root, **{**settings, **changes})

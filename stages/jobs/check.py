@@ -7,14 +7,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from datamodules.base import SegmentationDataModule
-from datamodules.choosing import Records, name_splits
+from datamodules.batches import check_mask
+from datamodules.choosing import Records, Splits, name_splits
 from datamodules.labels import LabelFaults, LabelsFromMasks
-from datamodules.loading import check_mask, find_start_context
+from datamodules.loading import find_start_context
 from fmawsss.files.images import try_image
 from fmawsss.files.storage import read_mask
 from fmawsss.files.texts import name_first
@@ -88,26 +89,25 @@ class SplitReport:
 
 
 def check_dataset(
-    datamodule: SegmentationDataModule,
+    data: SegmentationDataModule,
+    splits: Splits,
     expected: Mapping[str, int],
     withheld: Sequence[str],
     prepare: str,
     workers: int | None,
     shown: int,
 ) -> None:
-    """Check `predict_split`, print a table and what to do; exits with status 1 when something must
-    be repaired.
+    """Check splits, print a table and what to do; exits with status 1 when something is broken.
 
     `expected` holds published numbers of images, `withheld` names splits without public labels and
     masks; `prepare` is the command that makes the data set ready; `workers` processes read files
     (0: this one, None: one per core); `shown` problems of a split are written out.
     """
     reports = [
-        SplitReport(split, expected.get(split), split in withheld)
-        for split in name_splits(datamodule.predict_split)
+        SplitReport(split, expected.get(split), split in withheld) for split in name_splits(splits)
     ]
     for report in reports:
-        check_split(datamodule, report, prepare, workers)
+        check_split(data, report, prepare, workers)
     show_table("data set, checked", COLUMNS, (report.list_counts() for report in reports))
     problems = 0
     for report in reports:
@@ -130,52 +130,53 @@ def check_dataset(
 
 
 def check_split(
-    datamodule: SegmentationDataModule, report: SplitReport, prepare: str, workers: int | None
+    data: SegmentationDataModule, report: SplitReport, prepare: str, workers: int | None
 ) -> None:
     """Check the files and the labels of one split."""
     try:
-        datamodule.labelled = False
-        report.records = datamodule.read_split(report.split)
+        report.records = replace(data, labelled=False).read_split(report.split)
         if not report.records:
             raise ValueError("the split is empty; check its list of images")
     except (FileNotFoundError, ValueError) as error:
         report.broken.append(str(error))
         return
-    for image, mask in check_files(report.records, len(datamodule.classes), workers):
+
+    for image, mask in check_files(report.records, len(data.classes), workers):
         report.images += [image] if image else []
         report.masks += [mask] if mask else []
-    if datamodule.labels is not None and not report.withheld:
-        check_labels(datamodule, report, prepare)
+    if data.labels is not None and not report.withheld:
+        check_labels(data, report, prepare)
 
 
-def check_labels(datamodule: SegmentationDataModule, report: SplitReport, prepare: str) -> None:
+def check_labels(data: SegmentationDataModule, report: SplitReport, prepare: str) -> None:
     """Read the labels of a split as training would, and enter what is wrong with them."""
     try:
-        datamodule.labelled = True
-        records = datamodule.read_split(report.split)
-        report.lost = datamodule.lost_labels
+        labelled = replace(data, labelled=True)
+        records = labelled.read_split(report.split)
+        report.lost = labelled.lost_labels
     except LabelFaults as error:
         report.broken += [f"labels: {fault}" for fault in error.faults]
         return
     except (FileNotFoundError, ValueError) as error:
         report.broken += [] if str(error) in report.masks else [f"labels: {error}"]
         return
+
+    # images whose labels nobody knows
     unknown = [record.name for record in records if record.labels is None]
     if unknown:
-        remedy = (
-            f"make the masks with `{prepare}`"
-            if isinstance(datamodule.labels, LabelsFromMasks)
-            else "add them"
-        )
+        made = isinstance(data.labels, LabelsFromMasks)
+        remedy = f"make the masks with `{prepare}`" if made else "add them"
         report.broken.append(
             f"{len(unknown)} images have no known labels ({name_first(unknown)}): {remedy}, "
             "or choose another dataset/labels"
         )
     if len(unknown) == len(records):
         return
+
+    # what is no mistake, but good to know
     seen = {label for record in records for label in record.labels or ()}
     report.unlabelled = [record.name for record in records if record.labels == ()]
-    report.unseen = [name for index, name in enumerate(datamodule.class_names) if index not in seen]
+    report.unseen = [name for index, name in enumerate(data.classes) if index not in seen]
 
 
 def check_files(records: Records, classes: int, workers: int | None) -> list[tuple[str, str]]:

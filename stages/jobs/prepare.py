@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from datamodules.base import SegmentationDataModule
+from datamodules.choosing import Splits, name_splits
 from datamodules.coco import CocoDataModule
 from datamodules.images import index_images
 from stages.jobs.archives import Archive, fetch_archive, unpack_folder
@@ -19,36 +20,35 @@ log = logging.getLogger(__name__)
 COLUMNS = ("part", "files", "place")
 
 
-def prepare_images(datamodule: SegmentationDataModule) -> None:
-    """Let the data set make what it makes by itself, then count the images of its splits."""
-    datamodule.prepare_data()
-    split = datamodule.predict_split
-    rows = [("images", len(datamodule.read_records(split)), split)]
+def prepare_images(data: SegmentationDataModule, splits: Splits) -> None:
+    """Let the data set make what it makes by itself, then count the images of some splits."""
+    data.prepare_data()
+    rows = [("images", len(data.read_records(splits)), splits)]
     show_table("prepared", COLUMNS, rows)
 
 
 def prepare_coco(
-    datamodule: CocoDataModule,
+    data: CocoDataModule,
+    splits: Splits,
     downloads: Path | str,
     archives: Mapping[str, Archive],
     images: Mapping[str, int],
 ) -> None:
-    """Unpack the archives below the data set's root, one folder each, and make the masks of
-    `predict_split`.
+    """Unpack the archives below the data set's root, one folder each, and make masks of splits.
 
     `images` holds the published number of images by folder. Raises ValueError when a folder holds
     another number.
     """
-    root = Path(datamodule.root)
+    root = Path(data.root)
     rows = []
     for folder, archive in archives.items():
         require_folder(root / folder, archive, folder, Path(downloads))
     for folder, expected in images.items():
         require_count(root / folder, expected)
         rows.append(("images", expected, root / folder))
-    datamodule.prepare_data()
-    for split in datamodule.list_splits_with_masks():
-        folder = datamodule.find_mask_folder(split)
+    data.make_masks(splits)
+    for split in name_splits(splits):
+        folder = data.find_mask_folder(split)
         rows.append((f"masks of {split}", sum(1 for _ in folder.glob("*.png")), folder))
     show_table("COCO, prepared", COLUMNS, rows)
 

@@ -20,8 +20,9 @@ from jaxtyping import UInt8
 from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
+from datamodules.choosing import Splits, name_splits
 from datamodules.images import index_images, list_stems
-from datamodules.voc import GET_TEST, TEST, VocDataModule, read_split_list
+from datamodules.voc import GET_TEST, TEST, VocDataModule, read_split_list, require_list
 from fmawsss.files.storage import replace_file, write_bytes, write_palette_png
 from fmawsss.viz import make_palette
 from stages.jobs.archives import Archive, unpack_folder
@@ -36,22 +37,23 @@ OWN_MASKS = "SegmentationClass"
 
 
 def prepare_voc(
-    datamodule: VocDataModule,
+    data: VocDataModule,
+    splits: Splits,
     downloads: Path | str,
     voc: Archive,
     test: str,
     sbd: Path | str,
     sbd_archive: Archive,
 ) -> None:
-    """Unpack VOC below the data set's root, list `trainaug`, and convert the masks that its images
-    lack.
+    """Unpack VOC below the data set's root, list `trainaug`, and convert the masks that it lacks.
 
     `test` names the archive of the test images in `downloads`, if it is there. `sbd` is the folder
     of SBD that holds `cls/<name>.mat`, `train.txt` and `val.txt`; it is fetched only when needed.
+    Raises FileNotFoundError when one of `splits` has no list in the end.
     """
-    root, downloads, lists = Path(datamodule.root), Path(downloads), Path(datamodule.root) / LISTS
+    root, downloads, lists = Path(data.root), Path(downloads), Path(data.root) / LISTS
     require_folder(root, voc, INNER, downloads)
-    masks = datamodule.masks if (root / datamodule.masks).is_dir() else OWN_MASKS
+    masks = data.masks if (root / data.masks).is_dir() else OWN_MASKS
     require_parts(root, ("JPEGImages", masks, f"{LISTS}/train.txt", f"{LISTS}/val.txt"))
     test_names = add_test(root, downloads / test)
     own = {split: read_split_list(lists / f"{split}.txt") for split in ("train", "val")}
@@ -59,15 +61,17 @@ def prepare_voc(
     # SBD is asked for only when its list or one of its masks is missing
     listed = (lists / "trainaug.txt").is_file()
     names = read_split_list(lists / "trainaug.txt") if listed else []
-    copy_masks([*own["train"], *own["val"]], root / OWN_MASKS, root / datamodule.masks)
-    if not listed or set(names) - list_stems(root / datamodule.masks, ".png"):
+    copy_masks([*own["train"], *own["val"]], root / OWN_MASKS, root / data.masks)
+    if not listed or set(names) - list_stems(root / data.masks, ".png"):
         require_folder(Path(sbd), sbd_archive, "benchmark_RELEASE/dataset", downloads)
         require_parts(Path(sbd), ("cls", "train.txt", "val.txt"))
         names = names if listed else list_trainaug(Path(sbd), own["train"], own["val"])
-        convert_masks(names, Path(sbd) / "cls", root / datamodule.masks)
+        convert_masks(names, Path(sbd) / "cls", root / data.masks)
     if not listed:
         write_bytes(lists / "trainaug.txt", "".join(f"{name}\n" for name in names).encode())
-    report(root, datamodule.masks, {**own, "trainaug": names}, test_names)
+    for split in name_splits(splits):
+        require_list(lists / f"{split}.txt", data.explain_missing(split))
+    report(root, data.masks, {**own, "trainaug": names}, test_names)
 
 
 def require_parts(folder: Path, parts: Iterable[str]) -> None:

@@ -6,19 +6,18 @@ from typing import Any
 import numpy as np
 import pytest
 from fake_trees import (
-    VOC_CLASSES,
     VOC_IMAGES,
     build_voc_tree,
     draw_image,
-    loader_settings,
+    make_training,
     make_voc,
+    make_whole,
     write_jpeg,
     write_mask,
 )
 
 from datamodules.choosing import choose_shots
 from datamodules.labels import LabelsFromXml, keep_labels_in_crop
-from datamodules.voc import VocDataModule
 from fmawsss.files.storage import write_superpixels
 from fmawsss.records import ImageRecord
 from fmawsss.resizing import ResizeSquare
@@ -33,33 +32,30 @@ def tree(tmp_path: Path) -> Path:
 def test_an_image_without_label_is_left_out_of_training_and_reported(
     tree: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    module = make_voc(tree, train_split="trainaug", predict_split="trainaug")
+    module = make_voc(tree, training=make_training(), whole=make_whole())
     module.setup("fit")
     module.setup("fit")
     assert [record.name for record in module.choose_training_images()] == list(VOC_IMAGES)[:4]
     assert caplog.messages[0] == "1 images without any label are left out of training: 2008_000015"
-    assert len(module.list_remaining()) == 5
+    assert len(module.read_records(module.whole.split)) == 5
 
 
 def test_labels_are_not_read_unless_asked_for(tree: Path) -> None:
     (tree / "SegmentationClassAug" / "2007_000032.png").write_text("broken")
-    module = make_voc(tree, train_split="trainaug", labelled=False)
+    module = make_voc(tree, training=make_training(), labelled=False)
     module.setup("fit")
     assert next(iter(module.train_dataloader())).labels is None
     with pytest.raises(ValueError, match=r"2007_000032\.png"):
-        make_voc(tree, train_split="trainaug").setup("fit")
+        make_voc(tree, training=make_training()).setup("fit")
 
 
 def test_labels_follow_the_crop(tree: Path) -> None:
     write_mask(tree / "seeds" / "2007_000032.png", np.zeros((36, 50), np.uint8))
     write_lists_of_one(tree, "2007_000032")
-    crop_labels = {
-        "crop_labels": keep_labels_in_crop,
-        "seeds": tree / "seeds",
-        "train_split": "one",
-        "batch_size": 1,
-    }
-    module = make_voc(tree, **crop_labels)
+    training = make_training(
+        "one", crop_labels=keep_labels_in_crop, seeds=tree / "seeds", batch_size=1
+    )
+    module = make_voc(tree, training=training)
     module.setup("fit")
     batch = next(iter(module.train_dataloader()))
     assert not batch.labels.any()
@@ -75,8 +71,8 @@ def test_whole_images_come_with_what_was_asked_for(tree: Path, tmp_path: Path) -
         write_superpixels(
             tmp_path / "superpixels" / f"{name}.npz", Superpixels.empty((36, 50)), "x"
         )
-    asked = {"superpixels": tmp_path / "superpixels", "truths": True, "originals": True}
-    module = make_voc(tree, predict_split="trainaug", **asked)
+    whole = make_whole(superpixels=tmp_path / "superpixels", truths=True, originals=True)
+    module = make_voc(tree, whole=whole)
     module.setup("predict")
     batches = list(module.predict_dataloader())
     assert [batch.names[0] for batch in batches] == list(VOC_IMAGES)
@@ -92,33 +88,47 @@ def test_whole_images_come_with_what_was_asked_for(tree: Path, tmp_path: Path) -
 def test_images_of_one_network_size_share_a_batch(tree: Path) -> None:
     write_jpeg(tree / "JPEGImages" / "2007_000039.jpg", draw_image(1, (40, 60)))  # 48 x 64 as well
     write_jpeg(tree / "JPEGImages" / "2007_000063.jpg", draw_image(1, (50, 40)))
-    module = make_voc(tree, predict_split="trainaug", predict_batch_size=3)
+    module = make_voc(tree, whole=make_whole(batch_size=3))
     batches = list(module.predict_dataloader())
     assert [len(batch) for batch in batches] == [3, 1, 1]
     assert all(batch.padding is None for batch in batches)
     assert batches[0].sizes == [(36, 50), (40, 60), (36, 50)]
 
 
-def test_done_images_are_left_out(tree: Path) -> None:
-    module = make_voc(tree, predict_split="trainaug", done=lambda name: name.startswith("2007"))
-    assert [record.name for record in module.list_remaining()] == ["2008_000008", "2008_000015"]
-    assert len(module.predict_dataloader()) == 2
+def test_only_the_records_that_remain_are_loaded(tree: Path) -> None:
+    module = make_voc(tree, whole=make_whole())
+    remaining = [r for r in module.read_records("trainaug") if not r.name.startswith("2007")]
+    loader = module.whole_loader(remaining, 0, 1, False)
+    assert [name for batch in loader for name in batch.names] == ["2008_000008", "2008_000015"]
+    assert len(loader) == 2
+    shares = [module.whole_loader(remaining, rank, 2, False) for rank in (0, 1)]
+    assert [batch.names for share in shares for batch in share] == [
+        ["2008_000008"],
+        ["2008_000015"],
+    ]
 
 
 def test_validation_has_its_own_size(tree: Path) -> None:
-    module = make_voc(tree, val_split="val", val_resize=ResizeSquare(16, 1))
+    module = make_voc(tree, validation=make_whole("val", resize=ResizeSquare(16, 1)))
     module.setup("validate")
     assert next(iter(module.val_dataloader())).images.shape == (1, 3, 16, 16)
     assert make_voc(tree).val_dataloader() == []
+    assert make_voc(tree, validation=make_whole(None)).val_dataloader() == []
+
+
+def test_validation_may_take_a_few_images(tree: Path) -> None:
+    module = make_voc(tree, validation=make_whole(images=2))
+    assert [batch.names[0] for batch in module.val_dataloader()] == ["2007_000032", "2007_000063"]
 
 
 def test_inputs_are_described_by_names_and_labels(tree: Path) -> None:
     def describe(**changes: Any) -> dict[str, Any]:
-        module = make_voc(tree, predict_split="val", **changes)
+        settings = {"whole": make_whole("val"), **changes}
+        module = make_voc(tree, **settings)
         module.setup("predict")
         return module.describe_inputs()
 
-    assert describe() == describe(batch_size=8)
+    assert describe() == describe(whole=make_whole("val", batch_size=8))
     assert list(describe()) == ["val"]
     assert describe()["val"]["images"] == 2
     assert describe() != describe(labelled=False)
@@ -127,14 +137,14 @@ def test_inputs_are_described_by_names_and_labels(tree: Path) -> None:
 def test_missing_truths_are_reported_or_refused(
     tree: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    module = make_voc(tree, predict_split="val,test", truths=True, labelled=False)
+    module = make_voc(tree, whole=make_whole("val,test", truths=True), labelled=False)
     module.setup("predict")
     assert [batch.truths is None for batch in module.predict_dataloader()] == [False, False, True]
     assert caplog.messages == ["1 of 3 images have no ground truth: 2008_000006"]
     with pytest.raises(
         FileNotFoundError, match="1 of 1 images of split 'test' have no ground-truth mask"
     ):
-        make_voc(tree, val_split="test", labelled=False).setup("validate")
+        make_voc(tree, validation=make_whole("test"), labelled=False).setup("validate")
 
 
 @pytest.mark.parametrize(
@@ -142,12 +152,12 @@ def test_missing_truths_are_reported_or_refused(
     [
         (
             "fit",
-            {"train_split": "trainaug", "seeds": "nowhere"},
+            {"training": make_training(seeds="nowhere")},
             r"5 of 5 seeds are missing.*2007_000032\.png.*task=cls",
         ),
         (
             "predict",
-            {"predict_split": "val", "superpixels": "nowhere"},
+            {"whole": make_whole("val", superpixels="nowhere")},
             r"2 of 2 superpixels.*infer\.py task=superpixels",
         ),
     ],
@@ -163,23 +173,26 @@ def test_missing_images_and_labels_are_counted(tree: Path) -> None:
     with pytest.raises(
         ValueError, match=r"1 of 1 images of split 'test' have no known labels, first '2008_000006'"
     ):
-        make_voc(tree, predict_split="test", labels=LabelsFromXml(difficult=True)).setup("predict")
+        make_voc(tree, whole=make_whole("test"), labels=LabelsFromXml(difficult=True)).setup(
+            "predict"
+        )
     (tree / "JPEGImages" / "2007_000039.jpg").unlink()
     with pytest.raises(
         FileNotFoundError, match=r"1 of 5 images of split 'trainaug'.*2007_000039\.jpg"
     ):
-        make_voc(tree, predict_split="trainaug").setup("predict")
+        make_voc(tree, whole=make_whole()).setup("predict")
 
 
 def test_wrong_sizes_and_values_are_named_when_read(tree: Path, tmp_path: Path) -> None:
     write_lists_of_one(tree, "2007_000032")
-    module = make_voc(tree, predict_split="one", labelled=False, truths=True, superpixels=tmp_path)
+    whole = make_whole("one", truths=True, superpixels=tmp_path)
+    module = make_voc(tree, whole=whole, labelled=False)
     write_superpixels(tmp_path / "2007_000032.npz", Superpixels.empty((5, 5)), "x")
     with pytest.raises(
         ValueError, match=r"2007_000032\.npz are of size \(5, 5\), the image is \(36, 50\)"
     ):
         next(iter(module.predict_dataloader()))
-    module.superpixels = None
+    module = make_voc(tree, whole=make_whole("one", truths=True), labelled=False)
     for mask, message in (
         (np.zeros((5, 5), np.uint8), r"size \(5, 5\)"),
         (np.full((36, 50), 4, np.uint8), "value 4"),
@@ -190,24 +203,21 @@ def test_wrong_sizes_and_values_are_named_when_read(tree: Path, tmp_path: Path) 
 
 
 def test_settings_that_do_not_fit_are_refused(tree: Path) -> None:
-    with pytest.raises(ValueError, match="needs `train_split`"):
+    with pytest.raises(ValueError, match="built without `training`"):
         make_voc(tree).setup("fit")
+    with pytest.raises(ValueError, match="built without `whole`"):
+        make_voc(tree).predict_dataloader()
+    with pytest.raises(ValueError, match="needs `split`"):
+        make_training(None)
     with pytest.raises(ValueError, match="needs `augment`"):
-        make_voc(tree, augment=None).train_dataloader()
-    with pytest.raises(ValueError, match="3 classes and 2 short names"):
-        VocDataModule(
-            root=tree,
-            masks="m",
-            classes=VOC_CLASSES,
-            names=("a", "b"),
-            labels=None,
-            **loader_settings(),
-        )
+        make_training(augment=None)
+    with pytest.raises(ValueError, match=r"3 classes and 2 prompt names; dataset\.classes and"):
+        make_voc(tree, prompt_names=("a", "b"))
 
 
 def test_images_of_several_sizes_are_padded(tree: Path) -> None:
     write_jpeg(tree / "JPEGImages" / "2007_000032.jpg", draw_image(0, (40, 44)))
-    module = make_voc(tree, train_split="trainaug", batch_size=4)
+    module = make_voc(tree, training=make_training(batch_size=4))
     module.setup("fit")
     batch = next(iter(module.train_dataloader()))
     assert batch.images.shape == (4, 3, 40, 50)
@@ -235,4 +245,4 @@ def test_shots_are_chosen_once_and_never_twice(caplog: pytest.LogCaptureFixture)
 
 def test_no_shots_are_refused(tree: Path) -> None:
     with pytest.raises(ValueError, match=r"dataset\.shots=0.*or null"):
-        make_voc(tree, train_split="trainaug", shots=0).setup("fit")
+        make_voc(tree, training=make_training(shots=0)).setup("fit")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_trees import build_coco_tree, loader_settings, write_mask
+from fake_trees import build_coco_tree, make_training, make_whole, write_mask
 
 from datamodules.coco import CocoDataModule, LabelsFromAnnotations, LabelsFromCocoJson
 from datamodules.coco_annotations import paint_mask, read_annotations
@@ -20,14 +20,21 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"
 )
 
+TRUTHS = make_whole("train", truths=True)
 CLASSES = ("person with clothes", "dog", "toothbrush")
 FIRST, SECOND, BARE = (f"COCO_train2014_{number:012d}" for number in (9, 25, 30))
 
 
 def make_coco(root: Path, **changes: Any) -> CocoDataModule:
-    settings = {"labels": LabelsFromAnnotations(), "masks": None, "train_split": "train", **changes}
+    settings = {
+        "classes": CLASSES,
+        "labels": LabelsFromAnnotations(),
+        "labelled": True,
+        "masks": None,
+    }
+    views = {"training": make_training("train")}
     return CocoDataModule(
-        root=root, year=2014, cache=root / "cache", classes=CLASSES, **loader_settings(**settings)
+        root=root, year=2014, cache=root / "cache", **{**settings, **views, **changes}
     )
 
 
@@ -88,11 +95,11 @@ def spoil(tree: Path, number: int, **changes: Any) -> CocoDataModule:
         key: value for key, value in region.items() if value is not None
     }
     file.write_text(json.dumps(content))
-    return make_coco(tree, truths=True, predict_split="train")
+    return make_coco(tree, whole=TRUTHS)
 
 
 def test_an_area_that_is_missing_is_counted(tree: Path) -> None:
-    make_coco(tree, truths=True, predict_split="train").prepare_data()
+    make_coco(tree, whole=TRUTHS).prepare_data()
     path = tree / "cache" / "masks_train2014" / f"{FIRST}.png"
     expected = read_mask(path).tolist()
     for number in range(2):
@@ -143,7 +150,7 @@ def test_a_region_of_an_unknown_category_is_named(tree: Path, category: int | No
 
 def test_a_stopped_conversion_goes_on_and_changed_annotations_start_anew(tree: Path) -> None:
     folder = tree / "cache" / "masks_train2014"
-    module = make_coco(tree, truths=True, predict_split="train")
+    module = make_coco(tree, whole=TRUTHS)
     module.read_records("train")
     write_mask(folder / f"{FIRST}.png", np.full((20, 30), 3, np.uint8))
     module.prepare_data()
@@ -152,12 +159,12 @@ def test_a_stopped_conversion_goes_on_and_changed_annotations_start_anew(tree: P
 
     file = tree / "annotations" / "instances_train2014.json"
     file.write_text(json.dumps(json.loads(file.read_text()), indent=1))
-    make_coco(tree, truths=True, predict_split="train").prepare_data()
+    make_coco(tree, whole=TRUTHS).prepare_data()
     assert read_mask(folder / f"{FIRST}.png").min() == 0
 
 
 def test_validation_gets_masks(tree: Path) -> None:
-    module = make_coco(tree, val_split="val")
+    module = make_coco(tree, validation=make_whole("val"))
     module.prepare_data()
     module.setup("validate")
     truths = {batch.names[0]: batch.truths[0] for batch in module.val_dataloader()}
@@ -167,7 +174,7 @@ def test_validation_gets_masks(tree: Path) -> None:
 def test_masks_of_another_conversion_go_by_name_or_number(tree: Path) -> None:
     for name in (FIRST, "000000000025"):
         write_mask(tree / "others" / f"{name}.png", np.ones((20, 30), np.uint8))
-    module = make_coco(tree, masks=tree / "others", truths=True, predict_split="train")
+    module = make_coco(tree, masks=tree / "others", whole=TRUTHS)
     module.prepare_data()
     found = {record.name: record.truth for record in module.read_records("train")}
     assert found == {
@@ -181,7 +188,7 @@ def test_masks_of_category_ids_are_renumbered(tree: Path) -> None:
     others = tree / "others"
     write_mask(others / f"{FIRST}.png", np.tile(np.array([0, 1, 18, 90, 255], np.uint8), (20, 6)))
     write_mask(others / f"{BARE}.png", np.full((20, 30), 17, np.uint8))
-    module = make_coco(tree, masks=others, masks_hold_ids=True, truths=True, predict_split="train")
+    module = make_coco(tree, masks=others, masks_hold_ids=True, whole=TRUTHS)
     module.prepare_data()
     truths = {record.name: record.truth for record in module.read_records("train")}
     assert truths[SECOND] is None
@@ -200,8 +207,7 @@ def test_renumbered_masks_belong_to_their_folder_and_follow_it(tree: Path) -> No
         settings = {
             "masks": tree / folder,
             "masks_hold_ids": True,
-            "truths": True,
-            "predict_split": "train",
+            "whole": TRUTHS,
         }
         module = make_coco(tree, **settings)
         if prepare:
@@ -237,7 +243,7 @@ def test_the_test_split_has_no_labels(tree: Path) -> None:
     assert [record.labels for record in make_coco(tree, labelled=False).read_records("test")] == [
         None
     ] * 3
-    module = make_coco(tree, labelled=False, train_split=None, predict_split="test", truths=True)
+    module = make_coco(tree, labelled=False, training=None, whole=make_whole("test", truths=True))
     module.prepare_data()
     assert [record.truth for record in module.read_records("test")] == [None] * 3
     with pytest.raises(ValueError, match="3 of 3 images of split 'test' have no known labels"):
@@ -250,10 +256,8 @@ def test_bad_trees_are_explained(tree: Path) -> None:
         match=r"instances_minival2014\.json.*instances_train2014.*annotations_trainval2014",
     ):
         make_coco(tree).read_records("minival")
-    module = make_coco(tree)
-    module.classes = CLASSES[:2]
     with pytest.raises(ValueError, match="has 3 categories, the data set 2 classes"):
-        module.read_records("train")
+        make_coco(tree, classes=CLASSES[:2]).read_records("train")
     (tree / "annotations" / "instances_val2014.json").write_text('{"images": [')
     with pytest.raises(
         ValueError, match=r"instances_val2014\.json is no whole COCO annotation file"
@@ -263,9 +267,9 @@ def test_bad_trees_are_explained(tree: Path) -> None:
 
 def test_a_folder_takes_labels_from_coco_json(tree: Path) -> None:
     labels = LabelsFromCocoJson(tree / "annotations" / "instances_train2014.json")
-    settings = loader_settings(labels=labels, masks=None, classes=None)
+    settings = {"labels": labels, "labelled": True, "masks": None, "classes": None}
     module = FolderDataModule(root=tree / "train2014", frames=tree, frame_step=1, **settings)
-    assert module.class_names == ("dog", "person", "toothbrush")
+    assert module.classes == ("dog", "person", "toothbrush")
     assert {r.name: r.labels for r in module.read_records("all")} == {
         FIRST: (0, 1, 2),
         SECOND: (0,),

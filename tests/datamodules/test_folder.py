@@ -5,7 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_trees import build_folder_tree, draw_image, loader_settings, write_jpeg, write_mask
+from fake_trees import (
+    build_folder_tree,
+    draw_image,
+    make_training,
+    make_whole,
+    write_jpeg,
+    write_mask,
+)
 
 from datamodules.folder import FolderDataModule
 from datamodules.label_files import LabelsFromFile
@@ -15,10 +22,8 @@ NAMES = ["cat/a.v2", "cat/b", "dog/größe 1"]
 
 
 def make_folder(root: Path, **changes: Any) -> FolderDataModule:
-    settings = {"classes": None, "labels": LabelsFromFolders(), "masks": None, **changes}
-    return FolderDataModule(
-        root=root, **loader_settings(**{"frames": root, "frame_step": 1, **settings})
-    )
+    settings = {"classes": None, "labels": LabelsFromFolders(), "labelled": True, "masks": None}
+    return FolderDataModule(root=root, frames=root, frame_step=1, **{**settings, **changes})
 
 
 @pytest.fixture
@@ -28,7 +33,7 @@ def tree(tmp_path: Path) -> Path:
 
 def test_every_image_of_the_tree_is_read(tree: Path) -> None:
     module = make_folder(tree)
-    assert module.class_names == ("cat", "dog")
+    assert module.classes == ("cat", "dog")
     assert [(r.name, r.labels, r.truth) for r in module.read_records("all")] == [
         (NAMES[0], (0,), None),
         (NAMES[1], (0,), None),
@@ -37,9 +42,8 @@ def test_every_image_of_the_tree_is_read(tree: Path) -> None:
 
 
 def test_without_labels_images_can_still_be_predicted(tree: Path) -> None:
-    module = make_folder(
-        tree, labels=None, labelled=False, predict_split="all", originals=True, truths=True
-    )
+    whole = make_whole("all", originals=True, truths=True)
+    module = make_folder(tree, labels=None, labelled=False, whole=whole)
     module.setup("predict")
     assert [batch.names[0] for batch in module.predict_dataloader()] == NAMES
     with pytest.raises(ValueError, match="has no classes"):
@@ -52,7 +56,7 @@ def test_labels_from_a_file(tree: Path, tmp_path: Path) -> None:
         "name,labels\ncat/a.v2.jpg,tom;tree\ncat/b,tom\ndog/größe 1,\n", encoding="utf-8"
     )
     module = make_folder(tree, labels=LabelsFromFile(file))
-    assert module.class_names == ("tom", "tree")
+    assert module.classes == ("tom", "tree")
     assert [record.labels for record in module.read_records("all")] == [(0, 1), (0,), ()]
     with pytest.raises(ValueError, match=r"line 2: label 'tom': no class"):
         make_folder(tree, labels=LabelsFromFile(file), classes=["dog"]).read_records("all")
@@ -64,7 +68,7 @@ def test_labels_without_an_image_are_counted(
     (tree / "few.txt").write_text("cat/b\n")
     file = tmp_path / "labels.csv"
     file.write_text("name,labels\ncat/b,cat\ncat/a.v2,cat\nlost/image.png,dog\n")
-    module = make_folder(tree, labels=LabelsFromFile(file), train_split="few")
+    module = make_folder(tree, labels=LabelsFromFile(file), training=make_training("few"))
     module.setup("fit")
     assert caplog.messages == ["labels of 1 images that are not there: lost/image"]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_trees import VOC_CLASSES, VOC_NAMES, write_mask, write_voc_xml
+from fake_trees import VOC_CLASSES, VOC_PROMPTS, write_mask, write_voc_xml
 
 from datamodules.label_files import LabelsFromFile, LabelsFromList
 from datamodules.labels import (
@@ -17,7 +17,7 @@ from datamodules.labels import (
     keep_labels_in_crop,
 )
 
-CLASSES = {name: index for names in (VOC_NAMES, VOC_CLASSES) for index, name in enumerate(names)}
+CLASSES = {name: index for names in (VOC_CLASSES, VOC_PROMPTS) for index, name in enumerate(names)}
 
 
 def make_source(folder: Path, names: tuple[str, ...] = ()) -> LabelSource:
@@ -89,9 +89,13 @@ def test_broken_xml_and_unknown_classes_are_named(tmp_path: Path) -> None:
 
 def test_csv_labels(tmp_path: Path) -> None:
     file = tmp_path / "labels.csv"
-    file.write_text(
-        '\ufeffname,labels\nin/a.v2.jpg,"bird; person"\nb,\nc,"person with clothes,people,human"\nb,aeroplane\n'
-    )
+    rows = [
+        'in/a.v2.jpg,"bird; person"',
+        "b,",
+        'c,"person with clothes,people,human"',
+        "b,aeroplane",
+    ]
+    file.write_text("\n".join(["\ufeffname,labels", *rows, ""]))
     reader = LabelsFromFile(file)
     assert reader(["in/a.v2", "b", "c"], make_source(tmp_path)) == {
         "in/a.v2": (1, 2),

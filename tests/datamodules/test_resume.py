@@ -11,10 +11,13 @@ import torch
 from fake_trees import (
     VOC_IMAGES,
     build_voc_tree,
+    make_training,
     make_voc,
+    make_whole,
 )
 
 from datamodules.base import SegmentationDataModule
+from datamodules.loading import Loading
 from datamodules.transforms import NoJitter, RandomView
 from fmawsss.records import Batch
 
@@ -43,9 +46,9 @@ def place(
 
 def read_batches(tree: Path, count: int, **changes: Any) -> list[Batch]:
     where = {key: changes.pop(key) for key in ("rank", "world_size", "step") if key in changes}
-    module = make_voc(
-        tree, train_split="trainaug", augment=RANDOM, seeds=tree / "SegmentationClassAug", **changes
-    )
+    loading = Loading(workers=changes.pop("workers", 0))
+    training = make_training(augment=RANDOM, seeds=tree / "SegmentationClassAug", **changes)
+    module = make_voc(tree, training=training, loading=loading)
     module.setup("fit")
     return list(islice(place(module, **where).train_dataloader(), count))
 
@@ -120,7 +123,8 @@ class Recorder(L.LightningModule):
 
 
 def train(tree: Path, folder: Path, steps: int, resume: Path | None = None) -> Recorder:
-    data = make_voc(tree, train_split="trainaug", val_split="val", batch_size=2, micro_batches=2)
+    training = make_training(batch_size=2, micro_batches=2)
+    data = make_voc(tree, training=training, validation=make_whole("val"))
     recorder = Recorder()
     trainer = L.Trainer(
         accelerator="cpu",
@@ -160,7 +164,7 @@ def test_lightning_resumes_in_the_middle(tree: Path, tmp_path: Path) -> None:
 @TREES
 @pytest.mark.filterwarnings("ignore:The 'predict_dataloader' does not have many workers")
 def test_lightning_predicts_every_image_once(tree: Path, tmp_path: Path) -> None:
-    data = make_voc(tree, predict_split="trainaug,val", predict_batch_size=2)
+    data = make_voc(tree, whole=make_whole("trainaug,val", batch_size=2))
     trainer = L.Trainer(
         accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=tmp_path
     )
@@ -170,7 +174,7 @@ def test_lightning_predicts_every_image_once(tree: Path, tmp_path: Path) -> None
 
 
 def test_processes_share_prediction(tree: Path) -> None:
-    module = make_voc(tree, predict_split="trainaug")
+    module = make_voc(tree, whole=make_whole())
     shares = [
         [name for b in place(module, rank, 2).predict_dataloader() for name in b.names]
         for rank in (0, 1)
@@ -180,7 +184,7 @@ def test_processes_share_prediction(tree: Path) -> None:
 
 
 def test_lightnings_own_sampler_is_refused(tree: Path) -> None:
-    module = place(make_voc(tree, predict_split="trainaug"), world_size=2)
+    module = place(make_voc(tree, whole=make_whole()), world_size=2)
     module.trainer._accelerator_connector.use_distributed_sampler = True
     with pytest.raises(ValueError, match=r"trainer\.use_distributed_sampler=false"):
         module.predict_dataloader()

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_trees import loader_settings
 from PIL import Image
 
 import datamodules.shapes as shapes_file
@@ -28,7 +27,8 @@ def make_shapes(root: Path, **changes: Any) -> ShapesDataModule:
         masks="SegmentationClass",
         classes=CLASS_NAMES,
         p_material=0.9,
-        **loader_settings(**settings),
+        labelled=True,
+        **settings,
     )
 
 

@@ -1,0 +1,230 @@
+"""Read the files of records into batches, by number; these objects travel to loader processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, UInt8
+from torch.utils.data import Dataset
+
+from datamodules.file_checks import require_size
+from datamodules.sample import Sample, collate_samples
+from datamodules.sampler import BatchPlan, find_image, find_view, seed_augmentation, seed_view
+from datamodules.transforms import IGNORED, View
+from datamodules.views import TrainingView, WholeView
+from fmawsss.files.features import LABELS, SEEDS, FeatureStore
+from fmawsss.files.images import read_image
+from fmawsss.files.storage import read_cams, read_mask, read_superpixels
+from fmawsss.records import Batch, ImageRecord
+from fmawsss.superpixels import Superpixels
+
+
+@dataclass(frozen=True)
+class TrainingBatches(Dataset[Batch]):
+    """Augmented micro-batches by their number, counted from the start of the run.
+
+    A micro-batch is the same whenever it is read. With `view.views` an image has so many fixed
+    views, otherwise every view is new.
+    """
+
+    records: Sequence[ImageRecord]
+    classes: int
+    plan: BatchPlan
+    view: TrainingView
+
+    @property
+    def views(self) -> int | None:
+        """The number of fixed views of an image."""
+        return self.view.views
+
+    def __getitem__(self, micro_batch: int) -> Batch:
+        positions = self.plan.list_positions(micro_batch)
+        return collate_samples([self.read_sample(position) for position in positions])
+
+    def find_view(self, position: int) -> int:
+        """Return the fixed view at a position of the endless order."""
+        return find_view(position, len(self.records), self.view.views, self.view.seed)
+
+    def read_sample(self, position: int) -> Sample:
+        """Read and augment the image at a position of the endless order."""
+        if self.view.views is not None:
+            return self.read_view(self.find_view(position))
+        index = find_image(position, len(self.records), self.view.seed)
+        return self._augment_image(index, seed_augmentation(position, self.view.seed))
+
+    def read_view(self, view: int) -> Sample:
+        """Read and augment the image of a fixed view."""
+        return self._augment_image(view // self.view.views, seed_view(view, self.view.seed))
+
+    def _augment_image(self, index: int, rng: np.random.Generator) -> Sample:
+        record = self.records[index]
+        image = read_image(record.image)
+        view = self.view.augment(View(image, *self._read_masks(record.name, image)), rng)
+
+        labels = None
+        if record.labels is not None:
+            present = encode_labels(record.labels, self.classes)
+            labels = torch.from_numpy(self.view.crop_labels(present, view.seed))
+
+        return Sample(
+            name=record.name,
+            image=to_tensor(self.view.normalise(view.image), view.padding),
+            size=image.shape[:2],
+            padding=None if view.padding is None else torch.from_numpy(view.padding),
+            labels=labels,
+            seed=to_mask(view.seed),
+            confidence=to_mask(view.confidence),
+        )
+
+    def _read_masks(self, name: str, image: np.ndarray) -> list[UInt8[np.ndarray, "H W"]]:
+        """Read the seed of an image and its confidence, as far as they are asked for."""
+        masks = []
+        if self.view.seeds is not None:
+            masks.append(read_seed(Path(self.view.seeds) / f"{name}.png", image, self.classes))
+        if self.view.confidence is not None:
+            masks.append(read_confidence(Path(self.view.confidence) / f"{name}.png", image))
+        return masks
+
+
+@dataclass(frozen=True)
+class ViewBatches(Dataset[Batch]):
+    """Fixed views in batches, each with its number, for an encoder to see once."""
+
+    source: TrainingBatches
+    batches: Sequence[Sequence[int]]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> Batch:
+        views = list(self.batches[index])
+        batch = collate_samples([self.source.read_view(view) for view in views])
+        return replace(batch, views=views)
+
+
+@dataclass(frozen=True)
+class EncodedBatches(Dataset[Batch]):
+    """The micro-batches of `source`, as an encoder left them in a store; no image is read."""
+
+    source: TrainingBatches
+    store: FeatureStore
+
+    def __getitem__(self, micro_batch: int) -> Batch:
+        source = self.source
+        positions = source.plan.list_positions(micro_batch)
+        views = [source.find_view(position) for position in positions]
+        encoded = self.store.read(views)
+        return Batch(
+            names=[source.records[view // source.views].name for view in views],
+            images=None,
+            sizes=[],
+            labels=encoded.pop(LABELS, None),
+            seeds=encoded.pop(SEEDS, None),
+            views=views,
+            encoded=encoded,
+        )
+
+
+@dataclass(frozen=True)
+class WholeImageBatches(Dataset[Batch]):
+    """Whole images, resized but not augmented, with what was asked for at their own size."""
+
+    batches: Sequence[Sequence[ImageRecord]]
+    classes: int
+    view: WholeView
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> Batch:
+        return collate_samples([self.read_sample(record) for record in self.batches[index]])
+
+    def read_sample(self, record: ImageRecord) -> Sample:
+        """Read one whole image."""
+        view, image = self.view, read_image(record.image)
+
+        # what is known of the image, as far as it is asked for
+        labels = truth = superpixels = cams = None
+        if record.labels is not None:
+            labels = torch.from_numpy(encode_labels(record.labels, self.classes))
+        if view.truths and record.truth is not None:
+            truth = read_truth(record.truth, image, self.classes)
+        if view.superpixels is not None:
+            superpixels = read_fitting(Path(view.superpixels) / f"{record.name}.npz", image)
+        if view.cams is not None:
+            cams = read_cams(Path(view.cams) / f"{record.name}.npz")
+
+        return Sample(
+            name=record.name,
+            image=to_tensor(view.normalise(view.resize(image)), None),
+            size=image.shape[:2],
+            labels=labels,
+            truth=truth,
+            superpixels=superpixels,
+            cams=cams,
+            original=image if view.originals else None,
+        )
+
+
+def encode_labels(labels: tuple[int, ...], classes: int) -> Bool[np.ndarray, "C"]:
+    """Turn class indices into a multi-hot vector."""
+    present = np.zeros(classes, bool)
+    present[list(labels)] = True
+    return present
+
+
+def to_tensor(image: np.ndarray, padding: np.ndarray | None) -> torch.Tensor:
+    """Put channels first; outside the picture the image is 0, which is the mean colour."""
+    if padding is not None:
+        image[padding] = 0
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+
+
+def to_mask(mask: np.ndarray | None) -> torch.Tensor | None:
+    """Turn a mask into a tensor, if there is one."""
+    return None if mask is None else torch.from_numpy(np.ascontiguousarray(mask))
+
+
+def read_seed(path: Path, image: np.ndarray, classes: int) -> UInt8[np.ndarray, "H W"]:
+    """Read the seed map of an image; raises ValueError when size or values do not fit."""
+    return check_mask(read_mask(path), path, image.shape[:2], classes)
+
+
+def read_confidence(path: Path, image: np.ndarray) -> UInt8[np.ndarray, "H W"]:
+    """Read how sure the seed map of an image is; raises ValueError when the size does not fit."""
+    return check_mask(read_mask(path), path, image.shape[:2], classes=IGNORED)
+
+
+def read_truth(path: Path, image: np.ndarray, classes: int) -> UInt8[torch.Tensor, "H W"]:
+    """Read the ground-truth mask of an image; raises ValueError when size or values do not fit."""
+    return torch.from_numpy(check_mask(read_mask(path), path, image.shape[:2], classes))
+
+
+def read_fitting(path: Path, image: np.ndarray) -> Superpixels:
+    """Read the superpixels of an image; raises ValueError when they were made of another size."""
+    superpixels = read_superpixels(path)
+    if tuple(superpixels.size) != image.shape[:2]:
+        raise ValueError(
+            f"superpixels {path} are of size {tuple(superpixels.size)}, the image is "
+            f"{image.shape[:2]}; "
+            "delete the file and run `python infer.py task=superpixels`"
+        )
+    return superpixels
+
+
+def check_mask(
+    mask: np.ndarray, path: Path, size: tuple[int, int], classes: int
+) -> UInt8[np.ndarray, "H W"]:
+    """Return the mask of an image; raises ValueError unless size (height, width) and values fit."""
+    require_size(path, mask.shape, size)
+    strange = mask[(mask > classes) & (mask != IGNORED)]
+    if strange.size:
+        raise ValueError(
+            f"mask {path} holds the value {strange[0]}, expected 0 to {classes} or 255; "
+            "check the class names (dataset.classes) against the mask"
+        )
+    return mask

@@ -1,0 +1,75 @@
+"""What a stage asks of its images: training views, whole images, and who loads them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+from datamodules.choosing import Splits
+from datamodules.transforms import View
+from fmawsss.resizing import Normaliser, Resize
+
+Augment = Callable[[View, np.random.Generator], View]
+CropLabels = Callable[
+    [Bool[np.ndarray, "C"], UInt8[np.ndarray, "H W"] | None], Bool[np.ndarray, "C"]
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingView:
+    """Say which images to learn from, and how a training view of one is made.
+
+    split: name of a split, list of names, or names joined by commas.
+    batch_size: images per optimiser step, over all processes and `micro_batches`.
+    seed: of the order of images, of their augmentation and of the choice of shots.
+    augment, crop_labels: the view of an image, and which of the image's labels it keeps.
+    shots: learn from this many images per class; None takes all.
+    views: learn from this many fixed views of each image; None makes every view a new one.
+    seeds, confidence: folders of `<name>.png`; None reads none.
+    """
+
+    split: Splits
+    batch_size: int
+    micro_batches: int
+    seed: int
+    normalise: Normaliser
+    augment: Augment
+    crop_labels: CropLabels
+    shots: int | None = None
+    views: int | None = None
+    seeds: Path | str | None = None
+    confidence: Path | str | None = None
+
+    def __post_init__(self) -> None:
+        if self.split is None:
+            raise ValueError("training needs `split`; set split=…")
+        if self.augment is None:
+            raise ValueError("training needs `augment`; choose one of the group, e.g. augment=none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WholeView:
+    """Say which images to look at as a whole, and what comes with them.
+
+    split: name of a split, list of names, or names joined by commas; None looks at nothing.
+    resize, normalise: the size and the values that the network sees.
+    batch_size: images per batch; only images of equal network size share one.
+    truths: read the ground-truth masks that exist. Validation always does, and needs them all.
+    originals: keep the image as it is on disk.
+    superpixels, cams: folders of `<name>.npz`; None reads none.
+    images: look at this many images, spread evenly over the split; None takes all.
+    """
+
+    split: Splits
+    resize: Resize
+    normalise: Normaliser
+    batch_size: int
+    truths: bool = False
+    originals: bool = False
+    superpixels: Path | str | None = None
+    cams: Path | str | None = None
+    images: int | None = None
