@@ -103,7 +103,7 @@ def test_what_is_there_is_left_alone(voc: Path, tmp_path: Path, monkeypatch, cap
 
 def test_without_archives_and_network_the_address_is_named(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(
-        "stages.jobs.archives.urlopen",
+        "fmawsss.files.downloads.urlopen",
         lambda *_, **__: (_ for _ in ()).throw(OSError("no network")),
     )
     with pytest.raises(

@@ -1,4 +1,7 @@
-"""Published weights: found in their folder, or fetched into it when the network allows."""
+"""Files of other projects: found in their folder, or fetched; a stopped download goes on."""
+
+# Ours because torch.hub starts anew after a stop, huggingface_hub knows one server only, and
+# pooch, one dependency more, starts anew, too.
 
 from __future__ import annotations
 
@@ -6,46 +9,67 @@ import hashlib
 import logging
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from urllib.request import urlopen
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
+from filelock import FileLock
 from rich.progress import wrap_file
 
-from fmawsss.files.storage import replace_file
+TIMEOUT = 5  # seconds without any answer
+CHUNK = 1 << 20
+PARTIAL_CONTENT = 206  # the answer of a server that sends the rest only
+NOTHING_LEFT = 416  # the answer to a request beyond the end of a file
 
-PATIENCE = 5  # seconds without any answer
-
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
-def fetch_file(path: Path, url: str, sha256: str | None = None) -> Path:
-    """Return `path`, fetching it from `url` first if it is missing, with a progress bar and a check
-    of the SHA-256.
+@dataclass(frozen=True)
+class Published:
+    """What is published about a file beside its address; None where it is not known."""
 
-    Without `sha256`, one that is part of the address is checked, if there is one.
+    size: int | None = None  # bytes
+    md5: str | None = None
+    sha256: str | None = None
 
-    Raises FileNotFoundError naming both when it cannot be fetched; this takes seconds where there
-    is no network.
+    @property
+    def is_known(self) -> bool:
+        """Say whether anything tells the right file from another."""
+        return any(value is not None for value in (self.size, self.md5, self.sha256))
+
+
+def fetch_file(
+    path: Path,
+    url: str,
+    sha256: str | None = None,
+    *,
+    md5: str | None = None,
+    size: int | None = None,
+    timeout: float = TIMEOUT,
+) -> Path:
+    """Return `path`, fetching it from `url` first if it is missing.
+
+    What is published of the file is checked; without `sha256`, one that is part of the address.
+    Then, too, a download that stopped is kept as `<name>.part` and goes on at the next call.
+
+    Raises FileNotFoundError naming address and place when it cannot be fetched; this takes
+    `timeout` seconds where there is no network.
     """
     if path.is_file():
         return path
-    log.info("fetching %s to %s", url, path)
+    published = Published(size, md5, sha256 or find_digest(url))
+    partial = path.with_name(f"{path.name}.part")
     try:
-        with urlopen(url, timeout=PATIENCE) as answer, replace_file(path) as temporary:
-            expected = int(answer.headers["Content-Length"] or 0)
-            with (
-                temporary.open("wb") as file,
-                wrap_file(answer, expected, description=path.name) as watched,
-            ):
-                shutil.copyfileobj(watched, file, 1 << 20)
-            found = temporary.stat().st_size
-            if found < expected:
-                raise OSError(f"the connection ended after {found} of {expected} bytes")
-            check_digest(temporary, sha256 or find_digest(url))
+        _fetch(path, partial, url, published, timeout)
     except (OSError, ValueError) as error:
+        kept = "; what has arrived is kept" if partial.is_file() else ""
         raise FileNotFoundError(
-            f"no weights at {path}, and they cannot be fetched ({error}): download {url} and put "
-            "it there"
+            f"{path} is missing and cannot be fetched ({error}): download {url} and put it there, "
+            f"or run this again where there is a network{kept}"
         ) from error
     return path
 
@@ -56,11 +80,89 @@ def find_digest(url: str) -> str | None:
     return found and found.group(1)
 
 
-def check_digest(path: Path, expected: str | None) -> None:
-    """Raise ValueError unless the file has the SHA-256 that it should have, if that is known."""
-    if expected is None:
+def find_fault(path: Path, published: Published) -> str | None:
+    """Say in what a file differs from what is published of it; None when it does not."""
+    size = path.stat().st_size
+    if published.size not in (None, size):
+        return f"it has {size} bytes, expected {published.size}"
+    for name, expected in (("MD5", published.md5), ("SHA-256", published.sha256)):
+        if expected is None:
+            continue
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, name.replace("-", "").lower()).hexdigest()
+        if found != expected:
+            return f"it has the {name} {found}, expected {expected}"
+    return None
+
+
+def _fetch(path: Path, partial: Path, url: str, published: Published, timeout: float) -> None:
+    """Fetch what `partial` lacks and make it `path`; another file is not kept."""
+    # without anything published nothing tells whether the rest belongs to the same file
+    goes_on = published.is_known and partial.is_file()
+    known = partial.stat().st_size if goes_on else 0
+
+    # ask before any folder is made
+    with _ask(url, known, timeout) as answer:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _wait_for_others(path):
+            if path.is_file():  # another process fetched it meanwhile
+                return
+            try:
+                _write_rest(partial, answer, known)
+                _check(partial, published)
+                partial.replace(path)
+            finally:
+                if not published.is_known:
+                    partial.unlink(missing_ok=True)
+
+
+def _ask(url: str, known: int, timeout: float) -> Any:
+    """Ask a server for all bytes of a file but the `known` first ones."""
+    request = Request(url, headers={"Range": f"bytes={known}-"} if known else {})
+    try:
+        return urlopen(request, timeout=timeout)
+    except HTTPError as error:
+        if error.code == NOTHING_LEFT and known:
+            return error
+        raise
+
+
+@contextmanager
+def _wait_for_others(path: Path) -> Iterator[None]:
+    """Let one process at a time write a file."""
+    lock = path.with_name(f".{path.name}.lock")
+    with FileLock(lock):
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def _write_rest(partial: Path, answer: Any, known: int) -> None:
+    """Write what a server sends after the `known` first bytes; raise OSError if some is missing."""
+    # say how much there is
+    if answer.status == NOTHING_LEFT:
         return
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != expected:
-        raise ValueError(f"its SHA-256 is {found}, expected {expected}")
+    known = known if answer.status == PARTIAL_CONTENT else 0  # without ranges all comes again
+    rest = int(answer.headers["Content-Length"] or 0)
+    size = f"{rest / 1e6:.1f} MB" if rest else "of unknown size"
+    logger.info("fetching %s to %s from byte %d on (%s)", answer.url, partial, known, size)
+
+    # copy it
+    with (
+        wrap_file(answer, rest, description=partial.stem) as source,
+        partial.open("r+b" if known else "wb") as file,
+    ):
+        file.seek(known)
+        shutil.copyfileobj(source, file, CHUNK)
+        found = file.tell()
+    if found < known + rest:
+        raise OSError(f"the connection ended after {found} of {known + rest} bytes")
+
+
+def _check(partial: Path, published: Published) -> None:
+    """Delete a file that is not the published one, and raise ValueError."""
+    fault = find_fault(partial, published)
+    if fault is not None:
+        partial.unlink()
+        raise ValueError(fault)

@@ -1,8 +1,8 @@
-"""What a frozen encoder made of fixed views, on disk: a memory-mapped file per array, a row per
-view.
+"""Features of fixed views on disk, so that a frozen encoder sees each view once.
 
-Rows may be written in any order, by several processes; a row counts once it is marked as done. The
-folder's name says what the features depend on, its `features.json` what the files hold.
+Each array has a memory-mapped file with a row per view. Rows may be written in any order, by
+several processes; a row counts once it is marked as done. The folder's name says what the features
+depend on, its `features.json` what the files hold.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fmawsss.files.storage import read_json, write_json
 LABELS, SEEDS, DONE = "labels", "seeds", "done"
 RECORD, VERSION = "features.json", 1
 GIGABYTE = 1e9
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,7 @@ class Column:
 
 @dataclass(frozen=True)
 class FeatureStore:
-    """`rows` views of `columns`; maps files when they are first used, so that it travels to loader
-    processes.
-    """
+    """`rows` views of `columns`; it travels to loader processes, which map the files themselves."""
 
     folder: Path
     rows: int
@@ -69,9 +67,8 @@ class FeatureStore:
             if tuple(value.shape[1:]) != self.columns[name].shape:
                 raise ValueError(
                     f"views of one size are needed: {name} is {tuple(value.shape[1:])}, the first "
-                    "view's was "
-                    f"{self.columns[name].shape}; choose an augmentation with a fixed crop, or "
-                    "cache=none"
+                    f"view's was {self.columns[name].shape}; choose an augmentation with a fixed "
+                    "crop, or cache=none"
                 )
             self._map(name)[index] = value.to("cpu", self.columns[name].dtype)
         self._map(DONE)[index] = True
@@ -99,15 +96,16 @@ def open_store(
     dtype: str,
     max_gb: float,
 ) -> FeatureStore:
-    """Open the store `folder/name`, or make an empty one after saying how large it will be.
+    """Open the store `folder/name`, or make an empty one if it is not too large.
 
     `sample` holds one view of every array, (1, *shape); floats are kept as `dtype` (float16,
     bfloat16, float32).
 
     Raises:
-        ValueError: when it would be larger than `max_gb`, or than the free disk, naming what makes
-            it smaller.
+        ValueError: when it would be larger than `max_gb`, or than the free disk, or when the
+            folder holds something else.
     """
+    # describe what it holds
     kept = getattr(torch, dtype)
     columns = {
         key: Column(kept if value.is_floating_point() else value.dtype, tuple(value.shape[1:]))
@@ -118,24 +116,27 @@ def open_store(
         _check_record(store)
         return store
 
+    # make an empty one
     size = rows * sum(column.bytes for column in columns.values())
-    log.info("features of %d views take %.2f GB in %s", rows, size / GIGABYTE, store.folder)
+    logger.info("features of %d views take %.2f GB in %s", rows, size / GIGABYTE, store.folder)
     store.folder.mkdir(parents=True, exist_ok=True)
-    limits = {
-        "cache.max_gb": max_gb * GIGABYTE,
-        "the free disk": shutil.disk_usage(store.folder).free,
-    }
-    for limit, allowed in limits.items():
-        if size > allowed:
-            raise ValueError(
-                f"features of {rows} views would take {size / GIGABYTE:.2f} GB, more than {limit} "
-                f"({allowed / GIGABYTE:.2f} GB): lower cache.views or dataset.shots, or raise "
-                "cache.max_gb"
-            )
+    _check_size(store, size, max_gb * GIGABYTE)
     for path in store.folder.glob("*.bin"):  # left by a kill before the record was written
         path.unlink()
     write_json(store.folder / RECORD, _describe(store))
     return store
+
+
+def _check_size(store: FeatureStore, size: int, most: float) -> None:
+    """Raise ValueError for a store of more bytes than are allowed, naming what makes it smaller."""
+    free = shutil.disk_usage(store.folder).free
+    for limit, allowed in (("cache.max_gb", most), ("the free disk", free)):
+        if size > allowed:
+            raise ValueError(
+                f"features of {store.rows} views would take {size / GIGABYTE:.2f} GB, more than "
+                f"{limit} ({allowed / GIGABYTE:.2f} GB): lower cache.views or dataset.shots, or "
+                "raise cache.max_gb"
+            )
 
 
 def _describe(store: FeatureStore) -> dict[str, object]:

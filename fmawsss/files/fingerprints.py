@@ -1,6 +1,4 @@
-"""Fingerprints of settings: equal settings, equal fingerprint; different ones, a list of the keys
-that differ.
-"""
+"""Fingerprints of settings: equal ones, one fingerprint; different ones, the keys that differ."""
 
 from __future__ import annotations
 
@@ -36,16 +34,16 @@ INCIDENTAL |= {"bias_numbers", "every"}
 
 
 def fingerprint(settings: Mapping[str, Any]) -> str:
-    """Hash settings to 16 hexadecimal digits; order of keys, tuple or list, 1 or 1.0 make no
-    difference.
+    """Hash settings to 16 hexadecimal digits.
+
+    The order of keys makes no difference, nor do tuple or list, 1 or 1.0.
     """
     text = json.dumps(flatten(settings), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def flatten(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Flatten nested mappings and sequences to dotted keys and plain values; a flat mapping stays
-    as it is.
+    """Flatten nested mappings and sequences to dotted keys and plain values.
 
     Raises ValueError for a value that is no number, string, boolean or None, and for two values
     under one dotted key.
@@ -61,7 +59,7 @@ def flatten(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def differing_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """List the dotted keys, sorted, whose values differ or that only one of the two settings has."""
+    """List the dotted keys, sorted, whose values differ or that only one of the two has."""
     left, right = flatten(old), flatten(new)
     return sorted(
         key for key in left.keys() | right.keys() if _show(left, key) != _show(right, key)
@@ -80,9 +78,7 @@ def strip_incidental(settings: Any) -> Any:
 
 
 def digest_weights(module: nn.Module) -> str:
-    """Digest the frozen weights of a module: the same settings with other weights make another
-    product.
-    """
+    """Digest the frozen weights of a module: with other weights it makes another product."""
     digest = hashlib.sha256()
     for name, parameter in module.named_parameters():
         if not parameter.requires_grad:
@@ -114,9 +110,8 @@ def _canonise(key: str, value: Any) -> Any:
         return []
     raise ValueError(
         f"setting {key!r} is a {type(value).__name__}, expected numbers, strings, booleans, None, "
-        "and lists and "
-        "dictionaries of them: resolve the config first (OmegaConf.to_container(config, "
-        "resolve=True))"
+        "and lists and dictionaries of them: resolve the config first "
+        "(OmegaConf.to_container(config, resolve=True))"
     )
 
 

@@ -1,6 +1,4 @@
-"""Polygons around masks, for formats that know nothing else: along the edges of pixels, so that
-nothing is lost.
-"""
+"""Polygons around masks, along the edges of pixels: for formats that know nothing else."""
 
 from __future__ import annotations
 
@@ -8,9 +6,8 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Int
 
-Polygon = Int[
-    np.ndarray, "V 2"
-]  # corners (x, y), in pixels from the upper left corner of the image
+# corners (x, y), in pixels from the upper left corner of the image
+Polygon = Int[np.ndarray, "V 2"]
 
 
 def trace_polygons(mask: Bool[np.ndarray, "H W"]) -> list[Polygon]:
@@ -18,9 +15,8 @@ def trace_polygons(mask: Bool[np.ndarray, "H W"]) -> list[Polygon]:
 
     Polygons know no holes: a region with a hole is cut in two at it.
     """
-    count, regions, boxes, _ = cv2.connectedComponentsWithStats(
-        mask.astype(np.uint8), connectivity=8
-    )
+    pixels = mask.astype(np.uint8)
+    count, regions, boxes, _ = cv2.connectedComponentsWithStats(pixels, connectivity=8)
     polygons: list[Polygon] = []
     for index in range(1, count):
         x, y, width, height = boxes[index, :4].tolist()
@@ -30,19 +26,19 @@ def trace_polygons(mask: Bool[np.ndarray, "H W"]) -> list[Polygon]:
 
 
 def _trace_region(region: Bool[np.ndarray, "h w"]) -> list[Polygon]:
+    """Outline one region, cut in two where it has a hole."""
     # in a picture of twice the size, each contour point tells on which edge of its pixel it lies
     doubled = region.astype(np.uint8).repeat(2, axis=0).repeat(2, axis=1)
     contours, hierarchy = cv2.findContours(doubled, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    holes = [
-        points for points, relation in zip(contours, hierarchy[0], strict=True) if relation[3] >= 0
-    ]
+    parents = hierarchy[0][:, 3]
+    holes = [points for points, parent in zip(contours, parents, strict=True) if parent >= 0]
     if not holes:
         return [keep_corners((points[:, 0] + 1) // 2) for points in contours]
-    column = int(holes[0][:, 0, 0].min()) // 2 + 1  # the first one of the hole
-    columns = np.arange(region.shape[1])
-    return trace_polygons(region & (columns < column)) + trace_polygons(
-        region & (columns >= column)
-    )
+
+    # cut at the first column of the hole
+    column = int(holes[0][:, 0, 0].min()) // 2 + 1
+    left = np.arange(region.shape[1]) < column
+    return trace_polygons(region & left) + trace_polygons(region & ~left)
 
 
 def keep_corners(points: Int[np.ndarray, "K 2"]) -> Polygon:
@@ -52,6 +48,7 @@ def keep_corners(points: Int[np.ndarray, "K 2"]) -> Polygon:
     [[0, 0], [2, 0], [2, 1], [0, 1]]
     """
     points = points[(points != np.roll(points, 1, axis=0)).any(axis=1)]
-    before, after = points - np.roll(points, 1, axis=0), np.roll(points, -1, axis=0) - points
+    before = points - np.roll(points, 1, axis=0)
+    after = np.roll(points, -1, axis=0) - points
     straight = before[:, 0] * after[:, 1] == before[:, 1] * after[:, 0]
     return points[~straight]

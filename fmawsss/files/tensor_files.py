@@ -13,8 +13,9 @@ import torch
 
 
 def read_tensors(path: str | Path, remedy: str) -> Any:
-    """Read what `torch.save` wrote, tensors and plain data only, to the CPU; raises ValueError for
-    anything else.
+    """Read what `torch.save` wrote to the CPU, tensors and plain data only.
+
+    Raises ValueError for anything else.
     """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -25,9 +26,7 @@ def read_tensors(path: str | Path, remedy: str) -> Any:
 
 
 def describe_fault(error: Exception) -> str:
-    """Say in a few lines what torch found; its advice to read the file without safety is not passed
-    on.
-    """
+    """Say in a few lines what torch found, without its advice to read the file unsafely."""
     if isinstance(error, UnpicklingError):
         return "it is cut off, or holds other things than tensors"
     return "\n".join(str(error).splitlines()[:5]) or type(error).__name__
@@ -43,8 +42,6 @@ def name_in_errors(path: Path) -> Iterator[None]:
 
 
 def require_whole(path: Path, remedy: str) -> None:
-    """Raise ValueError for a file of `torch.save` that lacks its end; a large one is not read for
-    that.
-    """
+    """Raise ValueError for a file of `torch.save` that lacks its end, without reading all of it."""
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path} cannot be read (it is cut off, or of another kind): {remedy}")

@@ -11,31 +11,29 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Table:
-    """A CSV file: the names in its first line, what separates its cells, and its other lines, each
-    with its number.
-    """
+    """A CSV file."""
 
-    columns: Sequence[str]
+    columns: Sequence[str]  # the names in its first line
     delimiter: str
-    lines: Sequence[tuple[int, list[str]]] = ()
+    lines: Sequence[tuple[int, list[str]]] = ()  # the other lines, each with its number
 
     def read_rows(self) -> Iterator[tuple[int, dict[str, str], list[str]]]:
-        """Read line by line: its number, its cells by column, and what lies beyond the last column."""
+        """Read line by line: number, cells by column, and what lies beyond the last column."""
         for number, cells in self.lines:
             named = dict.fromkeys(self.columns, "") | dict(zip(self.columns, cells, strict=False))
             yield number, named, cells[len(self.columns) :]
 
 
 def read_text(path: Path) -> str:
-    """Read a text file in UTF-8, with or without a byte order mark; raises ValueError naming any
-    other.
+    """Read a text file in UTF-8, with or without a byte order mark.
+
+    Raises ValueError naming a file of another encoding.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(
-            explain_encoding(path, f"byte {error.start} is {error.object[error.start]:#x}")
-        ) from None
+        found = f"byte {error.start} is {error.object[error.start]:#x}"
+        raise ValueError(explain_encoding(path, found)) from None
     if "\0" in text:
         raise ValueError(explain_encoding(path, "it holds zero bytes"))
     return text
@@ -43,16 +41,17 @@ def read_text(path: Path) -> str:
 
 def explain_encoding(path: Path, found: str) -> str:
     """Say that a file has another encoding, and what to do."""
-    return f"{path} is no text in UTF-8 ({found}): save it again in that encoding, in Excel as `CSV UTF-8`"
+    remedy = "save it again in that encoding, in Excel as `CSV UTF-8`"
+    return f"{path} is no text in UTF-8 ({found}): {remedy}"
 
 
 def read_table(path: Path, required: Sequence[str]) -> Table:
-    """Read a CSV file, its cells separated by commas or, as Excel writes them in some languages, by
-    semicolons.
+    """Read a CSV file, without its empty lines.
 
-    Empty lines are left out. Raises ValueError naming the file when it lacks a required column or
-    cannot be read.
+    Cells are separated by commas or, as Excel writes them in some languages, by semicolons.
+    Raises ValueError naming the file when it lacks a required column or cannot be read.
     """
+    # read all lines
     text = read_text(path)
     delimiter = ";" if ";" in text.partition("\n")[0] else ","
     reader = csv.reader(io.StringIO(text), delimiter=delimiter)
@@ -62,6 +61,8 @@ def read_table(path: Path, required: Sequence[str]) -> Table:
         raise ValueError(
             f"{path}, line {reader.line_num}: {error}; is a quotation mark left open?"
         ) from error
+
+    # the first one names the columns
     columns = lines[0][1] if lines else []
     if not set(required) <= set(columns):
         raise ValueError(

@@ -16,7 +16,7 @@ MD5 = hashlib.md5(CONTENT).hexdigest()
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Serves CONTENT, from any byte on under /ranges, and only half of what it promises under /cut."""
+    """Serves CONTENT: from any byte on under /ranges, half of what it promises under /cut."""
 
     def do_GET(self) -> None:
         place = self.headers.get("Range")
@@ -79,16 +79,25 @@ def test_a_cut_connection_keeps_what_arrived(server, tmp_path: Path) -> None:
         FileNotFoundError,
         match=r"a\.tar.*ended after 5120 of 10240 bytes.*what has arrived is kept",
     ):
-        fetch_archive(Archive(f"{server.url}/cut/a.tar", None, None), tmp_path)
+        fetch_archive(Archive(f"{server.url}/cut/a.tar", len(CONTENT), None), tmp_path)
     path = fetch_archive(Archive(f"{server.url}/ranges/a.tar", len(CONTENT), MD5), tmp_path)
     assert path.read_bytes() == CONTENT
     assert server.asked == [None, "bytes=5120-"]
 
 
+def test_what_is_another_file_after_all_is_fetched_anew(server, tmp_path: Path) -> None:
+    (tmp_path / "a.tar.part").write_bytes(b"x" * 100)
+    archive = Archive(f"{server.url}/ranges/a.tar", len(CONTENT), MD5)
+    with pytest.raises(FileNotFoundError, match=f"expected {MD5}"):
+        fetch_archive(archive, tmp_path)
+    assert fetch_archive(archive, tmp_path).read_bytes() == CONTENT
+    assert server.asked == ["bytes=100-", None]
+
+
 def test_without_network_address_and_place_are_named(tmp_path: Path) -> None:
     url = "http://127.0.0.1:9/voc.tar"
     with pytest.raises(
-        FileNotFoundError, match=rf"no archive {tmp_path}/voc\.tar.*download {url} and put it there"
+        FileNotFoundError, match=rf"{tmp_path}/voc\.tar.*download {url} and put it there"
     ):
         fetch_archive(Archive(url, None, None), tmp_path)
 

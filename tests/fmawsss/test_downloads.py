@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
+from time import sleep
 from urllib.error import URLError
 
 import pytest
@@ -68,10 +70,12 @@ def test_files_are_fetched_once_and_whole(tmp_path: Path, monkeypatch: pytest.Mo
 
     class Cut(BytesIO):
         headers = {"Content-Length": "100"}  # noqa: RUF012
+        status = 200
+        url = "http://some.where/other.pth"
 
     monkeypatch.setattr(downloads, "urlopen", lambda url, timeout: Cut(b"half"))
     with pytest.raises(FileNotFoundError, match="the connection ended after 4 of 100 bytes"):
-        downloads.fetch_file(tmp_path / "other.pth", "http://some.where/other.pth")
+        downloads.fetch_file(tmp_path / "other.pth", Cut.url)
     assert [path.name for path in tmp_path.iterdir()] == ["weights"]
 
 
@@ -80,8 +84,31 @@ def test_a_file_with_another_digest_is_not_kept(
 ) -> None:
     (tmp_path / "source").write_bytes(b"weights")
     url, right = (tmp_path / "source").as_uri(), sha256(b"weights").hexdigest()
-    with pytest.raises(FileNotFoundError, match=f"its SHA-256 is {right}, expected {'0' * 64}"):
+    with pytest.raises(FileNotFoundError, match=f"the SHA-256 {right}, expected {'0' * 64}"):
         downloads.fetch_file(tmp_path / "a.pth", url, "0" * 64)
     assert not (tmp_path / "a.pth").exists()
     downloads.fetch_file(tmp_path / "a.pth", url, right)
     assert "a.pth" in capsys.readouterr().out  # the progress bar
+
+
+def test_what_cannot_be_checked_starts_anew(tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(b"weights")
+    (tmp_path / "a.pth.part").write_bytes(b"some other weights")
+    downloads.fetch_file(tmp_path / "a.pth", (tmp_path / "source").as_uri())
+    assert (tmp_path / "a.pth").read_bytes() == b"weights"
+    assert {path.name for path in tmp_path.iterdir()} == {"source", "a.pth"}
+
+
+def test_processes_that_need_one_file_do_not_disturb_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "source").write_bytes(b"weights")
+    url, written = (tmp_path / "source").as_uri(), []
+    write = downloads._write_rest
+    monkeypatch.setattr(
+        downloads, "_write_rest", lambda *more: (written.append(1), sleep(0.2), write(*more))
+    )
+    with ThreadPoolExecutor() as pool:
+        fetched = [pool.submit(downloads.fetch_file, tmp_path / "a.pth", url) for _ in range(3)]
+    assert {future.result().read_bytes() for future in fetched} == {b"weights"}
+    assert written == [1]
