@@ -1,1 +1,1 @@
-"""Callbacks: files, pictures and scores."""
+"""Lightning callbacks: they write products, pictures, journals and signals of a run."""

@@ -10,17 +10,15 @@ import lightning as L
 
 from fmawsss.files.products import read_fingerprint
 from fmawsss.files.storage import read_cams
-from fmawsss.records import Cams
-from lightning_modules.prompts import SeedPrediction
+from fmawsss.records import Cams, Prediction
 
 
 class CamWriter(L.Callback):
-    """One file per image, `<folder>/<product>/<name>.npz` (docs/cams.md): CAMs before refinement,
-    and the attention.
+    """One file per image, `<folder>/<product>/<name>.npz` (docs/cams.md): CAMs and attention.
 
-    `write` is `storage.write_cams`, or `storage.write_half_cams` for half the space. Each file
-    carries the fingerprint of the `product` (the seeds), so that CAMs of other settings are made
-    again.
+    The CAMs are those before refinement. `write` is `storage.write_cams`, or
+    `storage.write_half_cams` for half the space. Each file carries the fingerprint of the `product`
+    (the seeds), so that CAMs of other settings are made again.
     """
 
     def __init__(
@@ -39,12 +37,11 @@ class CamWriter(L.Callback):
         return True
 
     def on_predict_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any,
+        batch_idx: int, dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
         """Write the batch."""
-        predictions: list[SeedPrediction] = outputs
+        predictions: list[Prediction] = outputs
         for prediction in predictions:
-            attention = prediction.attention.cpu() if prediction.attention is not None else None
-            cams = Cams(prediction.cams.cpu(), prediction.classes.cpu(), attention)
+            cams = prediction.kept_cams()["CAM"]
             self.write(self.folder / f"{prediction.name}.npz", cams, self.fingerprint)

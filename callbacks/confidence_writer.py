@@ -11,7 +11,7 @@ from torch import Tensor
 
 from callbacks.prediction_writer import PngWriter
 from fmawsss.files.storage import write_png
-from lightning_modules.prompts import SeedPrediction
+from fmawsss.records import SeedPrediction
 
 
 class SeedConfidenceWriter(PngWriter):

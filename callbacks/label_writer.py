@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import lightning as L
 
 from fmawsss.files.texts import Table, read_table
-from lightning_modules.labels import LabelProposal
+from fmawsss.records import LabelProposal
 
 logger = logging.getLogger(__name__)
 
@@ -19,11 +19,9 @@ COLUMNS = ("name", "labels", "scores")
 
 
 class LabelWriter(L.Callback):
-    """Append a row per image to a CSV file: its name, its labels joined by semicolons, their
-    probabilities.
+    """Append a row per image to a CSV file: its name, its labels, their probabilities.
 
-    Rows that are there stay as they are, corrected or not, as do the columns and what separates
-    them.
+    Rows that are there stay as they are, corrected or not, as do the columns and their delimiter.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -38,11 +36,19 @@ class LabelWriter(L.Callback):
         return name in self.known
 
     def on_predict_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any,
+        batch_idx: int, dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
         """Append the batch in one piece."""
         proposals: list[LabelProposal] = outputs
+        text = self._write_rows(proposals)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a+b") as file:
+            file.write((find_start(file) + text).encode())
+        self.bare += [proposal.name for proposal in proposals if not proposal.probabilities]
+
+    def _write_rows(self, proposals: list[LabelProposal]) -> str:
+        """Write the rows of images; labels and probabilities are joined by semicolons."""
         text = io.StringIO()
         writer = csv.DictWriter(
             text,
@@ -51,13 +57,11 @@ class LabelWriter(L.Callback):
             extrasaction="ignore",
             lineterminator="\n",
         )
-        for p in proposals:
-            scores = ";".join(f"{score:.3f}" for score in p.scores.values())
-            writer.writerow({"name": p.name, "labels": ";".join(p.scores), "scores": scores})
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a+b") as file:
-            file.write((find_start(file) + text.getvalue()).encode())
-        self.bare += [proposal.name for proposal in proposals if not proposal.scores]
+        for proposal in proposals:
+            values = ";".join(f"{value:.3f}" for value in proposal.probabilities.values())
+            labels = ";".join(proposal.probabilities)
+            writer.writerow({"name": proposal.name, "labels": labels, "scores": values})
+        return text.getvalue()
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Say where the labels are, and which images have none."""
@@ -72,9 +76,7 @@ class LabelWriter(L.Callback):
 
 
 def find_start(file: BinaryIO) -> str:
-    """Return what belongs before a new row: the names of the columns, or the line end that an
-    editor left out.
-    """
+    """Return what belongs before a new row: the head, or the line end that an editor left out."""
     if file.seek(0, io.SEEK_END) == 0:
         return ",".join(COLUMNS) + "\n"
     file.seek(-1, io.SEEK_END)

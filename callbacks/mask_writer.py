@@ -1,6 +1,4 @@
-"""Write the predicted mask of every image, the mask laid over the image and, on request, how sure
-it is.
-"""
+"""Write the mask of every image, the mask over the image and, on request, its confidence."""
 
 from __future__ import annotations
 
@@ -12,13 +10,14 @@ import numpy as np
 
 from callbacks.prediction_writer import PngWriter
 from fmawsss.files.storage import write_palette_png, write_png
+from fmawsss.records import Batch, MaskPrediction, Prediction
 from fmawsss.viz import make_palette, overlay_mask
-from lightning_modules.network import MaskPrediction
 
 
 class MaskWriter(L.Callback):
-    """`<folder>/<name>.png` with the class of each pixel as a palette index, and
-    `<overlays>/<name>.png` to look at.
+    """`<folder>/<name>.png` with the class of each pixel, `<overlays>/<name>.png` to look at.
+
+    Classes are palette indices. Of a prediction with several masks the last one is written.
     """
 
     def __init__(self, folder: str | Path, overlays: str | Path) -> None:
@@ -31,18 +30,17 @@ class MaskWriter(L.Callback):
         return (self.folder / f"{name}.png").is_file() and (self.overlays / f"{name}.png").is_file()
 
     def on_predict_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch,
+        batch_idx: int, dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
         """Write the batch."""
-        predictions: list[MaskPrediction] = outputs
+        predictions: list[Prediction] = outputs
         for prediction, image in zip(predictions, batch.originals, strict=True):
-            mask = prediction.mask.cpu().numpy()
+            *_, last = prediction.masks().values()
+            mask = last.cpu().numpy()
             write_palette_png(self.folder / f"{prediction.name}.png", mask, self.palette)
-            write_png(
-                self.overlays / f"{prediction.name}.png",
-                overlay_mask(image, mask, self.palette, alpha=0.5),
-            )
+            overlay = overlay_mask(image, mask, self.palette, alpha=0.5)
+            write_png(self.overlays / f"{prediction.name}.png", overlay)
 
 
 class ConfidenceWriter(PngWriter):
@@ -50,6 +48,5 @@ class ConfidenceWriter(PngWriter):
 
     def write(self, prediction: MaskPrediction, path: Path) -> None:
         """Write the confidence of one image's mask."""
-        write_png(
-            path, np.rint(prediction.confidence.float().cpu().numpy() * 65535).astype(np.uint16)
-        )
+        values = prediction.confidence.float().cpu().numpy() * 65535
+        write_png(path, np.rint(values).astype(np.uint16))

@@ -1,6 +1,4 @@
-"""The frame of a writer with one PNG per image: where the files lie, which are there, and the walk
-over a batch.
-"""
+"""The frame of a writer with one PNG per image: where the files lie, and which are there."""
 
 from __future__ import annotations
 
@@ -26,8 +24,8 @@ class PngWriter(L.Callback, ABC):
         return (self.folder / f"{name}.png").is_file()
 
     def on_predict_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any,
+        batch_idx: int, dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
         """Write the batch."""
         for prediction in outputs:

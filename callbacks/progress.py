@@ -18,9 +18,7 @@ QUIET = 60  # seconds between two lines
 
 
 def follow_progress(stage: str, action: str, stages: Sequence[str]) -> ProgressBar:
-    """Choose how to show progress; `stages` are all those of the run, `action` is what a prediction
-    does.
-    """
+    """Choose how to show progress; `stages` are all of the run, `action` names a prediction."""
     title = f"{stages.index(stage) + 1}/{len(stages)} {stage}" if len(stages) > 1 else stage
     return StageProgress(title, action) if Console().is_terminal else StageLines(title, action)
 
@@ -31,9 +29,7 @@ def count_train_batches(trainer: L.Trainer) -> int:
 
 
 class StageProgress(RichProgressBar):
-    """Rich's bar, named after the stage and its place in the pipeline, counting towards
-    `max_steps`.
-    """
+    """Rich's bar, named after the stage and its place in the pipeline, counting to `max_steps`."""
 
     def __init__(self, title: str, action: str) -> None:
         super().__init__(leave=True)
@@ -55,9 +51,7 @@ class StageProgress(RichProgressBar):
 
 
 class StageLines(ProgressBar):
-    """Log how far a stage is and what time is left, once a minute: for logs and CI, where a bar
-    would be noise.
-    """
+    """Log once a minute how far a stage is: for logs and CI, where a bar would be noise."""
 
     def __init__(self, title: str, action: str) -> None:
         super().__init__()
@@ -90,20 +84,18 @@ class StageLines(ProgressBar):
     ) -> None:
         """Tell of the training, with its loss."""
         if time.monotonic() - self.told > QUIET:
-            shown = (
-                f"{name} {float(value):.3g}" for name, value in trainer.progress_bar_metrics.items()
-            )
-            self._tell("learn", batch_idx + 1, count_train_batches(trainer), ", ".join(shown))
+            metrics = trainer.progress_bar_metrics.items()
+            shown = ", ".join(f"{name} {float(value):.3g}" for name, value in metrics)
+            self._tell("learn", batch_idx + 1, count_train_batches(trainer), shown)
 
     def on_predict_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any,
+        batch_idx: int, dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
         """Tell of the prediction."""
         if time.monotonic() - self.told > QUIET:
-            self._tell(
-                self.action, batch_idx + 1, int(trainer.num_predict_batches[dataloader_idx]), ""
-            )
+            batches = int(trainer.num_predict_batches[dataloader_idx])
+            self._tell(self.action, batch_idx + 1, batches, "")
 
     def _start(self, first: int) -> None:
         self.first = first

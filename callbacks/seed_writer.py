@@ -9,8 +9,8 @@ import lightning as L
 
 from callbacks.prediction_writer import PngWriter
 from fmawsss.files.storage import write_palette_png
+from fmawsss.records import SeedPrediction
 from fmawsss.viz import make_palette
-from lightning_modules.prompts import SeedPrediction
 
 logger = logging.getLogger(__name__)
 
@@ -18,10 +18,10 @@ KINDS = ("sams", "caa", "cam")
 
 
 class SeedWriter(PngWriter):
-    """One PNG per image, `<folder>/<name>.png`: the seed called `kind` (`sams`, which needs
-    `superpixels`, or another).
+    """One PNG per image, `<folder>/<name>.png`: the seed called `kind`; `sams` needs `superpixels`.
 
-    Raises ValueError for a kind that no image will have.
+    Raises:
+        ValueError: for a kind that no image will have.
     """
 
     def __init__(self, folder: str | Path, kind: str, superpixels: str | Path | None) -> None:
@@ -49,9 +49,8 @@ class SeedWriter(PngWriter):
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Say which images had no superpixels and were seeded from their CAMs alone."""
         if self.fallbacks:
-            names = ", ".join(self.fallbacks[:5])
             logger.warning(
                 "%d images without superpixels were seeded from their CAMs, e.g. %s",
                 len(self.fallbacks),
-                names,
+                ", ".join(self.fallbacks[:5]),
             )

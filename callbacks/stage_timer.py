@@ -16,9 +16,7 @@ FILE = "run.json"
 
 
 class StageTimer(L.Callback):
-    """Enter each training or prediction of a stage into `run.json`: seconds, steps, device, peak
-    memory.
-    """
+    """Enter seconds, steps or images, device and peak memory of a stage into `run.json`."""
 
     def __init__(self, folder: Path, stage: str, action: str) -> None:
         self.folder = folder
@@ -34,8 +32,8 @@ class StageTimer(L.Callback):
     on_predict_start = on_fit_start
 
     def on_predict_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any,
+        batch_idx: int, dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
         """Count the images of this process."""
         self.images += len(batch)

@@ -8,16 +8,14 @@ from typing import Any
 import lightning as L
 
 from fmawsss.files.storage import write_png
+from fmawsss.records import Batch, SuperpixelPrediction
 from fmawsss.viz import colour_levels, colour_superpixels, draw_panel
-from lightning_modules.superpixels import SuperpixelPrediction
 
 SIDE = 320  # of a picture in the panel, in pixels
 
 
 class SuperpixelPictures(L.Callback):
-    """Write `<folder>/<name>.png` for the first image that this process cuts, and for every
-    `every`-th after it.
-    """
+    """Write `<folder>/<name>.png` for the first image of a process and every `every`-th after."""
 
     def __init__(self, folder: str | Path, every: int) -> None:
         if every < 1:
@@ -34,8 +32,8 @@ class SuperpixelPictures(L.Callback):
         return True
 
     def on_predict_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch,
+        batch_idx: int, dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
         """Draw the images whose turn it is."""
         predictions: list[SuperpixelPrediction] = outputs

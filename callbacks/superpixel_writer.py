@@ -9,18 +9,16 @@ from typing import Any
 
 import lightning as L
 
-from callbacks.scores import read_lines
+from fmawsss.files.journals import read_lines
 from fmawsss.files.products import read_fingerprint
 from fmawsss.files.storage import read_superpixels, write_superpixels
-from lightning_modules.superpixels import SuperpixelPrediction
+from fmawsss.records import SuperpixelPrediction
 
 logger = logging.getLogger(__name__)
 
 
 class SuperpixelWriter(L.Callback):
-    """One file per image, `<folder>/<name>.npz` (docs/superpixels.md), written atomically as soon
-    as it is known.
-    """
+    """One file per image, `<folder>/<name>.npz` (docs/superpixels.md), written as a whole."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
@@ -46,8 +44,8 @@ class SuperpixelWriter(L.Callback):
             logger.info("%d images are done already", len(self.checked))
 
     def on_predict_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any,
+        batch_idx: int, dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
         """Write the batch."""
         predictions: list[SuperpixelPrediction] = outputs
@@ -58,27 +56,25 @@ class SuperpixelWriter(L.Callback):
             self.images += 1
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Sum up, earlier runs and other shards included: masks per level, images without masks;
-        seconds per image.
-        """
+        """Sum up the masks, those of earlier runs and other shards included."""
         if not self.images:
             return
         seconds = (time.monotonic() - self.started) / self.images
-        told = {
-            name: line["superpixels"]["levels"] for name, line in read_lines(self.folder).items()
-        }
-        levels = [sum(level) for level in zip(*told.values(), strict=True)]
-        per_level = ", ".join(
-            f"level {level}: {levels[level]}" for level in (2, 1, 0) if levels[level]
-        )
-        masks = sum(levels)
+
+        # Masks by level, the largest level first
+        lines = read_lines(self.folder)
+        counted = {name: line["superpixels"]["levels"] for name, line in lines.items()}
+        levels = [sum(level) for level in zip(*counted.values(), strict=True)]
+        shown = [f"level {level}: {levels[level]}" for level in (2, 1, 0) if levels[level]]
         logger.info(
             "%d images cut into %d masks (%s), %.2f s each",
-            len(told),
-            masks,
-            per_level or "none",
+            len(counted),
+            sum(levels),
+            ", ".join(shown) or "none",
             seconds,
         )
-        empty = [name for name, counts in told.items() if not sum(counts)]
+
+        # Images that a person should look at
+        empty = [name for name, counts in counted.items() if not sum(counts)]
         if empty:
             logger.warning("%d images without any mask, e.g. %s", len(empty), ", ".join(empty[:5]))

@@ -14,15 +14,16 @@ from rich.console import Console
 from rich.table import Table
 
 from fmawsss.files.storage import write_json
+from fmawsss.records import TemplateAnswer
 from fmawsss.templates import rank_templates
-from lightning_modules.templates import TemplateAnswer
 
 logger = logging.getLogger(__name__)
 
 
 class TemplateWriter(L.Callback):
-    """Append a line of JSON per image to `answers`, then write `ranking`: template → sharpness, the
-    lowest first.
+    """Append a JSON line per image to `answers`, then write `ranking`: template → sharpness.
+
+    The lowest sharpness comes first.
     """
 
     def __init__(self, answers: str | Path, ranking: str | Path, templates: Sequence[str]) -> None:
@@ -36,35 +37,30 @@ class TemplateWriter(L.Callback):
         return name in self.known and self.ranking.is_file()
 
     def on_predict_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any,
+        batch_idx: int, dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
         """Append the batch in one piece."""
         answers: list[TemplateAnswer] = outputs
-        new = {
-            answer.name: answer.logits.tolist()
-            for answer in answers
-            if answer.name not in self.known
-        }
+        new = [answer for answer in answers if answer.name not in self.known]
+        lines = [json.dumps([a.name, a.logits.tolist()], ensure_ascii=False) + "\n" for a in new]
         self.answers.parent.mkdir(parents=True, exist_ok=True)
         with self.answers.open("a", encoding="utf-8") as file:
-            file.write(
-                "".join(
-                    json.dumps([name, logits], ensure_ascii=False) + "\n"
-                    for name, logits in new.items()
-                )
-            )
+            file.write("".join(lines))
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Rank the templates by the answers of all images."""
         trainer.strategy.barrier()
         if not trainer.is_global_zero:
             return
+
+        # Rank
         known = read_answers(self.answers)
-        ranking = rank_templates(
-            self.templates, [torch.tensor(known[name]) for name in sorted(known)]
-        )
+        logits = [torch.tensor(known[name]) for name in sorted(known)]
+        ranking = rank_templates(self.templates, logits)
         write_json(self.ranking, ranking)
+
+        # Show
         table = Table("template", "sharpness", title=f"{self.ranking}")
         for text, sharpness in ranking.items():
             table.add_row(text, f"{sharpness:.4f}")

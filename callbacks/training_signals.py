@@ -1,6 +1,4 @@
-"""What one watches while a stage learns, beside its losses: learning rate, gradient norm, images
-per second, memory.
-"""
+"""What one watches while a stage learns, beside its losses: rates, gradient norm, memory."""
 
 from __future__ import annotations
 
@@ -18,10 +16,10 @@ except ImportError:  # Windows has no such module
 
 
 class TrainingSignals(L.Callback):
-    """Log `train/lr`, `train/gradient_norm` (before clipping), `train/images_per_second` and
-    `train/memory_gb`.
+    """Log `train/lr`, `train/gradient_norm`, `train/images_per_second` and `train/memory_gb`.
 
-    Rates are those of this process times the number of processes, since the line before.
+    The gradient norm is the one before clipping. Rates are those of this process times the number
+    of processes, since the line before.
     """
 
     def __init__(self) -> None:
@@ -72,8 +70,5 @@ def measure_peak(device: torch.device) -> float:
         return torch.cuda.max_memory_allocated(device) / 2**30
     if resource is None:
         return float("nan")
-    return (
-        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        * (1 if sys.platform == "darwin" else 1024)
-        / 2**30
-    )
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30

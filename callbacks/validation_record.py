@@ -1,6 +1,4 @@
-"""Keep the scores of every validation: the last and the best are both reported, and neither is
-taken for the other.
-"""
+"""Keep the metrics of every validation: the last and the best are both reported, by name."""
 
 from __future__ import annotations
 
@@ -11,26 +9,23 @@ from typing import Any, NamedTuple
 import lightning as L
 import torch
 
-from callbacks.scores import Line, count_errors, detail_lines, remove_nan
+from fmawsss.files.journals import Line, count_errors, detail_lines, remove_nan
 from fmawsss.files.storage import replace_file
 from fmawsss.metrics import SegmentationScores
 
-KEPT = ("state_dict", "classes", "palette", "carried", "config")
+# of a training checkpoint, in the checkpoint of the best step
+KEPT = ("state_dict", "version", "classes", "palette", "carried", "config")
 
 
 class Validation(NamedTuple):
-    """What one validation found: the scores, and the rest of what the split's journal would say of
-    the masks.
-    """
+    """What one validation found: metrics, and the details that a journal would sum up to."""
 
     scores: SegmentationScores
     details: dict[str, Any]
 
 
 class ValidationRecord(L.Callback):
-    """Append a line per validation beside the product: the optimiser step, all scores and the
-    images' details.
-    """
+    """Append a line per validation beside the product: optimiser step, metrics, details."""
 
     def __init__(self, product: str | Path) -> None:
         self.path = place_record(Path(product))
@@ -41,8 +36,8 @@ class ValidationRecord(L.Callback):
         self.lines = []
 
     def on_validation_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any,
+        batch_idx: int, dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
         """Count the batch."""
         rows = len(pl_module.metric.names)
@@ -59,9 +54,7 @@ class ValidationRecord(L.Callback):
 
 
 class PowerRecord(L.Callback):
-    """Append a line per validation and background power, for prompts: the optimiser step and all
-    scores.
-    """
+    """Append a line per validation and background power, for prompts: optimiser step, metrics."""
 
     def __init__(self, product: str | Path) -> None:
         self.path = place_record(Path(product))
@@ -97,8 +90,9 @@ def place_record(product: Path) -> Path:
 
 
 def read_validations(product: Path) -> dict[str, dict[int, Validation]]:
-    """Read validations by kind (a network's has no name) and step; one done again after a resume
-    counts once.
+    """Read validations by kind (a network's has no name) and step.
+
+    One that was done again after a resume counts once.
     """
     path = place_record(product)
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
@@ -114,19 +108,15 @@ def choose_reported(validations: dict[str, dict[int, Validation]]) -> dict[str, 
     reported = {}
     for kind, found in validations.items():
         before = f"{kind}, " if kind else ""
-        last, best = (
-            max(found),
-            max(sorted(found), key=lambda step, found=found: found[step].scores.miou),
-        )
-        reported |= {
-            f"{before}last, step {last}": found[last],
-            f"{before}best, step {best}": found[best],
-        }
+        mious = {step: found[step].scores.miou for step in sorted(found)}
+        last, best = max(mious), max(mious, key=mious.__getitem__)
+        reported[f"{before}last, step {last}"] = found[last]
+        reported[f"{before}best, step {best}"] = found[best]
     return reported
 
 
 def keep_learned(path: str | Path, kept: Path) -> None:
-    """Copy from a training checkpoint what applying it needs, as the stage's own product holds it."""
+    """Copy from a training checkpoint what applying it needs, as the stage's own checkpoint does."""
     checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     with replace_file(kept) as temporary:
         torch.save({key: checkpoint[key] for key in KEPT}, temporary)

@@ -1,18 +1,34 @@
-"""The records that all rooms speak in: an image on disk, its CAMs, a batch of images."""
+"""The records that all rooms speak in: images, CAMs, batches, and what is predicted of an image."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int, Int64, UInt8
 from torch import Tensor
 
+from fmawsss.agreement import measure_agreement
+from fmawsss.resizing import Picture
+from fmawsss.scores import resize_maps
+from fmawsss.seeding import Seed, find_top_masks
 from fmawsss.superpixels import Superpixels
+from fmawsss.viz import (
+    PANEL_SIDE,
+    colour_levels,
+    colour_superpixels,
+    overlay_heatmap,
+    overlay_mask,
+)
+
+Palette: TypeAlias = UInt8[np.ndarray, "R 3"]
+Captioned: TypeAlias = tuple[str, Picture]
+
+PROBABLE = 3  # classes that the journal notes, beside the labelled ones
 
 
 @dataclass(frozen=True)
@@ -79,19 +95,196 @@ class Batch:
         return self._map_tensors(lambda tensor: tensor.pin_memory())
 
     def _map_tensors(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        fields = ("images", "padding", "labels", "seeds", "confidence")
-        present = {
-            field: getattr(self, field) for field in fields if getattr(self, field) is not None
+        changed: dict[str, Any] = {}
+        for field in ("images", "padding", "labels", "seeds", "confidence"):
+            if getattr(self, field) is not None:
+                changed[field] = change(getattr(self, field))
+        if self.truths is not None:
+            changed["truths"] = [None if truth is None else change(truth) for truth in self.truths]
+        if self.encoded is not None:
+            changed["encoded"] = {name: change(value) for name, value in self.encoded.items()}
+        return replace(self, **changed)
+
+
+@runtime_checkable
+class Prediction(Protocol):
+    """What a stage predicts of one image: all that journals, pictures and reports ask for.
+
+    A subclass inherits empty answers and overrides those that it can give.
+    """
+
+    name: str
+
+    def masks(self) -> dict[str, UInt8[Tensor, "H W"]]:
+        """Return the label maps to score, by kind; the last one is the product."""
+        return {}
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the journal notes of the image, as plain data."""
+        return {}
+
+    def draw(self, image: Picture, classes: Sequence[str], palette: Palette) -> list[Captioned]:
+        """Draw the prediction of an image; `classes` are foreground classes, in palette order."""
+        return []
+
+    def kept_cams(self) -> dict[str, Cams]:
+        """Return the CAMs that may be kept, by kind, on the CPU."""
+        return {}
+
+
+@dataclass(frozen=True, eq=False)
+class SeedPrediction(Prediction):
+    """CAMs, refined CAMs, and the seeds made of them: `cam`, `caa` and, with superpixels, `sams`.
+
+    `probabilities` are those of each class against the others, labelled or not.
+    """
+
+    name: str
+    classes: Int[Tensor, "P"]
+    cams: Float[Tensor, "P h w"]
+    attention: Float[Tensor, "N N"] | None
+    refined: Float[Tensor, "P h w"]
+    seeds: dict[str, Seed]
+    probabilities: Float[Tensor, "C"] | None = None
+
+    def masks(self) -> dict[str, UInt8[Tensor, "H W"]]:
+        """Return the seeds, by the step that made them."""
+        return {kind: seed.labels for kind, seed in self.seeds.items()}
+
+    def facts(self) -> dict[str, Any]:
+        """Describe the regions of each seed, how well seeds agree, and the probable classes."""
+        regions = {k: list_regions(seed.labels, seed.confidence) for k, seed in self.seeds.items()}
+        facts: dict[str, Any] = {"agreement": self._find_agreement(), "regions": regions}
+        if self.probabilities is not None:
+            facts["probable"] = self._list_probable(self.probabilities)
+        return facts
+
+    def draw(self, image: Picture, classes: Sequence[str], palette: Palette) -> list[Captioned]:
+        """Draw CAM and refined CAM of the first present class, then the seed of each step."""
+        pictures: list[Captioned] = []
+        if len(self.classes):
+            first = ("background", *classes)[int(self.classes[0]) + 1]
+            for caption, maps in ((f"CAM {first}", self.cams), ("+ affinity", self.refined)):
+                heat = resize_maps(maps[:1], image.shape[:2])[0].clamp_min(0).cpu().numpy()
+                pictures.append((caption, overlay_heatmap(image, heat, alpha=0.7)))
+        return pictures + _lay_masks(self.masks(), image, palette)
+
+    def kept_cams(self) -> dict[str, Cams]:
+        """Return the CAMs with the attention, and the refined CAMs."""
+        classes = self.classes.cpu()
+        attention = None if self.attention is None else self.attention.cpu()
+        return {
+            "CAM": Cams(self.cams.cpu(), classes, attention),
+            "refined CAM": Cams(self.refined.cpu(), classes, None),
         }
-        changed: dict[str, Any] = {field: change(tensor) for field, tensor in present.items()}
-        truths = (
-            None
-            if self.truths is None
-            else [truth if truth is None else change(truth) for truth in self.truths]
-        )
-        encoded = (
-            None
-            if self.encoded is None
-            else {name: change(tensor) for name, tensor in self.encoded.items()}
-        )
-        return replace(self, truths=truths, encoded=encoded, **changed)
+
+    def _find_agreement(self) -> float | None:
+        """Measure how well the seed on superpixels agrees with the one before; None without it."""
+        if not {"sams", "caa"} <= set(self.seeds):
+            return None
+        masks = self.masks()
+        return measure_agreement(masks["sams"], masks["caa"], self.classes)
+
+    def _list_probable(self, probabilities: Float[Tensor, "C"]) -> list[list[float]]:
+        """List (class, probability) of the labelled classes and of the most probable others."""
+        top = probabilities.topk(min(PROBABLE, len(probabilities))).indices.tolist()
+        chosen = dict.fromkeys([*self.classes.tolist(), *top])
+        return [[index, round(probabilities[index].item(), 3)] for index in chosen]
+
+
+@dataclass(frozen=True, eq=False)
+class MaskPrediction(Prediction):
+    """The mask of one image at its own size, and how probable the class of each pixel is."""
+
+    name: str
+    mask: UInt8[Tensor, "H W"]  # 0 background, else class index + 1
+    confidence: Float[Tensor, "H W"]
+
+    def masks(self) -> dict[str, UInt8[Tensor, "H W"]]:
+        """Return the mask."""
+        return {"network": self.mask}
+
+    def facts(self) -> dict[str, Any]:
+        """Describe the regions of the mask."""
+        return {"regions": {"network": list_regions(self.mask, self.confidence)}}
+
+    def draw(self, image: Picture, classes: Sequence[str], palette: Palette) -> list[Captioned]:
+        """Lay the mask over the image."""
+        return _lay_masks(self.masks(), image, palette)
+
+
+@dataclass(frozen=True, eq=False)
+class SuperpixelPrediction(Prediction):
+    """The quasi-superpixels of one image; they carry no classes, so there is nothing to score."""
+
+    name: str
+    superpixels: Superpixels
+
+    def facts(self) -> dict[str, Any]:
+        """Describe the superpixels."""
+        return {"superpixels": describe_superpixels(self.superpixels)}
+
+    def draw(self, image: Picture, classes: Sequence[str], palette: Palette) -> list[Captioned]:
+        """Draw the superpixels, and their levels."""
+        return [
+            ("superpixels", colour_superpixels(self.superpixels, PANEL_SIDE)),
+            ("levels", colour_levels(self.superpixels, PANEL_SIDE)),
+        ]
+
+
+@dataclass(frozen=True)
+class LabelProposal(Prediction):
+    """The labels proposed for one image with their probabilities, the most probable first."""
+
+    name: str
+    probabilities: dict[str, float]
+
+    def draw(self, image: Picture, classes: Sequence[str], palette: Palette) -> list[Captioned]:
+        """Write the labels above the image."""
+        labels = [f"{label} {value:.2f}" for label, value in self.probabilities.items()]
+        return [(", ".join(labels) or "no label", image)]
+
+
+@dataclass(frozen=True, eq=False)
+class TemplateAnswer(Prediction):
+    """The logits of the classes present in one image, a row for each of S templates."""
+
+    name: str
+    logits: Float[Tensor, "S P"]
+
+
+def list_regions(mask: UInt8[Tensor, "H W"], confidence: Float[Tensor, "H W"]) -> list[list[float]]:
+    """List (value, share of the image, mean confidence) for each value of a mask, ascending.
+
+    >>> mask = torch.tensor([[0, 0, 2, 2]], dtype=torch.uint8)
+    >>> list_regions(mask, torch.tensor([[1.0, 0.5, 0.25, 0.25]]))
+    [[0, 0.5, 0.75], [2, 0.5, 0.25]]
+    """
+    values = mask.flatten().long()
+    pixels = torch.bincount(values)
+    summed = torch.bincount(values, weights=confidence.flatten().double())
+    regions = []
+    for value in pixels.nonzero().flatten().tolist():
+        share = round(pixels[value].item() / len(values), 4)
+        regions.append([value, share, round((summed[value] / pixels[value]).item(), 4)])
+    return regions
+
+
+def describe_superpixels(superpixels: Superpixels) -> dict[str, Any]:
+    """Count the masks by level, the share of the image under some mask, the median mask's share."""
+    height, width = superpixels.size
+    shares = superpixels.area.double() / (height * width)
+    top = find_top_masks(torch.arange(len(superpixels)), superpixels, torch.device("cpu"))
+    return {
+        "levels": torch.bincount(superpixels.level.long(), minlength=3).tolist(),
+        "covered": round((top >= 0).double().mean().item(), 4),
+        "median_area": round(shares.median().item(), 5) if len(shares) else None,
+    }
+
+
+def _lay_masks(masks: dict[str, Tensor], image: Picture, palette: Palette) -> list[Captioned]:
+    """Lay each mask over the image, under the name of its kind."""
+    return [
+        (kind, overlay_mask(image, mask.cpu().numpy(), palette, alpha=0.6))
+        for kind, mask in masks.items()
+    ]

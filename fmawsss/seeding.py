@@ -1,6 +1,4 @@
-"""Seeds (METHOD 6 and 7): a class for every pixel, from CAMs alone or from CAMs pooled on
-superpixels (SAMS).
-"""
+"""Seeds (METHOD 6 and 7): a class per pixel, from CAMs alone or pooled on superpixels (SAMS)."""
 
 from __future__ import annotations
 
@@ -13,6 +11,7 @@ import torch
 from jaxtyping import Float, Int, Int64, UInt8
 from torch import Tensor
 
+from fmawsss.affinity import AffinityRefiner, NoRefinement
 from fmawsss.networks.refinement import Refine, require_image
 from fmawsss.precision import widen
 from fmawsss.scores import Background, Score, resize_maps
@@ -28,9 +27,8 @@ class Seed:
     """A pseudo-label of one image."""
 
     labels: UInt8[Tensor, "H W"]  # 0 background, else class index + 1
-    confidence: Float[
-        Tensor, "H W"
-    ]  # the winning score; 0 where no superpixel speaks for the pixel
+    # the winning score; 0 where no superpixel speaks for the pixel
+    confidence: Float[Tensor, "H W"]
     fell_back: bool  # no superpixel was there to pool on
 
 
@@ -68,9 +66,7 @@ class CamSeeder:
         size: tuple[int, int],
         image: UInt8[Tensor, "H W 3"] | None = None,
     ) -> Seed:
-        """Make the seed of one image of `size` (height, width); only a CRF looks at the image
-        itself.
-        """
+        """Make the seed of one image of `size` (height, width); only a CRF looks at the image."""
         if len(classes) == 0:
             return make_background(cams, size)
         scores = self.background(self.score(cams, size))
@@ -85,13 +81,11 @@ class SuperpixelSeeder:
 
     prepare: Callable[[Tensor], Tensor]  # the resized CAMs: any of `scores`, published `clip_cams`
     pool: Pool  # on the superpixels: `pool_mean` or `pool_sum`
-    normalise: Callable[
-        [Tensor], Tensor
-    ]  # over the superpixels: `scores.score_cams`, or `keep_cams` for none
+    # over the superpixels: `scores.score_cams`, or `keep_cams` for none
+    normalise: Callable[[Tensor], Tensor]
     background: Background
-    priority: Sequence[
-        Priority
-    ]  # what paints over what: the first key decides, the next ones break its ties
+    # what paints over what: the first key decides, the next ones break its ties
+    priority: Sequence[Priority]
     fallback: Seeder  # for an image without superpixels
     fill: Seeder | None  # for pixels in no superpixel; None leaves them background
 
@@ -137,6 +131,38 @@ class SuperpixelSeeder:
             superpixels.level.long(),
             superpixels.area.long(),
         )
+
+
+@dataclass(frozen=True)
+class SeedMaker:
+    """CAM → CAA → seeds (METHOD 5-7): `sams` is the product, `cam` and `caa` show each step."""
+
+    refine: AffinityRefiner | NoRefinement
+    cam: Seeder
+    caa: Seeder
+    sams: Seeder
+
+    def make(
+        self,
+        cams: Float[Tensor, "P h w"],
+        attention: Float[Tensor, "N N"] | None,
+        classes: Int[Tensor, "P"],
+        superpixels: Superpixels | None,
+        size: tuple[int, int],
+        image: UInt8[Tensor, "H W 3"] | None = None,
+    ) -> tuple[Float[Tensor, "P h w"], dict[str, Seed]]:
+        """Refine the CAMs of one image and seed from them at `size` (height, width).
+
+        Without superpixels there is no `sams`. Only a CRF looks at the image itself.
+        """
+        refined = self.refine(cams, attention)
+        seeds = {
+            "cam": self.cam(cams, classes, None, size, image),
+            "caa": self.caa(refined, classes, None, size, image),
+        }
+        if superpixels is not None:
+            seeds["sams"] = self.sams(refined, classes, superpixels, size, image)
+        return refined, seeds
 
 
 def make_background(cams: Float[Tensor, "P h w"], size: tuple[int, int]) -> Seed:
@@ -226,9 +252,7 @@ def smaller_area(masks: ScoredMasks) -> Int64[Tensor, "M"]:
 
 
 def order_masks(masks: ScoredMasks, priority: Sequence[Priority]) -> Int64[Tensor, "M"]:
-    """Order masks by ascending priority, the first key first; masks equal in all keys keep their
-    order.
-    """
+    """Order masks by ascending priority, the first key first; equal ones keep their order."""
     keys = [key(masks).numpy() for key in reversed(priority)]
     return torch.from_numpy(np.lexsort(keys))
 
@@ -268,7 +292,7 @@ def _check_superpixels(superpixels: Superpixels | None, size: tuple[int, int]) -
     if tuple(superpixels.size) != tuple(size):
         raise ValueError(
             f"Superpixels of an image of {superpixels.size} (height, width), expected {size}: they "
-            "were made from"
-            " another image. Make them again: python infer.py task=superpixels overwrite=true"
+            "were made from another image. Make them again: python infer.py task=superpixels "
+            "overwrite=true"
         )
     return superpixels

@@ -1,6 +1,4 @@
-"""Pictures for people: palette, overlays, heat maps, superpixels, and panels with captions; all
-RGB, uint8.
-"""
+"""Pictures for people, 8-bit RGB: palette, overlays, heat maps, superpixels, captioned panels."""
 
 from __future__ import annotations
 
@@ -15,12 +13,14 @@ from PIL import Image, ImageDraw, ImageFont
 from fmawsss.seeding import find_top_masks
 from fmawsss.superpixels import Superpixels
 
-GOLDEN_ANGLE = (
-    0.6180339887  # of the colour circle: neighbours in any numbering get colours far apart
-)
+# of the colour circle: neighbours in any numbering get colours far apart
+GOLDEN_ANGLE = 0.6180339887
 LEVEL_COLOURS = np.array([(247, 200, 80), (64, 176, 166), (84, 110, 190)], dtype=np.uint8)
 UNCOVERED = (70, 70, 70)
-PAPER, INK, GAP = (255, 255, 255), (60, 60, 60), 8
+PAPER = (255, 255, 255)
+INK = (60, 60, 60)
+GAP = 8  # between the pictures of a panel, in pixels
+PANEL_SIDE = 160  # of a picture in the panels of a stage, in pixels
 
 
 def make_palette(colours: int) -> UInt8[np.ndarray, "R 3"]:

@@ -11,7 +11,7 @@ from lightning_modules.prompts import PromptModule
 
 
 class FeatureModule(L.LightningModule):
-    """Encode views as the training of `task` would."""
+    """Encode views as the training of the prompt module `task` would."""
 
     def __init__(self, task: PromptModule) -> None:
         super().__init__()
@@ -20,6 +20,5 @@ class FeatureModule(L.LightningModule):
     def predict_step(self, batch: Batch, batch_index: int = 0) -> dict[str, Tensor]:
         """Return all that training needs of a batch of views: features, labels, seeds."""
         known = {LABELS: batch.labels, SEEDS: batch.seeds}
-        return self.task.encode(batch) | {
-            name: value for name, value in known.items() if value is not None
-        }
+        given = {name: value for name, value in known.items() if value is not None}
+        return self.task.encode(batch) | given

@@ -1,11 +1,9 @@
-"""Labels for images that have none: CLIP compares each image with the names of the classes; nothing
-is learned.
-"""
+"""Labels for images that have none: CLIP compares each image with the names of the classes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import ClassVar
 
 import lightning as L
 import torch
@@ -14,37 +12,22 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fmawsss.clip.encoder import FrozenClip, ImageTokens
-from fmawsss.records import Batch
-
-
-@dataclass(frozen=True)
-class LabelProposal:
-    """The labels proposed for one image with their probabilities, the most probable first."""
-
-    name: str
-    scores: dict[str, float]
-
-    def masks(self) -> dict[str, Tensor]:
-        """There is no mask to score."""
-        return {}
-
-    def describe(self) -> str:
-        """Write the labels in one line."""
-        return (
-            ", ".join(f"{label} {score:.2f}" for label, score in self.scores.items()) or "no label"
-        )
+from fmawsss.records import Batch, LabelProposal
 
 
 class LabelModule(L.LightningModule):
     """Propose the classes that are more probable than `threshold`, at most `top_k` of them.
 
-    `pool` makes the feature of an image. The probability of a class is its softmax against all
-    background prompts, without the other classes, so that several can be probable at once.
+    `classes` are the labels, `prompt_names` what CLIP reads of the same classes. `pool` makes the
+    feature of an image. The probability of a class is its softmax against all background prompts,
+    without the other classes, so that several can be probable at once.
 
     Raises:
         ValueError: without classes or without background prompts.
     """
 
+    learned_by: ClassVar[tuple[str, ...]] = ()
+    made_by: ClassVar[tuple[str, ...]] = ("label proposals",)
     text_features: Tensor
 
     def __init__(
@@ -52,6 +35,7 @@ class LabelModule(L.LightningModule):
         clip: FrozenClip,
         prompts: Callable[..., nn.Module],
         classes: Sequence[str],
+        prompt_names: Sequence[str],
         background: Sequence[str],
         pool: Callable[[FrozenClip, ImageTokens], Tensor],
         threshold: float,
@@ -68,7 +52,7 @@ class LabelModule(L.LightningModule):
         self.pool = pool
         self.threshold = threshold
         self.top_k = top_k
-        features = prompts(clip=clip, names=classes, background=background)()
+        features = prompts(clip=clip, names=prompt_names, background=background)()
         self.register_buffer("text_features", F.normalize(features, dim=-1), persistent=False)
 
     def predict_step(self, batch: Batch, batch_index: int = 0) -> list[LabelProposal]:
@@ -76,11 +60,8 @@ class LabelModule(L.LightningModule):
         tokens = self.clip.encode_images(batch.images, batch.padding, attention_blocks=0)
         features = F.normalize(self.pool(self.clip, tokens), dim=-1)
         logits = self.clip.logit_scale.exp() * features @ self.text_features.T
-        probabilities = oppose_background(logits, len(self.classes))
-        return [
-            LabelProposal(name, self._choose(row))
-            for name, row in zip(batch.names, probabilities, strict=True)
-        ]
+        rows = zip(batch.names, oppose_background(logits, len(self.classes)), strict=True)
+        return [LabelProposal(name, self._choose(probabilities)) for name, probabilities in rows]
 
     def _choose(self, probabilities: Float[Tensor, "C"]) -> dict[str, float]:
         values, order = probabilities.topk(min(self.top_k, len(self.classes)))

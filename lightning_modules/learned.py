@@ -17,8 +17,10 @@ def learns(module: L.LightningModule) -> bool:
 
 
 def read_fitting(path: Path, module: L.LightningModule) -> dict[str, Tensor]:
-    """Read what was learned; raises ValueError naming the file when it was learned for another
-    module.
+    """Read what was learned.
+
+    Raises:
+        ValueError: naming the file, when it was learned for another module.
     """
     checkpoint = read_learned(path)
     with name_in_errors(path):
@@ -26,8 +28,23 @@ def read_fitting(path: Path, module: L.LightningModule) -> dict[str, Tensor]:
     return checkpoint["state_dict"]
 
 
+def read_names(path: Path) -> tuple[list[str], list[str]]:
+    """Read class names and prompt names of the prompts in a checkpoint.
+
+    A checkpoint without `version` holds one list, the prompt names, and is read as if the classes
+    had no other names.
+    """
+    checkpoint = read_learned(path)
+    classes = list(checkpoint["classes"])
+    return classes, list(checkpoint.get("prompt_names", classes))
+
+
 def load_fitting(path: Path, module: L.LightningModule) -> None:
-    """Load what was learned; raises ValueError naming the file when it does not fit."""
+    """Load what was learned.
+
+    Raises:
+        ValueError: naming the file, when it does not fit.
+    """
     state = read_fitting(path, module)
     with name_in_errors(path):
         module.load_state_dict(state, strict=module.strict_loading)

@@ -2,42 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from fmawsss.metrics import SegmentationMetric
 from fmawsss.networks.checkpoints import describe_classes
-from fmawsss.networks.inference import SINGLE_SCALE, Inference
+from fmawsss.networks.inference import SINGLE_SCALE, Answer, Inference
 from fmawsss.networks.targets import PixelTargets
-from fmawsss.records import Batch
+from fmawsss.records import Batch, MaskPrediction
 from lightning_modules.sharing import share_count
 
-
-@dataclass(frozen=True)
-class MaskPrediction:
-    """The mask of one image at its own size (0 background, else class index + 1), and the
-    probability of each.
-    """
-
-    name: str
-    mask: UInt8[Tensor, "H W"]
-    confidence: Float[Tensor, "H W"]
-
-    def masks(self) -> dict[str, UInt8[Tensor, "H W"]]:
-        """Return the mask to score."""
-        return {"network": self.mask}
+VERSION = 2  # of the checkpoint; in older ones `classes` are prompt names
 
 
 class NetworkModule(L.LightningModule):
-    """Train a segmentation network on seeds of any origin; pixels of value 255 take no part."""
+    """Train a segmentation network on seeds of any origin; pixels of value 255 take no part.
+
+    carried: settings that the checkpoint brings along, to be applied without a config.
+    config: all settings, for people to read in the checkpoint.
+    """
+
+    learned_by: ClassVar[tuple[str, ...]] = ("network training",)
+    made_by: ClassVar[tuple[str, ...]] = ("network inference",)
 
     def __init__(
         self,
@@ -51,6 +43,8 @@ class NetworkModule(L.LightningModule):
         scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler],
         inference: Inference,
         seed: int,
+        carried: Mapping[str, Any],
+        config: Mapping[str, Any],
     ) -> None:
         super().__init__()
         self.network = network(classes=len(classes) + 1)
@@ -64,10 +58,8 @@ class NetworkModule(L.LightningModule):
         self.scheduler = scheduler
         self.inference = inference
         self.seed = seed
-        self.carried: dict[
-            str, Any
-        ] = {}  # settings that a checkpoint brings along, to be applied without a config
-        self.config: dict[str, Any] = {}  # all settings, for people to read
+        self.carried = dict(carried)
+        self.config = dict(config)
         self.metric = SegmentationMetric(("background", *classes))
 
     def compile_parts(self) -> None:
@@ -78,13 +70,11 @@ class NetworkModule(L.LightningModule):
         """Compare what the network answers with the seeds."""
         assert batch.seeds is not None
         # Dropped paths and sampled points differ from step to step, and are the same after a resume
-        place = (
-            self.seed,
-            self.global_step,
-            batch_index % self.trainer.accumulate_grad_batches,
-            self.global_rank,
-        )
+        part = batch_index % self.trainer.accumulate_grad_batches
+        place = (self.seed, self.global_step, part, self.global_rank)
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
+
+        # The loss
         targets = self.targets(batch.seeds, batch.confidence)
         loss = self.loss(self.network(batch.images), targets, partial(share_count, self.trainer))
         self.log(
@@ -98,10 +88,7 @@ class NetworkModule(L.LightningModule):
         answers = SINGLE_SCALE(self.network, batch.images, batch.sizes)
         for answer, truth in zip(answers, batch.truths, strict=True):
             self.metric.update(answer.mask, truth)
-        return [
-            MaskPrediction(n, a.mask, a.confidence)
-            for n, a in zip(batch.names, answers, strict=True)
-        ]
+        return name_answers(batch, answers)
 
     def on_validation_epoch_end(self) -> None:
         """Log mIoU and the IoU of each class over the whole split."""
@@ -114,10 +101,7 @@ class NetworkModule(L.LightningModule):
     def predict_step(self, batch: Batch, batch_index: int = 0) -> list[MaskPrediction]:
         """Predict masks at the images' own sizes."""
         answers = self.inference(self.network, batch.images, batch.sizes, batch.originals)
-        return [
-            MaskPrediction(n, a.mask, a.confidence)
-            for n, a in zip(batch.names, answers, strict=True)
-        ]
+        return name_answers(batch, answers)
 
     def configure_optimizers(self) -> Any:
         """Optimise the whole network, one scheduler step per optimiser step."""
@@ -128,7 +112,12 @@ class NetworkModule(L.LightningModule):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the classes and the carried settings, so that the checkpoint alone says what its
-        masks mean.
-        """
-        checkpoint.update(describe_classes(self.classes), carried=self.carried, config=self.config)
+        """Add classes and carried settings: the checkpoint alone says what its masks mean."""
+        checkpoint.update(describe_classes(self.classes), version=VERSION)
+        checkpoint.update(carried=self.carried, config=self.config)
+
+
+def name_answers(batch: Batch, answers: Sequence[Answer]) -> list[MaskPrediction]:
+    """Give the network's answers the names of their images."""
+    pairs = zip(batch.names, answers, strict=True)
+    return [MaskPrediction(name, answer.mask, answer.confidence) for name, answer in pairs]

@@ -1,94 +1,38 @@
-"""Shared base of the two prompt tasks: learn contexts on a frozen CLIP, turn images into seeds with
-them.
-"""
+"""What the two prompt tasks share: learn contexts on a frozen CLIP, make seeds with them."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from fmawsss.affinity import AffinityRefiner, NoRefinement
 from fmawsss.cam import Softmax
 from fmawsss.clip.encoder import FrozenClip, ImageTokens
 from fmawsss.metrics import SegmentationMetric, SegmentationScores
 from fmawsss.precision import widen
-from fmawsss.records import Batch
+from fmawsss.records import Batch, SeedPrediction
 from fmawsss.scores import BackgroundPower, resize_then_score
-from fmawsss.seeding import CamSeeder, Seed, Seeder
-from fmawsss.superpixels import Superpixels
+from fmawsss.seeding import CamSeeder, SeedMaker
 
-
-@dataclass(frozen=True)
-class SeedPrediction:
-    """What one image gives: CAMs, refined CAMs, and seeds by the step that made them (`cam`, `caa`,
-    `sams`).
-    """
-
-    name: str
-    classes: Int[Tensor, "P"]
-    cams: Float[Tensor, "P h w"]
-    attention: Float[Tensor, "N N"] | None
-    refined: Float[Tensor, "P h w"]
-    seeds: dict[str, Seed]
-    probabilities: Float[Tensor, "C"] | None = (
-        None  # of each class against the others, labelled or not
-    )
-
-    def masks(self) -> dict[str, UInt8[Tensor, "H W"]]:
-        """Return the label maps to score, by the step that made them."""
-        return {kind: seed.labels for kind, seed in self.seeds.items()}
-
-
-@dataclass(frozen=True)
-class SeedMaker:
-    """CAM → CAA → seeds (METHOD 5-7). The seed `sams` is the product; `cam` and `caa` show what
-    each step adds.
-    """
-
-    refine: AffinityRefiner | NoRefinement
-    cam: Seeder
-    caa: Seeder
-    sams: Seeder
-
-    def make(
-        self,
-        cams: Float[Tensor, "P h w"],
-        attention: Float[Tensor, "N N"] | None,
-        classes: Int[Tensor, "P"],
-        superpixels: Superpixels | None,
-        size: tuple[int, int],
-        image: UInt8[Tensor, "H W 3"] | None = None,
-    ) -> tuple[Float[Tensor, "P h w"], dict[str, Seed]]:
-        """Refine the CAMs of one image and seed from them at `size` (H, W); without superpixels
-        there is no `sams`.
-
-        Only a CRF looks at the image itself.
-        """
-        refined = self.refine(cams, attention)
-        seeds = {
-            "cam": self.cam(cams, classes, None, size, image),
-            "caa": self.caa(refined, classes, None, size, image),
-        }
-        if superpixels is not None:
-            seeds["sams"] = self.sams(refined, classes, superpixels, size, image)
-        return refined, seeds
+VERSION = 2  # of the checkpoint; in older ones `classes` are prompt names
 
 
 class PromptModule(L.LightningModule, ABC):
     """Prompts on a frozen CLIP; all of them predict seeds.
 
     A subclass says what they learn from (`training_loss`), and what of that never changes, so that
-    it may be kept (`encode`).
+    it may be kept (`encode`). `classes` are the names in tables and files, `prompt_names` those of
+    the same classes in prompts.
     """
 
+    learned_by: ClassVar[tuple[str, ...]]
+    made_by: ClassVar[tuple[str, ...]] = ("CAM", "CAA", "SAMS")
     strict_loading = False  # checkpoints hold the contexts only
 
     def __init__(
@@ -96,6 +40,7 @@ class PromptModule(L.LightningModule, ABC):
         clip: FrozenClip,
         prompts: Callable[..., nn.Module],
         classes: Sequence[str],
+        prompt_names: Sequence[str],
         background: Sequence[str],
         compute_cams: Callable[..., tuple[Tensor, Tensor]],
         softmax: Softmax,
@@ -107,18 +52,21 @@ class PromptModule(L.LightningModule, ABC):
     ) -> None:
         super().__init__()
         self.clip = clip
-        self.prompts = prompts(clip=clip, names=classes, background=background)
+        self.prompts = prompts(clip=clip, names=prompt_names, background=background)
         self.classes = tuple(classes)
+        self.prompt_names = tuple(prompt_names)
         self.compute_cams = partial(compute_cams, clip, softmax=softmax)
         self.loss = loss
         self.seeding = seeding
+
+        # Validation: plain CAM seeds for each background power
         self.seeders = {
             power: CamSeeder(resize_then_score, BackgroundPower(power), crf=None)
             for power in val_powers
         }
-        self.metrics = nn.ModuleList(
-            SegmentationMetric(("background", *classes)) for _ in val_powers
-        )
+        rows = ("background", *classes)
+        self.metrics = nn.ModuleList(SegmentationMetric(rows) for _ in val_powers)
+
         self.optimizer = optimizer
         self.scheduler = scheduler
         self._text_features: Tensor | None = None
@@ -167,9 +115,7 @@ class PromptModule(L.LightningModule, ABC):
         self.on_predict_start()
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
-        """Score plain CAM seeds for a grid of background powers; nothing is chosen by them (METHOD
-        8).
-        """
+        """Score plain CAM seeds for some background powers, which choose nothing (METHOD 8)."""
         assert batch.truths is not None
         cams, *_ = self._predict_cams(batch, attention_blocks=0)
         for image, truth in enumerate(batch.truths):
@@ -183,9 +129,8 @@ class PromptModule(L.LightningModule, ABC):
         for power, metric in zip(self.seeders, self.metrics, strict=True):
             self.scores[power] = scores = metric.compute()
             self.log(f"val/miou_power_{power:g}", scores.miou, prog_bar=True)
-            self.log_dict(
-                {f"val/iou_power_{power:g}/{name}": iou for name, iou in scores.iou.items()}
-            )
+            ious = {f"val/iou_power_{power:g}/{name}": iou for name, iou in scores.iou.items()}
+            self.log_dict(ious)
             metric.reset()
 
     def on_predict_start(self) -> None:
@@ -205,9 +150,7 @@ class PromptModule(L.LightningModule, ABC):
     def _predict_cams(
         self, batch: Batch, attention_blocks: int
     ) -> tuple[list[Tensor], ImageTokens, Tensor]:
-        """Compute the CAMs of the present classes of each image, (P, h, w) each; tokens and logits
-        come along.
-        """
+        """Compute the CAMs of each image, (P, h, w); tokens and logits come along."""
         assert self._text_features is not None, "encode the prompts first"
         tokens = self.clip.encode_images(batch.images, batch.padding, attention_blocks)
         logits, cams = self.compute_cams(tokens, self._text_features, batch.labels)
@@ -221,17 +164,19 @@ class PromptModule(L.LightningModule, ABC):
         cams: Float[Tensor, "P h w"],
         probabilities: Float[Tensor, "C"],
     ) -> SeedPrediction:
-        """Make the seeds of one image of the batch, its padding cut away."""
+        """Make the seeds of one image of the batch."""
+        # Cut the padding away
         height, width = tokens.grid
         valid = tokens.valid[index].view(height, width)
         rows, columns = int(valid.any(dim=1).sum()), int(valid.any(dim=0).sum())
-        attention = tokens.attention
+        cams, attention = cams[:, :rows, :columns], tokens.attention
         if attention is not None:
             keep = tokens.valid[index]
             attention = attention[index][keep][:, keep]
+
+        # Refine and seed
         classes = batch.labels[index].nonzero().flatten()
         superpixels = batch.superpixels[index] if batch.superpixels is not None else None
-        cams = cams[:, :rows, :columns]
         image = torch.from_numpy(batch.originals[index]) if batch.originals is not None else None
         refined, seeds = self.seeding.make(
             cams, attention, classes, superpixels, batch.sizes[index], image
@@ -242,11 +187,11 @@ class PromptModule(L.LightningModule, ABC):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what was learned: the contexts, never a copy of CLIP."""
-        learned = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
-        checkpoint["state_dict"] = {
-            k: v for k, v in checkpoint["state_dict"].items() if k in learned
-        }
+        learned, state = self._list_learned(), checkpoint["state_dict"]
+        checkpoint["state_dict"] = {name: state[name] for name in state if name in learned}
+        checkpoint["version"] = VERSION
         checkpoint["classes"] = list(self.classes)
+        checkpoint["prompt_names"] = list(self.prompt_names)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of other classes or without the contexts.
@@ -254,13 +199,15 @@ class PromptModule(L.LightningModule, ABC):
         Raises:
             ValueError: naming what differs.
         """
-        if list(checkpoint.get("classes", self.classes)) != list(self.classes):
-            raise ValueError(
-                f"the checkpoint was trained for classes {checkpoint['classes']}, this run has "
-                f"{list(self.classes)}; "
-                "use the data set that it was trained on, or train again"
-            )
-        learned = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        # Names; before version 2 `classes` were prompt names
+        if "version" in checkpoint:
+            require_names(checkpoint["classes"], self.classes, "classes")
+            require_names(checkpoint["prompt_names"], self.prompt_names, "prompt names")
+        elif "classes" in checkpoint:
+            require_names(checkpoint["classes"], self.prompt_names, "prompt names")
+
+        # Contexts
+        learned = self._list_learned()
         missing = learned - set(checkpoint["state_dict"])
         if missing:
             raise ValueError(
@@ -270,25 +217,30 @@ class PromptModule(L.LightningModule, ABC):
         for name in learned:
             require_shape(checkpoint["state_dict"][name].shape, self.get_parameter(name).shape)
 
+    def _list_learned(self) -> set[str]:
+        """List the names of the parameters that are learned."""
+        return {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+
+
+def require_names(found: Sequence[str], expected: Sequence[str], kind: str) -> None:
+    """Raise ValueError unless a checkpoint was trained for the names of this run."""
+    if list(found) != list(expected):
+        raise ValueError(
+            f"the checkpoint was trained for {kind} {list(found)}, this run has {list(expected)}; "
+            "use the data set that it was trained on, or train again"
+        )
+
 
 def require_shape(found: Sequence[int], expected: Sequence[int]) -> None:
-    """Raise ValueError naming the settings that differ unless a checkpoint's contexts have the
-    shape of these.
-    """
+    """Raise ValueError naming the settings that differ unless two shapes of contexts are equal."""
     if tuple(found) == tuple(expected):
         return
-    settings = (
-        "prompts=shared"
-        if found[0] == 1
-        else "prompts=per_class (and the same classes and background)",
-        f"prompts.contexts.length={found[1]}",
-        "clip",
-    )
-    remedies = [
-        s for s, ours, theirs in zip(settings, expected, found, strict=False) if ours != theirs
-    ]
+    shared = "prompts=shared"
+    own = "prompts=per_class (and the same classes and background)"
+    settings = (shared if found[0] == 1 else own, f"prompts.contexts.length={found[1]}", "clip")
+    differing = zip(settings, expected, found, strict=False)
+    remedies = ", ".join(setting for setting, ours, theirs in differing if ours != theirs)
     raise ValueError(
         f"the checkpoint holds contexts of shape {tuple(found)} (contexts, length, width), these "
-        "prompts are of "
-        f"{tuple(expected)}; choose what it was trained with: {', '.join(remedies)}"
+        f"prompts are of {tuple(expected)}; choose what it was trained with: {remedies}"
     )

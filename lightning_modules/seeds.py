@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import lightning as L
 import torch
 
-from fmawsss.records import Batch
-from lightning_modules.prompts import SeedMaker, SeedPrediction
+from fmawsss.records import Batch, Cams, SeedPrediction
+from fmawsss.seeding import SeedMaker
 
 
 class SeedModule(L.LightningModule):
-    """Refine CAMs that were written before (`callbacks=cams`, or another method) and make seeds of
-    them.
-    """
+    """Refine CAMs that were written before, by `callbacks=cams` or others, and make their seeds."""
+
+    learned_by: ClassVar[tuple[str, ...]] = ()
+    made_by: ClassVar[tuple[str, ...]] = ("CAA", "SAMS")
 
     def __init__(self, seeding: SeedMaker, classes: Sequence[str]) -> None:
         super().__init__()
@@ -33,21 +35,15 @@ class SeedModule(L.LightningModule):
     def _predict_image(self, batch: Batch, index: int) -> SeedPrediction:
         assert batch.cams is not None
         name, cams = batch.names[index], batch.cams[index]
-        labels = cams.classes.tolist()
-        strange = [
-            label for label in labels[labels[:1] == [-1] :] if not 0 <= label < len(self.classes)
-        ]
-        if strange:
-            raise ValueError(
-                f"the CAMs of {name} name class {strange[0]}, the data set has 0 to "
-                f"{len(self.classes) - 1} "
-                "(and -1, the background, in front of them: seeding=sams_alpha)"
-            )
+        self._check_classes(name, cams)
+
+        # What the file holds, on the device
+        maps, classes = cams.maps.to(self.device), cams.classes.to(self.device)
+        attention = cams.attention.to(self.device) if cams.attention is not None else None
         superpixels = batch.superpixels[index] if batch.superpixels is not None else None
-        maps, attention = cams.maps.to(self.device), cams.attention
-        attention = attention.to(self.device) if attention is not None else None
-        classes = cams.classes.to(self.device)
         image = torch.from_numpy(batch.originals[index]) if batch.originals is not None else None
+
+        # Seeds
         try:
             refined, seeds = self.seeding.make(
                 maps, attention, classes, superpixels, batch.sizes[index], image
@@ -55,3 +51,15 @@ class SeedModule(L.LightningModule):
         except ValueError as error:
             raise ValueError(f"the CAMs of {name}: {error}") from error
         return SeedPrediction(name, classes, maps, attention, refined, seeds)
+
+    def _check_classes(self, name: str, cams: Cams) -> None:
+        """Raise ValueError for CAMs of classes that the data set does not have."""
+        labels = cams.classes.tolist()
+        foreground = labels[1:] if labels[:1] == [-1] else labels
+        strange = [label for label in foreground if not 0 <= label < len(self.classes)]
+        if strange:
+            raise ValueError(
+                f"the CAMs of {name} name class {strange[0]}, the data set has 0 to "
+                f"{len(self.classes) - 1} "
+                "(and -1, the background, in front of them: seeding=sams_alpha)"
+            )

@@ -7,7 +7,5 @@ from torch import Tensor
 
 
 def share_count(trainer: L.Trainer, count: Tensor) -> Tensor:
-    """Replace a count of this process by the mean over all, so that all together descend as one
-    would.
-    """
+    """Replace a count of this process by the mean over all: together they descend as one would."""
     return trainer.strategy.reduce(count, reduce_op="mean") if trainer.world_size > 1 else count

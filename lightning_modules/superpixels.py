@@ -3,26 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
-from torch import Tensor
 
-from fmawsss.records import Batch
-from fmawsss.superpixels import ImageCutter, Superpixels
-
-
-@dataclass(frozen=True)
-class SuperpixelPrediction:
-    """The quasi-superpixels of one image."""
-
-    name: str
-    superpixels: Superpixels
-
-    def masks(self) -> dict[str, Tensor]:
-        """Superpixels carry no classes: there is nothing to score."""
-        return {}
+from fmawsss.records import Batch, SuperpixelPrediction
+from fmawsss.superpixels import ImageCutter
 
 
 class SuperpixelModule(L.LightningModule):
@@ -30,6 +16,9 @@ class SuperpixelModule(L.LightningModule):
 
     source: a model that answers points, which `generator` asks; or one that cuts images by itself.
     """
+
+    learned_by: ClassVar[tuple[str, ...]] = ()
+    made_by: ClassVar[tuple[str, ...]] = ("superpixels",)
 
     def __init__(
         self, source: Any, generator: Callable[[Any], ImageCutter], classes: Sequence[str]
@@ -42,6 +31,5 @@ class SuperpixelModule(L.LightningModule):
         """Cut each image of the batch."""
         assert batch.originals is not None
         found = self.generator.generate_batch(batch.originals)
-        return [
-            SuperpixelPrediction(name, own) for name, own in zip(batch.names, found, strict=True)
-        ]
+        pairs = zip(batch.names, found, strict=True)
+        return [SuperpixelPrediction(name, superpixels) for name, superpixels in pairs]

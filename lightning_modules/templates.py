@@ -1,11 +1,9 @@
-"""How sharply hand-written templates tell the present classes of an image apart (CLIP-ES): nothing
-is learned.
-"""
+"""How sharply hand-written templates tell the present classes of an image apart (CLIP-ES)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import ClassVar
 
 import lightning as L
 import torch
@@ -14,24 +12,17 @@ from torch import Tensor, nn
 
 from fmawsss.cam import compute_logits
 from fmawsss.clip.encoder import FrozenClip
-from fmawsss.records import Batch
-
-
-@dataclass(frozen=True)
-class TemplateAnswer:
-    """The logits of the classes present in one image, a row per template."""
-
-    name: str
-    logits: Float[Tensor, "S P"]
-
-    def masks(self) -> dict[str, Tensor]:
-        """There is no mask to score."""
-        return {}
+from fmawsss.records import Batch, TemplateAnswer
 
 
 class TemplateModule(L.LightningModule):
-    """Compare each image with its own classes, written into each of the templates."""
+    """Compare each image with its own classes, written into each of the templates.
 
+    classes: names in tables and files. prompt_names: names of the same classes in the templates.
+    """
+
+    learned_by: ClassVar[tuple[str, ...]] = ()
+    made_by: ClassVar[tuple[str, ...]] = ("template ranking",)
     text_features: Float[Tensor, "S C E"]
 
     def __init__(
@@ -39,13 +30,14 @@ class TemplateModule(L.LightningModule):
         clip: FrozenClip,
         prompts: Callable[..., nn.Module],
         classes: Sequence[str],
+        prompt_names: Sequence[str],
         templates: Sequence[str],
     ) -> None:
         super().__init__()
         self.clip = clip
         self.classes = tuple(classes)
         features = [
-            prompts(clip=clip, names=classes, background=(), templates=[text])()
+            prompts(clip=clip, names=prompt_names, background=(), templates=[text])()
             for text in templates
         ]
         self.register_buffer("text_features", torch.stack(features), persistent=False)

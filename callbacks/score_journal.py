@@ -1,0 +1,57 @@
+"""A line per image beside a product: what was counted of it, so that a killed run loses nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+from fmawsss.files.images import stamp_file
+from fmawsss.files.journals import count_errors, describe_record, place_journal, read_lines
+from fmawsss.records import Batch, ImageRecord, Prediction
+
+
+class ScoreJournal(L.Callback):
+    """Append a line per image: its confusion by kind of mask, where it lies, and its own facts.
+
+    The journal lies beside the product, one file per process. A broken last line (a killed run) is
+    not counted, and its image is done again, as is one whose ground truth changed since.
+    `records` are the images of the product, with their truth where truths are read. Nothing is ever
+    chosen by these numbers.
+    """
+
+    def __init__(self, product: str | Path, records: Sequence[ImageRecord], shard: int = 1) -> None:
+        self.product = Path(product)
+        self.shard = shard
+        self.records = {record.name: record for record in records}
+        truths = {record.name: record.truth for record in records if record.truth is not None}
+        self.stamps = {name: stamp_file(truth) for name, truth in truths.items()}
+        lines = read_lines(self.product)
+        self.known = {name: line.get("truth_stamp") for name, line in lines.items()}
+
+    def has(self, name: str) -> bool:
+        """Say whether the image was counted before, against the truth that there is now."""
+        return name in self.known and self.known[name] == self.stamps.get(name)
+
+    def on_predict_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch,
+        batch_idx: int, dataloader_idx: int = 0,
+    ) -> None:  # fmt: skip
+        """Count the batch."""
+        classes = len(pl_module.classes) + 1
+        truths = batch.truths if batch.truths is not None else [None] * len(outputs)
+        path = place_journal(self.product, self.shard, trainer.global_rank)
+        with path.open("a", encoding="utf-8") as journal:
+            for prediction, truth in zip(outputs, truths, strict=True):
+                line = count_errors(prediction, truth, classes) | self._describe(prediction)
+                journal.write("\n" + json.dumps(line) + "\n")
+
+    def _describe(self, prediction: Prediction) -> dict[str, Any]:
+        """Say of an image what is not counted."""
+        record = self.records.get(prediction.name)
+        known = {} if record is None else describe_record(record)
+        stamp = self.stamps.get(prediction.name)
+        return {**known, "truth_stamp": stamp, **prediction.facts()}

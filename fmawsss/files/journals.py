@@ -1,0 +1,195 @@
+"""Journals beside a product: a line per image with what was counted of it, read and summed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from jaxtyping import Int64, Integer
+from torch import Tensor
+
+from fmawsss.boundaries import count_boundaries
+from fmawsss.files.products import ProductMismatch
+from fmawsss.files.texts import name_first
+from fmawsss.metrics import SegmentationScores, count_confusion, summarise_confusion
+from fmawsss.records import ImageRecord, Prediction
+
+logger = logging.getLogger(__name__)
+
+WORST = 10  # images that are named
+
+Line: TypeAlias = Mapping[str, Any]  # what the journal says of an image
+Counts: TypeAlias = Sequence[Sequence[int]]  # a sparse matrix: row, column, pixels
+
+
+def place_journal(product: Path, shard: int, rank: int) -> Path:
+    """Name the journal that one process writes beside a product."""
+    return product.with_name(f"{product.name}.scores.{shard}-{rank}.jsonl")
+
+
+def list_journals(product: Path) -> list[Path]:
+    """List the journals beside a product, one per process."""
+    return sorted(product.parent.glob(f"{product.name}.scores.*.jsonl"))
+
+
+def read_lines(product: Path) -> dict[str, Line]:
+    """Read what the journals beside a product say of each image: its last complete line."""
+    lines = {}
+    for path in list_journals(product):
+        for text in filter(None, path.read_text(encoding="utf-8").splitlines()):
+            try:
+                line = json.loads(text)
+            except json.JSONDecodeError:
+                logger.warning("%s: a line was cut off; its image counts as not done", path)
+            else:
+                lines[line["name"]] = line
+    return lines
+
+
+def describe_record(record: ImageRecord) -> dict[str, Any]:
+    """Say where an image and its truth lie, and its labels (indices); None where unknown."""
+    return {
+        "image": str(record.image.absolute()),
+        "image_stamp": stamp_image(record.image),
+        "truth": None if record.truth is None else str(record.truth.absolute()),
+        "labels": None if record.labels is None else list(record.labels),
+    }
+
+
+def stamp_image(path: Path) -> dict[str, int | str]:
+    """Note what tells an image file from another of its name."""
+    status = path.stat()
+    return {"bytes": status.st_size, "modified": status.st_mtime_ns, "sha256": digest_file(path)}
+
+
+def is_unchanged(path: Path, stamp: Mapping[str, int | str]) -> bool:
+    """Say whether a file is the noted one; it is read only when its time alone differs."""
+    status = path.stat()
+    if status.st_size != stamp["bytes"]:
+        return False
+    return status.st_mtime_ns == stamp["modified"] or digest_file(path) == stamp["sha256"]
+
+
+def digest_file(path: Path) -> str:
+    """Digest the content of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def refuse_changed(product: Path, records: Sequence[ImageRecord]) -> None:
+    """Raise ProductMismatch when images are no longer those that a product was made from."""
+    lines = read_lines(product).items()
+    stamps = {name: line["image_stamp"] for name, line in lines if "image_stamp" in line}
+    noted = [record for record in records if record.name in stamps]
+    changed = [r.name for r in noted if not is_unchanged(r.image, stamps[r.name])]
+    if changed:
+        raise ProductMismatch(
+            f"{product} was made from other files of {len(changed)} of {len(records)} images: "
+            f"{name_first(changed)}. Remove what it holds of these to make it anew, add "
+            "overwrite=true to make everything anew, or choose another paths.work to keep both."
+        )
+
+
+def count_errors(
+    prediction: Prediction, truth: Integer[Tensor, "H W"] | None, classes: int
+) -> dict[str, Any]:
+    """Count confusion and boundary pixels of each kind of mask; nothing without truth.
+
+    `classes` includes the background.
+    """
+    masks = prediction.masks() if truth is not None else {}
+    confusion, boundary = {}, {}
+    for kind, mask in masks.items():
+        confusion[kind] = list_counts(count_confusion(mask, truth, classes))
+        boundary[kind] = list_counts(count_boundaries(mask, truth, classes))
+    return {"name": prediction.name, "confusion": confusion, "boundary": boundary}
+
+
+def list_counts(matrix: Int64[Tensor, "rows columns"]) -> list[list[int]]:
+    """List the entries of a sparse matrix as (row, column, pixels)."""
+    return [[*index, int(matrix[tuple(index)])] for index in matrix.nonzero().tolist()]
+
+
+def sum_counts(
+    entries: Iterable[Mapping[str, Counts]], shape: tuple[int, int]
+) -> dict[str, Int64[Tensor, "rows columns"]]:
+    """Sum the sparse matrices of images, by kind of mask, one after the other."""
+    totals: dict[str, Tensor] = {}
+    for entry in entries:
+        for kind, counts in entry.items():
+            total = totals.setdefault(kind, torch.zeros(shape, dtype=torch.int64))
+            for row, column, pixels in counts:
+                total[row, column] += pixels
+    return totals
+
+
+def sum_confusion(lines: Iterable[Line], classes: int) -> Int64[Tensor, "R R+1"] | None:
+    """Sum the confusion matrices of the last kind of mask; None without ground truth.
+
+    `classes` includes the background.
+    """
+    totals = sum_counts((line["confusion"] for line in lines), (classes, classes + 1))
+    return list(totals.values())[-1] if totals else None
+
+
+def score_lines(lines: Sequence[Line], classes: Sequence[str]) -> dict[str, SegmentationScores]:
+    """Sum the lines of a split into one confusion matrix per kind of mask, and summarise it."""
+    rows = ("background", *classes)
+    totals = sum_counts((line["confusion"] for line in lines), (len(rows), len(rows) + 1))
+    return {kind: summarise_confusion(total, rows) for kind, total in totals.items()}
+
+
+def detail_lines(lines: Sequence[Line], classes: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Tell boundary IoU, confusion matrix and worst images of a split, per kind of mask."""
+    rows = ("background", *classes)
+    confusions = sum_counts((line["confusion"] for line in lines), (len(rows), len(rows) + 1))
+    boundaries = sum_counts((line.get("boundary", {}) for line in lines), (len(rows), 2))
+    details = {}
+    for kind, total in confusions.items():
+        # Boundary IoU is NaN where neither truth nor mask has a boundary
+        shared, either = boundaries.get(kind, torch.zeros(len(rows), 2)).unbind(1)
+        iou = shared / either
+        details[kind] = {
+            "mean_boundary_iou": iou[total.sum(1) > 0].mean().item(),
+            "boundary_iou": dict(zip(rows, iou.tolist(), strict=True)),
+            "confusion": total.tolist(),
+            "worst_images": find_worst(lines, kind),
+        }
+    return details
+
+
+def find_worst(lines: Sequence[Line], kind: str) -> dict[str, float]:
+    """Find the images whose masks of a kind are worst, with their mIoU."""
+    mious = {line["name"]: find_miou(line["confusion"].get(kind, ())) for line in lines}
+    known = {name: miou for name, miou in mious.items() if miou is not None}
+    return {name: known[name] for name in sorted(known, key=known.__getitem__)[:WORST]}
+
+
+def find_miou(counts: Counts) -> float | None:
+    """Return the IoU of one image, averaged over the classes in its truth; None without any."""
+    hits: dict[int, int] = {}
+    union: dict[int, int] = {}
+    for truth, guess, pixels in counts:
+        union[truth] = union.get(truth, 0) + pixels
+        if truth == guess:
+            hits[truth] = pixels
+        else:
+            union[guess] = union.get(guess, 0) + pixels
+
+    present = sorted({truth for truth, _, _ in counts})
+    if not present:
+        return None
+    ious = [hits.get(truth, 0) / union[truth] for truth in present]
+    return torch.tensor(ious, dtype=torch.float64).mean().item()
+
+
+def remove_nan(values: Any) -> Any:
+    """Replace NaN (a class that neither truth nor masks have) by null, which JSON knows."""
+    if isinstance(values, dict):
+        return {key: remove_nan(value) for key, value in values.items()}
+    return None if isinstance(values, float) and math.isnan(values) else values

@@ -1,0 +1,107 @@
+"""The table of all scores, `scores.json`: entered stage by stage, printed at the end of a run.
+
+It holds, by stage, split and kind of mask (`scores["network"]["val"]["network"]`): the fields of
+`SegmentationScores`; `mean_boundary_iou`, over the classes of the truth, and `boundary_iou` by
+class; `confusion`, pixels by truth (rows: background, classes) and prediction (columns: the same,
+then what is no class); `worst_images`, the names and mIoU of the worst. What nothing defines is
+null. A training with `val_every` adds the split `<split> during training` with the kinds `last,
+step N` and `best, step M` (of prompts: for each `power P`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from fmawsss.files.journals import detail_lines, read_lines, remove_nan, score_lines
+from fmawsss.files.storage import write_json
+from fmawsss.metrics import SegmentationScores
+
+TOTALS = {
+    "mIoU": "miou",
+    "accuracy": "accuracy",
+    "precision": "mean_precision",
+    "recall": "mean_recall",
+    "boundary IoU": "mean_boundary_iou",
+}
+
+
+def enter_scores(
+    path: Path,
+    stage: str,
+    product: Path,
+    parts: Mapping[str, Sequence[str]],
+    classes: Sequence[str],
+) -> dict[str, dict[str, SegmentationScores]]:
+    """Score a product on its splits (`parts`, their image names); enter the scores in the table."""
+    known, scores = read_lines(product), {}
+    for split, names in parts.items():
+        lines = [known[name] for name in names if name in known]
+        scores[split] = score_lines(lines, classes)
+        if scores[split]:
+            write_scores(path, stage, split, scores[split], detail_lines(lines, classes))
+    return scores
+
+
+def write_scores(
+    path: Path,
+    stage: str,
+    split: str,
+    scores: Mapping[str, SegmentationScores],
+    details: Mapping[str, Mapping[str, Any]] | None = None,
+) -> None:
+    """Enter the scores of a stage on a split in the table, beside those of the other stages."""
+    table = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    more = details or {}
+    table.setdefault(stage, {})[split] = {
+        kind: remove_nan({**score._asdict(), **more.get(kind, {})})
+        for kind, score in scores.items()
+    }
+    write_json(path, table)
+
+
+def show_scores(path: Path) -> None:
+    """Print the totals of each kind of mask, then the IoU per class of each stage's last kind."""
+    if not path.is_file():
+        return
+    table = json.loads(path.read_text(encoding="utf-8"))
+    rows = [
+        (f"{stage}, {split}", kind, score)
+        for stage, splits in table.items()
+        for split, kinds in splits.items()
+        for kind, score in kinds.items()
+    ]
+
+    # Totals of each kind of mask
+    totals = Table("stage", "masks", title=f"scores, {path}")
+    for column in TOTALS:
+        totals.add_column(column, justify="right")
+    for where, kind, score in rows:
+        totals.add_row(where, kind, *(write_percent(score.get(key)) for key in TOTALS.values()))
+    Console().print(totals)
+
+    # Classes of the last kind of each stage
+    last = {where: score["iou"] for where, _, score in rows}
+    classes = Table("class", *last, title="IoU per class")
+    for name in dict.fromkeys(name for ious in last.values() for name in ious):
+        classes.add_row(name, *(write_percent(ious.get(name)) for ious in last.values()))
+    Console().print(classes)
+    show_worst(*rows[-1])
+
+
+def show_worst(where: str, kind: str, score: Mapping[str, Any]) -> None:
+    """Print the five worst images, where they are known."""
+    if score.get("worst_images"):
+        images = list(score["worst_images"].items())[:5]
+        worst = ", ".join(f"{name} {write_percent(miou)}" for name, miou in images)
+        Console().print(f"worst images of {where}, {kind} (mIoU): {worst}", highlight=False)
+
+
+def write_percent(value: float | None) -> str:
+    """Write a number of 0…1 in percent; `none` is what nothing defines."""
+    return "none" if value is None else f"{100 * value:.1f}"

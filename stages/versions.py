@@ -1,0 +1,16 @@
+"""Versions of our own code that makes products: a number is raised when results change."""
+
+from __future__ import annotations
+
+# A LightningModule names those that make its checkpoint (`learned_by`) and its output (`made_by`)
+VERSIONS = {
+    "prompt training": 1,
+    "network training": 1,
+    "CAM": 1,
+    "CAA": 1,
+    "SAMS": 1,
+    "superpixels": 1,
+    "network inference": 1,
+    "label proposals": 1,
+    "template ranking": 1,
+}
