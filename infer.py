@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,21 +22,23 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from callbacks.progress import follow_progress
-from callbacks.scores import ScoreJournal, enter_scores, list_journals, refuse_changed, show_scores
+from callbacks.score_journal import ScoreJournal
 from callbacks.stage_timer import StageTimer
 from datamodules.base import SegmentationDataModule
 from datamodules.choosing import Splits, name_splits
 from datamodules.shard import choose_shard
 from fmawsss.files.fingerprints import digest_weights, fingerprint, strip_incidental
+from fmawsss.files.journals import list_journals, refuse_changed
 from fmawsss.files.products import ANY, Product, read_fingerprint
-from fmawsss.networks.checkpoints import read_checkpoint
+from fmawsss.networks.checkpoints import forget_weights, read_checkpoint
 from lightning_modules.learned import learns, load_fitting
 from stages.dashboards import open_stage_loggers, publish_stage
 from stages.exports.masks import export_masks
 from stages.hush import hush_warnings
 from stages.places import make_folder
-from stages.reports.report import Stage, find_sources, note_stage
+from stages.reports.report import StageNote, find_sources, note_stage
 from stages.run_record import record_run
+from stages.scores import enter_scores, show_scores
 
 logger = logging.getLogger("fmawsss")
 sys.path.append(
@@ -176,9 +179,14 @@ def build_module(
 ) -> L.LightningModule:
     """Instantiate what learns and predicts; missing weights show here, before any work starts."""
     L.seed_everything(cfg.seed, verbose=False)
-    module: L.LightningModule = instantiate(
-        stage.module, classes=list(datamodule.classes), _convert_="all"
-    )
+    names: dict[str, Any] = {"classes": list(datamodule.class_names)}
+    if "prompts" in stage.module:
+        names["prompt_names"] = list(datamodule.classes)
+    if "carried" in stage:
+        names["carried"] = forget_weights(plain(stage.carried))
+        names["config"] = {**plain(stage), "dataset": plain(cfg.dataset), "seed": cfg.seed}
+    build = instantiate(stage.module, _partial_=True, _convert_="all")
+    module: L.LightningModule = build(**names)
     if cfg.compile and hasattr(module, "compile_parts"):
         module.compile_parts()
     return module
@@ -232,7 +240,10 @@ def apply_stage(
     )
     names = parts[split]
     mine = shard.choose(names)
-    journal = partial(ScoreJournal, product.path, datamodule.list_truths())
+    records = datamodule.read_records(datamodule.predict_split)
+    if not datamodule.truths:
+        records = [replace(record, truth=None) for record in records]
+    journal = partial(ScoreJournal, product.path, records)
     writers = [*build_writers(cfg, stage), journal(shard.number)]
     datamodule.done = lambda name: name not in mine or all(writer.has(name) for writer in writers)
     if stage.get("grows") and not stage.get("keeps_changed"):
@@ -262,7 +273,7 @@ def apply_stage(
         sources = find_sources(
             stage.data, find_checkpoint(cfg, stage) if learns(module) and not learned else None
         )
-        made = Stage(
+        made = StageNote(
             stage.stage,
             product.path,
             split,

@@ -18,7 +18,6 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
 from callbacks.feature_writer import FeatureWriter
-from callbacks.scores import show_scores, write_scores
 from callbacks.training_signals import TrainingSignals
 from callbacks.validation_record import (
     choose_reported,
@@ -33,7 +32,6 @@ from fmawsss.files.features import FeatureStore
 from fmawsss.files.fingerprints import digest_weights, fingerprint, strip_incidental
 from fmawsss.files.products import Product, read_fingerprint
 from fmawsss.files.tensor_files import require_whole
-from fmawsss.networks.checkpoints import forget_weights
 from infer import (
     apply_stage,
     build_module,
@@ -53,6 +51,7 @@ from lightning_modules.learned import learns, read_fitting
 from lightning_modules.prompts import PromptModule
 from stages.dashboards import open_stage_loggers
 from stages.places import make_folder
+from stages.scores import show_scores, write_scores
 
 logger = logging.getLogger("fmawsss")
 
@@ -205,9 +204,6 @@ def learn_stage(
         every_n_train_steps=stage.save_every,
         save_top_k=-1,
     )
-    if "carried" in stage:
-        module.carried = forget_weights(plain(stage.carried))
-        module.config = {**plain(stage), "dataset": plain(cfg.dataset), "seed": cfg.seed}
     settings = {**plain(stage.loop), **validate_every(stage), "logger": loggers or False}
     averaging = list(instantiate(stage.get("averaging") or {}).values())
     watching = instantiate(stage.get("validation") or {}) if stage.val_every is not None else {}

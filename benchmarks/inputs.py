@@ -93,9 +93,9 @@ def build_recipe(task: str, dataset: str, setting: Setting) -> Recipe:
         cfg = compose("train", [f"task={task}", f"dataset={dataset}"])
     cfg.clip.clip = {"_target_": "benchmarks.inputs.build_clip", "name": setting.sizes.clip}
     cfg.clip.tokenize.name = PAPER.clip
-    module: PromptModule = instantiate(
-        cfg.module, classes=list(cfg.dataset.classes), _convert_="all"
-    )
+    names = list(cfg.dataset.classes)
+    build = instantiate(cfg.module, _partial_=True, _convert_="all")
+    module: PromptModule = build(classes=names, prompt_names=names)
     module.trainer = L.Trainer(
         logger=False, enable_checkpointing=False, enable_progress_bar=False, accelerator="cpu"
     )

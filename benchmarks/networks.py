@@ -119,9 +119,8 @@ def measure_network(name: str, changes: list[str], sizes: Sizes, setting: Settin
     logging.disable(logging.WARNING)
     set_threads(setting.threads)
     cfg = compose_network(name, changes, sizes.crop)
-    module = instantiate(cfg.module, classes=list(cfg.dataset.classes), _convert_="all").to(
-        setting.device
-    )
+    build = instantiate(cfg.module, _partial_=True, _convert_="all")
+    module = build(classes=list(cfg.dataset.classes), carried={}, config={}).to(setting.device)
     whole = torch.randn(1, 3, *instantiate(cfg.data.resize).find_size(SIZE), device=setting.device)
     crops = torch.randn(sizes.batch, 3, sizes.crop, sizes.crop, device=setting.device)
     seeds = draw_seeds(sizes, len(module.classes)).to(setting.device)

@@ -12,7 +12,7 @@ import torch
 from callbacks.training_signals import measure_peak
 from fmawsss.files.storage import read_json, write_json
 
-FILE = "run.json"
+RUN_FILE = "run.json"
 
 
 class StageTimer(L.Callback):
@@ -47,7 +47,7 @@ class StageTimer(L.Callback):
         self._enter(trainer, images=self.images * trainer.world_size)
 
     def _enter(self, trainer: L.Trainer, **amounts: int) -> None:
-        if not trainer.is_global_zero or not (self.folder / FILE).is_file():
+        if not trainer.is_global_zero or not (self.folder / RUN_FILE).is_file():
             return
         device = trainer.strategy.root_device
         entry = {
@@ -60,5 +60,5 @@ class StageTimer(L.Callback):
             "precision": str(trainer.precision),
             "peak_memory_gb": round(measure_peak(device), 2),
         }
-        record = read_json(self.folder / FILE)
-        write_json(self.folder / FILE, {**record, "stages": [*record["stages"], entry]})
+        record = read_json(self.folder / RUN_FILE)
+        write_json(self.folder / RUN_FILE, {**record, "stages": [*record["stages"], entry]})

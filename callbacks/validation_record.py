@@ -116,7 +116,7 @@ def choose_reported(validations: dict[str, dict[int, Validation]]) -> dict[str, 
 
 
 def keep_learned(path: str | Path, kept: Path) -> None:
-    """Copy from a training checkpoint what applying it needs, as the stage's own checkpoint does."""
+    """Copy from a training checkpoint what applying it needs, as the final checkpoint does."""
     checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     with replace_file(kept) as temporary:
         torch.save({key: checkpoint[key] for key in KEPT}, temporary)

@@ -21,7 +21,7 @@ class SegmentationModule(PromptModule):
     learned_by: ClassVar[tuple[str, ...]] = ("prompt training", "CAM")
 
     def encode(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the input of the last block, (B, L, D), and the patches without padding, (B, N)."""
+        """Return the input of the last block, (B, L, D), and which patches are real, (B, N)."""
         tokens = self.clip.encode_images(batch.images, batch.padding, attention_blocks=0)
         return {"inputs": tokens.inputs, "valid": tokens.valid}
 

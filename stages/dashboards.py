@@ -22,13 +22,13 @@ import torch
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from callbacks.scores import sum_confusion
 from fmawsss.files.images import read_image
+from fmawsss.files.journals import sum_confusion
 from fmawsss.files.products import read_fingerprint
 from fmawsss.metrics import SegmentationScores
 from fmawsss.viz import colour_heatmap, draw_panel
 from stages.reports.image_ranks import Line, rank_images
-from stages.reports.report import RunFolder, Stage
+from stages.reports.report import RunFolder, StageNote
 from stages.reports.scenes import Scene, gather_scene
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ CELL = 16  # pixels of a class in the picture of a confusion matrix
 class StageResult:
     """A finished stage, as dashboards show it."""
 
-    stage: Stage
+    stage: StageNote
     folder: RunFolder
     scores: Mapping[str, Mapping[str, SegmentationScores]]  # by split and kind
     config: Mapping[str, Any]
@@ -103,7 +103,7 @@ def open_stage_loggers(
 def publish_stage(
     loggers: Sequence[Logger],
     work: Path,
-    stage: Stage,
+    stage: StageNote,
     scores: Mapping[str, Mapping[str, SegmentationScores]],
     config: Mapping[str, Any],
     learned: Sequence[Path],

@@ -21,11 +21,11 @@ from typing import Any
 import torch
 from lightning.pytorch.utilities import rank_zero_only
 
+from callbacks.stage_timer import RUN_FILE
 from fmawsss.files.storage import read_json, write_bytes, write_json
 
 logger = logging.getLogger(__name__)
 
-FILE = "run.json"
 CODE = Path(__file__).parents[1]
 
 
@@ -46,7 +46,7 @@ def record_run(
     write_bytes(folder / "config.yaml", config.encode())
     started = time.monotonic()
     write_json(
-        folder / FILE, {**what, **describe_surroundings(), "status": "running", "stages": []}
+        folder / RUN_FILE, {**what, **describe_surroundings(), "status": "running", "stages": []}
     )
     status = "failed"
     try:
@@ -68,7 +68,7 @@ def record_run(
 
 def amend_record(folder: Path, **changes: Any) -> None:
     """Replace entries of a run's record."""
-    write_json(folder / FILE, {**read_json(folder / FILE), **changes})
+    write_json(folder / RUN_FILE, {**read_json(folder / RUN_FILE), **changes})
 
 
 def describe_surroundings() -> dict[str, Any]:

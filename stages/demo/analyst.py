@@ -15,9 +15,8 @@ import numpy as np
 import torch
 
 from fmawsss.files.storage import write_palette_png
-from fmawsss.networks.checkpoints import read_learned
 from fmawsss.networks.segmenter import Segmenter
-from fmawsss.records import Batch
+from fmawsss.records import Batch, SeedPrediction
 from fmawsss.resizing import Normaliser, Picture, Resize
 from fmawsss.scores import resize_maps
 from fmawsss.superpixels import Superpixels
@@ -29,8 +28,8 @@ from fmawsss.viz import (
     overlay_heatmap,
     overlay_mask,
 )
-from lightning_modules.learned import load_fitting
-from lightning_modules.prompts import PromptModule, SeedPrediction
+from lightning_modules.learned import load_fitting, read_names
+from lightning_modules.prompts import PromptModule
 
 logger = logging.getLogger(__name__)
 
@@ -133,7 +132,9 @@ class Analyst:
     def _choose_module(self, labels: Sequence[str], prompts: str) -> PromptModule:
         """Return the learned prompts of that name, or make hand-written ones for these labels."""
         if prompts == HANDWRITTEN:
-            return self.build(classes=list(labels), prompts=self.handwritten).eval()
+            return self.build(
+                classes=list(labels), prompt_names=list(labels), prompts=self.handwritten
+            ).eval()
         module = self.learned[prompts]
         strange = [label for label in labels if label not in module.classes]
         if strange:
@@ -181,6 +182,7 @@ class Analyst:
 
 def load_prompts(build: Callable[..., PromptModule], path: Path) -> PromptModule:
     """Build the prompts of a checkpoint, for the classes that they were learned for."""
-    module = build(classes=read_learned(path)["classes"])
+    classes, prompt_names = read_names(path)
+    module = build(classes=classes, prompt_names=prompt_names)
     load_fitting(path, module)
     return module.eval()

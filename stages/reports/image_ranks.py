@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from callbacks.scores import Line, find_miou
+from fmawsss.files.journals import Line, find_miou
 
 ABSENT = 0.0005  # of the image: a class with fewer pixels counts as missing from its seed
 CONFIDENT = 0.5  # probability, or mean confidence, from which an unlabelled class is suspected

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from stages.reports.image_ranks import Line, find_suspicions, rank_images
-from stages.reports.report import RunFolder, Section, Stage, render
+from stages.reports.report import RunFolder, Section, StageNote, render
 from stages.reports.scenes import NAMES, PALETTE, Picture, gather_scene, name_classes
 
 QUALITY = 78  # of WebP
@@ -145,7 +145,7 @@ def count_bins(numbers: Sequence[int]) -> list[tuple[str, int, float]]:
 
 
 def draw_rows(
-    folder: RunFolder, stage: Stage, chosen: Sequence[tuple[Mapping[str, Any], str]]
+    folder: RunFolder, stage: StageNote, chosen: Sequence[tuple[Mapping[str, Any], str]]
 ) -> list[Row]:
     """Draw a row for each image, leaving out those whose files are gone."""
     rows = []
@@ -162,7 +162,7 @@ def draw_rows(
     return rows
 
 
-def describe_picture(caption: str, mask: Any, stage: Stage) -> str:
+def describe_picture(caption: str, mask: Any, stage: StageNote) -> str:
     """Describe a picture to those who do not see it."""
     if mask is None:
         return caption

@@ -15,9 +15,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from callbacks.scores import read_lines, write_percent
+from callbacks.stage_timer import RUN_FILE
+from fmawsss.files.journals import read_lines
 from fmawsss.files.storage import read_json, write_bytes, write_json
-from stages.run_record import FILE as RUN_FILE
+from stages.scores import write_percent
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ class Section:
 
 
 @dataclass(frozen=True)
-class Stage:
+class StageNote:
     """What a stage left: its product, for which split, of which classes (the background's first),
     made from what.
     """
@@ -72,7 +73,7 @@ class RunFolder:
         return sorted((run for run in runs if not run["job"]), key=lambda run: run["started"])
 
     @cached_property
-    def stages(self) -> list[Stage]:
+    def stages(self) -> list[StageNote]:
         """The stages that left a product, in the order in which they were first made; splits share
         a product.
         """
@@ -80,15 +81,17 @@ class RunFolder:
         found = read_json(path) if path.is_file() else {}
         return [self._join_splits(name, splits) for name, splits in found.items()]
 
-    def _join_splits(self, name: str, splits: Mapping[str, Any]) -> Stage:
+    def _join_splits(self, name: str, splits: Mapping[str, Any]) -> StageNote:
         newest = list(splits.values())[-1]
         images = sum(entry["images"] for entry in splits.values())
         sources = {kind: self.path / place for kind, place in newest.get("sources", {}).items()}
         product = self.path / newest["product"]
-        return Stage(name, product, ", ".join(splits), images, tuple(newest["classes"]), sources)
+        return StageNote(
+            name, product, ", ".join(splits), images, tuple(newest["classes"]), sources
+        )
 
     @cached_property
-    def lineage(self) -> list[Stage]:
+    def lineage(self) -> list[StageNote]:
         """The stages, each after those that made what it was made from, in this folder or in
         others.
         """
@@ -108,7 +111,7 @@ class RunFolder:
         return self._journals[product]
 
 
-def note_stage(work: Path, stage: Stage) -> None:
+def note_stage(work: Path, stage: StageNote) -> None:
     """Enter a stage's product in `stages.json`, beside those of the other stages."""
     path = work / STAGES_FILE
     known = read_json(path) if path.is_file() else {}
@@ -141,7 +144,7 @@ def find_sources(data: Mapping[str, Any], checkpoint: Path | None) -> dict[str, 
     }
 
 
-def trace_sources(stage: Stage, seen: set[Path]) -> list[Stage]:
+def trace_sources(stage: StageNote, seen: set[Path]) -> list[StageNote]:
     """List a stage after all that it was made from; nothing that was `seen` before."""
     if stage.product.absolute() in seen:
         return []
@@ -152,14 +155,14 @@ def trace_sources(stage: Stage, seen: set[Path]) -> list[Stage]:
     return [*before, stage]
 
 
-def find_maker(product: Path) -> Stage:
+def find_maker(product: Path) -> StageNote:
     """Find the stage that made a product, in the folder of results that holds it; a nameless one
     for any other.
     """
     folders = product.absolute().parents[:2]  # `seeds/coarse` lies two levels down
     stages = [stage for folder in folders for stage in RunFolder(folder).stages]
     made = [stage for stage in stages if stage.product.absolute() == product.absolute()]
-    return made[0] if made else Stage(product.name, product, "", 0, ())
+    return made[0] if made else StageNote(product.name, product, "", 0, ())
 
 
 def write_report(

@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from fmawsss.files.images import read_image
 from fmawsss.files.storage import read_cams, read_mask, read_superpixels
 from fmawsss.viz import colour_superpixels, make_palette, overlay_heatmap, overlay_mask
-from stages.reports.report import RunFolder, Stage
+from stages.reports.report import RunFolder, StageNote
 
 SIDE = 192  # of a picture, in pixels
 NAMES = {
@@ -113,6 +113,6 @@ def fit_mask(mask: UInt8[np.ndarray, "A B"], image: Picture) -> UInt8[np.ndarray
     return cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
 
 
-def name_classes(stage: Stage, values: Iterable[int]) -> list[str]:
+def name_classes(stage: StageNote, values: Iterable[int]) -> list[str]:
     """Name the classes of mask values."""
     return [stage.classes[value] for value in values if value < len(stage.classes)]

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from callbacks.scores import TOTALS, Line, sum_confusion
-from stages.reports.report import RunFolder, Section, Stage, render
+from fmawsss.files.journals import Line, sum_confusion
+from stages.reports.report import RunFolder, Section, StageNote, render
+from stages.scores import TOTALS
 
 SHOWN_CONFUSIONS = 8
 
@@ -98,7 +99,7 @@ def list_bars(last: dict[str, dict[str, float | None]]) -> list[tuple[str, list[
     )
 
 
-def list_confusions(stage: Stage, lines: Iterable[dict[str, Any]]) -> list[Confusion]:
+def list_confusions(stage: StageNote, lines: Iterable[dict[str, Any]]) -> list[Confusion]:
     """List the pairs of classes of which most pixels were confused, by the last kind of mask."""
     total = sum_confusion(lines, len(stage.classes))
     if total is None:

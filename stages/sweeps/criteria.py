@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from callbacks.scores import read_lines
 from datamodules.choosing import Splits, name_splits
+from fmawsss.files.journals import read_lines
 from fmawsss.files.storage import read_json
 
 

@@ -8,20 +8,20 @@ import pytest
 import torch
 from superpixel_tools import make_superpixels
 
-from callbacks import image_facts
-from callbacks.image_facts import describe_superpixels
+from fmawsss import records
 from fmawsss.files.storage import write_palette_png, write_png
+from fmawsss.records import describe_superpixels
 from fmawsss.superpixels import Superpixels
 from fmawsss.viz import make_palette
 from stages import dashboards
 from stages.reports import curves, images, report
 from stages.reports.curves import draw_plot, read_trainings
-from stages.reports.report import RunFolder, Stage, note_stage
+from stages.reports.report import RunFolder, StageNote, note_stage
 from stages.reports.scenes import gather_scene
 from stages.reports.scores import list_confusions
 
 
-@pytest.mark.parametrize("module", [dashboards, image_facts, report, curves, images])
+@pytest.mark.parametrize("module", [dashboards, records, report, curves, images])
 def test_examples_run(module):
     found = doctest.testmod(module)
     assert found.attempted > 0
@@ -71,7 +71,7 @@ def test_a_plot_fills_its_picture():
 
 
 def test_confusions_are_sorted_by_pixels():
-    stage = Stage("cls", None, "train", 2, ("background", "dog", "cat"))
+    stage = StageNote("cls", None, "train", 2, ("background", "dog", "cat"))
     lines = [
         {"confusion": {"cam": [[0, 0, 1]], "sams": [[0, 0, 10], [1, 2, 3], [1, 1, 5]]}},
         {"confusion": {"sams": [[1, 2, 2], [2, 0, 1], [2, 2, 9]]}},
@@ -90,7 +90,8 @@ def test_a_scene_shows_what_there_is(tmp_path):
     mask[:, 20:] = 2
     write_palette_png(tmp_path / "seeds/coarse/a.png", mask, make_palette(256))
     note_stage(
-        tmp_path, Stage("cls", tmp_path / "seeds/coarse", "train", 1, ("background", "dog", "cat"))
+        tmp_path,
+        StageNote("cls", tmp_path / "seeds/coarse", "train", 1, ("background", "dog", "cat")),
     )
     scene = gather_scene(
         RunFolder(tmp_path), {"name": "a", "image": str(tmp_path / "photo.png"), "truth": None}
@@ -110,9 +111,9 @@ def test_a_scene_traces_what_lies_in_other_folders(tmp_path):
     coarse, fine, masks = base / "seeds/coarse", base / "seeds/fine", job / "masks"
     for product in (coarse, fine, masks):
         write_palette_png(product / "a.png", np.zeros((20, 40), np.uint8), make_palette(256))
-    note_stage(base, Stage("cls", coarse, "train", 1, classes))
-    note_stage(base, Stage("seg", fine, "train", 1, classes, {"seeds": coarse}))
-    note_stage(job, Stage("network", masks, "train", 1, classes, {"seeds": fine}))
+    note_stage(base, StageNote("cls", coarse, "train", 1, classes))
+    note_stage(base, StageNote("seg", fine, "train", 1, classes, {"seeds": coarse}))
+    note_stage(job, StageNote("network", masks, "train", 1, classes, {"seeds": fine}))
     scene = gather_scene(
         RunFolder(job), {"name": "a", "image": str(tmp_path / "photo.png"), "truth": None}
     )

@@ -6,27 +6,28 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from callbacks.scores import (
-    ScoreJournal,
-    detail_lines,
-    read_lines,
-    score_lines,
-    show_scores,
-    write_scores,
-)
+from callbacks.score_journal import ScoreJournal
 from fmawsss.boundaries import count_boundaries
+from fmawsss.files.journals import detail_lines, read_lines, score_lines
 from fmawsss.metrics import count_confusion, summarise_confusion
+from fmawsss.records import ImageRecord, Prediction
+from stages.scores import show_scores, write_scores
 
 CLASSES = ("dog", "cat")
 
 
-def predict(name, mask):
-    return SimpleNamespace(name=name, masks=lambda: {"sams": mask})
+class Predicted(Prediction):
+    def __init__(self, name, mask):
+        self.name = name
+        self.mask = mask
+
+    def masks(self):
+        return {"sams": self.mask}
 
 
 def run_batch(journal, *images):
     module = SimpleNamespace(classes=CLASSES)
-    predictions = [predict(name, mask) for name, mask, _ in images]
+    predictions = [Predicted(name, mask) for name, mask, _ in images]
     truths = [truth for *_, truth in images] if images[0][2] is not None else None
     journal.on_predict_batch_end(
         SimpleNamespace(global_rank=0), module, predictions, SimpleNamespace(truths=truths), 0
@@ -45,7 +46,7 @@ def random_mask(seed):
 
 def test_scores_are_those_of_one_confusion_matrix(tmp_path):
     images = [(name, random_mask(i), random_mask(i + 9)) for i, name in enumerate("abc")]
-    journal = ScoreJournal(tmp_path / "coarse", {})
+    journal = ScoreJournal(tmp_path / "coarse", [])
     run_batch(journal, *images[:2])
     run_batch(journal, images[2])
     total = sum(count_confusion(mask, truth, 3) for _, mask, truth in images)
@@ -57,36 +58,55 @@ def test_scores_are_those_of_one_confusion_matrix(tmp_path):
 
 def test_only_the_split_is_scored_and_a_repeated_image_counts_once(tmp_path):
     truth = random_mask(1)
-    journal = ScoreJournal(tmp_path / "coarse", {})
+    journal = ScoreJournal(tmp_path / "coarse", [])
     run_batch(journal, ("a", random_mask(2), truth), ("other", random_mask(3), truth))
     run_batch(journal, ("a", truth, truth))
     assert score_lines(choose_lines(tmp_path / "coarse", ["a"]), CLASSES)["sams"].miou == 1.0
 
 
 def test_a_cut_line_means_not_done(tmp_path):
-    run_batch(ScoreJournal(tmp_path / "coarse", {}), ("a", random_mask(1), random_mask(1)))
+    run_batch(ScoreJournal(tmp_path / "coarse", []), ("a", random_mask(1), random_mask(1)))
     with (tmp_path / "coarse.scores.0.jsonl").open("a") as file:
         file.write('{"name": "b", "conf')
-    journal = ScoreJournal(tmp_path / "coarse", {})
+    journal = ScoreJournal(tmp_path / "coarse", [])
     assert journal.has("a")
     assert not journal.has("b")
     run_batch(journal, ("b", random_mask(1), random_mask(1)))
-    assert ScoreJournal(tmp_path / "coarse", {}).has("b")
+    assert ScoreJournal(tmp_path / "coarse", []).has("b")
 
 
 def test_an_image_is_counted_again_when_its_truth_changed(tmp_path):
-    truth = tmp_path / "a.png"
+    image, truth = tmp_path / "a.jpg", tmp_path / "a.png"
+    image.write_bytes(b"image")
     truth.write_bytes(b"first")
-    run_batch(ScoreJournal(tmp_path / "masks", {"a": truth}), ("a", random_mask(1), random_mask(1)))
-    assert ScoreJournal(tmp_path / "masks", {"a": truth}).has("a")
-    assert not ScoreJournal(tmp_path / "masks", {}).has("a")
+    record = ImageRecord("a", image, truth=truth)
+    journal = ScoreJournal(tmp_path / "masks", [record])
+    run_batch(journal, ("a", random_mask(1), random_mask(1)))
+    assert ScoreJournal(tmp_path / "masks", [record]).has("a")
+    assert not ScoreJournal(tmp_path / "masks", [ImageRecord("a", image)]).has("a")
     truth.write_bytes(b"another")
-    assert not ScoreJournal(tmp_path / "masks", {"a": truth}).has("a")
+    assert not ScoreJournal(tmp_path / "masks", [record]).has("a")
+
+
+def test_a_journal_says_where_its_images_lie(tmp_path):
+    image, truth = tmp_path / "a.jpg", tmp_path / "a.png"
+    for path in (image, truth):
+        path.write_bytes(b"content")
+    records = [ImageRecord("a", image, labels=(0,), truth=truth), ImageRecord("b", image)]
+    run_batch(
+        ScoreJournal(tmp_path / "masks", records),
+        ("a", random_mask(1), None),
+        ("b", random_mask(2), None),
+    )
+    lines = read_lines(tmp_path / "masks")
+    assert (lines["a"]["image"], lines["a"]["truth"]) == (str(image), str(truth))
+    assert (lines["a"]["labels"], lines["b"]["labels"]) == ([0], None)
+    assert lines["b"]["truth"] is lines["b"]["truth_stamp"] is None
 
 
 def test_images_without_truth_are_done_but_not_scored(tmp_path):
-    run_batch(ScoreJournal(tmp_path / "masks", {}), ("a", random_mask(1), None))
-    assert ScoreJournal(tmp_path / "masks", {}).has("a")
+    run_batch(ScoreJournal(tmp_path / "masks", []), ("a", random_mask(1), None))
+    assert ScoreJournal(tmp_path / "masks", []).has("a")
     assert score_lines(choose_lines(tmp_path / "masks", ["a"]), CLASSES) == {}
 
 
@@ -120,7 +140,7 @@ def test_the_tables_show_totals_and_classes(tmp_path, capsys):
 def test_details_name_confusion_boundaries_and_the_worst_images(tmp_path, capsys):
     images = [(name, random_mask(i), random_mask(i + 9)) for i, name in enumerate("abc")]
     images.append(("d", random_mask(5), random_mask(5)))
-    run_batch(ScoreJournal(tmp_path / "masks", {}), *images)
+    run_batch(ScoreJournal(tmp_path / "masks", []), *images)
     details = detail_lines(choose_lines(tmp_path / "masks", "abcd"), CLASSES)["sams"]
     assert (
         details["confusion"]

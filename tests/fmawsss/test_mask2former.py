@@ -100,7 +100,8 @@ def test_the_config_builds_what_the_recipe_says():
         "train", "task=network", "dataset=voc", "network.weights=null", "network.build.swin.embed_dim=8",
         "network.build.swin.num_heads=[1,1,1,1]", "network.build.swin.depths=[1,1,1,1]",
     )  # fmt: skip
-    module = instantiate(cfg.module, classes=list(cfg.dataset.classes), _convert_="all")
+    build = instantiate(cfg.module, _partial_=True, _convert_="all")
+    module = build(classes=list(cfg.dataset.classes), carried={}, config={})
     model = module.network.model
     assert (
         model.config.num_queries

@@ -13,7 +13,8 @@ from fmawsss.records import Batch
 
 def build():
     cfg = compose_config("train", "task=network", "logger=none")
-    return instantiate(cfg.module, classes=["circle", "square"], _convert_="all")
+    build = instantiate(cfg.module, _partial_=True, _convert_="all")
+    return build(classes=["circle", "square"], carried={"data": {}}, config={"seed": 1})
 
 
 def test_a_few_steps_lower_the_loss():
@@ -83,3 +84,10 @@ def test_photos_are_seen_no_larger_than_memory_allows():
     assert resize.find_size((100_000, 10)) == (1024, 16)
     assert resize.find_size((112, 110)) == (112, 112)
     assert resize(torch.zeros(300, 2000, 3, dtype=torch.uint8).numpy()).shape == (160, 1024, 3)
+
+
+def test_a_checkpoint_says_what_its_masks_mean():
+    checkpoint = {}
+    build().on_save_checkpoint(checkpoint)
+    assert (checkpoint["version"], checkpoint["classes"]) == (2, ["circle", "square"])
+    assert (checkpoint["carried"], checkpoint["config"]) == ({"data": {}}, {"seed": 1})

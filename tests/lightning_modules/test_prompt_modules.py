@@ -12,11 +12,13 @@ from datamodules.sample import Sample, collate_samples
 from fmawsss.records import Batch
 
 CLASSES = ["circle", "square", "triangle"]
+PROMPT_NAMES = ["circle", "square", "corner"]
 
 
 def build(task: str, *overrides: str) -> L.LightningModule:
     cfg = compose_config("train", f"task={task}", "logger=none", *overrides)
-    module = instantiate(cfg.module, classes=CLASSES, _convert_="all")
+    build = instantiate(cfg.module, _partial_=True, _convert_="all")
+    module = build(classes=CLASSES, prompt_names=PROMPT_NAMES)
     module.trainer = L.Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False)
     return module
 
@@ -194,11 +196,22 @@ def test_an_image_without_labels_is_background():
 
 def test_a_checkpoint_of_other_classes_is_refused():
     module = build("cls")
-    checkpoint = {"state_dict": module.state_dict(), "classes": ["dog"]}
-    with pytest.raises(ValueError, match="dog"):
-        module.on_load_checkpoint(checkpoint)
+    saved = {"state_dict": module.state_dict()}
+    module.on_save_checkpoint(saved)
+    module.on_load_checkpoint(saved)
+    for names in ("classes", "prompt_names"):
+        with pytest.raises(ValueError, match="dog"):
+            module.on_load_checkpoint({**saved, names: ["dog"]})
+
+
+def test_the_classes_of_an_older_checkpoint_are_prompt_names():
+    module = build("cls")
+    state = {"state_dict": module.state_dict()}
+    module.on_load_checkpoint({**state, "classes": PROMPT_NAMES})
+    with pytest.raises(ValueError, match=r"prompt names \['circle', 'square', 'triangle'\]"):
+        module.on_load_checkpoint({**state, "classes": CLASSES})
 
 
 def test_a_checkpoint_without_contexts_is_refused():
     with pytest.raises(ValueError, match=r"prompts\.context"):
-        build("cls").on_load_checkpoint({"state_dict": {}, "classes": CLASSES})
+        build("cls").on_load_checkpoint({"state_dict": {}, "classes": PROMPT_NAMES})
