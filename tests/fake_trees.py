@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from scipy.io import savemat
 
@@ -240,3 +242,14 @@ def make_voc(root: Path, **changes: Any) -> VocDataModule:
         "masks": "SegmentationClassAug",
     }
     return VocDataModule(root=root, **{**settings, **changes})
+
+
+def stand_in_for_trainer(rank: int, world_size: int, step: int) -> SimpleNamespace:
+    """What a data module asks of a trainer: a process among several, at a step."""
+    return SimpleNamespace(
+        global_rank=rank,
+        world_size=world_size,
+        global_step=step,
+        strategy=SimpleNamespace(root_device=torch.device("cpu")),
+        _accelerator_connector=SimpleNamespace(use_distributed_sampler=False),
+    )

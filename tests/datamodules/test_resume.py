@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from itertools import islice
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
@@ -14,6 +13,7 @@ from fake_trees import (
     make_training,
     make_voc,
     make_whole,
+    stand_in_for_trainer,
 )
 
 from datamodules.base import SegmentationDataModule
@@ -33,14 +33,8 @@ RANDOM = RandomView(NoJitter(), (40, 60), 32, 32)
 def place(
     module: SegmentationDataModule, rank: int = 0, world_size: int = 1, step: int = 0
 ) -> SegmentationDataModule:
-    """Stand in for the trainer: a process among several, at a step."""
-    module.trainer = SimpleNamespace(
-        global_rank=rank,
-        world_size=world_size,
-        global_step=step,
-        strategy=SimpleNamespace(root_device=torch.device("cpu")),
-        _accelerator_connector=SimpleNamespace(use_distributed_sampler=False),
-    )
+    """Attach a trainer to a data module: a process among several, at a step."""
+    module.trainer = stand_in_for_trainer(rank, world_size, step)
     return module
 
 
