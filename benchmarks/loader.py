@@ -24,11 +24,13 @@ from hydra.utils import instantiate
 from PIL import Image
 
 from datamodules.folder import FolderDataModule
-from datamodules.loading import prepare_worker
+from datamodules.labels import keep_image_labels
+from datamodules.loading import Loading, prepare_worker
 from datamodules.transforms import View
+from datamodules.views import TrainingView
 from fmawsss.files.images import read_image
 from fmawsss.files.storage import read_mask, write_palette_png
-from fmawsss.resizing import KeepSize, Normaliser, resize_image
+from fmawsss.resizing import Normaliser, resize_image
 from fmawsss.viz import make_palette
 
 ROOT = Path(__file__).parents[1]
@@ -97,13 +99,27 @@ def time_steps(folder: Path, batches: int) -> Iterator[tuple[str, float]]:
 def time_loaders(folder: Path, options: argparse.Namespace) -> Iterator[tuple[str, float]]:
     """Time training loaders with different numbers of workers."""
     for workers in options.workers:
+        training = TrainingView(
+            split="all",
+            batch_size=16,
+            micro_batches=1,
+            seed=0,
+            normalise=Normaliser(MEAN, STD),
+            augment=load_augmentation(),
+            crop_labels=keep_image_labels,
+            seeds=folder / "seeds",
+        )
         data = FolderDataModule(
-            root=folder / "photos", frames=folder, frame_step=1, masks=None,
-            classes=[str(number) for number in range(20)], labels=None,
-            labelled=False, train_split="all", seeds=folder / "seeds", augment=load_augmentation(), batch_size=16,
-            micro_batches=1, predict_batch_size=1, workers=workers, seed=0, resize=KeepSize(), image_mean=MEAN,
-            image_std=STD,
-        )  # fmt: skip
+            root=folder / "photos",
+            frames=folder,
+            frame_step=1,
+            masks=None,
+            classes=[str(number) for number in range(20)],
+            labels=None,
+            labelled=False,
+            training=training,
+            loading=Loading(workers),
+        )
         data.setup("fit")
         batches = iter(data.train_dataloader())
         list(islice(batches, 2 * workers + 1))  # workers are up, their queues full

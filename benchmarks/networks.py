@@ -31,7 +31,10 @@ from benchmarks.inputs import QUICK, Setting
 from benchmarks.loader import ROOT, SIZE, draw_photos
 from benchmarks.measure import read_peak, reset_peak, set_threads, time_call
 from datamodules.folder import FolderDataModule
+from datamodules.labels import keep_image_labels
+from datamodules.views import TrainingView
 from fmawsss.records import Batch
+from fmawsss.resizing import Normaliser
 from lightning_modules.network import NetworkModule
 
 NETWORKS = ("tower", "deeplabv3plus_r101", "segformer_b5", "mask2former_swin_l")
@@ -189,13 +192,26 @@ def time_loader(cfg: DictConfig, sizes: Sizes, setting: Setting) -> float:
     """Return the seconds per image of a loader without workers."""
     with tempfile.TemporaryDirectory() as folder:
         draw_photos(Path(folder), 4)
+        training = TrainingView(
+            split="all",
+            batch_size=sizes.batch,
+            micro_batches=1,
+            seed=0,
+            normalise=Normaliser(cfg.data.image_mean, cfg.data.image_std),
+            augment=instantiate(cfg.augment, _convert_="all"),
+            crop_labels=keep_image_labels,
+            seeds=Path(folder) / "seeds",
+        )
         data = FolderDataModule(
-            root=Path(folder) / "photos", frames=folder, frame_step=1, masks=None,
-            classes=list(cfg.dataset.classes), labels=None, labelled=False,
-            train_split="all", seeds=Path(folder) / "seeds", augment=instantiate(cfg.augment, _convert_="all"),
-            batch_size=sizes.batch, micro_batches=1, predict_batch_size=1, workers=0, seed=0,
-            resize=instantiate(cfg.data.resize), image_mean=cfg.data.image_mean, image_std=cfg.data.image_std,
-        )  # fmt: skip
+            root=Path(folder) / "photos",
+            frames=folder,
+            frame_step=1,
+            masks=None,
+            classes=list(cfg.dataset.classes),
+            labels=None,
+            labelled=False,
+            training=training,
+        )
         data.setup("fit")
         batches = iter(data.train_dataloader())
         next(batches)
