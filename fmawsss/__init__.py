@@ -1,1 +1,30 @@
-"""Weakly supervised semantic segmentation with foundation models: tensors in, tensors out."""
+"""Weakly supervised semantic segmentation with foundation models: tensors in, tensors out.
+
+The files are the steps of the method, in the order in which data flows (sections of METHOD):
+
+    superpixels   1         the record of an image's masks, and the rock-sand-water filter
+    prompts       2         prompts around class names, learned or hand-written
+    contexts      2, 8      where learned contexts start from
+    templates     2, 4      hand-written templates, ranked without ground truth
+    cam           3         softmax Grad-CAM
+    losses        4         the contrastive loss, the CAM activation loss
+    label_losses  4         other losses on image labels
+    affinity      5         CAMs spread over patches that attend to each other
+    scores        6         CAMs between 0 and 1, and a background to stand against them
+    seeding       6, 7      scores, pooled on superpixels, painted as seeds
+    agreement               how far an image's seeds agree, without ground truth
+    metrics       10        what masks are worth, with ground truth
+    schedules     8         learning rates
+    resizing      8         images brought to whole patches
+    precision               what stays out of half precision
+    viz                     pictures of CAMs, seeds and superpixels
+    records                 what all rooms hand to one another: images, CAMs, batches
+
+and the folders are what the steps stand on:
+
+    clip          2, 3      the frozen encoder, and the vjp of its last block
+    sam           1         SAM asked with points, and other sources of superpixels
+    networks                segmentation networks: what is learned from seeds
+    files                   storage, images, tensors, downloads
+    tiny                    small models and generated images, to try everything without downloads
+"""

@@ -1,6 +1,4 @@
-"""Softmax Grad-CAM for the present (image, class) pairs, differentiable by the text features
-(METHOD 3).
-"""
+"""Softmax Grad-CAM of the present classes, differentiable by the text features (METHOD 3)."""
 
 from __future__ import annotations
 
@@ -11,13 +9,85 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from fmawsss.clip.encoder import FrozenClip, ImageTokens
-from fmawsss.clip.last_block import LastBlock
+from fmawsss.clip.last_block import PairVjp
 from fmawsss.precision import multiply, widen
 
 Softmax = Callable[[Tensor, Tensor], Tensor]
+
+
+def compute_cams_plainly(
+    clip: FrozenClip,
+    tokens: ImageTokens,
+    text_features: Float[Tensor, "T E"],
+    labels: Bool[Tensor, "B C"],
+    softmax: Softmax,
+) -> tuple[Float[Tensor, "B T"], Float[Tensor, "P h w"]]:
+    """Return the logits and the CAM of every present pair, signed; cells that are padding are 0.
+
+    The formula of METHOD 3 by autograd, never in half precision. `compute_cams` gives the same
+    numbers, TIMES times faster, with the derivatives that `clip/last_block.py` has written out.
+    """
+    keep_graph = torch.is_grad_enabled() and text_features.requires_grad
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.autocast(labels.device.type, enabled=False),
+    ):
+        # a: the patches after ln_1 of the last block, a row of its own for every pair
+        images, classes = present_pairs(labels)
+        rows = tokens.take(images)
+        activations = clip.read_activations(rows).detach().requires_grad_()
+
+        # s_c: the probability of the pair's class, from there through the rest of the network
+        features = clip.pool_images(rows, activations)
+        logits = compute_logits(features, text_features, clip.logit_scale.exp())
+        probabilities = softmax(logits, labels[images])
+        chosen = probabilities.gather(1, classes[:, None])
+
+        # w_c: the mean of ds_c / da over the patches that are not padding
+        (gradients,) = torch.autograd.grad(chosen.sum(), activations, create_graph=keep_graph)
+        valid = rows.valid.to(gradients.dtype)
+        weights = torch.einsum("pnd,pn->pd", gradients, valid) / valid.sum(dim=1, keepdim=True)
+
+        # CAM_c: the sum over channels of a * w_c
+        cams = torch.einsum("pnd,pd->pn", activations.detach(), weights) * valid
+
+    # the logits of all images, those without a present class as well
+    logits = compute_logits(clip.pool_images(tokens), text_features, clip.logit_scale.exp())
+    return logits, cams.unflatten(1, tokens.grid)
+
+
+def compute_cams(
+    clip: FrozenClip,
+    tokens: ImageTokens,
+    text_features: Float[Tensor, "T E"],
+    labels: Bool[Tensor, "B C"],
+    softmax: Softmax,
+) -> tuple[Float[Tensor, "B T"], Float[Tensor, "P h w"]]:
+    """Return what `compute_cams_plainly` returns, sooner.
+
+    Only the softmax is differentiated by autograd; from the image features to the activations, the
+    derivatives are written out. Works in inference mode, under autocast and in float64 alike.
+    """
+    logits, cams = _trace_cams(clip, tokens, text_features, labels, softmax)
+    images, _ = present_pairs(labels)
+    return logits, (cams * tokens.valid[images]).unflatten(1, tokens.grid)
+
+
+def compute_cams_released(
+    clip: FrozenClip,
+    tokens: ImageTokens,
+    text_features: Float[Tensor, "T E"],
+    labels: Bool[Tensor, "B C"],
+    softmax: Softmax,
+) -> tuple[Float[Tensor, "B T"], Float[Tensor, "P h w"]]:
+    """Return logits and CAMs as the released code does: padding counts as image (METHOD 9)."""
+    logits, cams = _trace_cams(clip, tokens, text_features, labels, softmax)
+    images, _ = present_pairs(labels)
+    share = tokens.valid[images].to(cams.dtype).mean(dim=1, keepdim=True)
+    return logits, (cams * share).unflatten(1, tokens.grid)
 
 
 def present_pairs(labels: Bool[Tensor, "B C"]) -> tuple[Int[Tensor, "P"], Int[Tensor, "P"]]:
@@ -50,8 +120,9 @@ def softmax_over_present(
 def softmax_over_present_released(
     logits: Float[Tensor, "B T"], labels: Bool[Tensor, "B C"]
 ) -> Float[Tensor, "B T"]:
-    """Compare as the released code does: absent classes set the maximum, and 1e-5 joins the sum
-    (METHOD 9).
+    """Compare as the released code does (METHOD 9).
+
+    Absent classes count in the maximum that is subtracted, and 1e-5 is added to the sum.
     """
     return _softmax_where_released(logits, _join_background(logits, labels))
 
@@ -66,7 +137,7 @@ def softmax_over_all(
 def softmax_over_positives(
     logits: Float[Tensor, "B T"], labels: Bool[Tensor, "B C"]
 ) -> Float[Tensor, "B T"]:
-    """Compare the present classes with each other; an image with a single one keeps its raw logits."""
+    """Compare the present classes with each other; an image with one class keeps its raw logits."""
     present = F.pad(labels, (0, logits.shape[1] - labels.shape[1]))
     return torch.where(
         labels.sum(dim=1, keepdim=True) == 1, logits, _softmax_where(logits, present)
@@ -83,108 +154,18 @@ def softmax_over_positives_released(
     )
 
 
-def compute_cams(
-    clip: FrozenClip,
-    tokens: ImageTokens,
-    text_features: Float[Tensor, "T E"],
-    labels: Bool[Tensor, "B C"],
-    softmax: Softmax,
-) -> tuple[Float[Tensor, "B T"], Float[Tensor, "P h w"]]:
-    """Return the logits and the CAM of every present pair, signed; cells that are padding are 0.
-
-    Gradients reach the text features through the weights of the CAM. Nothing of the image encoder
-    is differentiated by
-    autograd: works in inference mode, under autocast and in float64 alike.
-    """
-    logits, cams = _trace_cams(clip, tokens, text_features, labels, softmax)
-    images, _ = present_pairs(labels)
-    return logits, (cams * tokens.valid[images]).unflatten(1, tokens.grid)
-
-
 def repeat_edges(
     cams: Float[Tensor, "P h w"], valid: Bool[Tensor, "P N"]
 ) -> Float[Tensor, "P h w"]:
-    """Continue CAMs into their padding, right and below, so that resizing meets the edge of the
-    image there, not 0.
+    """Continue CAMs into their padding, right and below, by the values at the edge of the image.
+
+    A CAM that is resized then meets its own values there, not 0.
     """
     inside = valid.unflatten(1, cams.shape[1:])
     rows, columns = inside.any(dim=2).sum(1, keepdim=True), inside.any(dim=1).sum(1, keepdim=True)
     across, down = (torch.arange(size, device=cams.device) for size in cams.shape[:0:-1])
     pairs = torch.arange(len(cams), device=cams.device)[:, None, None]
     return cams[pairs, down.minimum(rows - 1)[:, :, None], across.minimum(columns - 1)[:, None]]
-
-
-def compute_cams_released(
-    clip: FrozenClip,
-    tokens: ImageTokens,
-    text_features: Float[Tensor, "T E"],
-    labels: Bool[Tensor, "B C"],
-    softmax: Softmax,
-) -> tuple[Float[Tensor, "B T"], Float[Tensor, "P h w"]]:
-    """Compute CAMs as the released code does: padding counts in the mean and keeps its values
-    (METHOD 9).
-    """
-    logits, cams = _trace_cams(clip, tokens, text_features, labels, softmax)
-    images, _ = present_pairs(labels)
-    share = tokens.valid[images].to(cams.dtype).mean(dim=1, keepdim=True)
-    return logits, (cams * share).unflatten(1, tokens.grid)
-
-
-class PullPairs(torch.autograd.Function):
-    """Carry gradients by the features of P pairs to the channels of the last block, and back by the
-    transposed map.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        gradients: Float[Tensor, "P E"],
-        block: LastBlock,
-        images: Int[Tensor, "P"],
-        ranks: Int[Tensor, "P"],
-    ) -> Float[Tensor, "P D"]:
-        """Pull every pair, all pairs of one rank at once."""
-        ctx.block, ctx.images, ctx.ranks = block, images, ranks
-        device = gradients.device.type
-        ctx.autocast = {
-            "device_type": device,
-            "dtype": torch.get_autocast_dtype(device),
-            "enabled": torch.is_autocast_enabled(device),
-        }
-        return map_pairs(LastBlock.pull, block, gradients, images, ranks)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, tangents: Float[Tensor, "P D"]) -> tuple[Tensor, None, None, None]:
-        """Push every pair, in the precision of the forward pass."""
-        with torch.autocast(**ctx.autocast):
-            return (
-                map_pairs(LastBlock.push, ctx.block, tangents, ctx.images, ctx.ranks),
-                None,
-                None,
-                None,
-            )
-
-
-def map_pairs(
-    transport: Callable[[LastBlock, Tensor], Tensor],
-    block: LastBlock,
-    vectors: Float[Tensor, "P n"],
-    images: Int[Tensor, "P"],
-    ranks: Int[Tensor, "P"],
-) -> Float[Tensor, "P m"]:
-    """Send the vectors of P pairs through the last block: the first pairs of all images, then the
-    second ones, …
-
-    The map is linear, so vectors travel at size one, out of reach of half precision's limits.
-    """
-    size = vectors.abs().amax(dim=1, keepdim=True).clamp_min(torch.finfo(vectors.dtype).tiny)
-    vectors, moved, pairs = vectors / size, [], []
-    for rank in range(int(ranks.max()) + 1 if len(ranks) else 1):
-        chosen = (ranks == rank).nonzero().flatten()
-        moved.append(transport(block.take(images[chosen]), vectors[chosen]).to(vectors.dtype))
-        pairs.append(chosen)
-    return torch.cat(moved)[torch.cat(pairs).argsort()] * size
 
 
 def _trace_cams(
@@ -200,17 +181,21 @@ def _trace_cams(
         with torch.no_grad():
             block, scale = clip.open_last_block(tokens), clip.logit_scale.exp()
             features = block.features
+
+        # the rank of a pair among those of its image: equal ranks travel together
         images, classes = present_pairs(labels)
         ranks = labels.cumsum(dim=1)[images, classes] - 1
-        gradients = differentiate_scores(
+
+        # ds_c / df by autograd, from there to the activations by a vjp
+        gradients = differentiate_softmax(
             features[images], text_features, scale, labels[images], classes, softmax
         )
-        weights = PullPairs.apply(gradients, block, images, ranks)
+        weights = PairVjp.apply(gradients, block, images, ranks)
         cams = weigh_activations(block.activations, weights, images, ranks)
         return compute_logits(features, text_features, scale), cams
 
 
-def differentiate_scores(
+def differentiate_softmax(
     features: Float[Tensor, "P E"],
     text_features: Float[Tensor, "T E"],
     scale: Float[Tensor, ""],
@@ -218,13 +203,14 @@ def differentiate_scores(
     classes: Int[Tensor, "P"],
     softmax: Softmax,
 ) -> Float[Tensor, "P E"]:
-    """Return the gradient of each pair's score by its image's feature; itself differentiable by the
-    text features.
+    """Differentiate each pair's probability by its image's feature.
+
+    The result can be differentiated by the text features.
     """
     with torch.enable_grad():
         features = features.detach().requires_grad_()
-        scores = softmax(compute_logits(features, text_features, scale), labels)
-        chosen = scores.gather(1, classes[:, None]).sum()
+        probabilities = softmax(compute_logits(features, text_features, scale), labels)
+        chosen = probabilities.gather(1, classes[:, None]).sum()
         (gradients,) = torch.autograd.grad(
             chosen, features, create_graph=text_features.requires_grad
         )
@@ -237,7 +223,7 @@ def weigh_activations(
     images: Int[Tensor, "P"],
     ranks: Int[Tensor, "P"],
 ) -> Float[Tensor, "P N"]:
-    """Sum the channels of each pair's image, weighted, without copying activations per pair."""
+    """Return the weighted sum over channels, without a copy of the activations for every pair."""
     slots = int(ranks.max()) + 1 if len(ranks) else 1
     placed = weights.new_zeros(len(activations), slots, weights.shape[1]).index_put(
         (images, ranks), weights
@@ -273,7 +259,6 @@ def _softmax_where_released(
 def _leave_inference(x: Any) -> Any:
     """Copy what inference mode made, so that autograd may use it."""
     if isinstance(x, ImageTokens):
-        return ImageTokens(
-            _leave_inference(x.inputs), _leave_inference(x.valid), x.grid, x.attention
-        )
+        inputs, valid = _leave_inference(x.inputs), _leave_inference(x.valid)
+        return ImageTokens(inputs, valid, x.grid, x.attention)
     return x.clone() if x.is_inference() else x

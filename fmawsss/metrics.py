@@ -1,18 +1,20 @@
-"""Segmentation scores from one confusion matrix over the whole data set; mIoU averages the classes
-in the truth.
-"""
+"""Metrics of masks: mIoU and others from one confusion matrix of a data set, and Boundary IoU."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import cv2
+import numpy as np
 import torch
-from jaxtyping import Int64, Integer
+from jaxtyping import Bool, Int64, Integer
 from torch import Tensor
 from torchmetrics import Metric
 
 IGNORE = 255
+CONTOUR_SHARE = 0.02  # of the image's diagonal: how far from the contour a pixel may lie
 
 
 class SegmentationScores(NamedTuple):
@@ -130,3 +132,37 @@ class SegmentationMetric(Metric):
     def compute(self) -> SegmentationScores:
         """Return the scores of everything seen so far."""
         return summarise_confusion(self.matrix, self.names)
+
+
+def count_boundaries(
+    prediction: Integer[Tensor, "H W"], target: Integer[Tensor, "H W"], classes: int
+) -> Int64[Tensor, "R 2"]:
+    """Count the pixels near the contours of R classes: in both masks, and in either.
+
+    The ratio of the two, each summed over the images of a data set, is the Boundary IoU (Cheng et
+    al., CVPR 2021) of a class: the IoU of the pixels of a mask that lie near its contour. Pixels
+    whose truth is 255 are left out; they end a mask on both sides, as the edge of the image does.
+    """
+    truth, guess = np.asarray(target.cpu()), np.asarray(prediction.cpu())
+    valid = truth != IGNORE
+
+    # near: a share of the diagonal, at least one pixel
+    distance = max(round(CONTOUR_SHARE * math.hypot(*truth.shape)), 1)
+    counts = torch.zeros(classes, 2, dtype=torch.int64)
+    for label in np.union1d(truth[valid], guess[valid & (guess < classes)]).tolist():
+        bands = [find_band((mask == label) & valid, distance) for mask in (truth, guess)]
+        counts[label, 0] = int((bands[0] & bands[1]).sum())
+        counts[label, 1] = int((bands[0] | bands[1]).sum())
+    return counts
+
+
+def find_band(mask: Bool[np.ndarray, "H W"], distance: int) -> Bool[np.ndarray, "H W"]:
+    """Find the pixels of a mask that lie within a (chessboard) distance from what is not in it.
+
+    What lies outside the image is not in it, either.
+    """
+    inner = cv2.erode(
+        mask.astype(np.uint8), np.ones((3, 3), np.uint8), iterations=distance,
+        borderType=cv2.BORDER_CONSTANT, borderValue=0,
+    )  # fmt: skip
+    return mask & (inner == 0)

@@ -106,7 +106,7 @@ class LearnedPrompts(nn.Module):
         # what prompts have in common, or what is frozen in front of each, is encoded once
         self.packing = Packing(eos, ids.shape[1], shared) if shared > 1 else None
         frozen = (vectors >= 0).int().argmax(dim=1)
-        self.prefixes = FrozenPrefixes(clip, self.words, eos, frozen) if shared == 1 else None
+        self.prefixes = FrozenPrefixes(clip.clip, self.words, eos, frozen) if shared == 1 else None
         self.to(device)
 
     def embed(self) -> Float[Tensor, "T L W"]:

@@ -44,14 +44,16 @@ __all__ = [
 class ImageTokens:
     """What the frozen part of the image encoder makes of a batch; nothing here carries a graph."""
 
-    inputs: Float[
-        Tensor, "B L D"
-    ]  # input of the last block, L = 1 + N tokens: the class token, then the patches
+    # input of the last block: the class token, then the patches (L = 1 + N)
+    inputs: Float[Tensor, "B L D"]
     valid: Bool[Tensor, "B N"]  # patches that are not wholly padding
     grid: tuple[int, int]  # (h, w)
-    attention: (
-        Float[Tensor, "B N N"] | None
-    )  # mean over heads and over the last blocks, without the class token
+    # mean over heads and over the last blocks, without the class token
+    attention: Float[Tensor, "B N N"] | None
+
+    def take(self, images: Int[Tensor, "P"]) -> ImageTokens:
+        """Copy the tokens of some images, without their attention."""
+        return ImageTokens(self.inputs[images], self.valid[images], self.grid, attention=None)
 
 
 class FrozenClip(nn.Module):

@@ -1,22 +1,28 @@
-"""The last image block, opened up: pooled features, and the two linear maps between features and
-channels CAM needs.
+"""The last image block with its vjp and jvp: what a CAM needs of it, without a graph.
 
-With `a` the normalised input of the block and `f` the pooled feature, `pull` computes the mean over
-patches of `(df/da)ᵀ g` for a vector g over features, and `push` computes its transpose, the change
-of `f` when all patches of `a` move along one vector over channels. Both are written out: the
-patches share their vector at one end, so most of the matrix products of a general backward pass
-collapse to products of single vectors, and no graph of the block is kept.
+Let `a` be the patches after the block's ln_1, and `f` the image feature. A CAM reads the mean over
+patches of `df/da`, which is the derivative of one map: x, a vector over channels, is added to every
+patch of the image, divided by their number, and `f` changes.
+
+    vjp   g over features -> channels    (df/dx)^T g    the weights of a CAM
+    jvp   t over channels -> features    (df/dx) t      its transpose: the gradient of a CAM's loss
+
+Both are written out. All patches share their vector at one end, so that most matrix products of a
+general backward pass become products of single vectors.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from open_clip.transformer import VisionTransformer
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from fmawsss.clip.blocks import (
     Block,
@@ -38,9 +44,7 @@ class LastBlock:
     activations: Float[Tensor, "B N D"]  # ln_1, patch rows
     queries: Float[Tensor, "B heads N d"]
     keys: Float[Tensor, "B heads L d"]
-    values: Float[
-        Tensor, "B heads L d"
-    ]  # less their mean over the keys, which no derivative of the weights sees
+    values: Float[Tensor, "B heads L d"]  # less their mean, which no derivative of weights sees
     weights: Float[Tensor, "B heads N L"]  # attention of the patches, rows sum to one
     mixed: Float[Tensor, "B heads N d"]  # weights · values
     middle: Float[Tensor, "B N D"]  # ln_2 without its scale and offset
@@ -48,9 +52,7 @@ class LastBlock:
     slope: Float[Tensor, "B N hidden"]  # derivative of the activation function
     outer: Float[Tensor, "B N D"]  # ln_post without its scale and offset
     outer_spread: Float[Tensor, "B N 1"]
-    echo: Float[
-        Tensor, "B N hidden"
-    ]  # outer, pulled back through the second layer of the perceptron
+    echo: Float[Tensor, "B N hidden"]  # outer, times the second layer of the perceptron
 
     @property
     def features(self) -> Float[Tensor, "B E"]:
@@ -70,10 +72,8 @@ class LastBlock:
         }
         return replace(self, **{name: tensor[images] for name, tensor in tensors.items()})
 
-    def pull(self, cotangents: Float[Tensor, "B E"]) -> Float[Tensor, "B D"]:
-        """Return the mean over the valid patches of the gradient of `cotangents · features` by the
-        activations.
-        """
+    def vjp(self, cotangents: Float[Tensor, "B E"]) -> Float[Tensor, "B D"]:
+        """Return the mean over the valid patches of the gradient of `cotangents · features`."""
         block = self.visual.transformer.resblocks[-1]
         scaled = self.valid / self.outer_spread
 
@@ -87,9 +87,8 @@ class LastBlock:
         hidden = (ahead @ _read_second_layer(block) - along * self.echo) * scaled * self.slope
         middle = outer + self._derive_middle((hidden @ block.mlp.c_fc.weight) * block.ln_2.weight)
 
-        # attention: the gradients by queries, keys and values, each summed over the patches;
-        # a row of scores cannot gain as a whole, so its patches together lose what the class token
-        # gains
+        # attention: the gradients by queries, keys and values, each summed over the patches; a row
+        # of logits cannot gain as a whole, so its patches together lose what the class token gains
         mixed = split_heads(middle @ _read_output_layer(block), block.attn.num_heads)
         leak = (mixed * self.mixed).sum(dim=-1, keepdim=True)
         backward = self.weights.transpose(-1, -2)
@@ -103,10 +102,8 @@ class LastBlock:
         summed = torch.cat([part.sum(dim=2).flatten(1) for part in parts], dim=-1)
         return (summed @ block.attn.in_proj_weight) / self._count().square()
 
-    def push(self, tangents: Float[Tensor, "B D"]) -> Float[Tensor, "B E"]:
-        """Return the change of the features when every valid patch moves by its share, 1/valid, of
-        `tangents`.
-        """
+    def jvp(self, tangents: Float[Tensor, "B D"]) -> Float[Tensor, "B E"]:
+        """Return the change of the features when every valid patch gains `tangents / patches`."""
         block = self.visual.transformer.resblocks[-1]
         scaled = self.valid / self.outer_spread
         moves = F.linear(tangents, block.attn.in_proj_weight).unflatten(
@@ -115,8 +112,7 @@ class LastBlock:
         query, key, value = moves.unbind(dim=1)
 
         # attention: moving the keys of all patches one way is moving that of the class token the
-        # other way,
-        # since what a whole row of scores gains is lost in the softmax
+        # other way, since what a whole row of logits gains is lost in the softmax
         scale, to_class = key.shape[-1] ** -0.5, self.weights[..., :1]
         lift = scale * (self.keys @ query.transpose(-1, -2))
         lift = lift - lift.mean(dim=2, keepdim=True)
@@ -153,16 +149,18 @@ class LastBlock:
 def open_last_block(
     visual: VisionTransformer, inputs: Float[Tensor, "B L D"], valid: Bool[Tensor, "B N"]
 ) -> LastBlock:
-    """Run the last block on its input for the patches, keeping what `pull` and `push` need; padded
-    keys are unseen.
-    """
+    """Run the last block for the patches and keep what its derivatives need; padding is unseen."""
     block = visual.transformer.resblocks[-1]
+
+    # attention
     normed = block.ln_1(inputs)
     queries, keys, values = project_heads(block, normed)
     queries = queries[:, :, 1:]
     weights = weigh_keys(queries, keys, show_keys(valid))
     mixed = weights @ values
     state = inputs[:, 1:] + block.ls_1(block.attn.out_proj(merge_heads(mixed)))
+
+    # perceptron and ln_post
     middle, middle_spread = _standardise(state, block.ln_2.eps)
     hidden, slope = _activate(block, middle * block.ln_2.weight + block.ln_2.bias)
     outer, outer_spread = _standardise(
@@ -185,6 +183,59 @@ def open_last_block(
         outer_spread=outer_spread,
         echo=outer @ _read_second_layer(block),
     )
+
+
+class PairVjp(torch.autograd.Function):
+    """The vjp of P pairs, from the features to the channels; its own derivative is the jvp."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        gradients: Float[Tensor, "P E"],
+        block: LastBlock,
+        images: Int[Tensor, "P"],
+        ranks: Int[Tensor, "P"],
+    ) -> Float[Tensor, "P D"]:
+        """Compute the vjp of every pair, all pairs of one rank at once."""
+        ctx.block, ctx.images, ctx.ranks = block, images, ranks
+        device = gradients.device.type
+        ctx.autocast = {
+            "device_type": device,
+            "dtype": torch.get_autocast_dtype(device),
+            "enabled": torch.is_autocast_enabled(device),
+        }
+        return map_pairs(LastBlock.vjp, block, gradients, images, ranks)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, tangents: Float[Tensor, "P D"]) -> tuple[Tensor, None, None, None]:
+        """Compute the jvp of every pair, in the precision of the forward pass."""
+        with torch.autocast(**ctx.autocast):
+            moved = map_pairs(LastBlock.jvp, ctx.block, tangents, ctx.images, ctx.ranks)
+        return moved, None, None, None
+
+
+def map_pairs(
+    derivative: Callable[[LastBlock, Tensor], Tensor],
+    block: LastBlock,
+    vectors: Float[Tensor, "P n"],
+    images: Int[Tensor, "P"],
+    ranks: Int[Tensor, "P"],
+) -> Float[Tensor, "P m"]:
+    """Send the vectors of P pairs through the last block, by `LastBlock.vjp` or `LastBlock.jvp`.
+
+    The first pairs of all images go together, then the second ones, and so on.
+    """
+    # the map is linear: vectors of size one are out of reach of half precision's limits
+    size = vectors.abs().amax(dim=1, keepdim=True).clamp_min(torch.finfo(vectors.dtype).tiny)
+    vectors = vectors / size
+
+    moved, pairs = [], []
+    for rank in range(int(ranks.max()) + 1 if len(ranks) else 1):
+        chosen = (ranks == rank).nonzero().flatten()
+        moved.append(derivative(block.take(images[chosen]), vectors[chosen]).to(vectors.dtype))
+        pairs.append(chosen)
+    return torch.cat(moved)[torch.cat(pairs).argsort()] * size
 
 
 def _standardise(x: Float[Tensor, "B N D"], eps: float) -> tuple[Tensor, Tensor]:

@@ -14,10 +14,14 @@ import torch
 from jaxtyping import Int64, Integer
 from torch import Tensor
 
-from fmawsss.boundaries import count_boundaries
 from fmawsss.files.products import ProductMismatch
 from fmawsss.files.texts import name_first
-from fmawsss.metrics import SegmentationScores, count_confusion, summarise_confusion
+from fmawsss.metrics import (
+    SegmentationScores,
+    count_boundaries,
+    count_confusion,
+    summarise_confusion,
+)
 from fmawsss.records import ImageRecord, Prediction
 
 logger = logging.getLogger(__name__)

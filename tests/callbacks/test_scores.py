@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from callbacks.score_journal import ScoreJournal
-from fmawsss.boundaries import count_boundaries
 from fmawsss.files.journals import detail_lines, read_lines, score_lines
-from fmawsss.metrics import count_confusion, summarise_confusion
+from fmawsss.metrics import count_boundaries, count_confusion, summarise_confusion
 from fmawsss.records import ImageRecord, Prediction
 from stages.scores import show_scores, write_scores
 

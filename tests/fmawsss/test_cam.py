@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from golden_clip import DTYPES, freeze, make_golden_clip, make_golden_prompts, make_small_clip
 from golden_tools import assert_close, load_case, measure_deviation
 
 from fmawsss.cam import (
-    PullPairs,
     compute_cams,
+    compute_cams_plainly,
     compute_cams_released,
     compute_logits,
     present_pairs,
@@ -17,6 +19,7 @@ from fmawsss.cam import (
     softmax_over_present,
     softmax_over_present_released,
 )
+from fmawsss.clip.last_block import PairVjp
 from fmawsss.losses import CamActivationLoss, ContrastiveLoss, average_pairs, l1, reduce_all
 
 CASES = [
@@ -43,10 +46,11 @@ SOFTMAXES = [
     softmax_over_positives,
     softmax_over_positives_released,
 ]
+FORMS = [compute_cams_plainly, compute_cams]
 LABELS = torch.tensor([[1, 0, 1, 1], [0, 0, 0, 0], [0, 1, 0, 0], [1, 1, 0, 0]]).bool()
 
 
-def compute_plain_cams(clip, tokens, text_features, labels, softmax):
+def compute_cams_one_by_one(clip, tokens, text_features, labels, softmax):
     """The formula, word by word: one backward pass through the last block for each pair,
     differentiable twice.
     """
@@ -80,7 +84,8 @@ def scene():
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("case", CASES)
-def test_cams_match_golden_vectors(case, dtype):
+@pytest.mark.parametrize("compute_cams", FORMS)
+def test_cams_match_golden_vectors(compute_cams, case, dtype):
     arrays, meta = load_case(f"case3_gradcam/{case}")
     inputs, _ = load_case(f"case3_gradcam/{meta['inputs']}")
     clip = make_golden_clip(dtype, logit_scale=meta["logit_scale_override"])
@@ -138,23 +143,25 @@ def test_released_softmax_matches_golden_vectors(dtype):
 
 
 @pytest.mark.parametrize("softmax", SOFTMAXES)
-def test_cams_and_gradients_equal_the_plain_formulation(scene, softmax):
+@pytest.mark.parametrize("padded", [True, False])
+@pytest.mark.parametrize("compute", FORMS)
+def test_cams_and_gradients_equal_the_plain_formulation(scene, compute, padded, softmax):
     clip, tokens, text_features = scene
-    ours, plain = (
-        compute(clip, tokens, text_features, LABELS, softmax)
-        for compute in (compute_cams, compute_plain_cams)
-    )
-    weights = torch.randn(ours[1].shape, dtype=torch.float64)
-    gradients = []
-    for logits, cams in (ours, plain):
+    tokens = tokens if padded else replace(tokens, valid=torch.ones_like(tokens.valid))
+    found = compute(clip, tokens, text_features, LABELS, softmax)
+    expected = compute_cams_one_by_one(clip, tokens, text_features, LABELS, softmax)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+
+    weights, gradients = torch.randn(found[1].shape, dtype=torch.float64), []
+    for logits, cams in (found, expected):
         loss = (cams * weights).sum() + cams.square().sum() + 0.1 * logits.square().sum()
         gradients.extend(torch.autograd.grad(loss, text_features))
-    torch.testing.assert_close(ours, plain)
-    torch.testing.assert_close(*gradients)
+    torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize("softmax", [softmax_over_present, softmax_over_positives])
-def test_cams_pass_gradcheck(scene, softmax):
+@pytest.mark.parametrize("compute_cams", FORMS)
+def test_cams_pass_gradcheck(compute_cams, scene, softmax):
     clip, tokens, text_features = scene
     assert torch.autograd.gradcheck(
         lambda text: compute_cams(clip, tokens, text, LABELS, softmax),
@@ -163,7 +170,7 @@ def test_cams_pass_gradcheck(scene, softmax):
     )
 
 
-def test_push_is_the_transpose_of_pull(scene):
+def test_the_jvp_is_the_transpose_of_the_vjp(scene):
     clip, tokens, _ = scene
     block = clip.open_last_block(tokens)
     features, channels = (
@@ -171,24 +178,25 @@ def test_push_is_the_transpose_of_pull(scene):
         torch.randn(4, 64, dtype=torch.float64),
     )
     torch.testing.assert_close(
-        (block.pull(features) * channels).sum(1), (features * block.push(channels)).sum(1)
+        (block.vjp(features) * channels).sum(1), (features * block.jvp(channels)).sum(1)
     )
 
 
-def test_pull_survives_gradients_out_of_reach_of_half_precision(scene):
+def test_the_vjp_survives_gradients_out_of_reach_of_half_precision(scene):
     clip, tokens, _ = scene
     clip = freeze(make_small_clip())
     tokens = clip.encode_images(torch.randn(2, 3, 48, 48), None, 0)
     block, pairs = clip.open_last_block(tokens), (torch.tensor([0, 1]), torch.tensor([0, 0]))
     tiny = torch.randn(2, 24) * 1e-12
-    exact = PullPairs.apply(tiny, block, *pairs)
+    exact = PairVjp.apply(tiny, block, *pairs)
     with torch.autocast("cpu", torch.float16):
-        half = PullPairs.apply(tiny, clip.open_last_block(tokens), *pairs)
+        half = PairVjp.apply(tiny, clip.open_last_block(tokens), *pairs)
     assert measure_deviation(half, exact) < 0.01
-    assert not PullPairs.apply(torch.zeros(2, 24), block, *pairs).any()
+    assert not PairVjp.apply(torch.zeros(2, 24), block, *pairs).any()
 
 
-def test_padded_batch_equals_its_images_one_by_one():
+@pytest.mark.parametrize("compute_cams", FORMS)
+def test_padded_batch_equals_its_images_one_by_one(compute_cams):
     clip = freeze(make_small_clip()).double()
     small = torch.randn(1, 3, 32, 48, dtype=torch.float64)
     images, padding = (
@@ -215,7 +223,8 @@ def test_padded_batch_equals_its_images_one_by_one():
     assert released[1:, 2:].all()
 
 
-def test_images_without_a_present_class(scene):
+@pytest.mark.parametrize("compute_cams", FORMS)
+def test_images_without_a_present_class(compute_cams, scene):
     clip, tokens, text_features = scene
     nothing = torch.zeros_like(LABELS)
     logits, cams = compute_cams(clip, tokens, text_features, nothing, softmax_over_present)
@@ -231,7 +240,8 @@ def test_images_without_a_present_class(scene):
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-def test_cams_need_no_graph_around_them(scene, mode):
+@pytest.mark.parametrize("compute_cams", FORMS)
+def test_cams_need_no_graph_around_them(compute_cams, scene, mode):
     clip, tokens, text_features = scene
     _, expected = compute_cams(clip, tokens, text_features, LABELS, softmax_over_present)
     with mode():
@@ -243,7 +253,8 @@ def test_cams_need_no_graph_around_them(scene, mode):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_autocast_stays_near(scene, dtype):
+@pytest.mark.parametrize("compute_cams", FORMS)
+def test_autocast_stays_near(compute_cams, scene, dtype):
     _, tokens, text_features = scene
     clip = freeze(make_small_clip())
     tokens = clip.encode_images(torch.randn(4, 3, 64, 80), None, 0)

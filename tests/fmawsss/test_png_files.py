@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fmawsss.files.storage import read_mask, write_palette_png, write_png
 from PIL import Image
+
+from fmawsss.files.storage import read_mask, write_palette_png, write_png
 
 PALETTE = np.random.default_rng(0).integers(0, 256, (256, 3)).astype(np.uint8)
 
