@@ -1,4 +1,4 @@
-.PHONY: help install test lint types format ci run
+.PHONY: help install test lint types format ci full run
 
 help: ## Show this help
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -23,3 +23,6 @@ run: ## Run the whole method on generated images
 
 ci: ## What CI does, in a fresh virtual environment
 	.ci/run
+
+full: ## What CI has no time for: slow tests
+	.ci/full

@@ -7,13 +7,21 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 import torch
-from front_door import QUICK, run
+from front_door import QUICK, read_once, run
 from jaxtyping import install_import_hook
+from omegaconf import OmegaConf
 
 # Every function of the package checks the shapes and types that its signature promises.
 install_import_hook("fmawsss", "type_checker.check")
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _configs_are_parsed_once():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OmegaConf, "load", staticmethod(read_once(OmegaConf.load)))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -28,7 +31,7 @@ QUICK = [
 
 
 def run(main: Callable[[], None], monkeypatch: pytest.MonkeyPatch, *overrides: str) -> None:
-    """Call `train.main` or `infer.main` as the command line would; errors are raised, not printed."""
+    """Call `train.main` or `infer.main` as the command line would; errors are raised."""
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     monkeypatch.setattr(sys, "argv", ["program.py", *overrides])
     try:
@@ -38,7 +41,28 @@ def run(main: Callable[[], None], monkeypatch: pytest.MonkeyPatch, *overrides: s
             logging.getLogger(name).setLevel(logging.NOTSET)
 
 
-def compose_config(name: str, *overrides: str) -> DictConfig:
-    """Compose `train` or `infer` as Hydra would, without running anything."""
+def compose_config(name: str, *overrides: str, hydra: bool = False) -> DictConfig:
+    """Compose `train` or `infer` as Hydra would, without running anything; a copy of one's own."""
+    return pickle.loads(compose_once(name, overrides, hydra))
+
+
+@cache
+def compose_once(name: str, overrides: tuple[str, ...], hydra: bool) -> bytes:
+    """Compose a config that no test composed before; pickled, it costs the collector nothing."""
     with initialize_config_dir(str(ROOT / "conf"), version_base=None):
-        return compose(name, list(overrides), return_hydra_config=False)
+        return pickle.dumps(compose(name, list(overrides), return_hydra_config=hydra))
+
+
+def read_once(load: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Let `OmegaConf.load` parse each file once; to parse them is half of composing."""
+    parsed: dict[tuple[str, int, int], bytes] = {}
+
+    def load_once(source: Any) -> Any:
+        path = Path(source if isinstance(source, str | Path) else source.name)
+        state = path.stat()
+        key = (str(path), state.st_mtime_ns, state.st_size)
+        if key not in parsed:
+            parsed[key] = pickle.dumps(load(source))
+        return pickle.loads(parsed[key])
+
+    return load_once
