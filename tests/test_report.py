@@ -218,6 +218,6 @@ def test_doubtful_labels_come_strongest_first():
 
 
 def test_pages_escape_what_they_are_given():
-    from stages.reports.report import render
+    from stages.pages import render
 
     assert "&lt;b&gt;" in render("files.html.j2", files=[("<b>.txt", "text")])

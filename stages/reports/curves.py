@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from stages.reports.report import RunFolder, Section, render
+from stages.pages import Section, render
+from stages.reports.report import RunFolder
 
 WIDTH, HEIGHT, POINTS = 300, 120, 300
 GROUPS = {  # the first word that a metric starts with names its plot

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 from PIL import Image
 
+from stages.pages import Section, render
 from stages.reports.image_ranks import Line, find_suspicions, rank_images
-from stages.reports.report import RunFolder, Section, StageNote, render
+from stages.reports.report import RunFolder, StageNote
 from stages.reports.scenes import NAMES, PALETTE, Picture, gather_scene, name_classes
 
 QUALITY = 78  # of WebP

@@ -1,6 +1,4 @@
-"""`report.html`: one file about everything in a folder of results, to be opened anywhere, without a
-network.
-"""
+"""`report.html`: one file about all in a folder of results, to be opened without a network."""
 
 from __future__ import annotations
 
@@ -12,30 +10,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
 from callbacks.stage_timer import RUN_FILE
 from fmawsss.files.journals import read_lines
 from fmawsss.files.storage import read_json, write_bytes, write_json
+from stages.pages import Section, render_page
 from stages.scores import write_percent
 
 logger = logging.getLogger(__name__)
 
 STAGES_FILE = "stages.json"
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the report: a title and HTML; the title's first word names its anchor."""
-
-    title: str
-    html: Markup
-
-    @property
-    def anchor(self) -> str:
-        """Name the place to jump to."""
-        return self.title.split()[0].lower()
 
 
 @dataclass(frozen=True)
@@ -174,20 +157,22 @@ def write_report(
     Raises:
         FileNotFoundError: when the folder holds no results.
     """
+    # ask every section what it has to say
     folder = RunFolder(Path(run))
     written = [section for make in sections.values() if (section := make(folder)) is not None]
     if not written:
         raise FileNotFoundError(
             f"{folder.path} holds no results to report on (no {RUN_FILE}, no scores.json): name "
-            "the folder of a run "
-            "with run=DIR, or make results with `python train.py`"
+            "the folder of a run with run=DIR, or make results with `python train.py`"
         )
-    newest = folder.runs[-1] if folder.runs else {}
-    page = render(
-        "page.html.j2",
-        title=name_report(folder),
-        run=newest,
-        sections=written,
+
+    # put them on one page
+    page = render_page(
+        "report.html.j2",
+        "report",
+        name_report(folder),
+        written,
+        run=folder.runs[-1] if folder.runs else {},
         headline=list_headline(folder),
         now=datetime.now().astimezone(),
     )
@@ -211,35 +196,3 @@ def list_headline(folder: RunFolder) -> list[tuple[str, str]]:
         for split, kinds in splits.items()
         if kinds
     ]
-
-
-def render(template: str, **values: Any) -> Markup:
-    """Fill in one of the templates beside this file; whatever is no `Markup` is escaped."""
-    return Markup(_environment().get_template(template).render(values))
-
-
-def _environment() -> Environment:
-    loader = FileSystemLoader(Path(__file__).parent / "templates")
-    environment = Environment(
-        loader=loader,
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": write_percent, "duration": write_duration}
-    return environment
-
-
-def write_duration(seconds: float) -> str:
-    """Write a time as a person would say it.
-
-    >>> [write_duration(value) for value in (0.25, 59.6, 61, 7325)]
-    ['0.2 s', '1 min 0 s', '1 min 1 s', '2 h 2 min']
-    """
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"

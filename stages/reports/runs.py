@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from stages.reports.report import RunFolder, Section, render
+from stages.pages import Section, render
+from stages.reports.report import RunFolder
 
 SHOWN_RUNS = 10
 LINKS = {

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import torch
 
 from fmawsss.files.journals import Line, sum_confusion
-from stages.reports.report import RunFolder, Section, StageNote, render
+from stages.pages import Section, render
+from stages.reports.report import RunFolder, StageNote
 from stages.scores import TOTALS
 
 SHOWN_CONFUSIONS = 8

@@ -12,8 +12,9 @@ from fmawsss.files.storage import read_json
 
 
 def read_miou(scores: Path, stage: str, split: Splits | None, masks: str | None) -> float | None:
-    """Read the mIoU of one kind of masks of a stage on a split from `scores.json`; None when
-    nothing has a score.
+    """Read the mIoU of one kind of masks of a stage on a split from `scores.json`.
+
+    None when nothing has a score.
 
     Raises:
         ValueError: when there are scores, but not these.
@@ -33,22 +34,18 @@ def read_miou(scores: Path, stage: str, split: Splits | None, masks: str | None)
 
 
 def refuse_unnamed_split(criterion: Mapping[str, Any], chosen: Sequence[str]) -> None:
-    """Raise ValueError when settings are to be chosen by masks, but no split is named: the reported
-    one is no default.
+    """Raise ValueError when settings are to be chosen by masks of a split that is not named.
 
-    `chosen` are the settings that a sweep varies. Random seeds are not among them: they are
-    averaged over.
+    `chosen` are the settings that a sweep varies, but for random seeds, which are averaged over.
     """
     if chosen and criterion.get("masks") is not None and criterion.get("split", "") is None:
         raise ValueError(
             f"a sweep chooses {', '.join(chosen)} by the {criterion['masks']} masks of stage "
-            f"{criterion['stage']}, but "
-            "criterion.split names no split, and the one that is reported is not taken by itself. "
-            "Name one that is "
-            "kept for choosing: `data.predict_split=train criterion.split=train` applies a network "
-            "to train, "
-            "`criterion.stage=seg criterion.masks=sams criterion.split=train` judges a pipeline by "
-            "its fine seeds"
+            f"{criterion['stage']}, but criterion.split names no split, and the one that is "
+            "reported is not taken by itself. Name one that is kept for choosing: "
+            "`data.predict_split=train criterion.split=train` applies a network to train, "
+            "`criterion.stage=seg criterion.masks=sams criterion.split=train` judges a pipeline "
+            "by its fine seeds"
         )
 
 
@@ -63,7 +60,6 @@ def read_agreement(product: Path) -> float:
     if not known:
         raise ValueError(
             f"{product} has no superpixel seeds whose agreement could be measured: use task=cls, "
-            "seg or seeds "
-            "with superpixels, or criterion=miou"
+            "seg or seeds with superpixels, or criterion=miou"
         )
     return sum(known) / len(known)

@@ -1,6 +1,4 @@
-"""The jobs of a sweep on disk: one folder each, with a `job.json` that says what it is and how it
-ended.
-"""
+"""The jobs of a sweep on disk: a folder each, whose `job.json` says what it is and how it ended."""
 
 from __future__ import annotations
 
@@ -63,8 +61,9 @@ def write_job(folder: Path, job: Job) -> None:
 
 
 def find_varied(jobs: Sequence[Job]) -> dict[str, list[str]]:
-    """List the settings in which the jobs differ, and the values of each: numbers in order, words
-    as they came.
+    """List the settings in which the jobs differ, and the values of each.
+
+    Numbers stand in order, words as they came.
     """
     keys = dict.fromkeys(key for job in jobs for key in job.settings)
     values = {key: list(dict.fromkeys(job.settings.get(key, "") for job in jobs)) for key in keys}
@@ -86,9 +85,7 @@ def is_number(text: str) -> bool:
 
 
 def enter_jobs(folder: Path, wanted: Sequence[tuple[Sequence[str], str]]) -> list[Job]:
-    """Find the jobs of the given (overrides, digest) in a sweep folder, or enter them under the
-    next free numbers.
-    """
+    """Find the jobs of the given (overrides, digest); enter new ones under the next numbers."""
     known = {job.digest: job for job in read_jobs(folder)}
     for overrides, digest in wanted:
         if digest not in known:
@@ -100,14 +97,20 @@ def enter_jobs(folder: Path, wanted: Sequence[tuple[Sequence[str], str]]) -> lis
 
 def record_job(folder: Path, task: Callable[[], float | None]) -> float | None:
     """Run a job and record how it ended; an error is recorded, logged, and stops no other job."""
-    job, start = replace(read_job(folder), status=STARTED, value=None, error=None), time.monotonic()
+    # enter its start
+    start = time.monotonic()
+    job = replace(read_job(folder), status=STARTED, value=None, error=None)
     write_job(folder, job)
+
+    # run it
     try:
         value = task()
         ended = replace(job, status=FINISHED, value=None if value is None else float(value))
     except Exception as error:
         logger.exception("job %d failed", job.number)
         ended = replace(job, status=FAILED, error=f"{type(error).__name__}: {error}")
+
+    # enter its end
     write_job(folder, replace(ended, seconds=round(time.monotonic() - start, 1)))
     return ended.value
 

@@ -1,6 +1,4 @@
-"""What a sweep tries next, asked for in batches: here every combination, in optuna_search.py what
-Optuna proposes.
-"""
+"""What a sweep tries next, asked for in batches; here: every combination of the values."""
 
 from __future__ import annotations
 
@@ -9,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias
+
+STUDY_FILE = "study.jsonl"  # of Optuna, in the folder of a sweep
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ Point: TypeAlias = dict[str, str]  # setting → value, as typed on the command 
 
 
 class Search(Protocol):
-    """Asked for batches of points until there are none; told what each gave, None for a failure."""
+    """What is asked for batches of points until there are none, and told what each point gave."""
 
     def open(self, axes: Mapping[str, Axis], folder: Path) -> None:
         """Start the search of a sweep folder, or go on with it."""
@@ -42,11 +42,14 @@ class Search(Protocol):
         """Propose the next points."""
 
     def tell(self, values: Sequence[float | None]) -> None:
-        """Learn what the points just asked for gave."""
+        """Learn what the points just asked for gave, None for a failure."""
 
 
 class GridSearch:
-    """Every combination of the values, in one batch."""
+    """Every combination of the values, in one batch.
+
+    Ours because Hydra's own sweeper runs finished jobs again, and Optuna is an extra.
+    """
 
     def __init__(self) -> None:
         self.points: list[Point] = []

@@ -1,19 +1,16 @@
-"""Summarise a sweep from its folder: tables, plots, the best settings as an experiment; also while
-it runs.
-"""
+"""The summary of a sweep, from its folder alone, also while it runs: tables, plots, the best."""
 
 from __future__ import annotations
 
 import csv
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from fmawsss.files.storage import read_json, write_bytes
+from stages.sweeps.best import write_best
 from stages.sweeps.effects import (
     SEED,
     average_scores,
@@ -24,35 +21,39 @@ from stages.sweeps.effects import (
     share_variance,
 )
 from stages.sweeps.jobs import FAILED, FINISHED, SWEEP_FILE, Job, find_varied, read_jobs
-from stages.sweeps.page import Section, Table, write_html, write_markdown
+from stages.sweeps.page import Finding, write_html, write_markdown
 from stages.sweeps.plots import draw_effects, draw_interactions, shorten_key
+from stages.sweeps.searches import STUDY_FILE
 
 logger = logging.getLogger(__name__)
 
 
 def summarise_sweep(folder: Path) -> None:
-    """Write `summary.csv`, `.md` and `.html`, the plots, and `experiment/best.yaml` into a sweep's
-    folder.
+    """Write `summary.csv`, `.md` and `.html`, plots, and `experiment/best.yaml` of a sweep.
 
     Raises:
-        FileNotFoundError: when no job of a sweep lies there.
+        FileNotFoundError: when no job of a sweep lies in `folder`.
     """
+    # read what there is
     jobs = drop_outdated(read_jobs(folder))
     if not jobs:
         raise FileNotFoundError(
             f"{folder} holds no jobs of a sweep (*/job.json); name the folder with run=DIR"
         )
     sweep = read_json(folder / SWEEP_FILE)
+    title = sweep["title"]
+
+    # find out what it says
     pictures = draw_pictures(jobs, sweep["label"])
+    command = write_best(folder, jobs, sweep)
+    findings = list(describe_sweep(folder, jobs, sweep, command))
+
+    # write it for machines and for people
     for name, picture in pictures.items():
         write_bytes(folder / name, picture)
-    command = write_best(folder, jobs, sweep)
-    sections = describe_sweep(folder, jobs, sweep, command)
     write_bytes(folder / "summary.csv", write_csv(list_rows(folder, jobs)).encode())
-    write_bytes(
-        folder / "summary.md", write_markdown(sweep["title"], sections, list(pictures)).encode()
-    )
-    write_bytes(folder / "summary.html", write_html(sweep["title"], sections, pictures).encode())
+    write_bytes(folder / "summary.md", write_markdown(title, findings, list(pictures)).encode())
+    write_bytes(folder / "summary.html", write_html(title, findings, pictures).encode())
     logger.info("summary of %d jobs: %s", len(jobs), folder / "summary.html")
     if command:
         logger.info("the best settings: %s", command)
@@ -75,7 +76,7 @@ def drop_outdated(jobs: Sequence[Job]) -> list[Job]:
 
 
 def draw_pictures(jobs: Sequence[Job], label: str) -> dict[str, bytes]:
-    """Draw what can be drawn: main effects of one setting or more, interactions of two or more."""
+    """Draw the effects of settings if any varies, and interactions if two or more do."""
     effects = find_effects(jobs)
     pictures = {"effects.png": draw_effects(effects, label)} if effects else {}
     if len(effects) > 1:
@@ -84,22 +85,14 @@ def draw_pictures(jobs: Sequence[Job], label: str) -> dict[str, bytes]:
 
 
 def list_rows(folder: Path, jobs: Sequence[Job]) -> list[dict[str, Any]]:
-    """List the jobs as rows of a table, the best first: what varies, the value, and every mIoU that
-    the job left.
-    """
+    """List the jobs, the best first: what varies, the value, and every mIoU that the job left."""
     varied = find_varied(jobs)
     rows = []
     for job in sorted(jobs, key=lambda job: (job.value is None, -(job.value or 0), job.number)):
-        settings = {key: job.settings.get(key, "") for key in varied}
-        ended = {
-            "value": job.value,
-            "status": job.status,
-            "seconds": job.seconds,
-            "error": job.reason,
-        }
-        rows.append(
-            {"job": job.number, **settings, **ended, **read_mious(folder / str(job.number))}
-        )
+        row = {"job": job.number, **{key: job.settings.get(key, "") for key in varied}}
+        row |= {"value": job.value, "status": job.status, "seconds": job.seconds}
+        row |= {"error": job.reason, **read_mious(folder / str(job.number))}
+        rows.append(row)
     return rows
 
 
@@ -127,160 +120,112 @@ def write_csv(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def describe_sweep(
-    folder: Path, jobs: Sequence[Job], sweep: dict[str, Any], command: str | None
-) -> list[Section]:
-    """Describe a sweep: how it ended, its best settings, repetitions, main effects, all jobs,
-    failures.
-    """
+    folder: Path, jobs: Sequence[Job], sweep: Mapping[str, Any], command: str | None
+) -> Iterator[Finding]:
+    """Describe all that is found, in the order of the page; `command` runs the best settings."""
+    yield describe_end(jobs, sweep)
+    yield from describe_failures(jobs)
+    yield from describe_best(jobs, sweep, command)
+    yield from describe_repetitions(folder, jobs)
+    yield from describe_effects(jobs)
+    yield from describe_importance(folder)
+    yield describe_jobs(folder, jobs)
+
+
+def describe_end(jobs: Sequence[Job], sweep: Mapping[str, Any]) -> Finding:
+    """Describe how a sweep ended, and what it is chosen by."""
     done, failed = (sum(job.status == status for job in jobs) for status in (FINISHED, FAILED))
-    killed = len(jobs) - done - failed
+    ended = f"{done} finished, {failed} failed, {len(jobs) - done - failed} not finished"
     measured = " of ".join(filter(None, (sweep["label"], sweep["criterion"])))
-    value = (
-        f"The value is {measured}."
-        if keep_measured(jobs)
-        else "Nothing is chosen: no value was measured."
-    )
-    text = f"{len(jobs)} jobs: {done} finished, {failed} failed, {killed} not finished. {value}"
-    sections = [Section("Overview", f"{text} Command: `{sweep['command']}`")]
+    value = f"The value is {measured}."
+    if not keep_measured(jobs):
+        value = "Nothing is chosen: no value was measured."
+    command = f"Command: `{sweep['command']}`"
+    return Finding("Overview", f"{len(jobs)} jobs: {ended}. {value} {command}")
+
+
+def describe_failures(jobs: Sequence[Job]) -> Iterator[Finding]:
+    """Describe the jobs that failed."""
+    failed = [job for job in jobs if job.status == FAILED]
+    rows = [(job.number, " ".join(job.overrides), job.reason) for job in failed]
+    if rows:
+        text = "The same command tries them again."
+        yield Finding("Failed jobs", text, ("job", "overrides", "error"), rows)
+
+
+def describe_best(
+    jobs: Sequence[Job], sweep: Mapping[str, Any], command: str | None
+) -> Iterator[Finding]:
+    """Describe the best settings."""
     best = find_best(jobs)
-    if best is not None and command is not None:
-        chosen = dict(override.split("=", 1) for override in best[0])
-        rows = [[key, chosen.get(key, "")] for key in find_varied(jobs) if key != SEED]
-        text = f"{sweep['label']} {write_mean(best[1].mean, best[1].std)}. Run it with `{command}`"
-        sections.append(Section("Best settings", text, Table(("setting", "value"), rows)))
-    sections += [
-        *describe_repetitions(folder, jobs),
-        *describe_effects(jobs),
-        describe_jobs(folder, jobs),
-    ]
-    if failed:
-        rows = [
-            [job.number, " ".join(job.overrides), job.reason]
-            for job in jobs
-            if job.status == FAILED
-        ]
-        sections.insert(
-            1,
-            Section(
-                "Failed jobs",
-                "The same command tries them again.",
-                Table(("job", "overrides", "error"), rows),
-            ),
-        )
-    return sections
+    if best is None or command is None:
+        return
+    overrides, effect = best
+    chosen = dict(override.split("=", 1) for override in overrides)
+    rows = [(key, chosen.get(key, "")) for key in find_varied(jobs) if key != SEED]
+    text = f"{sweep['label']} {write_mean(effect.mean, effect.std)}. Run it with `{command}`"
+    yield Finding("Best settings", text, ("setting", "value"), rows)
 
 
-def describe_repetitions(folder: Path, jobs: Sequence[Job]) -> list[Section]:
-    """Describe each group of jobs that differ only in their seed: every score as mean ± standard
-    deviation.
-    """
-    if SEED not in find_varied(jobs):
-        return []
-    done = [job for job in jobs if job.status == FINISHED]
-    values = {job.number: {"value": job.value} if job.value is not None else {} for job in done}
-    scores = {
-        number: {**value, **read_mious(folder / str(number))} for number, value in values.items()
-    }
+def describe_repetitions(folder: Path, jobs: Sequence[Job]) -> Iterator[Finding]:
+    """Describe every score of jobs that differ only in their seed."""
     keys = [key for key in find_varied(jobs) if key != SEED]
+    if SEED not in find_varied(jobs):
+        return
+
+    # gather what each job was worth
+    done = [job for job in jobs if job.status == FINISHED]
+    scores: dict[int, dict[str, float]] = {}
+    for job in done:
+        value = {} if job.value is None else {"value": job.value}
+        scores[job.number] = value | read_mious(folder / str(job.number))
+
+    # average it within each group
     rows = []
     for group in group_seeds(done).values():
         settings = [group[0].settings.get(key, "") for key in keys]
         for name, effect in average_scores(group, scores).items():
-            rows.append([*settings, name, len(effect.values), write_mean(effect.mean, effect.std)])
-    return [
-        Section(
-            "Over random seeds",
-            "",
-            Table((*map(shorten_key, keys), "score", "seeds", "mean ± std"), rows),
-        )
-    ]
+            mean = write_mean(effect.mean, effect.std)
+            rows.append((*settings, name, len(effect.values), mean))
+    header = (*map(shorten_key, keys), "score", "seeds", "mean ± std")
+    yield Finding("Over random seeds", "", header, rows)
 
 
-def describe_effects(jobs: Sequence[Job]) -> list[Section]:
+def describe_effects(jobs: Sequence[Job]) -> Iterator[Finding]:
     """Describe the main effect of each setting."""
-    rows = [
-        [
-            key,
-            effect.level,
-            len(effect.values),
-            write_mean(effect.mean, effect.std),
-            f"{100 * share_variance(levels):.0f}%",
-        ]
-        for key, levels in find_effects(jobs).items()
-        for effect in levels
-    ]
-    header = ("setting", "value", "jobs", "mean ± std", "share of variance")
-    return (
-        [Section("Main effects", "Averages over everything else.", Table(header, rows))]
-        if rows
-        else []
-    )
+    rows = []
+    for key, levels in find_effects(jobs).items():
+        share = f"{100 * share_variance(levels):.0f}%"
+        for effect in levels:
+            mean = write_mean(effect.mean, effect.std)
+            rows.append((key, effect.level, len(effect.values), mean, share))
+    if rows:
+        header = ("setting", "value", "jobs", "mean ± std", "share of variance")
+        yield Finding("Main effects", "Averages over everything else.", header, rows)
 
 
-def describe_jobs(folder: Path, jobs: Sequence[Job]) -> Section:
+def describe_importance(folder: Path) -> Iterator[Finding]:
+    """Describe what Optuna holds for important in its own study."""
+    if not (folder / STUDY_FILE).is_file():
+        return
+    from stages.sweeps.optuna_search import BEST, find_importance  # an extra
+
+    rows = [(key, f"{100 * share:.0f}%") for key, share in find_importance(folder).items()]
+    if rows:
+        text = f"What tells the best {BEST} jobs from the others, by Optuna (PED-ANOVA)."
+        yield Finding("Importance", text, ("setting", "importance"), rows)
+
+
+def describe_jobs(folder: Path, jobs: Sequence[Job]) -> Finding:
     """Describe all jobs, the best first."""
     keys = list(find_varied(jobs))
-    rows = [
-        [
-            row["job"],
-            *(row[key] for key in keys),
-            write_percent(row["value"]),
-            row["status"],
-            row["seconds"] or "",
-        ]
-        for row in list_rows(folder, jobs)
-    ]
+    rows = []
+    for row in list_rows(folder, jobs):
+        settings = [row[key] for key in keys]
+        value = write_percent(row["value"])
+        rows.append((row["job"], *settings, value, row["status"], row["seconds"] or ""))
     header = ("job", *map(shorten_key, keys), "value", "status", "seconds")
-    return Section("All jobs", "`summary.csv` has every score of each.", Table(header, rows))
-
-
-def write_best(folder: Path, jobs: Sequence[Job], sweep: dict[str, Any]) -> str | None:
-    """Write the best settings as `experiment/best.yaml`; return the command that runs them."""
-    best = find_best(jobs)
-    if best is None:
-        return None
-    pairs = dict(override.split("=", 1) for override in best[0])
-    groups = {
-        key: value for key, value in pairs.items() if key in sweep["groups"] and key != "experiment"
-    }
-    values = {key: value for key, value in pairs.items() if key not in sweep["groups"]}
-    command = f"{sweep['program']} --config-dir {folder} experiment=best paths.work={folder}/best"
-    defaults = [pairs["experiment"]] if "experiment" in pairs else []
-    defaults += [
-        {f"override /{key}": yaml.safe_load(value)}
-        for key, value in groups.items()
-        if key != "sweep"
-    ]
-    experiment = (
-        {"defaults": defaults, **nest_settings(values)} if defaults else nest_settings(values)
-    )
-    head = f"# @package _global_\n# The best settings of {sweep['title']}: {command}\n"
-    write_bytes(
-        folder / "experiment/best.yaml",
-        (head + yaml.safe_dump(experiment, sort_keys=False)).encode(),
-    )
-    return command
-
-
-def nest_settings(values: dict[str, str]) -> dict[str, Any]:
-    """Turn dotted keys into nested ones, values as YAML reads them."""
-    nested: dict[str, Any] = {}
-    for key, value in values.items():
-        *path, last = key.lstrip("+").split(".")
-        node = nested
-        for part in path:
-            node = node.setdefault(part, {})
-        node[last] = read_number(value)
-    return nested
-
-
-def read_number(text: str) -> Any:
-    """Read a value as YAML, and 1e-4 as the number that it is to Hydra."""
-    value = yaml.safe_load(text)
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
+    return Finding("All jobs", "`summary.csv` has every score of each.", header, rows)
 
 
 def write_mean(mean: float, std: float) -> str:

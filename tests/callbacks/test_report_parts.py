@@ -13,15 +13,15 @@ from fmawsss.files.storage import write_palette_png, write_png
 from fmawsss.records import describe_superpixels
 from fmawsss.superpixels import Superpixels
 from fmawsss.viz import make_palette
-from stages import dashboards
-from stages.reports import curves, images, report
+from stages import dashboards, pages
+from stages.reports import curves, images
 from stages.reports.curves import draw_plot, read_trainings
 from stages.reports.report import RunFolder, StageNote, note_stage
 from stages.reports.scenes import gather_scene
 from stages.reports.scores import list_confusions
 
 
-@pytest.mark.parametrize("module", [dashboards, records, report, curves, images])
+@pytest.mark.parametrize("module", [dashboards, records, pages, curves, images])
 def test_examples_run(module):
     found = doctest.testmod(module)
     assert found.attempted > 0

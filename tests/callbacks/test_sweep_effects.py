@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from stages.sweeps.best import nest_settings
 from stages.sweeps.effects import (
     find_best,
     find_effects,
@@ -22,7 +23,9 @@ from stages.sweeps.jobs import (
     read_jobs,
     record_job,
 )
-from stages.sweeps.summary import nest_settings, summarise_sweep
+from stages.sweeps.page import Finding, write_html, write_markdown
+from stages.sweeps.searches import Choices, Interval
+from stages.sweeps.summary import describe_importance, summarise_sweep
 
 
 def make_jobs(*rows: tuple[str, float | None]) -> list[Job]:
@@ -102,3 +105,53 @@ def test_two_jobs_never_hold_one_gpu(tmp_path):
 def test_a_folder_without_jobs_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="run=DIR"):
         summarise_sweep(tmp_path)
+
+
+def search(folder, trials=30):
+    optuna = pytest.importorskip("optuna")
+    from stages.sweeps.optuna_search import OptunaSearch
+
+    found = OptunaSearch(trials, 2, 0, optuna.samplers.RandomSampler)
+    found.open({"a": Interval(0, 1, False, False), "b": Choices(("x", "y"))}, folder)
+    return found
+
+
+def test_a_killed_trial_is_proposed_again_and_a_failed_one_is_not(tmp_path):
+    killed = search(tmp_path, 4).ask()
+    again = search(tmp_path, 4)
+    assert again.ask() == killed
+    again.tell([None, 0.5])
+    last = search(tmp_path, 4)
+    assert len(last.ask()) == 2
+    last.tell([0.1, 0.2])
+    assert last.ask() == []
+
+
+def test_a_study_of_other_settings_is_refused(tmp_path):
+    known = search(tmp_path)
+    known.tell([0.5 for _ in known.ask()])
+    with pytest.raises(ValueError, match=r"study of other settings \(b\)[\s\S]*hydra.sweep.dir"):
+        known.open({"a": Interval(0, 1, False, False)}, tmp_path)
+
+
+def test_what_matters_is_found_in_the_study(tmp_path):
+    optuna_search = pytest.importorskip("stages.sweeps.optuna_search")
+    found = search(tmp_path)
+    while points := found.ask():
+        found.tell([-abs(float(point["a"]) - 0.5) for point in points])
+        if len(found.study.trials) == 14:  # too few to say anything
+            assert optuna_search.find_importance(tmp_path) == {}
+    importance = optuna_search.find_importance(tmp_path)
+    assert list(importance) == ["a", "b"]
+    assert importance["a"] > 0.8
+    assert [finding.title for finding in describe_importance(tmp_path)] == ["Importance"]
+
+
+def test_the_page_of_a_sweep_escapes_and_embeds():
+    finding = Finding("Failed jobs", "Run `a < b`", ("error",), [("<b>",), ("a|b",)])
+    page = write_html("sweep <x>", [finding], {"a.png": b"\x89PNG"})
+    assert "<title>sweep &lt;x&gt;</title>" in page
+    assert "Run <code>a &lt; b</code>" in page
+    assert "<td>&lt;b&gt;</td>" in page
+    assert 'src="data:image/png;base64,iVBORw=="' in page
+    assert "| a\\|b |" in write_markdown("sweep", [finding], ["a.png"])
