@@ -222,7 +222,7 @@ def describe_jobs(folder: Path, jobs: Sequence[Job]) -> Finding:
     rows = []
     for row in list_rows(folder, jobs):
         settings = [row[key] for key in keys]
-        value = write_percent(row["value"])
+        value = write_value(row["value"])
         rows.append((row["job"], *settings, value, row["status"], row["seconds"] or ""))
     header = ("job", *map(shorten_key, keys), "value", "status", "seconds")
     return Finding("All jobs", "`summary.csv` has every score of each.", header, rows)
@@ -233,6 +233,6 @@ def write_mean(mean: float, std: float) -> str:
     return f"{100 * mean:.1f}" if std != std else f"{100 * mean:.1f} ± {100 * std:.1f}"
 
 
-def write_percent(value: float | None) -> str:
-    """Write a value in percent."""
+def write_value(value: float | None) -> str:
+    """Write a value in percent, finely enough to tell jobs apart."""
     return "" if value is None else f"{100 * value:.2f}"
