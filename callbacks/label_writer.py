@@ -49,6 +49,7 @@ class LabelWriter(L.Callback):
 
     def _write_rows(self, proposals: list[LabelProposal]) -> str:
         """Write the rows of images; labels and probabilities are joined by semicolons."""
+        # With the columns and the delimiter of the file
         text = io.StringIO()
         writer = csv.DictWriter(
             text,
@@ -57,6 +58,8 @@ class LabelWriter(L.Callback):
             extrasaction="ignore",
             lineterminator="\n",
         )
+
+        # Row by row
         for proposal in proposals:
             values = ";".join(f"{value:.3f}" for value in proposal.probabilities.values())
             labels = ";".join(proposal.probabilities)

@@ -103,9 +103,12 @@ class StageLines(ProgressBar):
 
     def _tell(self, action: str, done: int, batches: int, losses: str) -> None:
         """Log the share that is done, the time left, and the losses."""
+        # What is left, at the pace so far
         self.told = time.monotonic()
         each = (self.told - self.started) / max(1, done - self.first)
         left = timedelta(seconds=round(each * (batches - done)))
+
+        # The line
         details = f", {losses}" if losses else ""
         share = 100 * done // batches
         logger.info(

@@ -47,8 +47,11 @@ class StageTimer(L.Callback):
         self._enter(trainer, images=self.images * trainer.world_size)
 
     def _enter(self, trainer: L.Trainer, **amounts: int) -> None:
+        """Enter what was done, on the first process, where a record is kept."""
         if not trainer.is_global_zero or not (self.folder / RUN_FILE).is_file():
             return
+
+        # What was done, where, and what it took
         device = trainer.strategy.root_device
         entry = {
             "stage": self.stage,
@@ -60,5 +63,7 @@ class StageTimer(L.Callback):
             "precision": str(trainer.precision),
             "peak_memory_gb": round(measure_peak(device), 2),
         }
+
+        # Beside what is there
         record = read_json(self.folder / RUN_FILE)
         write_json(self.folder / RUN_FILE, {**record, "stages": [*record["stages"], entry]})

@@ -18,9 +18,7 @@ CONTOUR_SHARE = 0.02  # of the image's diagonal: how far from the contour a pixe
 
 
 class SegmentationScores(NamedTuple):
-    """Scores in 0…1; NaN where nothing defines them (a class that neither truth nor prediction
-    has).
-    """
+    """Metrics in 0…1; NaN where nothing defines them (neither truth nor prediction has a class)."""
 
     miou: float  # mean IoU over the classes present in the truth
     accuracy: float  # pixels that are right
@@ -35,9 +33,7 @@ class SegmentationScores(NamedTuple):
     invalid: float  # pixels predicted as 255 or as no class at all; each counts as wrong
 
     def name_values(self, prefix: str) -> dict[str, float]:
-        """Name the scores for a logger, `val/miou`, `val/iou/<class>`; classes that the truth lacks
-        are left out.
-        """
+        """Name the metrics for a logger, `val/miou`, `val/iou/<class>`, for classes of the truth."""
         totals = (
             "miou",
             "accuracy",
@@ -68,6 +64,8 @@ def count_confusion(
             f"{tuple(target.shape)}: resize the"
             " logits, not the truth, to the original size of the image."
         )
+
+    # Leave ignored pixels out
     valid = target != IGNORE
     truth, guess = target[valid].long(), prediction[valid].long()
     if truth.numel() and not 0 <= truth.min() <= truth.max() < classes:
@@ -76,6 +74,8 @@ def count_confusion(
             "masks belong to another"
             " list of classes, or they are colour images read as grey ones."
         )
+
+    # One number for each pair of truth and guess
     guess = torch.where((guess < 0) | (guess > classes), classes, guess)
     counts = torch.bincount(truth * (classes + 1) + guess, minlength=classes * (classes + 1))
     return counts.view(classes, classes + 1)

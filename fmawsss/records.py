@@ -83,9 +83,7 @@ class Batch:
         return len(self.names)
 
     def to(self, device: torch.device | str) -> Batch:
-        """Copy the tensors to a device; names, superpixels, CAMs and original images stay where
-        they are.
-        """
+        """Copy the tensors to a device; whatever else there is stays where it is."""
         # A copy back to the CPU must be complete when it is read.
         overlap = torch.device(device).type != "cpu"
         return self._map_tensors(lambda tensor: tensor.to(device, non_blocking=overlap))

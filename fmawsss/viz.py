@@ -24,8 +24,9 @@ PANEL_SIDE = 160  # of a picture in the panels of a stage, in pixels
 
 
 def make_palette(colours: int) -> UInt8[np.ndarray, "R 3"]:
-    """Make PASCAL VOC's palette: the bits of the index, dealt in turn to red, green and blue,
-    highest place first.
+    """Make PASCAL VOC's palette: the bits of the index, dealt in turn to red, green and blue.
+
+    The highest place comes first.
     """
     index = np.arange(colours)
     palette = np.zeros((colours, 3), dtype=np.uint8)
@@ -35,13 +36,22 @@ def make_palette(colours: int) -> UInt8[np.ndarray, "R 3"]:
 
 
 def enlarge_image(image: UInt8[np.ndarray, "h w 3"], side: int) -> UInt8[np.ndarray, "H W 3"]:
-    """Enlarge a small image by a whole factor until its long side reaches `side`; maps laid over it
-    will be smooth.
+    """Enlarge a small image by a whole factor until its long side reaches `side`.
+
+    Maps laid over it will be smooth.
     """
     factor = -(-side // max(image.shape[:2]))
     if factor <= 1:
         return image
     return cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
+
+
+def fit_image(image: UInt8[np.ndarray, "_ _ 3"], side: int) -> UInt8[np.ndarray, "H W 3"]:
+    """Scale an image so that its long side is `side`."""
+    factor = side / max(image.shape[:2])
+    height, width = (max(1, round(length * factor)) for length in image.shape[:2])
+    interpolation = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
+    return cv2.resize(image, (width, height), interpolation=interpolation)
 
 
 def colour_mask(
@@ -82,9 +92,7 @@ def colour_heatmap(values: Float[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W 3
 def overlay_heatmap(
     image: UInt8[np.ndarray, "H W 3"], values: Float[np.ndarray, "h w"], alpha: float
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """Lay a map over an image in grey, hot places in full strength `alpha`; the map is resized to
-    the image.
-    """
+    """Lay a map, resized, over an image in grey, hot places in full strength `alpha`."""
     height, width = image.shape[:2]
     values = cv2.resize(values.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
     return _mix(
@@ -93,8 +101,7 @@ def overlay_heatmap(
 
 
 def colour_superpixels(superpixels: Superpixels, side: int) -> UInt8[np.ndarray, "H W 3"]:
-    """Colour every superpixel differently, small ones on top, outlined; pixels in none are dark
-    grey.
+    """Colour every superpixel differently, small ones on top, outlined; the rest is dark grey.
 
     A small picture is enlarged by a whole factor until its long side reaches `side`.
     """
@@ -102,38 +109,37 @@ def colour_superpixels(superpixels: Superpixels, side: int) -> UInt8[np.ndarray,
 
 
 def colour_levels(superpixels: Superpixels, side: int) -> UInt8[np.ndarray, "H W 3"]:
-    """Colour superpixels by level: subparts yellow, parts teal, wholes blue; otherwise as
-    `colour_superpixels`.
-    """
+    """Colour superpixels by level: subparts yellow, parts teal, wholes blue."""
     return _paint_superpixels(superpixels, LEVEL_COLOURS[superpixels.level.long().numpy()], side)
 
 
 def draw_panel(
     rows: Sequence[Sequence[tuple[str, np.ndarray]]], side: int
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """Draw rows of (caption, image), the long side of every image `side`; an empty caption takes no
-    room in its row.
+    """Draw rows of (caption, image), the long side of every image `side`.
+
+    An empty caption takes no room in its row.
     """
+    # Scale the pictures, and measure their rows
     font = _load_font(side)
     line = round(font.size * 1.5)
-    scaled = [[(caption, _fit_image(image, side)) for caption, image in row] for row in rows]
-    heights = [
-        max(image.shape[0] for _, image in row) + line * any(caption for caption, _ in row)
-        for row in scaled
-    ]
-    columns = max(len(row) for row in scaled)
-    panel = Image.new(
-        "RGB", (GAP + columns * (side + GAP), GAP + sum(heights) + GAP * len(heights)), PAPER
-    )
+    scaled = [[(caption, fit_image(image, side)) for caption, image in row] for row in rows]
+    captions = [line * any(caption for caption, _ in row) for row in scaled]
+    tallest = [max(image.shape[0] for _, image in row) for row in scaled]
+    heights = [caption + image for caption, image in zip(captions, tallest, strict=True)]
 
+    # An empty sheet
+    columns = max(len(row) for row in scaled)
+    size = GAP + columns * (side + GAP), GAP + sum(heights) + GAP * len(heights)
+    panel = Image.new("RGB", size, PAPER)
+
+    # Draw row by row
     draw, top = ImageDraw.Draw(panel), GAP
-    for row, height in zip(scaled, heights, strict=True):
+    for row, above, height in zip(scaled, captions, heights, strict=True):
         for column, (caption, image) in enumerate(row):
             left = GAP + column * (side + GAP)
             draw.text((left, top), _shorten(caption, font, side), INK, font)
-            panel.paste(
-                Image.fromarray(image), (left, top + line * any(caption for caption, _ in row))
-            )
+            panel.paste(Image.fromarray(image), (left, top + above))
         top += height + GAP
     return np.asarray(panel).copy()
 
@@ -141,9 +147,11 @@ def draw_panel(
 def draw_legend(
     names: Sequence[str], palette: UInt8[np.ndarray, "R 3"], width: int
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """Draw the colour and name of each class (index, the background's first), as many in a line as
-    `width` holds.
+    """Draw the colour and name of each class, as many in a line as `width` holds.
+
+    `names` are ordered by index, the background's first.
     """
+    # Place the names line by line
     font = _load_font(200)
     square, line = round(font.size), round(font.size * 1.8)
     places, left, top = [], GAP, GAP
@@ -154,6 +162,7 @@ def draw_legend(
         places.append((left, top))
         left += length
 
+    # Draw them
     legend = Image.new("RGB", (width, top + line), PAPER)
     draw = ImageDraw.Draw(legend)
     for (left, top), name, colour in zip(places, names, palette, strict=False):
@@ -204,11 +213,9 @@ def _spread_colours(number: int) -> np.ndarray:
     hue = (index * GOLDEN_ANGLE) % 1 * 180
     saturation, value = 110 + index % 3 * 40, 245 - index // 3 % 3 * 35
     colours = np.stack([hue, saturation, value], axis=1).astype(np.uint8)
-    return (
-        cv2.cvtColor(colours[None], cv2.COLOR_HSV2RGB)[0]
-        if number
-        else np.zeros((0, 3), dtype=np.uint8)
-    )
+    if number == 0:
+        return np.zeros((0, 3), dtype=np.uint8)
+    return cv2.cvtColor(colours[None], cv2.COLOR_HSV2RGB)[0]
 
 
 def _paint_superpixels(superpixels: Superpixels, colours: np.ndarray, side: int) -> np.ndarray:
@@ -218,15 +225,6 @@ def _paint_superpixels(superpixels: Superpixels, colours: np.ndarray, side: int)
     factor = max(1, -(-side // max(top.shape)))
     top = top.repeat(factor, axis=0).repeat(factor, axis=1)
     return _draw_outlines(np.concatenate([colours, [UNCOVERED]]).astype(np.uint8)[top], top)
-
-
-def _fit_image(image: np.ndarray, side: int) -> np.ndarray:
-    """Scale an image so that its long side is `side`."""
-    factor = side / max(image.shape[:2])
-    height, width = (max(1, round(length * factor)) for length in image.shape[:2])
-    return cv2.resize(
-        image, (width, height), interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
-    )
 
 
 def _load_font(side: int) -> ImageFont.FreeTypeFont:

@@ -1,10 +1,8 @@
-"""Loggers of a stage: opened for its learning and its application alike; scores, pictures and files
-follow at the end.
+"""What loggers get of a stage: scalars for all, pictures, tables and artifacts where they can.
 
 Every logger gets the same scalars; TensorBoard and W&B get pictures too, W&B also tables, masks to
-switch on and off,
-and artifacts: checkpoint, product and resolved config, by name and fingerprint, and which ones they
-    were made from.
+switch on and off, and artifacts: checkpoint, product and resolved config, by name and fingerprint,
+and which ones they were made from.
 """
 
 from __future__ import annotations
@@ -14,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from fmawsss.files.images import read_image
 from fmawsss.files.journals import sum_confusion
 from fmawsss.files.products import read_fingerprint
-from fmawsss.metrics import SegmentationScores
+from fmawsss.metrics import IGNORE, SegmentationScores
 from fmawsss.viz import colour_heatmap, draw_panel
 from stages.reports.image_ranks import Line, rank_images
 from stages.reports.report import RunFolder, StageNote
@@ -33,7 +32,8 @@ from stages.reports.scenes import Scene, gather_scene
 
 logger = logging.getLogger(__name__)
 
-PANELS, TABLE_ROWS = 8, 16  # images shown as panels, images in a table
+PANELS = 8  # images shown as panels
+TABLE_ROWS = 16  # images in a table
 CELL = 16  # pixels of a class in the picture of a confusion matrix
 
 
@@ -46,11 +46,7 @@ class StageResult:
     scores: Mapping[str, Mapping[str, SegmentationScores]]  # by split and kind
     config: Mapping[str, Any]
     learned: Sequence[Path]  # by this very run
-
-    @property
-    def step(self) -> int:
-        """The step to log at: the last one of the training, 0 without one."""
-        return int(self.config.get("loop", {}).get("max_steps", 0))
+    step: int  # to log at: the last one of the training, 0 without one
 
     def list_products(self) -> list[Path]:
         """List the files and folders that the stage made, and the resolved config of the run."""
@@ -75,7 +71,8 @@ class StageResult:
 
     def gather_scenes(self, lines: Sequence[Line]) -> list[Scene]:
         """Read the scenes of images, leaving out those whose files are gone."""
-        return [scene for line in lines if (scene := gather_scene(self.folder, line)) is not None]
+        scenes = (gather_scene(self.folder, line) for line in lines)
+        return [scene for scene in scenes if scene is not None]
 
     def read_picture(self) -> np.ndarray | None:
         """Read the picture that the stage wrote, `pictures/<product>.png`."""
@@ -87,14 +84,16 @@ class StageResult:
 def open_stage_loggers(
     builders: Mapping[str, Callable[..., Logger]], stage: str
 ) -> Iterator[list[Logger]]:
-    """Open the loggers of a stage; at the end, also after an error, end those that keep one run per
-    process (W&B).
+    """Open the loggers of a stage, for its learning and its application alike.
+
+    At the end, also after an error, those that keep one run per process (W&B) are ended.
     """
     loggers = [build(name=stage) for build in builders.values()]
     try:
         yield loggers
     finally:
         for open_logger in loggers:
+            # asking for `experiment` would open a run that nothing was logged to
             if isinstance(open_logger, WandbLogger) and open_logger._experiment is not None:
                 open_logger.experiment.finish()
 
@@ -107,14 +106,18 @@ def publish_stage(
     scores: Mapping[str, Mapping[str, SegmentationScores]],
     config: Mapping[str, Any],
     learned: Sequence[Path],
+    step: int,
 ) -> None:
     """Give a finished stage, with its resolved config, to its loggers."""
-    result = StageResult(stage, RunFolder(work), scores, config, learned)
+    result = StageResult(stage, RunFolder(work), scores, config, learned, step)
     scalars = result.list_scalars()
     for open_logger in loggers:
+        # Scalars for every logger
         if scalars:
             open_logger.log_metrics(scalars, result.step)
             open_logger.save()
+
+        # More for those that can show it
         if isinstance(open_logger, TensorBoardLogger):
             show_in_tensorboard(open_logger.experiment, result)
         if isinstance(open_logger, WandbLogger):
@@ -123,9 +126,8 @@ def publish_stage(
 
 
 def show_in_tensorboard(writer: Any, result: StageResult) -> None:
-    """Add the stage's picture, panels of the first, worst and most uncertain images, and the
-    confusion matrix.
-    """
+    """Add the stage's picture, panels of chosen images, and the confusion matrix."""
+    # Pictures
     picture = result.read_picture()
     if picture is not None:
         writer.add_image("pictures", picture, result.step, dataformats="HWC")
@@ -133,6 +135,8 @@ def show_in_tensorboard(writer: Any, result: StageResult) -> None:
         rows = [list(scene.draw().items()) for scene in result.gather_scenes(lines[:PANELS])]
         if rows:
             writer.add_image(title, draw_panel(rows, side=160), result.step, dataformats="HWC")
+
+    # The confusion matrix, each row as shares of its class
     counts = sum_confusion(result.list_lines(), len(result.stage.classes))
     if counts is not None:
         shares = (counts[:, :-1] / counts.sum(dim=1, keepdim=True).clamp_min(1)).float().numpy()
@@ -152,25 +156,22 @@ def choose_lines(result: StageResult) -> dict[str, list[Line]]:
 
 
 def show_in_wandb(run: Any, result: StageResult) -> None:
-    """Log panels with masks to switch on and off, tables of ranked images, and the confusion
-    matrix.
-    """
+    """Log panels with masks to switch on and off, tables of images, and the confusion matrix."""
     import wandb
 
-    legend = dict(enumerate(result.stage.classes)) | {255: "ignored"}
-    picture = result.read_picture()
+    # Pictures
+    legend = dict(enumerate(result.stage.classes)) | {IGNORE: "ignored"}
+    picture, lines = result.read_picture(), result.list_lines()
     shown: dict[str, Any] = {} if picture is None else {"pictures": wandb.Image(picture)}
-    lines = result.list_lines()
-    panels = [
-        image
-        for scene in result.gather_scenes(lines[:PANELS])
-        for image in list_wandb_images(scene, legend)
-    ]
+    scenes = result.gather_scenes(lines[:PANELS])
+    panels = [image for scene in scenes for image in list_wandb_images(scene, legend)]
     if panels:
         shown["panels"] = panels
+
+    # Tables
     for title, found in rank_images(lines, TABLE_ROWS).items():
         shown[f"images/{title.replace(' ', '_')}"] = tabulate_images(result, found, legend)
-    counts = sum_confusion(result.list_lines(), len(result.stage.classes))
+    counts = sum_confusion(lines, len(result.stage.classes))
     if counts is not None:
         shown["confusion"] = plot_confusion(counts, result.stage.classes)
     if shown:
@@ -201,22 +202,19 @@ def tabulate_images(
     table = wandb.Table(columns=["name", "because", "labels", "image"])
     for line, remark in found:
         for scene in result.gather_scenes([line]):
-            labels = ", ".join(
-                result.stage.classes[label + 1] for label in line.get("labels") or ()
-            )
-            table.add_data(scene.name, remark, labels, list_wandb_images(scene, legend)[0])
+            names = [result.stage.classes[label + 1] for label in line.get("labels") or ()]
+            image = list_wandb_images(scene, legend)[0]
+            table.add_data(scene.name, remark, ", ".join(names), image)
     return table
 
 
 def plot_confusion(counts: torch.Tensor, classes: Sequence[str]) -> Any:
-    """Plot a confusion matrix from its counts, as `wandb.plot.confusion_matrix` does from samples."""
+    """Plot a confusion matrix from counts, as `wandb.plot.confusion_matrix` does from samples."""
     import wandb
 
-    size = range(len(classes))
     rows = [
         [classes[truth], classes[guess], int(counts[truth, guess])]
-        for truth in size
-        for guess in size
+        for truth, guess in product(range(len(classes)), repeat=2)
     ]
     table = wandb.Table(columns=["Actual", "Predicted", "nPredictions"], data=rows)
     fields = {"Actual": "Actual", "Predicted": "Predicted", "nPredictions": "nPredictions"}
@@ -233,6 +231,7 @@ def store_in_wandb(run: Any, result: StageResult) -> None:
     """
     import wandb
 
+    # What the stage was made from
     sources = result.list_sources()
     run.config.update({**result.config, "made_from": sources}, allow_val_change=True)
     for name, digest in sources.items() if not run.settings._offline else ():
@@ -240,6 +239,8 @@ def store_in_wandb(run: Any, result: StageResult) -> None:
             run.use_artifact(f"{name}:{digest}")
         except (wandb.errors.CommError, ValueError) as error:
             logger.warning("no artifact %s to link this run to (%s)", name, error)
+
+    # What it made
     for path in result.list_products():
         artifact = wandb.Artifact(
             name_artifact(path), type=path.name, metadata={"made_from": sources}

@@ -7,8 +7,10 @@ from tempfile import TemporaryFile
 
 
 def make_folder(folder: str | Path, setting: str) -> str:
-    """Make a folder unless it is there, and return it; raises OSError naming `setting` when it
-    cannot hold files.
+    """Make a folder unless it is there, and return it.
+
+    Raises:
+        OSError: naming `setting`, when the folder cannot hold files.
     """
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,4 @@
-"""What a run leaves beside Hydra's files: `run.json`, with command, code, versions, hardware and
-time per stage.
-"""
+"""What a run leaves beside Hydra's files: `run.json`, with code, machine and time per stage."""
 
 from __future__ import annotations
 
@@ -33,8 +31,7 @@ CODE = Path(__file__).parents[1]
 def record_run(
     folder: Path, what: Mapping[str, Any], config: str, draw_report: Callable[[], None] | None
 ) -> Iterator[None]:
-    """Write `run.json` and the resolved `config.yaml` into a run's folder; note at the end how the
-    run ended.
+    """Write `run.json` and the resolved `config.yaml` into a run's folder, and how the run ended.
 
     `what` names the run (stage, data set, overrides). A run that ends well draws its report; what
     fails there is said, and costs nothing of what the run made. Other processes than the first
@@ -45,9 +42,10 @@ def record_run(
         return
     write_bytes(folder / "config.yaml", config.encode())
     started = time.monotonic()
-    write_json(
-        folder / RUN_FILE, {**what, **describe_surroundings(), "status": "running", "stages": []}
-    )
+    begun = {"status": "running", "stages": []}
+    write_json(folder / RUN_FILE, {**what, **describe_surroundings(), **begun})
+
+    # The run
     status = "failed"
     try:
         yield
@@ -57,6 +55,8 @@ def record_run(
         raise
     finally:
         amend_record(folder, status=status, seconds=round(time.monotonic() - started, 1))
+
+    # The report of a run that ended well
     if draw_report is not None:
         try:
             draw_report()
@@ -84,9 +84,7 @@ def describe_surroundings() -> dict[str, Any]:
 
 
 def find_commit(folder: Path) -> str | None:
-    """Name the git commit of a checkout, marked where files differ from it; None outside a checkout
-    or without git.
-    """
+    """Name the git commit of a checkout, marked where files differ; None without git."""
     if not (folder / ".git").exists():
         return None
     try:
@@ -121,23 +119,28 @@ def list_versions() -> dict[str, str]:
 
 
 def describe_machine() -> dict[str, Any]:
-    """Describe host, system, processor, cores and memory; accelerators are noted by the stages that
-    use them.
-    """
-    model = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").is_file():
-        found = re.search(
-            r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE
-        )
-        model = found[1] if found else model
-    memory = (
-        os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
-    )
+    """Describe host, system, processor, cores and memory; stages note their accelerators."""
     return {
         "host": platform.node(),
         "system": platform.platform(),
-        "processor": model,
+        "processor": name_processor(),
         "cores": os.cpu_count(),
-        "memory_gb": round(memory / 2**30, 1),
+        "memory_gb": round(measure_memory() / 2**30, 1),
         "threads": torch.get_num_threads(),
     }
+
+
+def name_processor() -> str:
+    """Name the model of the processor; Linux knows more than Python tells."""
+    known, described = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
+    if not described.is_file():
+        return known
+    found = re.search(r"^model name\s*:\s*(.+)$", described.read_text(), re.MULTILINE)
+    return found[1] if found else known
+
+
+def measure_memory() -> int:
+    """Return the memory of the machine in bytes, 0 where the system does not tell."""
+    if not hasattr(os, "sysconf"):
+        return 0
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -78,7 +78,7 @@ def test_voc_is_a_tree_that_we_read(work: Path, seeds, tmp_path: Path, monkeypat
         f"paths.outputs={tmp_path}",
     ]
     classes = f"dataset.classes=[{','.join(CLASS_NAMES)}]"
-    counts = ["job.expected.train=3", "job.workers=0", "dataset.names=null"]
+    counts = ["job.expected.train=3", "job.workers=0", "dataset.prompt_names=null"]
     run(infer.main, monkeypatch, "task=check", "dataset=voc", *there, classes, *counts)
     assert (root / "class_names.txt").read_text().split() == ["background", *CLASS_NAMES]
 
@@ -228,7 +228,7 @@ def test_network_masks_of_a_folder_are_saved_too(work: Path, tmp_path: Path, mon
     ]
     classes = [
         f"dataset.classes=[{','.join(CLASS_NAMES)}]",
-        "dataset.names=null",
+        "dataset.prompt_names=null",
         "job.workers=0",
         "split=all",
     ]

@@ -1,6 +1,4 @@
-"""What a page shows of one image: superpixels, CAMs, seeds, and the network's mask: `python
-infer.py task=demo`.
-"""
+"""What a page shows of one image: superpixels, CAMs, seeds, and the mask of the network."""
 
 from __future__ import annotations
 
@@ -40,9 +38,7 @@ Builders = Mapping[str, Callable[..., Any]]
 
 @dataclass(frozen=True)
 class Findings:
-    """Pictures of each step, None where nothing was learned for it; the file of the last mask; what
-    to know.
-    """
+    """Pictures of each step (None where nothing was learned), the file of the last mask, a note."""
 
     superpixels: Picture
     cams: Picture
@@ -53,8 +49,7 @@ class Findings:
 
 
 class Analyst:
-    """Everything that can look at an image: superpixels and hand-written prompts always, the rest
-    if it was learned.
+    """All that can look at an image: superpixels and hand-written prompts, and what was learned.
 
     builders: build the modules of the stages `superpixels`, `cls` and `seg` for given classes.
     handwritten: builds prompts that need no training.
@@ -70,24 +65,23 @@ class Analyst:
         resize: Resize,
         normalise: Normaliser,
     ) -> None:
+        # What was learned, and what was not
         found = {name: Path(path) for name, path in checkpoints.items() if Path(path).is_file()}
         missing = [f"{name} ({path})" for name, path in checkpoints.items() if name not in found]
-        self.note = (
-            f"Not trained yet: {', '.join(missing)}. `python train.py` makes them."
-            if missing
-            else ""
-        )
+        self.note = ""
+        if missing:
+            self.note = f"Not trained yet: {', '.join(missing)}. `python train.py` makes them."
+            logger.info(self.note)
+
+        # What looks at an image
         self.cut = builders["superpixels"](classes=[]).generator.generate_batch
         self.build, self.handwritten = builders["cls"], handwritten
-        self.learned = {
-            name: load_prompts(builders[name], found[name]) for name in builders if name in found
-        }
+        learned = [name for name in builders if name in found]
+        self.learned = {name: load_prompts(builders[name], found[name]) for name in learned}
         self.segmenter = Segmenter.from_checkpoint(found["network"]) if "network" in found else None
         self.resize, self.normalise = resize, normalise
         self.palette = make_palette(256)
         self.folder = Path(tempfile.mkdtemp(prefix="fmawsss-demo-"))
-        if self.note:
-            logger.info(self.note)
 
     @property
     def prompts(self) -> list[str]:
@@ -97,9 +91,8 @@ class Analyst:
     @property
     def classes(self) -> list[str]:
         """The classes that something was learned for."""
-        return list(
-            dict.fromkeys(name for module in self.learned.values() for name in module.classes)
-        )
+        names = (name for module in self.learned.values() for name in module.classes)
+        return list(dict.fromkeys(names))
 
     def analyse(self, image: Picture | None, labels: Sequence[str], prompts: str) -> Findings:
         """Take an image apart for the classes that it shows.
@@ -110,10 +103,14 @@ class Analyst:
         """
         if image is None or not labels:
             raise ValueError("an image is needed, and at least one label: tick one or type it")
+
+        # Superpixels and seeds
         (superpixels,) = self.cut([image])
         module = self._choose_module(labels, prompts)
         prediction = self._find_seeds(module, image, superpixels, labels)
         seed = prediction.seeds["sams"].labels.cpu().numpy()
+
+        # The network's mask is the last one, where there is a network
         network, mask = None, seed
         if self.segmenter is not None:
             mask = self.segmenter.predict([image])[0].mask
@@ -149,13 +146,11 @@ class Analyst:
     ) -> SeedPrediction:
         """Turn labels into seeds."""
         seen = torch.from_numpy(self.normalise(self.resize(image))).permute(2, 0, 1)[None]
-        present = torch.tensor([[name in labels for name in module.classes]])
         batch = Batch(
-            ["image"],
-            seen,
-            [image.shape[:2]],
-            None,
-            present,
+            names=["image"],
+            images=seen,
+            sizes=[image.shape[:2]],
+            labels=torch.tensor([[name in labels for name in module.classes]]),
             superpixels=[superpixels],
             originals=[image],
         )
@@ -168,15 +163,14 @@ class Analyst:
         """Draw the refined CAM of each class, side by side."""
         maps = resize_maps(prediction.refined, image.shape[:2]).clamp_min(0).cpu().numpy()
         names = [classes[index] for index in prediction.classes.tolist()]
-        heats = [
-            (name, overlay_heatmap(image, heat, alpha=0.7))
-            for name, heat in zip(names, maps, strict=True)
-        ]
+        named = zip(names, maps, strict=True)
+        heats = [(name, overlay_heatmap(image, heat, alpha=0.7)) for name, heat in named]
         return draw_panel([heats], SIDE)
 
     def _draw_mask(self, image: Picture, mask: np.ndarray, classes: Sequence[str]) -> Picture:
         """Draw a mask over the image, with the names of its classes."""
-        panel = draw_panel([[("", overlay_mask(image, mask, self.palette, alpha=0.6))]], SIDE)
+        overlay = overlay_mask(image, mask, self.palette, alpha=0.6)
+        panel = draw_panel([[("", overlay)]], SIDE)
         return np.concatenate([panel, draw_legend(classes, self.palette, panel.shape[1])])
 
 

@@ -10,18 +10,12 @@ from stages.exports.masks import MaskSet
 
 
 def export_areas(masks: MaskSet, path: Path | str) -> None:
-    """Write a JSON file: for each image its height and width, and the pixels and share of each
-    class that occurs.
-    """
+    """Write a JSON file: size of each image, pixels and share of each class that occurs."""
     classes = ["background", *masks.classes]
     images = {}
     for name, mask in masks.read():
+        height, width = mask.shape
         pixels = count_areas(mask, classes)
         shares = {label: round(count / mask.size, 6) for label, count in pixels.items()}
-        images[name] = {
-            "height": mask.shape[0],
-            "width": mask.shape[1],
-            "pixels": pixels,
-            "shares": shares,
-        }
+        images[name] = {"height": height, "width": width, "pixels": pixels, "shares": shares}
     write_json(Path(path), {"classes": classes, "images": images})

@@ -1,4 +1,4 @@
-"""Finished masks as Label Studio's pre-annotations: brush regions that a person goes on painting."""
+"""Finished masks as Label Studio's pre-annotations: brush regions for a person to correct."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def export_labelstudio(masks: MaskSet, folder: Path | str, prefix: str) -> None:
     """
     tasks = []
     for name, mask in masks.read():
+        regions = split_classes(mask, len(masks.classes))
         result = [
             describe_brush(f"{name}-{value}", masks.classes[value - 1], region)
-            for value, region in split_classes(mask, len(masks.classes))
+            for value, region in regions
         ]
+        prediction = {"model_version": "fmawsss", "result": result}
         data = {"image": prefix + quote(masks.name_file(name))}
-        tasks.append(
-            {"data": data, "predictions": [{"model_version": "fmawsss", "result": result}]}
-        )
+        tasks.append({"data": data, "predictions": [prediction]})
     write_bytes(Path(folder) / "tasks.json", json.dumps(tasks, ensure_ascii=False).encode())
     write_bytes(Path(folder) / "labels.xml", write_interface(masks).encode())
 
@@ -57,24 +57,22 @@ def describe_brush(name: str, label: str, region: Bool[np.ndarray, "H W"]) -> di
 
 
 def encode_brush(region: Bool[np.ndarray, "H W"]) -> bytes:
-    """Code a region as Label Studio's brush: bit by bit, run after run, over the values of an RGBA
-    picture.
+    """Code a region as Label Studio's brush: run after run over the values of an RGBA picture.
 
     The head holds the number of values (32 bits), then one less than the bits of a value (5) and of
     each kind of length (4 each). A run is 1, its kind of length (2), its length less one, its
     value.
     """
+    # Runs of equal values
     flat = region.ravel()
     starts = np.flatnonzero(np.diff(flat, prepend=~flat[:1]))
     lengths = np.diff(starts, append=flat.size) * CHANNELS
-    head = f"{flat.size * CHANNELS:032b}{WORD - 1:05b}" + "".join(
-        f"{bits - 1:04b}" for bits in LENGTHS
-    )
-    runs = [
-        encode_run(length, value)
-        for length, value in zip(lengths.tolist(), flat[starts].tolist(), strict=True)
-    ]
-    bits = head + "".join(runs)
+    pairs = zip(lengths.tolist(), flat[starts].tolist(), strict=True)
+    runs = "".join(encode_run(length, value) for length, value in pairs)
+
+    # Bits become bytes, the last one filled with zeros
+    sizes = "".join(f"{bits - 1:04b}" for bits in LENGTHS)
+    bits = f"{flat.size * CHANNELS:032b}{WORD - 1:05b}{sizes}{runs}"
     return int(bits.ljust(-(-len(bits) // 8) * 8, "0"), 2).to_bytes(-(-len(bits) // 8), "big")
 
 

@@ -1,7 +1,7 @@
-"""Finished masks in the formats of other tools: `python infer.py task=network save_as=[voc,cvat]`.
+"""Finished masks in the formats of other tools: `infer.py task=network save_as=[voc,cvat]`.
 
 This file holds the formats of palette PNGs: VOC's tree, the archive of VOC's evaluation server,
-    CVAT's masks.
+CVAT's masks.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from jaxtyping import UInt8
 from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
-from datamodules.base import SegmentationDataModule
-from datamodules.choosing import name_splits
 from fmawsss.files.storage import read_mask, replace_file, write_bytes
+from fmawsss.metrics import IGNORE
 from fmawsss.viz import make_palette
 
 logger = logging.getLogger(__name__)
 
-IGNORED = 255
-SERVER_FOLDER = (
-    "results/VOC2012/Segmentation/comp6_test_cls"  # comp6: trained on more than VOC's own images
-)
-EPOCH = (1980, 1, 1, 0, 0, 0)  # of every zipped file: the same masks give the same archive
+# comp6: trained on more than VOC's own images
+SERVER_FOLDER = "results/VOC2012/Segmentation/comp6_test_cls"
+# of every zipped file: the same masks give the same archive
+EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 @dataclass(frozen=True)
 class MaskSet:
-    """Masks on disk, `<folder>/<name>.png`, and what they belong to; `images` maps names to image
-    files.
-    """
+    """Masks on disk, `<folder>/<name>.png`, of the `images` (name → file) of a split."""
 
     folder: Path
     images: Mapping[str, Path]
     classes: Sequence[str]
     split: str
+
+    def list_missing(self) -> list[str]:
+        """List the images without a mask."""
+        return [name for name in self.images if not (self.folder / f"{name}.png").is_file()]
 
     def read(self) -> Iterator[tuple[str, UInt8[np.ndarray, "H W"]]]:
         """Read the masks one after the other, in the order of the images."""
@@ -55,60 +55,50 @@ class MaskSet:
 
 
 def export_masks(
-    exports: Mapping[str, Callable[[MaskSet], None]],
-    folder: Path,
-    datamodule: SegmentationDataModule,
-    stage: str,
-    sharded: bool,
+    exports: Mapping[str, Callable[[MaskSet], None]], masks: MaskSet, stage: str, sharded: bool
 ) -> None:
-    """Write the finished masks of the predicted split in each of the formats; of shards, the last
-    one does.
-    """
-    images = {
-        record.name: record.image for record in datamodule.read_records(datamodule.predict_split)
-    }
-    unfinished = sharded and not all((folder / f"{name}.png").is_file() for name in images)
+    """Write the finished masks of a stage in each of the formats; of shards, the last one does."""
+    unfinished = sharded and masks.list_missing()
     if not exports or rank_zero_only.rank != 0 or unfinished:
         return
-    split = "_".join(name_splits(datamodule.predict_split))
-    masks = require_masks(MaskSet(folder, images, datamodule.class_names, split))
+    require_masks(masks)
     for name, export in exports.items():
         export(masks)
         logger.info("%s: masks saved as %s in exports/%s", stage, name, stage)
 
 
-def require_masks(masks: MaskSet) -> MaskSet:
-    """Return the masks; raises ValueError when one of them is missing."""
-    missing = [name for name in masks.images if not (masks.folder / f"{name}.png").is_file()]
+def require_masks(masks: MaskSet) -> None:
+    """Raise ValueError when a mask is missing."""
+    missing = masks.list_missing()
     if missing:
         raise ValueError(
             f"save_as needs masks, but {masks.folder}/{missing[0]}.png does not exist: "
             "use a task that writes masks (cls, seg, seeds, network)"
         )
-    return masks
 
 
 def export_voc(masks: MaskSet, folder: Path | str) -> None:
-    """Write VOC's tree, readable with `dataset=voc`: palette PNGs, links to the images, the list of
-    the split.
+    """Write VOC's tree, readable with `dataset=voc`: palette PNGs, links to images, split list.
 
     Folders in names become `__`, for VOC knows none.
     """
+    # Names without folders
     root = Path(folder)
     flat = {name: name.replace("/", "__") for name in masks.images}
     if len(set(flat.values())) < len(flat):
         raise ValueError(
             "two images would have one name in VOC's tree; rename those with `__` in their names"
         )
+
+    # Images and masks
     for name, image in masks.images.items():
         link_image(image, root / "JPEGImages" / f"{flat[name]}{image.suffix}")
-        write_bytes(
-            root / "SegmentationClass" / f"{flat[name]}.png",
-            (masks.folder / f"{name}.png").read_bytes(),
-        )
-    write_bytes(
-        root / "ImageSets" / "Segmentation" / f"{masks.split}.txt", write_lines(flat.values())
-    )
+        mask = (masks.folder / f"{name}.png").read_bytes()
+        write_bytes(root / "SegmentationClass" / f"{flat[name]}.png", mask)
+
+    # Lists
+    split = root / "ImageSets" / "Segmentation" / f"{masks.split}.txt"
+    write_bytes(split, write_lines(flat.values()))
     write_bytes(root / "class_names.txt", write_lines(["background", *masks.classes]))
 
 
@@ -123,29 +113,30 @@ def export_voc_server(masks: MaskSet, path: Path | str) -> None:
 
 
 def export_cvat(masks: MaskSet, path: Path | str) -> None:
-    """Write CVAT's "Segmentation mask 1.1": colour PNGs of classes and of objects, one object per
-    class.
+    """Write CVAT's "Segmentation mask 1.1": colour PNGs of classes and objects, one per class.
 
     Ignored pixels belong to no label.
     """
     palette = make_palette(256)
-    colours = enumerate(["background", *masks.classes])
-    labels = [f"{label}:{','.join(map(str, palette[index]))}::" for index, label in colours]
-    with (
-        replace_file(Path(path)) as temporary,
-        zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
-    ):
-        add_file(archive, "labelmap.txt", write_lines(["# label:color_rgb:parts:actions", *labels]))
+    with replace_file(Path(path)) as temporary, open_archive(temporary) as archive:
+        # Labels and their colours
+        labels = enumerate(["background", *masks.classes])
+        lines = [f"{label}:{','.join(map(str, palette[index]))}::" for index, label in labels]
+        add_file(archive, "labelmap.txt", write_lines(["# label:color_rgb:parts:actions", *lines]))
+
+        # Masks; objects are numbered from 1 in the order of their classes
         add_file(archive, "ImageSets/Segmentation/default.txt", write_lines(masks.images))
         for name, mask in masks.read():
-            mask = np.where(mask == IGNORED, 0, mask)
+            mask = np.where(mask == IGNORE, 0, mask)
             _, objects = np.unique(np.append(mask.ravel(), 0), return_inverse=True)
+            numbered = palette[objects[:-1].reshape(mask.shape)]
             add_file(archive, f"SegmentationClass/{name}.png", encode_png(palette[mask]))
-            add_file(
-                archive,
-                f"SegmentationObject/{name}.png",
-                encode_png(palette[objects[:-1].reshape(mask.shape)]),
-            )
+            add_file(archive, f"SegmentationObject/{name}.png", encode_png(numbered))
+
+
+def open_archive(path: Path) -> zipfile.ZipFile:
+    """Open a new zip archive."""
+    return zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED)
 
 
 def link_image(image: Path, link: Path) -> None:

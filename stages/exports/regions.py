@@ -1,6 +1,4 @@
-"""Finished masks as regions: COCO's annotations and YOLO's polygons. Ignored pixels belong to no
-region.
-"""
+"""Finished masks as regions: COCO's annotations and YOLO's polygons, without ignored pixels."""
 
 from __future__ import annotations
 
@@ -22,9 +20,7 @@ Region = Bool[np.ndarray, "H W"]
 
 
 def export_coco(masks: MaskSet, folder: Path | str) -> None:
-    """Write COCO's annotations twice, as run lengths and as polygons: one annotation per image and
-    class.
-    """
+    """Write COCO's annotations as run lengths and as polygons, one per image and class."""
     for kind, encode in (("rle", count_runs), ("polygons", list_corners)):
         write_bytes(
             Path(folder) / f"instances_{kind}.json",
@@ -33,7 +29,7 @@ def export_coco(masks: MaskSet, folder: Path | str) -> None:
 
 
 def describe_regions(masks: MaskSet, encode: Callable[[Region], Any]) -> dict[str, Any]:
-    """Make the content of an annotation file; categories are numbered like the values of the masks."""
+    """Make the content of an annotation file; categories are numbered like mask values."""
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for number, (name, mask) in enumerate(masks.read(), 1):
@@ -41,38 +37,34 @@ def describe_regions(masks: MaskSet, encode: Callable[[Region], Any]) -> dict[st
         images.append(
             {"id": number, "file_name": masks.name_file(name), "height": height, "width": width}
         )
+
+        # One annotation for each class of the image
         for value, region in split_classes(mask, len(masks.classes)):
-            entry = {
+            annotation = {
                 "id": len(annotations) + 1,
                 "image_id": number,
                 "category_id": value,
                 "iscrowd": 0,
-            }
-            shape = {
                 "segmentation": encode(region),
                 "area": int(region.sum()),
                 "bbox": find_box(region),
             }
-            annotations.append(entry | shape)
+            annotations.append(annotation)
+
+    # The file
     categories = [{"id": value, "name": label} for value, label in enumerate(masks.classes, 1)]
     info = {"description": f"split {masks.split}"}
     return {"info": info, "images": images, "annotations": annotations, "categories": categories}
 
 
 def export_yolo(masks: MaskSet, folder: Path | str) -> None:
-    """Write YOLO's segmentation labels, a polygon per line, beside links to the images, and
-    `data.yaml`.
-    """
+    """Write YOLO's segmentation labels, a polygon per line, links to images, and `data.yaml`."""
     root = Path(folder)
     for name, mask in masks.read():
-        size = np.array([mask.shape[1], mask.shape[0]])
-        lines = [
-            f"{value - 1} " + " ".join(f"{number:.6f}" for number in (polygon / size).ravel())
-            for value, region in split_classes(mask, len(masks.classes))
-            for polygon in trace_polygons(region)
-        ]
-        write_bytes(root / "labels" / f"{name}.txt", write_lines(lines))
+        polygons = list_polygons(mask, len(masks.classes))
+        write_bytes(root / "labels" / f"{name}.txt", write_lines(polygons))
         link_image(masks.images[name], root / "images" / masks.name_file(name))
+
     # JSON is YAML, and knows how to quote any class name
     data = {
         "path": str(root.resolve()),
@@ -81,6 +73,15 @@ def export_yolo(masks: MaskSet, folder: Path | str) -> None:
         "names": list(masks.classes),
     }
     write_json(root / "data.yaml", data)
+
+
+def list_polygons(mask: UInt8[np.ndarray, "H W"], classes: int) -> Iterator[str]:
+    """Write each polygon of a mask as a line of numbers: its class, then x and y in 0…1."""
+    size = np.array([mask.shape[1], mask.shape[0]])
+    for value, region in split_classes(mask, classes):
+        for polygon in trace_polygons(region):
+            corners = " ".join(f"{number:.6f}" for number in (polygon / size).ravel())
+            yield f"{value - 1} {corners}"
 
 
 def split_classes(mask: UInt8[np.ndarray, "H W"], classes: int) -> Iterator[tuple[int, Region]]:

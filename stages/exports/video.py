@@ -36,9 +36,8 @@ def encode_overlays(masks: MaskSet, path: Path, fps: float, alpha: float) -> Non
     palette, writer = make_palette(256), None
     for name, mask in masks.read():
         overlay = overlay_mask(read_image(masks.images[name]), mask, palette, alpha)
-        if writer is None:
-            writer = cv2.VideoWriter(
-                str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, mask.shape[::-1]
-            )
+        if writer is None:  # the first frame tells the size
+            code = cv2.VideoWriter.fourcc(*"mp4v")
+            writer = cv2.VideoWriter(str(path), code, fps, mask.shape[::-1])
         writer.write(np.ascontiguousarray(overlay[:, :, ::-1]))
     writer.release()

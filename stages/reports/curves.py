@@ -11,7 +11,8 @@ from pathlib import Path
 from stages.pages import Section, render
 from stages.reports.report import RunFolder
 
-WIDTH, HEIGHT, POINTS = 300, 120, 300
+WIDTH, HEIGHT = 300, 120  # of a plot
+POINTS = 300  # of a curve, at most
 GROUPS = {  # the first word that a metric starts with names its plot
     "train/loss": "loss",
     "train/lr": "learning rate",
@@ -40,36 +41,30 @@ def show_curves(folder: RunFolder) -> Section | None:
     """Draw the curves of the last training of each stage."""
     plots = {}
     for stage, rows in read_trainings(folder).items():
-        found = [
-            plot
-            for start, title in GROUPS.items()
-            if (plot := draw_plot(title, choose_curves(rows, start)))
-        ]
+        drawn = [draw_plot(title, choose_curves(rows, start)) for start, title in GROUPS.items()]
+        found = [plot for plot in drawn if plot is not None]
         if found:
             plots[stage] = found
-    return (
-        Section("Training", render("curves.html.j2", plots=plots, width=WIDTH, height=HEIGHT))
-        if plots
-        else None
-    )
+    if not plots:
+        return None
+    page = render("curves.html.j2", plots=plots, width=WIDTH, height=HEIGHT)
+    return Section("Training", page)
 
 
 def read_trainings(folder: RunFolder) -> dict[str, list[dict[str, str]]]:
-    """Read the CSV logs of each stage; what an interrupted training logged before the newest log
-    begins is kept.
+    """Read the CSV logs of each stage.
+
+    What an interrupted training logged before the newest log begins is kept.
     """
     trainings: dict[str, list[dict[str, str]]] = {}
     for run in folder.runs:
-        for path in sorted(
-            run["folder"].glob("*/metrics.csv"), key=lambda path: path.stat().st_mtime
-        ):
-            rows = read_rows(path)
+        logs = run["folder"].glob("*/metrics.csv")
+        for path in sorted(logs, key=lambda path: path.stat().st_mtime):
+            rows, stage = read_rows(path), path.parent.name
             if any(row.get("train/loss") for row in rows):
                 first = float(rows[0]["step"])
-                before = [
-                    row for row in trainings.get(path.parent.name, []) if float(row["step"]) < first
-                ]
-                trainings[path.parent.name] = before + rows
+                before = [r for r in trainings.get(stage, []) if float(r["step"]) < first]
+                trainings[stage] = before + rows
     return trainings
 
 
@@ -82,35 +77,36 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 def choose_curves(rows: Sequence[Mapping[str, str]], start: str) -> dict[str, Curve]:
     """Collect the metrics whose names begin with `start`, as (step, value)."""
     names = dict.fromkeys(name for row in rows for name in row if name and name.startswith(start))
-    curves = {
-        name: [
-            (float(row["step"]), float(row[name]))
-            for row in rows
-            if row.get(name) not in (None, "", "nan")
-        ]
-        for name in names
-    }
-    return {name.split("/", 1)[1]: curve for name, curve in curves.items() if curve}
+    curves = {}
+    for name in names:
+        known = [row for row in rows if row.get(name) not in (None, "", "nan")]
+        if known:
+            points = [(float(row["step"]), float(row[name])) for row in known]
+            curves[name.split("/", 1)[1]] = points
+    return curves
 
 
 def draw_plot(title: str, curves: Mapping[str, Curve]) -> Plot | None:
-    """Scale curves to the picture, the y axis from 0, or from below it, to the largest value; None
-    without a curve.
+    """Scale curves to the picture; None without a curve.
+
+    The y axis goes from 0, or from the smallest value below it, to the largest value.
     """
     points = [point for curve in curves.values() for point in curve]
     if not points:
         return None
-    first, last = min(step for step, _ in points), max(step for step, _ in points)
-    low, high = min(0.0, *(value for _, value in points)), max(value for _, value in points)
+
+    # Scale
+    steps, values = [step for step, _ in points], [value for _, value in points]
+    first, last = min(steps), max(steps)
+    low, high = min(0.0, *values), max(values)
     across, up = WIDTH / ((last - first) or 1), HEIGHT / ((high - low) or 1)
 
     def place(point: tuple[float, float]) -> str:
         return f"{(point[0] - first) * across:.1f},{HEIGHT - (point[1] - low) * up:.1f}"
 
-    paths = [
-        (name, "M" + "L".join(place(point) for point in thin_curve(curve)))
-        for name, curve in curves.items()
-    ]
+    # Draw
+    thinned = {name: thin_curve(curve) for name, curve in curves.items()}
+    paths = [(name, "M" + "L".join(map(place, curve))) for name, curve in thinned.items()]
     final = ", ".join(f"{name} {curve[-1][1]:.4g}" for name, curve in curves.items())
     return Plot(title, paths, f"{low:.2g}", f"{high:.2g}", f"{first:g}", f"{last:g}", final)
 

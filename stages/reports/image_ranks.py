@@ -1,10 +1,9 @@
-"""Rank images by what their journal says: by score, by confidence, by how badly labels and seeds
-agree.
-"""
+"""Rank images by their journal: by IoU, by confidence, by how badly labels and seeds agree."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import NamedTuple
 
 from fmawsss.files.journals import Line, find_miou
@@ -22,15 +21,16 @@ class Suspicion(NamedTuple):
 
 
 def score_image(line: Line) -> float | None:
-    """Return the IoU of an image by its last kind of mask, averaged over the classes in its truth;
-    None without one.
+    """Return the mean IoU of an image over the classes in its truth; None without truth.
+
+    Its last kind of mask counts.
     """
     kinds = [counts for counts in line["confusion"].values() if counts]
     return find_miou(kinds[-1]) if kinds else None
 
 
 def read_confidence(line: Line) -> float | None:
-    """Return the mean confidence of an image's last kind of mask; None where the journal has none."""
+    """Return the mean confidence of an image's last kind of mask; None where none is noted."""
     regions = list(line.get("regions", {}).values())
     return sum(share * confidence for _, share, confidence in regions[-1]) if regions else None
 
@@ -41,35 +41,34 @@ def rank_images(lines: Sequence[Line], count: int) -> dict[str, list[tuple[Line,
     Of few images a third each; without any score the most uncertain ones take all the room, least
     certain first.
     """
-    scored = sorted(
-        ((score, line) for line in lines if (score := score_image(line)) is not None),
-        key=lambda x: x[0],
-    )
-    sure = sorted(
-        ((sure, line) for line in lines if (sure := read_confidence(line)) is not None),
-        key=lambda x: x[0],
-    )
+    scored, sure = sort_lines(lines, score_image), sort_lines(lines, read_confidence)
     few = min(count, max(1, len(lines) // 3))
+    uncertain = sure[: few if scored else 3 * count]
     groups = {
-        "worst": [(line, f"IoU {100 * score:.0f}") for score, line in scored[:few]],
-        "most uncertain": [
-            (line, f"confidence {value:.2f}")
-            for value, line in sure[: few if scored else 3 * count]
-        ],
-        "best": [(line, f"IoU {100 * score:.0f}") for score, line in scored[::-1][:few]],
+        "worst": [(line, f"IoU {100 * iou:.0f}") for iou, line in scored[:few]],
+        "most uncertain": [(line, f"confidence {value:.2f}") for value, line in uncertain],
+        "best": [(line, f"IoU {100 * iou:.0f}") for iou, line in scored[::-1][:few]],
     }
     return {name: group for name, group in groups.items() if group}
 
 
+def sort_lines(
+    lines: Sequence[Line], measure: Callable[[Line], float | None]
+) -> list[tuple[float, Line]]:
+    """Sort the lines that have a value by it, the lowest first."""
+    values = [(measure(line), line) for line in lines]
+    known = [(value, line) for value, line in values if value is not None]
+    return sorted(known, key=itemgetter(0))
+
+
 def find_suspicions(lines: Sequence[Line], classes: Sequence[str]) -> list[Suspicion]:
-    """Find images whose labels and seeds disagree, the likeliest label errors first; background
-    leads `classes`.
+    """Find images whose labels and seeds disagree, the likeliest label errors first.
+
+    `classes` begin with the background.
     """
     found = [suspect_labels(line, classes) for line in lines if line.get("labels") is not None]
-    return sorted(
-        (suspicion for suspicion in found if suspicion.reasons),
-        key=lambda suspicion: -suspicion.strength,
-    )
+    suspicious = [suspicion for suspicion in found if suspicion.reasons]
+    return sorted(suspicious, key=lambda suspicion: -suspicion.strength)
 
 
 def suspect_labels(line: Line, classes: Sequence[str]) -> Suspicion:
@@ -78,18 +77,22 @@ def suspect_labels(line: Line, classes: Sequence[str]) -> Suspicion:
     Suspicious are a label without pixels, an unlabelled class that is more probable than a labelled
     one, and an unlabelled class that a network is sure to see.
     """
-    labels, reasons = set(line["labels"]), []
+    # What is known of the image
+    labels = set(line["labels"])
     probable = dict(map(tuple, line.get("probable", ())))
     weakest = min((probable[label] for label in labels if label in probable), default=1.0)
     regions = list(line.get("regions", {}).values())
-    shares = (
-        {value - 1: (share, sure) for value, share, sure in regions[-1] if value} if regions else {}
-    )
-    strength = 0.0
+    seen = [region for region in regions[-1] if region[0]] if regions else []
+    shares = {value - 1: (share, sure) for value, share, sure in seen}
+
+    # A label without pixels
+    reasons, strength = [], 0.0
     for label in sorted(labels):
         if regions and shares.get(label, (0, 0))[0] < ABSENT:
             strength = max(strength, 1 - probable.get(label, 0.5))
             reasons.append(f"labelled {classes[label + 1]}, but its mask has no pixel of it")
+
+    # An unlabelled class that is more probable than a label
     for other, probability in probable.items():
         if other not in labels and probability > max(weakest, CONFIDENT / 2):
             strength = max(strength, probability)
@@ -97,11 +100,13 @@ def suspect_labels(line: Line, classes: Sequence[str]) -> Suspicion:
                 f"{classes[other + 1]} is not labelled, but more probable than a label "
                 f"({probability:.2f})"
             )
+
+    # An unlabelled class that is seen
     for other, (share, sure) in shares.items():
         if other not in labels and share >= ABSENT and sure >= CONFIDENT:
             strength = max(strength, sure * min(1.0, 20 * share))
             reasons.append(
-                f"{classes[other + 1]} is not labelled, but seen on {100 * share:.0f}% ({sure:.2f} "
-                "sure)"
+                f"{classes[other + 1]} is not labelled, but seen on {100 * share:.0f}% "
+                f"({sure:.2f} sure)"
             )
     return Suspicion(line, strength, reasons)

@@ -1,11 +1,10 @@
-"""The report's pictures: best, worst and most uncertain images; images whose labels are in doubt;
-superpixels.
-"""
+"""The report's pictures: chosen images of each stage, labels in doubt, superpixels."""
 
 from __future__ import annotations
 
 import base64
 import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import mean, median
 from typing import Any, NamedTuple
@@ -45,34 +44,30 @@ def show_images(folder: RunFolder, images: int) -> Section | None:
     """Show `images` best, worst and most uncertain images of every stage that has masks."""
     panels = {}
     for stage in folder.stages:
-        groups = {
-            title: draw_rows(folder, stage, chosen)
-            for title, chosen in rank_images(folder.read_lines(stage.product), images).items()
-        }
+        ranked = rank_images(folder.read_lines(stage.product), images)
+        groups = {title: draw_rows(folder, stage, chosen) for title, chosen in ranked.items()}
         if any(groups.values()):
-            panels[
-                f"{NAMES.get(stage.product.name, stage.product.name)}: {stage.name}, {stage.split}"
-            ] = groups
+            product = NAMES.get(stage.product.name, stage.product.name)
+            panels[f"{product}: {stage.name}, {stage.split}"] = groups
     if not panels:
         return None
     return Section("Images", render("images.html.j2", panels=panels, legend=list_legend(folder)))
 
 
 def show_label_doubts(folder: RunFolder, images: int) -> Section | None:
-    """Show the `images` likeliest label errors of every stage that knows labels, and count the
-    others.
-    """
+    """Show the `images` likeliest label errors of every stage that knows labels; count the rest."""
     panels = {}
     for stage in folder.stages:
+        # Images whose labels and masks are both known
         lines = add_labels(folder, folder.read_lines(stage.product))
-        labelled = [
-            line for line in lines if line.get("labels") is not None and line.get("regions")
-        ]
+        known = [line for line in lines if line.get("labels") is not None]
+        labelled = [line for line in known if line.get("regions")]
+
+        # Their likeliest label errors
         if labelled:
             found = find_suspicions(labelled, stage.classes)
-            rows = draw_rows(
-                folder, stage, [(doubt.line, "; ".join(doubt.reasons)) for doubt in found[:images]]
-            )
+            chosen = [(doubt.line, "; ".join(doubt.reasons)) for doubt in found[:images]]
+            rows = draw_rows(folder, stage, chosen)
             panels[f"{stage.name}, {stage.split}"] = (len(found), len(labelled), rows)
     return Section("Labels in doubt", render("labels.html.j2", panels=panels)) if panels else None
 
@@ -92,20 +87,14 @@ def add_labels(folder: RunFolder, lines: Sequence[Line]) -> list[Line]:
 
 
 def show_superpixels(folder: RunFolder) -> Section | None:
-    """Show how many superpixels the images have, of which level, and how much of the image they
-    cover.
-    """
-    facts = [
-        line["superpixels"]
-        for stage in folder.stages
-        for line in folder.read_lines(stage.product)
-        if "superpixels" in line
-    ]
+    """Show how many superpixels the images have, by level, and how much they cover."""
+    facts = list_superpixel_facts(folder)
     if not facts:
         return None
+
+    # Numbers
     numbers = [sum(fact["levels"]) for fact in facts]
     areas = [fact["median_area"] for fact in facts if fact["median_area"] is not None]
-    totals = [sum(fact["levels"][level] for fact in facts) for level in range(len(LEVELS))]
     values = {
         "images": f"{len(facts)}",
         "superpixels": f"{sum(numbers)}",
@@ -114,15 +103,20 @@ def show_superpixels(folder: RunFolder) -> Section | None:
         "covered": f"{100 * mean(fact['covered'] for fact in facts):.1f}% of the pixels",
         "median size": f"{100 * median(areas):.2f}% of the image" if areas else "none",
     }
-    levels = [
-        (name, total, total / max(1, sum(totals)))
-        for name, total in zip(LEVELS, totals, strict=True)
-    ]
-    histogram = count_bins(numbers)
-    return Section(
-        "Superpixels",
-        render("superpixels.html.j2", values=values, levels=levels, histogram=histogram),
-    )
+
+    # Levels, and a histogram of the numbers per image
+    totals = [sum(fact["levels"][level] for fact in facts) for level in range(len(LEVELS))]
+    named = zip(LEVELS, totals, strict=True)
+    levels = [(name, total, total / max(1, sum(totals))) for name, total in named]
+    bins = count_bins(numbers)
+    page = render("superpixels.html.j2", values=values, levels=levels, histogram=bins)
+    return Section("Superpixels", page)
+
+
+def list_superpixel_facts(folder: RunFolder) -> list[dict[str, Any]]:
+    """List what the journals say of the superpixels of each image."""
+    lines = [line for stage in folder.stages for line in folder.read_lines(stage.product)]
+    return [line["superpixels"] for line in lines if "superpixels" in line]
 
 
 def count_bins(numbers: Sequence[int]) -> list[tuple[str, int, float]]:
@@ -131,17 +125,18 @@ def count_bins(numbers: Sequence[int]) -> list[tuple[str, int, float]]:
     >>> count_bins([0, 1, 1])
     [('0', 1, 0.5), ('1', 2, 1.0)]
     """
-    width = -(-(max(numbers) - min(numbers) + 1) // BINS)
-    counts: dict[int, int] = {}
-    for number in numbers:
-        place = (number - min(numbers)) // width
-        counts[place] = counts.get(place, 0) + 1
+    # Count
+    lowest = min(numbers)
+    width = -(-(max(numbers) - lowest + 1) // BINS)
+    counts = Counter((number - lowest) // width for number in numbers)
+
+    # Name the bins
     most = max(counts.values())
     bins = []
     for place in range(max(counts) + 1):
-        start = min(numbers) + place * width
+        start = lowest + place * width
         label = f"{start}" if width == 1 else f"{start}-{start + width - 1}"
-        bins.append((label, counts.get(place, 0), counts.get(place, 0) / most))
+        bins.append((label, counts[place], counts[place] / most))
     return bins
 
 
@@ -153,12 +148,10 @@ def draw_rows(
     for line, remark in chosen:
         scene = gather_scene(folder, line)
         if scene is not None:
-            pictures = [
-                inline_picture(
-                    caption, picture, describe_picture(caption, scene.masks.get(caption), stage)
-                )
-                for caption, picture in scene.draw().items()
-            ]
+            pictures = []
+            for caption, picture in scene.draw().items():
+                text = describe_picture(caption, scene.masks.get(caption), stage)
+                pictures.append(inline_picture(caption, picture, text))
             rows.append(Row(scene.name, remark, pictures))
     return rows
 
@@ -175,14 +168,9 @@ def inline_picture(caption: str, picture: Picture, text: str) -> Inlined:
     """Encode a picture as the address of its own data."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "webp", quality=QUALITY)
+    data = base64.b64encode(buffer.getvalue()).decode()
     height, width = picture.shape[:2]
-    return Inlined(
-        caption,
-        "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode(),
-        text,
-        width,
-        height,
-    )
+    return Inlined(caption, f"data:image/webp;base64,{data}", text, width, height)
 
 
 def list_legend(folder: RunFolder) -> list[tuple[str, Markup]]:

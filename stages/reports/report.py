@@ -23,8 +23,9 @@ STAGES_FILE = "stages.json"
 
 @dataclass(frozen=True)
 class StageNote:
-    """What a stage left: its product, for which split, of which classes (the background's first),
-    made from what.
+    """What a stage left: its product, for which split, and what it was made from.
+
+    `classes` begin with the background; `sources` are superpixels, seeds, cams and the checkpoint.
     """
 
     name: str
@@ -38,9 +39,7 @@ class StageNote:
 
 
 class RunFolder:
-    """Read what is known of a folder of results; everything is read once, when a section asks for
-    it.
-    """
+    """What is known of a folder of results; everything is read once, when a section asks."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -48,18 +47,14 @@ class RunFolder:
 
     @cached_property
     def runs(self) -> list[dict[str, Any]]:
-        """Records of the runs that made something here, the newest last; `folder` says where each
-        one lies.
-        """
+        """Records of the runs that made something here, the newest last, each with its `folder`."""
         files = [*self.path.glob(RUN_FILE), *self.path.glob(f"runs/*/{RUN_FILE}")]
         runs = [{**read_json(file), "folder": file.parent} for file in files]
         return sorted((run for run in runs if not run["job"]), key=lambda run: run["started"])
 
     @cached_property
     def stages(self) -> list[StageNote]:
-        """The stages that left a product, in the order in which they were first made; splits share
-        a product.
-        """
+        """The stages that left a product, in the order of their making; splits share a product."""
         path = self.path / STAGES_FILE
         found = read_json(path) if path.is_file() else {}
         return [self._join_splits(name, splits) for name, splits in found.items()]
@@ -75,9 +70,7 @@ class RunFolder:
 
     @cached_property
     def lineage(self) -> list[StageNote]:
-        """The stages, each after those that made what it was made from, in this folder or in
-        others.
-        """
+        """The stages, each after those that it was made from, in this folder or in others."""
         seen: set[Path] = set()
         return [made for stage in self.stages for made in trace_sources(stage, seen)]
 
@@ -96,15 +89,18 @@ class RunFolder:
 
 def note_stage(work: Path, stage: StageNote) -> None:
     """Enter a stage's product in `stages.json`, beside those of the other stages."""
-    path = work / STAGES_FILE
-    known = read_json(path) if path.is_file() else {}
+    # What there is to note
     sources = {kind: place_product(work, path) for kind, path in stage.sources.items()}
     entry = {
         "product": place_product(work, stage.product),
         "images": stage.images,
         "classes": list(stage.classes),
+        "sources": sources,
     }
-    entry |= {"sources": sources}
+
+    # A note that would not change is left alone
+    path = work / STAGES_FILE
+    known = read_json(path) if path.is_file() else {}
     if known.get(stage.name, {}).get(stage.split) != entry:
         known.setdefault(stage.name, {})[stage.split] = entry
         write_json(path, known)
@@ -116,15 +112,11 @@ def place_product(work: Path, path: Path) -> str:
 
 
 def find_sources(data: Mapping[str, Any], checkpoint: Path | None) -> dict[str, Path]:
-    """Find what a stage is made from: the products that its data names, and a checkpoint that
-    another run learned.
-    """
-    named = {kind: data.get(kind) for kind in ("superpixels", "seeds", "cams")} | {
-        "checkpoint": checkpoint
-    }
-    return {
-        kind: Path(path) for kind, path in named.items() if path is not None and Path(path).exists()
-    }
+    """Find the products that a stage was made from, and a checkpoint of another run."""
+    named = {kind: data.get(kind) for kind in ("superpixels", "seeds", "cams")}
+    named["checkpoint"] = checkpoint
+    paths = {kind: Path(path) for kind, path in named.items() if path is not None}
+    return {kind: path for kind, path in paths.items() if path.exists()}
 
 
 def trace_sources(stage: StageNote, seen: set[Path]) -> list[StageNote]:
@@ -139,9 +131,7 @@ def trace_sources(stage: StageNote, seen: set[Path]) -> list[StageNote]:
 
 
 def find_maker(product: Path) -> StageNote:
-    """Find the stage that made a product, in the folder of results that holds it; a nameless one
-    for any other.
-    """
+    """Find the stage that made a product in its folder of results; a nameless one elsewhere."""
     folders = product.absolute().parents[:2]  # `seeds/coarse` lies two levels down
     stages = [stage for folder in folders for stage in RunFolder(folder).stages]
     made = [stage for stage in stages if stage.product.absolute() == product.absolute()]
@@ -151,8 +141,7 @@ def find_maker(product: Path) -> StageNote:
 def write_report(
     run: str | Path, sections: Mapping[str, Callable[[RunFolder], Section | None]]
 ) -> None:
-    """Write `report.html` into a folder of results, from the sections that have something to say
-    about it.
+    """Write `report.html` into a folder of results, from the sections that have something to say.
 
     Raises:
         FileNotFoundError: when the folder holds no results.

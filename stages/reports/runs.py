@@ -1,6 +1,4 @@
-"""The report's sections about runs: what ran when, on what, for how long, with which settings; and
-where files lie.
-"""
+"""The report's sections about runs and files: what ran when, for how long, with which settings."""
 
 from __future__ import annotations
 
@@ -31,24 +29,25 @@ def describe_runs(folder: RunFolder) -> Section | None:
     if not folder.runs:
         return None
     newest = folder.runs[-1]
-    return Section(
-        "Run",
-        render(
-            "runs.html.j2",
-            run=newest,
-            times=list_times(folder.runs),
-            earlier=folder.runs[-2 : -SHOWN_RUNS - 2 : -1],
-            config=read_text(newest["folder"] / "config.yaml"),
-        ),
+    page = render(
+        "runs.html.j2",
+        run=newest,
+        times=list_times(folder.runs),
+        earlier=folder.runs[-2 : -SHOWN_RUNS - 2 : -1],
+        config=read_text(newest["folder"] / "config.yaml"),
     )
+    return Section("Run", page)
 
 
 def list_times(runs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """List what each stage did last (learn, encode, apply), with its share of the longest."""
+    # What each stage did last
     latest: dict[tuple[str, str], dict[str, Any]] = {}
     for run in runs:
         for entry in run["stages"]:
             latest[entry["stage"], entry["action"]] = {**entry, "started": run["started"]}
+
+    # How long it took
     longest = max((entry["seconds"] for entry in latest.values()), default=0) or 1
     newest = max((entry["started"] for entry in latest.values()), default="")
     return [
@@ -64,9 +63,8 @@ def list_files(folder: RunFolder) -> Section | None:
     for run in folder.runs[-1:]:
         place = run["folder"].relative_to(folder.path)
         logs = sorted(path.name for path in run["folder"].glob("*.log"))
-        found += [
-            (str(place / name), "settings or log of this run") for name in ("config.yaml", *logs)
-        ]
+        names = ("config.yaml", *logs)
+        found += [(str(place / name), "settings or log of this run") for name in names]
     return Section("Files", render("files.html.j2", files=found)) if found else None
 
 

@@ -1,4 +1,4 @@
-"""One image with everything that the stages made of it, small: for the report and for dashboards."""
+"""One image with everything that the stages made of it, small: for report and dashboards."""
 
 from __future__ import annotations
 
@@ -13,24 +13,26 @@ from jaxtyping import UInt8
 
 from fmawsss.files.images import read_image
 from fmawsss.files.storage import read_cams, read_mask, read_superpixels
-from fmawsss.viz import colour_superpixels, make_palette, overlay_heatmap, overlay_mask
+from fmawsss.resizing import Picture
+from fmawsss.viz import (
+    colour_superpixels,
+    fit_image,
+    make_palette,
+    overlay_heatmap,
+    overlay_mask,
+)
 from stages.reports.report import RunFolder, StageNote
 
 SIDE = 192  # of a picture, in pixels
-NAMES = {
-    "coarse": "coarse seed",
-    "fine": "fine seed",
-    "masks": "prediction",
-}  # of products, for people
+NAMES = {"coarse": "coarse seed", "fine": "fine seed", "masks": "prediction"}  # of products
 PALETTE = make_palette(256)
-
-Picture = UInt8[np.ndarray, "H W 3"]
 
 
 @dataclass(frozen=True)
 class Scene:
-    """An image, pictures of its superpixels and CAMs, and class masks, in the order of the method;
-    all of one size.
+    """An image with pictures of superpixels and CAMs, and masks, in the order of the method.
+
+    All have one size.
     """
 
     name: str
@@ -48,32 +50,33 @@ class Scene:
 
 
 def gather_scene(folder: RunFolder, line: Mapping[str, Any]) -> Scene | None:
-    """Read what there is of an image that a journal names; None when the image itself is not there
-    any more.
-    """
+    """Read what there is of an image that a journal names; None when the image is gone."""
     path, name = Path(line.get("image") or ""), line["name"]
     if not path.is_file():
         return None
-    image = fit_picture(read_image(path))
-    pictures, masks = {}, {}
-    sources = [
-        stage.sources["superpixels"] for stage in folder.lineage if "superpixels" in stage.sources
-    ]
-    for superpixels in (place / f"{name}.npz" for place in (folder.path / "superpixels", *sources)):
-        if "superpixels" not in pictures and superpixels.is_file():
-            pictures["superpixels"] = fit_picture(
-                colour_superpixels(read_superpixels(superpixels), SIDE)
-            )
-    pictures |= draw_cams(folder, line, image)
+    image = fit_image(read_image(path), SIDE)
+    pictures = draw_superpixels(folder, name) | draw_cams(folder, line, image)
+
+    # Masks of every stage, then the ground truth
+    masks = {}
     for stage in folder.lineage:
         mask = stage.product / f"{name}.png"
         if mask.is_file():
-            masks[NAMES.get(stage.product.name, stage.product.name)] = fit_mask(
-                read_mask(mask), image
-            )
+            caption = NAMES.get(stage.product.name, stage.product.name)
+            masks[caption] = fit_mask(read_mask(mask), image)
     if line.get("truth") and Path(line["truth"]).is_file():
         masks["truth"] = fit_mask(read_mask(Path(line["truth"])), image)
     return Scene(name, image, pictures, masks)
+
+
+def draw_superpixels(folder: RunFolder, name: str) -> dict[str, Picture]:
+    """Draw the superpixels of an image, from this folder or from where a stage had them."""
+    sources = [stage.sources.get("superpixels") for stage in folder.lineage]
+    places = [folder.path / "superpixels", *filter(None, sources)]
+    files = [place / f"{name}.npz" for place in places if (place / f"{name}.npz").is_file()]
+    if not files:
+        return {}
+    return {"superpixels": fit_image(colour_superpixels(read_superpixels(files[0]), SIDE), SIDE)}
 
 
 def draw_cams(folder: RunFolder, line: Mapping[str, Any], image: Picture) -> dict[str, Picture]:
@@ -83,28 +86,20 @@ def draw_cams(folder: RunFolder, line: Mapping[str, Any], image: Picture) -> dic
     """
     drawn, file = {}, f"{line['name']}.npz"
     for stage in folder.stages:
+        # Where the CAMs of this stage may lie
         product = stage.product.name
-        kept = {
-            kind: folder.path / "pictures" / product / kind / file
-            for kind in ("CAM", "refined CAM")
-        }
-        for kind, path in [("CAM", folder.path / "cams" / product / file), *kept.items()]:
+        pictured = folder.path / "pictures" / product
+        places = [("CAM", folder.path / "cams" / product / file)]
+        places += [(kind, pictured / kind / file) for kind in ("CAM", "refined CAM")]
+
+        # Draw those that are there
+        for kind, path in places:
             cams = read_cams(path) if path.is_file() else None
             if cams is not None and len(cams.classes):
                 caption = f"{kind} {stage.classes[int(cams.classes[0]) + 1]} ({stage.name})"
-                drawn[caption] = overlay_heatmap(
-                    image, cams.maps[0].clamp_min(0).numpy(), alpha=0.7
-                )
+                heat = cams.maps[0].clamp_min(0).numpy()
+                drawn[caption] = overlay_heatmap(image, heat, alpha=0.7)
     return drawn
-
-
-def fit_picture(picture: Picture) -> Picture:
-    """Scale a picture so that its long side is `SIDE`."""
-    factor = SIDE / max(picture.shape[:2])
-    height, width = (max(1, round(length * factor)) for length in picture.shape[:2])
-    return cv2.resize(
-        picture, (width, height), interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
-    )
 
 
 def fit_mask(mask: UInt8[np.ndarray, "A B"], image: Picture) -> UInt8[np.ndarray, "H W"]:

@@ -1,6 +1,4 @@
-"""The report's sections about scores: totals, IoU per class, the confusions that cost most; areas
-without truth.
-"""
+"""The report's sections about scores: totals, IoU per class, confusions; areas without truth."""
 
 from __future__ import annotations
 
@@ -18,7 +16,7 @@ SHOWN_CONFUSIONS = 8
 
 
 class Confusion(NamedTuple):
-    """Pixels of one class that were taken for another, and their share of all pixels of that class."""
+    """Pixels of one class taken for another, and their share of all pixels of that class."""
 
     truth: str
     taken_for: str
@@ -27,9 +25,7 @@ class Confusion(NamedTuple):
 
 
 def show_scores(folder: RunFolder) -> Section | None:
-    """Show the totals of every stage and kind of mask, and bars of IoU per class for each stage's
-    last kind.
-    """
+    """Show the totals of all masks, and bars of IoU per class for each stage's last kind."""
     rows = [
         (stage, split, kind, score)
         for stage, splits in folder.scores.items()
@@ -38,29 +34,28 @@ def show_scores(folder: RunFolder) -> Section | None:
     ]
     if not rows:
         return None
+
+    # Each stage's last kind of mask, and what it confuses
     last = {f"{stage}, {split}": score["iou"] for stage, split, _, score in rows}
     confusions = {
         f"{stage.name}, {stage.split}": found
         for stage in folder.stages
         if (found := list_confusions(stage, folder.read_lines(stage.product)))
     }
-    return Section(
-        "Scores",
-        render(
-            "scores.html.j2",
-            rows=rows,
-            totals=TOTALS,
-            bars=list_bars(last),
-            last=last,
-            confusions=confusions,
-        ),
+
+    page = render(
+        "scores.html.j2",
+        rows=rows,
+        totals=TOTALS,
+        bars=list_bars(last),
+        last=last,
+        confusions=confusions,
     )
+    return Section("Scores", page)
 
 
 def show_areas(folder: RunFolder) -> Section | None:
-    """Show which part of the images each class takes, for stages whose masks nothing can be counted
-    against.
-    """
+    """Show the share of each class in the images of stages whose masks have no truth."""
     panels = {}
     for stage in folder.stages:
         lines = [line for line in folder.read_lines(stage.product) if line.get("regions")]
@@ -70,27 +65,22 @@ def show_areas(folder: RunFolder) -> Section | None:
 
 
 def list_areas(lines: Sequence[Line], classes: Sequence[str]) -> list[tuple[str, float, int]]:
-    """List each class with its share of the images and the number of those that show it, the
-    largest first.
-    """
+    """List (class, share of the images, images that show it), the largest first."""
     shares: dict[int, list[float]] = {}
     for line in lines:
         for value, share, _ in list(line["regions"].values())[-1]:
             shares.setdefault(value, []).append(share)
-    found = [
-        (value, sum(own) / len(lines), len(own))
-        for value, own in shares.items()
-        if value < len(classes)
-    ]
-    return [
-        (classes[value], share, shown)
-        for value, share, shown in sorted(found, key=lambda area: -area[1])
-    ]
+
+    # The mean over all images, those without the class included
+    known = [(value, own) for value, own in shares.items() if value < len(classes)]
+    areas = [(classes[value], sum(own) / len(lines), len(own)) for value, own in known]
+    return sorted(areas, key=lambda area: -area[1])
 
 
 def list_bars(last: dict[str, dict[str, float | None]]) -> list[tuple[str, list[float | None]]]:
-    """List each class with its IoU at every stage, ordered by the last stage that knows it, the
-    best first.
+    """List each class with its IoU at every stage.
+
+    The last stage that knows a class decides its place, the best first.
     """
     classes = dict.fromkeys(name for ious in last.values() for name in ious)
     bars = [(name, [ious.get(name) for ious in last.values()]) for name in classes]
@@ -105,9 +95,13 @@ def list_confusions(stage: StageNote, lines: Iterable[dict[str, Any]]) -> list[C
     total = sum_confusion(lines, len(stage.classes))
     if total is None:
         return []
+
+    # Pairs with most pixels
     counts = total[:, :-1]
     wrong = counts - torch.diag(counts.diagonal())
     order = wrong.flatten().argsort(descending=True)[:SHOWN_CONFUSIONS]
+
+    # Their names
     found = []
     for truth, guess in (divmod(place, len(stage.classes)) for place in order.tolist()):
         pixels = int(wrong[truth, guess])
