@@ -1,88 +1,242 @@
-"""What a network's checkpoint says about itself, and how the network is built from that: no config,
-no other weights.
-
-A checkpoint is data. It names the parts that make up its network, and only those that our own
-packages define to build one are ever called.
-"""
+"""The checkpoint of a network: weights and plain data that say how it is built and what it answers."""
 
 from __future__ import annotations
 
-import inspect
-import json
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
-from importlib import import_module
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
-from torch import nn
+import numpy as np
+from jaxtyping import UInt8
+from torch import Tensor, nn
 
 from fmawsss.contexts import find_contexts, load_released_context
-from fmawsss.files.tensor_files import read_tensors
+from fmawsss.files.tensor_files import name_in_errors, read_tensors
+from fmawsss.networks.builders import NETWORKS, RESIZES, Node, prepare_part, read_target
+from fmawsss.networks.plain_data import (
+    make_plain,
+    read_channels,
+    read_names,
+    read_palette,
+    read_weights,
+    require_keys,
+    require_mapping,
+)
+from fmawsss.resizing import Normaliser, Resize
 from fmawsss.viz import make_palette
 
-PACKAGES = (
-    "fmawsss",
-    "segmentation_models_pytorch",
-)  # ours, and one that only adds classes of networks
-RESIZING = "fmawsss.resizing"
-WEIGHTS = {
-    "pretrained",
-    "weights",
-    "encoder_weights",
-}  # settings that name weights, which a checkpoint replaces
-NEEDED = ("classes", "palette", "carried", "state_dict")
+VERSION = 2
+# Beside the weights; a step's checkpoint holds more, which only its training needs
+DESCRIPTION = ("version", "classes", "prompt_names", "palette", "carried", "config")
+WEIGHTS = {"pretrained", "weights", "encoder_weights", "folder"}  # a checkpoint brings its own
 REMEDY = "delete it and train again, or name another with ckpt=PATH"
-SECTIONS = {
-    "dataset",
-    "module",
-    "data",
-}  # of the config, which the settings of a checkpoint may change
 
 
-def describe_classes(classes: tuple[str, ...]) -> dict[str, Any]:
-    """Describe the masks for a checkpoint: the classes as prompts name them, and all colours."""
-    return {"classes": list(classes), "palette": make_palette(len(classes) + 1).tolist()}
+@dataclass(frozen=True, eq=False)
+class NetworkCheckpoint:
+    """What a network's checkpoint says, all of it plain data.
 
-
-def forget_weights(node: Any) -> Any:
-    """Drop, at any depth of a resolved config, what names weights to start from: the part is then
-    built without.
+    classes: names without the background; palette: colours, the background's first.
+    network, resize: the nodes that they are built from, see `build_network` and `build_resize`.
+    state_dict: weights of the module, those of the network below `network.`.
     """
-    if isinstance(node, Mapping):
-        return {
-            key: None if key in WEIGHTS else forget_weights(value) for key, value in node.items()
-        }
-    return [forget_weights(value) for value in node] if isinstance(node, list) else node
+
+    path: Path
+    classes: tuple[str, ...]
+    network: Node
+    resize: Node
+    image_mean: tuple[float, ...]
+    image_std: tuple[float, ...]
+    state_dict: Mapping[str, Tensor]
+    palette: UInt8[np.ndarray, "R 3"]
+
+    @property
+    def normalise(self) -> Normaliser:
+        """How the values of images become what the network sees."""
+        return Normaliser(self.image_mean, self.image_std)
 
 
-def read_checkpoint(path: Path | str) -> dict[str, Any]:
-    """Read the checkpoint of a network; nothing in it is run.
+def describe_classes(
+    classes: Sequence[str], prompt_names: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """Describe for a checkpoint what masks hold: names, how prompts call them, and colours."""
+    named = {} if prompt_names is None else {"prompt_names": list(prompt_names)}
+    palette = make_palette(len(classes) + 1).tolist()
+    return {"version": VERSION, "classes": list(classes), "palette": palette, **named}
+
+
+def describe_network(
+    network: Node, resize: Node, image_mean: Sequence[float], image_std: Sequence[float]
+) -> dict[str, Any]:
+    """Describe for a checkpoint how its network is built and how it sees images.
+
+    network, resize: nodes of a config, of any builder; names of weights are left out.
 
     Raises:
-        FileNotFoundError, and ValueError for another kind of file or one that names parts which are
-        not ours.
+        ValueError: for settings that are no plain data.
     """
+    read_target(network, "network")
+    read_target(resize, "resize")
+    return make_plain(
+        {
+            "network": drop_weights(network),
+            "resize": dict(resize),
+            "image_mean": list(image_mean),
+            "image_std": list(image_std),
+        }
+    )
+
+
+def drop_weights(node: Any) -> Any:
+    """Drop, at any depth of a node, what names weights to start from and where they lie."""
+    if isinstance(node, list):
+        return [drop_weights(value) for value in node]
+    if not isinstance(node, Mapping):
+        return node
+    return {key: drop_weights(value) for key, value in node.items() if key not in WEIGHTS}
+
+
+def read_checkpoint(path: Path | str) -> NetworkCheckpoint:
+    """Read the checkpoint of a network; nothing in it is run, resolved or imported.
+
+    Raises:
+        FileNotFoundError: without the file.
+        ValueError: for another kind of file, and for data that are not as they should be.
+    """
+    make = "make one with `python train.py task=network`"
     if not Path(path).is_file():
-        raise FileNotFoundError(
-            f"no checkpoint {path}: make one with `python train.py task=network`"
+        raise FileNotFoundError(f"no checkpoint {path}: {make}")
+    content = read_tensors(path, REMEDY)
+    needed = {"classes", "palette", "carried", "state_dict"}
+    if not isinstance(content, dict) or not needed <= set(content):
+        raise ValueError(f"{path} is no checkpoint of a network; {make}")
+
+    with name_in_errors(Path(path)):
+        named, carried = read_description(content)
+        classes = read_names(named, "classes")
+        settings = require_keys(
+            carried, {"network", "resize", "image_mean", "image_std"}, "carried"
         )
-    checkpoint = read_tensors(path, REMEDY)
-    if not isinstance(checkpoint, dict) or not set(NEEDED) <= set(checkpoint):
-        raise ValueError(
-            f"{path} is no checkpoint of a network; make one with `python train.py task=network`"
+        for what in ("network", "resize"):
+            read_target(settings[what], what)
+        return NetworkCheckpoint(
+            path=Path(path),
+            classes=classes,
+            network=settings["network"],
+            resize=settings["resize"],
+            image_mean=read_channels(settings["image_mean"], "image_mean"),
+            image_std=read_channels(settings["image_std"], "image_std"),
+            state_dict=read_weights(content["state_dict"]),
+            palette=read_palette(content["palette"], len(classes) + 1),
         )
-    carried = forget_weights(read_settings(checkpoint["carried"]))
-    return {
-        **checkpoint,
-        "classes": [str(name) for name in checkpoint["classes"]],
-        "carried": carried,
+
+
+def read_description(content: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return the class names and settings of a checkpoint of any version, as plain data.
+
+    One without a version names its classes as prompts do, and beside its network's settings, by
+    section of the config of that time, other names for people.
+    """
+    carried, classes = make_plain(content["carried"]), make_plain(content["classes"])
+    if "version" in content:
+        if content["version"] != VERSION:
+            raise ValueError(
+                f"the checkpoint is of version {content['version']}, expected {VERSION}: "
+                "update this program"
+            )
+        return classes, carried
+
+    # Sections of the config of that time
+    carried = {"dataset": {}, **require_mapping(carried, "carried")}
+    sections = require_keys(carried, {"dataset", "module", "data"}, "carried")
+    names = require_keys({"names": None, **sections["dataset"]}, {"names"}, "carried.dataset")
+    module = {"weights": None, **require_mapping(sections["module"], "carried.module")}
+    network = require_keys(module, {"network", "weights"}, "carried.module")["network"]
+    data = {**require_mapping(sections["data"], "carried.data"), "network": drop_weights(network)}
+    return names["names"] or classes, data
+
+
+def build_network(
+    checkpoint: NetworkCheckpoint, build: Callable[..., nn.Module] | None = None
+) -> nn.Module:
+    """Build the network of a checkpoint, with its weights.
+
+    build: builds it for a number of classes; needed for networks that are not on our list.
+
+    Raises:
+        ValueError: for a network that must be named again, and for weights of another network.
+    """
+    network = choose_builder(checkpoint, build)(classes=len(checkpoint.classes) + 1)
+    learned = {
+        name.removeprefix("network."): value
+        for name, value in checkpoint.state_dict.items()
+        if name.startswith("network.")
     }
+    check_weights(checkpoint.path, network, learned)
+    network.load_state_dict(learned)
+    return network
+
+
+def check_weights(path: Path, network: nn.Module, learned: Mapping[str, Tensor]) -> None:
+    """Raise ValueError, naming some of them, where weights are not those of a network."""
+    wanted = {name: value.shape for name, value in network.state_dict().items()}
+    found = {name: value.shape for name, value in learned.items()}
+    strange = sorted({name for name, _ in wanted.items() ^ found.items()})
+    if strange:
+        raise ValueError(
+            f"{path}: its weights belong to another network, {len(strange)} differ: "
+            f"{', '.join(strange[:5])}"
+        )
+
+
+def choose_builder(
+    checkpoint: NetworkCheckpoint, build: Callable[..., nn.Module] | None = None
+) -> Callable[..., nn.Module]:
+    """Return what builds the network of a checkpoint: `build`, else the listed builder it names.
+
+    Raises:
+        ValueError: saying what to type, for a checkpoint that names another builder.
+    """
+    if build is not None:
+        return build
+    try:
+        return prepare_part(checkpoint.network, NETWORKS.get, "network")
+    except ValueError as error:
+        raise ask_again(checkpoint, error, "network", "network.build", "build=…") from None
+
+
+def build_resize(checkpoint: NetworkCheckpoint, resize: Resize | None = None) -> Resize:
+    """Return how images get the size that the network wants: `resize`, else the checkpoint's rule.
+
+    Raises:
+        ValueError: saying what to type, for a checkpoint that names another rule.
+    """
+    if resize is not None:
+        return resize
+    try:
+        rule: Resize = prepare_part(checkpoint.resize, RESIZES.get, "resize")()
+    except ValueError as error:
+        raise ask_again(checkpoint, error, "resize", "network.resize", "resize=…") from None
+    return rule
+
+
+def ask_again(
+    checkpoint: NetworkCheckpoint, fault: ValueError, what: str, key: str, argument: str
+) -> ValueError:
+    """Make the line that asks for a part to be named again."""
+    path, target = checkpoint.path, getattr(checkpoint, what)["_target_"]
+    return ValueError(
+        f"{path}: {fault}, and a file never chooses code to run; if you know it, name it again: "
+        f"python infer.py task=network ckpt={path} network=own {key}._target_={target} (and its "
+        f"arguments, or network= with a file of yours), or Segmenter.from_checkpoint(…, {argument})"
+    )
 
 
 def read_learned(path: Path | str) -> dict[str, Any]:
-    """Read the checkpoint of a stage: `state_dict`, and what lies beside it. A released one holds
-    contexts alone.
+    """Read the checkpoint of a stage: `state_dict`, and what lies beside it.
+
+    A released one holds contexts alone.
 
     Raises:
         ValueError: for another kind of file.
@@ -96,95 +250,3 @@ def read_learned(path: Path | str) -> dict[str, Any]:
             f"{REMEDY}"
         )
     return checkpoint
-
-
-def read_settings(carried: Any) -> dict[str, Any]:
-    """Return the settings that a checkpoint brings along as plain data; raises ValueError for what
-    it may not bring.
-    """
-    try:
-        settings = json.loads(
-            json.dumps(carried)
-        )  # dictionaries, lists, numbers and strings, and nothing else
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"the checkpoint's settings are no plain data ({error}): do not trust this file"
-        ) from error
-    strange = set(settings) - SECTIONS
-    if strange:
-        raise ValueError(
-            f"the checkpoint wants to change {', '.join(sorted(strange))}: do not trust this file"
-        )
-    for target in list_targets(settings):
-        find_builder(target)
-    return settings
-
-
-def list_targets(node: Any) -> Iterator[str]:
-    """List every `_target_` at any depth of a resolved config."""
-    if isinstance(node, Mapping):
-        if "_target_" in node:
-            yield node["_target_"]
-        for value in node.values():
-            yield from list_targets(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from list_targets(value)
-
-
-def build_part(node: Any) -> Any:
-    """Build what a resolved config describes, its own parts first, as Hydra would; only parts of
-    ours are built.
-    """
-    if isinstance(node, list):
-        return [build_part(value) for value in node]
-    if not isinstance(node, Mapping):
-        return node
-    settings = {
-        key: build_part(value)
-        for key, value in node.items()
-        if key not in ("_target_", "_partial_")
-    }
-    if "_target_" not in node:
-        return settings
-    builder = find_builder(node["_target_"])
-    return partial(builder, **settings) if node.get("_partial_") else builder(**settings)
-
-
-def find_builder(target: str) -> Callable[..., Any]:
-    """Find a part by its name: a network, a function of ours that promises to return one, or a
-    resize rule.
-
-    Raises:
-        ValueError: for anything else, which a checkpoint has no business to name.
-    """
-    module, _, name = str(target).rpartition(".")
-    if module.split(".")[0] in PACKAGES:
-        try:
-            builder: Any = getattr(import_module(module), name, None)
-        except ImportError as error:
-            raise ValueError(
-                f"the checkpoint names {target!r}, which cannot be imported: {error}"
-            ) from error
-        if is_network_builder(builder) or getattr(builder, "__module__", None) == RESIZING:
-            return builder
-    raise ValueError(
-        f"the checkpoint names {target!r}, which builds neither a network nor a resize rule: "
-        "nothing else is called; "
-        "train the network again, or do not trust this file"
-    )
-
-
-def is_network_builder(builder: Any) -> bool:
-    """Say whether something is a class of networks, or a function of ours that promises to return
-    one.
-    """
-    package = str(getattr(builder, "__module__", None)).split(".")[0]
-    if inspect.isclass(builder):
-        return package in PACKAGES and issubclass(builder, nn.Module)
-    made = (
-        get_type_hints(builder).get("return")
-        if package == PACKAGES[0] and inspect.isfunction(builder)
-        else None
-    )
-    return inspect.isclass(made) and issubclass(made, nn.Module)

@@ -1,6 +1,4 @@
-"""Networks of segmentation_models_pytorch, and the ImageNet weights of their encoders; heads always
-start at random.
-"""
+"""Networks of libraries, and ImageNet weights of their encoders; heads always start at random."""
 
 from __future__ import annotations
 
@@ -20,8 +18,9 @@ FILE = "model.safetensors"
 
 
 class AnySizeNetwork(nn.Module):
-    """A network of the library for images of any size: sides are stretched to the next size that
-    its encoder takes.
+    """A network of segmentation_models_pytorch for images of any size.
+
+    Sides are stretched to the next multiple of what the encoder needs.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -43,22 +42,46 @@ class AnySizeNetwork(nn.Module):
         return F.interpolate(self.network(images), size=size, mode="bilinear", align_corners=False)
 
 
+class DictionaryNetwork(nn.Module):
+    """A network that answers a dictionary, as torchvision's do: its logits stand in `out`."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The backbone."""
+        return self.network.get_submodule("backbone")
+
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B R H W"]:
+        """Compute the logits of R classes, background first."""
+        logits: Tensor = self.network(images)["out"]
+        return logits
+
+
+def build_torchvision(network: Callable[..., nn.Module], classes: int) -> nn.Module:
+    """Build a segmentation network of torchvision with random weights."""
+    return DictionaryNetwork(network(weights=None, weights_backbone=None, num_classes=classes))
+
+
 def build_on_smp_encoder(
     decoder: Callable[..., nn.Module], encoder: str, classes: int
 ) -> nn.Module:
-    """Build a decoder on an encoder of the library (`resnet101`, `mit_b5`), with random weights."""
+    """Build a decoder on an encoder of segmentation_models_pytorch, with random weights.
+
+    encoder: its name in that library, such as `resnet101` or `mit_b5`.
+    """
     return AnySizeNetwork(decoder(encoder_name=encoder, encoder_weights=None, classes=classes))
 
 
 def load_smp_encoder(network: nn.Module, encoder: str, folder: str) -> None:
-    """Give the encoder of a network the library's ImageNet weights, fetched to `folder` when they
-    are missing.
+    """Give the encoder of a network its ImageNet weights, fetched to `folder` if need be.
 
-    Raises FileNotFoundError naming address and place when they cannot be fetched.
+    Raises:
+        FileNotFoundError: naming address and place, when they cannot be fetched.
     """
-    from segmentation_models_pytorch.encoders import encoders
-
-    source = encoders[encoder]["pretrained_settings"]["imagenet"]
+    source = import_smp().encoders.encoders[encoder]["pretrained_settings"]["imagenet"]
     address = f"{HUB}/{source['repo_id']}/resolve/{source['revision']}/{FILE}"
     weights = load_file(fetch_file(Path(folder) / source["repo_id"].split("/")[-1] / FILE, address))
     network.get_submodule("encoder").load_state_dict(weights)
@@ -67,40 +90,40 @@ def load_smp_encoder(network: nn.Module, encoder: str, folder: str) -> None:
 def build_on_timm_encoder(
     decoder: Callable[..., nn.Module], encoder: str, settings: Mapping[str, Any], classes: int
 ) -> nn.Module:
-    """Build a decoder on any timm encoder with feature maps, with random weights; `settings` go to
-    timm.
+    """Build a decoder on an encoder of timm that has feature maps, with random weights.
 
-    Raises ValueError for an encoder whose feature maps are no pyramid, as those of a plain vision
-    transformer.
+    settings: arguments of timm's encoder.
+
+    Raises:
+        ValueError: for feature maps that are no pyramid, as those of a plain vision transformer.
     """
+    name = f"tu-{encoder}"  # how segmentation_models_pytorch calls it
     try:
-        return AnySizeNetwork(
-            decoder(encoder_name=f"tu-{encoder}", encoder_weights=None, classes=classes, **settings)
-        )
+        network = decoder(encoder_name=name, encoder_weights=None, classes=classes, **settings)
     except ValueError as error:
         if "downsampling pattern" not in str(error):
             raise
         raise ValueError(
             f"timm's encoder {encoder!r} has no feature maps at strides 4, 8, 16 and 32, from "
-            "which a decoder makes "
-            "its pyramid; choose another as network.build.encoder, such as resnet50.a1_in1k, "
-            "convnext_tiny.fb_in22k or "
-            "tf_efficientnetv2_s.in21k; network=tower is for a plain vision transformer, that of "
-            "CLIP"
+            "which a decoder makes its pyramid; choose another as network.build.encoder, such as "
+            "resnet50.a1_in1k, convnext_tiny.fb_in22k or tf_efficientnetv2_s.in21k; "
+            "network=tower is for a plain vision transformer, that of CLIP"
         ) from error
+    return AnySizeNetwork(network)
 
 
 def load_timm_encoder(
     network: nn.Module, encoder: str, settings: Mapping[str, Any], folder: str
 ) -> None:
-    """Give the encoder of a network timm's weights of that name, fetched to `folder` when they are
-    missing.
+    """Give the encoder of a network timm's weights of that name, fetched to `folder` if need be.
 
-    Raises FileNotFoundError naming address and place when they cannot be fetched, ValueError where
-    timm has none.
+    Raises:
+        FileNotFoundError: naming address and place, when they cannot be fetched.
+        ValueError: where timm has none.
     """
     import timm
 
+    # Where the weights come from
     known = timm.list_pretrained(f"{encoder.split('.')[0]}*")
     source = timm.get_pretrained_cfg(encoder) if encoder in known or "." not in encoder else None
     if source is None or not source.hf_hub_id:
@@ -110,14 +133,25 @@ def load_timm_encoder(
             "random"
         )
     file = source.hf_hub_filename or FILE
-    path = fetch_file(
-        Path(folder) / source.hf_hub_id.split("/")[-1] / file,
-        f"{HUB}/{source.hf_hub_id}/resolve/main/{file}",
-    )
+    address = f"{HUB}/{source.hf_hub_id}/resolve/main/{file}"
+    path = fetch_file(Path(folder) / source.hf_hub_id.split("/")[-1] / file, address)
 
+    # timm itself renames what its feature maps call otherwise
     features: Any = network.get_submodule("encoder.model")
     trained = timm.create_model(
         encoder, pretrained=True, pretrained_cfg_overlay={"file": str(path)}, features_only=True,
         out_indices=features.feature_info.out_indices, **settings,
     )  # fmt: skip
     features.load_state_dict(trained.state_dict())
+
+
+def import_smp() -> Any:
+    """Import segmentation_models_pytorch, or say how to install it."""
+    try:
+        import segmentation_models_pytorch
+    except ImportError as error:
+        raise ModuleNotFoundError(
+            "this network needs segmentation_models_pytorch "
+            f'({error}): pip install -e ".[networks]"'
+        ) from error
+    return segmentation_models_pytorch

@@ -1,12 +1,10 @@
-"""A checkpoint as an ONNX file that other programs run, compared with the network before it is
-handed out.
-"""
+"""A network as an ONNX file for other programs, compared with the network before it is handed out."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,11 +16,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fmawsss.files.storage import replace_file
-from fmawsss.networks.checkpoints import read_checkpoint
-from fmawsss.networks.segmenter import Segmenter
+from fmawsss.networks.checkpoints import NetworkCheckpoint, build_network, read_checkpoint
+from fmawsss.resizing import Size
 
 logger = logging.getLogger(__name__)
-Size = tuple[int, int]
 INPUT, OUTPUT = "images", "probabilities"
 
 
@@ -35,34 +32,44 @@ class ProbabilityNetwork(nn.Module):
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B R H W"]:
         """Compute the probabilities of R classes, the background's first."""
-        scores = self.network(images).float()
-        return F.interpolate(
-            scores, size=images.shape[-2:], mode="bilinear", align_corners=False
-        ).softmax(dim=1)
+        logits = self.network(images).float()
+        resized = F.interpolate(
+            logits, size=images.shape[-2:], mode="bilinear", align_corners=False
+        )
+        return resized.softmax(dim=1)
 
 
 def export_onnx(
-    checkpoint: Path, path: Path | str, size: Sequence[int], dynamic: bool, tolerance: float
+    checkpoint: Path,
+    path: Path | str,
+    size: Sequence[int],
+    dynamic: bool,
+    tolerance: float,
+    build: Callable[..., nn.Module] | None = None,
 ) -> None:
-    """Write the network of a checkpoint as ONNX, from normalised `images` to `probabilities` of the
-    same size.
+    """Write the network of a checkpoint as ONNX: normalised `images` in, `probabilities` out.
 
     The metadata say the rest, as JSON: `classes`, `palette`, `image_mean`, `image_std`, `resize`.
 
     size: height and width to trace with; `dynamic` leaves them and the batch open, else they are
         the only ones.
     tolerance: the largest difference allowed between the file's answers and the network's.
+    build: builds a network that is not on our list, as for `Segmenter.from_checkpoint`.
 
     Raises:
         ModuleNotFoundError: without the packages.
         ValueError: when the network cannot be exported so, or the file answers otherwise.
     """
+    # Translate
     require_packages()
     height, width = size
-    network = ProbabilityNetwork(Segmenter.from_checkpoint(checkpoint).network).eval()
+    read = read_checkpoint(checkpoint)
+    network = ProbabilityNetwork(build_network(read, build).requires_grad_(False)).eval()
     program = translate(network, (height, width), dynamic)
-    for key, value in describe_checkpoint(read_checkpoint(checkpoint)).items():
+    for key, value in describe_checkpoint(read).items():
         program.model.metadata_props[key] = json.dumps(value, ensure_ascii=False)
+
+    # Compare before the file gets its name
     others = [(height + 40, width + 13), (height // 2, width)] if dynamic else []
     with replace_file(Path(path)) as temporary:
         program.save(temporary)
@@ -90,38 +97,41 @@ def translate(network: nn.Module, size: Size, dynamic: bool) -> Any:
             verbose=False,
         )
     except Exception as error:  # whatever the tracer stumbles over
-        remedy = (
-            "set job.dynamic=false for images of one size (job.size=[512,512])"
-            if dynamic
-            else "keep to torch"
-        )
+        fixed = "set job.dynamic=false for images of one size (job.size=[512,512])"
+        remedy = fixed if dynamic else "keep to torch"
         raise ValueError(
             f"this network cannot be exported: {remedy}. The reason: {error}"
         ) from error
 
 
-def describe_checkpoint(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Collect what a program needs to know beside the network: classes and colours, and how images
-    are to be seen.
-    """
-    carried = checkpoint["carried"]
-    names = carried.get("dataset", {}).get("names") or checkpoint["classes"]
-    return {"classes": ["background", *names], "palette": checkpoint["palette"], **carried["data"]}
+def describe_checkpoint(checkpoint: NetworkCheckpoint) -> dict[str, Any]:
+    """Collect what a program needs beside the network: classes, colours, how images are seen."""
+    return {
+        "classes": ["background", *checkpoint.classes],
+        "palette": checkpoint.palette.tolist(),
+        "resize": checkpoint.resize,
+        "image_mean": checkpoint.image_mean,
+        "image_std": checkpoint.image_std,
+    }
 
 
 def compare_answers(network: nn.Module, path: Path, sizes: Sequence[Size]) -> float:
-    """Return the largest difference between a network and its file, on random images of several
-    sizes.
+    """Return the largest difference between a network and its file.
+
+    sizes: of the random images that both see.
     """
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     found, rng = 0.0, np.random.default_rng(0)
     for size in sizes:
+        # Both answer to one image
         images = rng.standard_normal((1, 3, *size), dtype=np.float32)
         with torch.no_grad():
             expected = network(torch.from_numpy(images)).numpy()
         (answer,) = session.run([OUTPUT], {INPUT: images})
+
+        # A shape that differs cannot be compared
         if answer.shape != expected.shape:
             raise ValueError(
                 f"the exported network answers {answer.shape} to {images.shape}, expected "

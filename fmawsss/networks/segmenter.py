@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby, islice
@@ -16,7 +16,7 @@ from PIL import Image
 from torch import nn
 
 from fmawsss.files.images import convert_to_rgb, read_image
-from fmawsss.networks.checkpoints import build_part, read_checkpoint
+from fmawsss.networks.checkpoints import build_network, build_resize, read_checkpoint
 from fmawsss.networks.inference import SINGLE_SCALE, Answer, Inference
 from fmawsss.resizing import Normaliser, Picture, Resize
 from fmawsss.viz import overlay_mask
@@ -70,28 +70,23 @@ class Segmenter:
         device: str | torch.device = "cpu",
         inference: Inference = SINGLE_SCALE,
         resize: Resize | None = None,
+        build: Callable[..., nn.Module] | None = None,
     ) -> Segmenter:
-        """Read a `network.ckpt`; it holds all that is needed. `resize` replaces the checkpoint's
-        own rule.
+        """Read a `network.ckpt`; it holds all that is needed.
+
+        resize: replaces the checkpoint's own rule.
+        build: builds the network for a number of classes, `build(classes=21)`; needed for one that
+            is not on the list of `fmawsss.networks.builders`.
         """
         checkpoint = read_checkpoint(path)
-        data, classes = checkpoint["carried"]["data"], checkpoint["classes"]
-        network = build_part(checkpoint["carried"]["module"]["network"])(classes=len(classes) + 1)
-        learned = {
-            k.removeprefix("network."): v
-            for k, v in checkpoint["state_dict"].items()
-            if "network." in k
-        }
-        network.load_state_dict(learned)
+        rule = build_resize(checkpoint, resize)
+        network = build_network(checkpoint, build)
         return cls(
             network=network.to(device).eval().requires_grad_(False),
-            classes=(
-                "background",
-                *(checkpoint["carried"].get("dataset", {}).get("names") or classes),
-            ),
-            palette=np.array(checkpoint["palette"], np.uint8),
-            resize=build_part(data["resize"]) if resize is None else resize,
-            normalise=Normaliser(data["image_mean"], data["image_std"]),
+            classes=("background", *checkpoint.classes),
+            palette=checkpoint.palette,
+            resize=rule,
+            normalise=checkpoint.normalise,
             inference=inference,
         )
 
@@ -106,32 +101,38 @@ class Segmenter:
         """
         if isinstance(images, str | Path | Image.Image | np.ndarray):
             raise TypeError("predict takes several images, found one: write predict([image])")
+
+        # Pictures are read one batch at a time
         pictures = (load_picture(image) for image in images)
+        groups = groupby(pictures, key=lambda picture: self.resize.find_size(picture.shape[:2]))
         found: list[Segmentation] = []
-        for _, group in groupby(
-            pictures, key=lambda picture: self.resize.find_size(picture.shape[:2])
-        ):
+        for _, group in groups:
             while batch := list(islice(group, batch_size)):
                 found.extend(self._predict_batch(batch))
         return found
 
     @torch.inference_mode()
-    def _predict_batch(self, pictures: Sequence[Picture]) -> Iterator[Segmentation]:
+    def _predict_batch(self, pictures: Sequence[Picture]) -> list[Segmentation]:
         """Segment pictures that the network sees at one size."""
-        device = next(self.network.parameters()).device
+        # What the network sees of them
         seen = [
             torch.from_numpy(self.normalise(self.resize(picture))).permute(2, 0, 1)
             for picture in pictures
         ]
+        images = torch.stack(seen).to(next(self.network.parameters()).device)
+
+        # Masks at the pictures' own sizes
         sizes = [picture.shape[:2] for picture in pictures]
-        answers: list[Answer] = self.inference(
-            self.network, torch.stack(seen).to(device), sizes, pictures
-        )
-        return (
-            Segmentation(
-                a.mask.cpu().numpy(), a.confidence.float().cpu().numpy(), self.classes, self.palette
-            )
-            for a in answers
+        answers = self.inference(self.network, images, sizes, pictures)
+        return [self._name_classes(answer) for answer in answers]
+
+    def _name_classes(self, answer: Answer) -> Segmentation:
+        """Say beside a mask what its values mean."""
+        return Segmentation(
+            mask=answer.mask.cpu().numpy(),
+            confidence=answer.confidence.float().cpu().numpy(),
+            classes=self.classes,
+            palette=self.palette,
         )
 
 
@@ -143,15 +144,16 @@ def load_picture(image: Source) -> Picture:
         return np.array(convert_to_rgb(image))
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(
-            f"an array is {image.dtype} of shape {image.shape}, expected 8-bit RGB of shape (H, W, "
-            "3)"
+            f"an array is {image.dtype} of shape {image.shape}, "
+            "expected 8-bit RGB of shape (H, W, 3)"
         )
     return image
 
 
 def count_areas(mask: UInt8[np.ndarray, "H W"], classes: Sequence[str]) -> dict[str, int]:
-    """Count the pixels of each class that occurs; `classes` names the values of the mask, the
-    background first.
+    """Count the pixels of each class that occurs.
+
+    classes: names of the mask's values, the background first.
     """
     counts = np.bincount(mask.ravel(), minlength=len(classes))
     return {name: int(count) for name, count in zip(classes, counts, strict=False) if count}

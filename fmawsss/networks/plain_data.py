@@ -1,0 +1,89 @@
+"""Checks of the plain data in a checkpoint: what is not as it should be is refused by name."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from torch import Tensor
+
+DISTRUST = "do not trust this file"
+
+
+def make_plain(data: Any) -> Any:
+    """Return a copy made of dictionaries, lists, numbers and strings; raises ValueError for more."""
+    try:
+        return json.loads(json.dumps(data))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(
+            f"the checkpoint's settings are no plain data ({error}): {DISTRUST}"
+        ) from error
+
+
+def require_mapping(data: Any, what: str) -> dict[str, Any]:
+    """Return a dictionary; raises ValueError for anything else."""
+    if not isinstance(data, dict):
+        raise ValueError(f"the checkpoint's {what} is no dictionary: {DISTRUST}")
+    return data
+
+
+def require_keys(data: Any, keys: set[str], what: str) -> dict[str, Any]:
+    """Return a dictionary that has exactly these keys; raises ValueError naming the others."""
+    found = set(require_mapping(data, what))
+    if found - keys:
+        raise ValueError(
+            f"the checkpoint wants to change {', '.join(sorted(found - keys))} in {what}, "
+            f"expected only {', '.join(sorted(keys))}: {DISTRUST}"
+        )
+    if keys - found:
+        raise ValueError(f"the checkpoint's {what} lacks {', '.join(sorted(keys - found))}")
+    return dict(data)
+
+
+def read_names(names: Any, what: str) -> tuple[str, ...]:
+    """Return names as they are; raises ValueError for what is no list of strings."""
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"the checkpoint's {what} are no list of names: {DISTRUST}")
+    return tuple(names)
+
+
+def read_channels(numbers: Any, what: str) -> tuple[float, ...]:
+    """Return a number for each of the three channels; raises ValueError for anything else."""
+    if (
+        not isinstance(numbers, list)
+        or len(numbers) != 3
+        or not all(type(one) in (int, float) and math.isfinite(one) for one in numbers)
+    ):
+        raise ValueError(f"the checkpoint's {what} is not three numbers: {DISTRUST}")
+    return tuple(map(float, numbers))
+
+
+def read_palette(palette: Any, colours: int) -> UInt8[np.ndarray, "R 3"]:
+    """Return a palette of so many colours; raises ValueError for anything else."""
+    try:
+        found = np.array(palette)
+    except ValueError:  # rows of several lengths
+        found = np.array(None)
+    if found.shape != (colours, 3) or found.dtype.kind not in "iu" or not is_byte(found):
+        raise ValueError(
+            f"the checkpoint's palette is not {colours} colours, background included, of 0 to 255"
+        )
+    return found.astype(np.uint8)
+
+
+def is_byte(values: np.ndarray) -> bool:
+    """Say whether all values lie between 0 and 255."""
+    return bool(((values >= 0) & (values <= 255)).all())
+
+
+def read_weights(state: Any) -> Mapping[str, Tensor]:
+    """Return tensors by their names; raises ValueError for anything else."""
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
+        raise ValueError(f"the checkpoint's state_dict does not hold tensors alone: {DISTRUST}")
+    return state
