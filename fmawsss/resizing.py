@@ -43,10 +43,12 @@ class AlignToPatch:
 
 @dataclass(frozen=True)
 class ShrinkToPatch:
-    """Shrink images whose longer side exceeds `longest`, then round sides up to multiples of
-    `patch`, for prediction.
+    """Shrink large images, then round sides up to multiples of `patch`, for prediction.
 
-    >>> ShrinkToPatch(16, longest=1024).find_size((3000, 4000)), ShrinkToPatch(16, longest=1024).find_size((375, 500))
+    longest: the longer side of an image is at most so many pixels.
+
+    >>> shrink = ShrinkToPatch(16, longest=1024)
+    >>> shrink.find_size((3000, 4000)), shrink.find_size((375, 500))
     ((768, 1024), (384, 512))
     """
 
@@ -66,8 +68,9 @@ class ShrinkToPatch:
 
 @dataclass(frozen=True)
 class ResizeSquare:
-    """Squash an image to a square, its side rounded up to whole patches, for validation during
-    training.
+    """Squash an image to a square, for validation during training.
+
+    side: of the square in pixels, rounded up to a multiple of `patch`.
     """
 
     side: int
@@ -85,8 +88,9 @@ class ResizeSquare:
 
 @dataclass(frozen=True)
 class ShortSide:
-    """Resize whole images to a short side, both sides rounded to multiples of `patch`, for
-    prediction.
+    """Resize whole images to a short side, then round to multiples of `patch`, for prediction.
+
+    longest: the other side is at most so many pixels, and the short one then shorter.
     """
 
     side: int
@@ -99,10 +103,11 @@ class ShortSide:
 
     def find_size(self, size: Size) -> Size:
         """Return the size that an image of a given size gets."""
-        height, width = find_short_size(size, self.side, self.longest)
-        return max(round(height / self.patch), 1) * self.patch, max(
-            round(width / self.patch), 1
-        ) * self.patch
+        height, width = (
+            max(round(side / self.patch), 1) * self.patch
+            for side in find_short_size(size, self.side, self.longest)
+        )
+        return height, width
 
 
 class KeepSize:
@@ -118,8 +123,7 @@ class KeepSize:
 
 
 def find_short_size(size: Size, side: int, longest: int) -> Size:
-    """Scale a size so that its shorter side is `side`, unless the longer one would exceed
-    `longest`.
+    """Scale a size to a shorter side of `side`, unless the longer one would exceed `longest`.
 
     >>> find_short_size((375, 500), 512, 2048), find_short_size((100, 1000), 512, 2048)
     ((512, 683), (205, 2048))
@@ -139,10 +143,9 @@ class Normaliser:
     """Turn values 0 to 255 into (value / 255 - mean) / std, the last step of every view."""
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        values, centre, width = (
-            np.asarray(numbers, np.float32) for numbers in (np.arange(256), mean, std)
-        )
-        self.table = ((values[:, None] - 255 * centre) * np.reciprocal(255 * width))[:, None]
+        values = np.arange(256, dtype=np.float32)[:, None]
+        centre, width = (np.asarray(numbers, np.float32) for numbers in (mean, std))
+        self.table = ((values - 255 * centre) * np.reciprocal(255 * width))[:, None]
 
     def __call__(self, image: Picture) -> Float32[np.ndarray, "H W 3"]:
         """Normalise an image of 8-bit RGB."""

@@ -18,8 +18,6 @@ from fmawsss.networks.targets import PixelTargets
 from fmawsss.records import Batch, MaskPrediction
 from lightning_modules.sharing import share_count
 
-VERSION = 2  # of the checkpoint; in older ones `classes` are prompt names
-
 
 class NetworkModule(L.LightningModule):
     """Train a segmentation network on seeds of any origin; pixels of value 255 take no part.
@@ -113,7 +111,7 @@ class NetworkModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add classes and carried settings: the checkpoint alone says what its masks mean."""
-        checkpoint.update(describe_classes(self.classes), version=VERSION)
+        checkpoint.update(describe_classes(self.classes))
         checkpoint.update(carried=self.carried, config=self.config)
 
 

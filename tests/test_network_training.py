@@ -19,7 +19,7 @@ from fmawsss.files.storage import read_mask
 from fmawsss.networks.averaging import average_weights
 from fmawsss.networks.checkpoints import read_checkpoint
 from fmawsss.networks.inference import SlidingWindows, WholeImages
-from fmawsss.networks.refinement import keep_scores
+from fmawsss.networks.refinement import keep_maps
 from fmawsss.networks.segmenter import Segmenter
 from fmawsss.resizing import KeepSize
 from lightning_modules.network import NetworkModule
@@ -45,7 +45,7 @@ SMALL = {
 
 
 FIXED = {"mask2former_swin_l"}  # its windows are cut for one size of images
-PARTS = {"classes", "palette", "carried", "config"}  # of a checkpoint, beside the weights
+PARTS = {"version", "classes", "palette", "carried", "config"}  # of a checkpoint, beside the weights
 
 
 def places(folder: Path, name: str = "outputs") -> list[str]:
@@ -96,7 +96,7 @@ def test_a_network_is_trained_and_applied(network, tmp_path, monkeypatch):
 
     # sides that are no multiples of anything: smaller than a window, and than the network's
     # coarsest cell
-    whole = WholeImages((0.5, 1.0), True, keep_scores)
+    whole = WholeImages((0.5, 1.0), True, keep_maps)
     sizes = [(33, 47), (70, 101), (9, 20)]
     pictures = [draw_image(index, size) for index, size in enumerate(sizes)]
     for how, resize in ((whole, None), (SlidingWindows(whole, 48, 32, 2), KeepSize())):
@@ -160,7 +160,8 @@ def test_last_and_best_are_both_reported(tmp_path, monkeypatch):
 
     kept = torch.load(work / "network_best.ckpt", weights_only=True)
     step = torch.load(work / f"checkpoints/network/step_{best['step']:06d}.ckpt", weights_only=True)
-    assert set(read_checkpoint(work / "network_best.ckpt")) == {"state_dict", *PARTS}
+    assert set(kept) == {"state_dict", *PARTS}
+    assert len(read_checkpoint(work / "network_best.ckpt").classes) == 8
     assert equal(kept["state_dict"], step["state_dict"])
     assert all(kept[key] == step[key] for key in PARTS)
 

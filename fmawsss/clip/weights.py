@@ -15,7 +15,7 @@ from jaxtyping import Int
 from open_clip.model import CLIP, build_model_from_openai_state_dict
 from torch import Tensor
 
-from fmawsss.files.downloads import fetch_file
+from fmawsss.files.downloads import HUB, fetch_file
 from fmawsss.files.tensor_files import describe_fault
 
 HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
@@ -115,7 +115,7 @@ def list_sources(name: str, pretrained: str, folder: Path) -> dict[Path, str]:
     return {
         folder
         / repository.split("/")[-1]
-        / file: f"https://huggingface.co/{repository}/resolve/main/{file}"
+        / file: f"{HUB}/{repository}/resolve/main/{file}"
         for file in HUB_FILES
     }
 

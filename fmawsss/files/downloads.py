@@ -20,6 +20,7 @@ from urllib.request import Request, urlopen
 from filelock import FileLock
 from rich.progress import wrap_file
 
+HUB = "https://huggingface.co"  # where most weights are published
 TIMEOUT = 5  # seconds without any answer
 CHUNK = 1 << 20
 PARTIAL_CONTENT = 206  # the answer of a server that sends the rest only

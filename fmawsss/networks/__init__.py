@@ -1,1 +1,1 @@
-"""Segmentation networks: towers and networks of libraries, losses, targets, inference, checkpoints."""
+"""Segmentation networks: how they are built, trained on seeds, applied, and kept in checkpoints."""

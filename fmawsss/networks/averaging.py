@@ -12,11 +12,12 @@ def average_weights(
     count: Tensor | int,
     decay: float,
 ) -> Shaped[Tensor, "*shape"]:
-    """Move an average towards the current weights, after `count` earlier updates.
+    """Move an average towards the current weights; an `avg_fn` of `torch.optim.swa_utils`.
 
     The average keeps the share `min(decay, (1 + count) / (10 + count))` of what it was, so that a
-    training of a few hundred steps does not end with the weights that it began with. An `avg_fn` of
-    `torch.optim.swa_utils`.
+    training of a few hundred steps does not end with the weights that it began with.
+
+    count: number of earlier updates.
     """
     kept = min(decay, (1 + int(count)) / (10 + int(count)))
     return kept * averaged + (1 - kept) * current

@@ -1,4 +1,4 @@
-"""The checkpoint of a network: weights and plain data that say how it is built and what it answers."""
+"""The checkpoint of a network: weights, and plain data that say how it is built and applied."""
 
 from __future__ import annotations
 
@@ -27,8 +27,6 @@ from fmawsss.resizing import Normaliser, Resize
 from fmawsss.viz import make_palette
 
 VERSION = 2
-# Beside the weights; a step's checkpoint holds more, which only its training needs
-DESCRIPTION = ("version", "classes", "prompt_names", "palette", "carried", "config")
 WEIGHTS = {"pretrained", "weights", "encoder_weights", "folder"}  # a checkpoint brings its own
 REMEDY = "delete it and train again, or name another with ckpt=PATH"
 
@@ -57,13 +55,10 @@ class NetworkCheckpoint:
         return Normaliser(self.image_mean, self.image_std)
 
 
-def describe_classes(
-    classes: Sequence[str], prompt_names: Sequence[str] | None = None
-) -> dict[str, Any]:
-    """Describe for a checkpoint what masks hold: names, how prompts call them, and colours."""
-    named = {} if prompt_names is None else {"prompt_names": list(prompt_names)}
+def describe_classes(classes: Sequence[str]) -> dict[str, Any]:
+    """Describe for a checkpoint what masks hold: names of classes, and all colours."""
     palette = make_palette(len(classes) + 1).tolist()
-    return {"version": VERSION, "classes": list(classes), "palette": palette, **named}
+    return {"version": VERSION, "classes": list(classes), "palette": palette}
 
 
 def describe_network(

@@ -1,6 +1,4 @@
-"""From a network to masks: whole images at one or several scales, and windows of images of any
-size.
-"""
+"""From a network to masks: whole images at one or several scales, or windows of large images."""
 
 from __future__ import annotations
 
@@ -8,22 +6,22 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from fmawsss.networks.refinement import Refine, keep_scores
+from fmawsss.networks.refinement import Refine, keep_maps
+from fmawsss.resizing import Picture, Size
 
-Size: TypeAlias = tuple[int, int]  # height, width
-Originals: TypeAlias = Sequence[UInt8[np.ndarray, "_ _ 3"]] | None
+Originals: TypeAlias = Sequence[Picture] | None
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The mask of one image (0 background, else class index + 1), and the probability of each
-    pixel's class.
+    """What a network answers to one image.
+
+    mask: 0 for the background, else class index + 1. confidence: probability of a pixel's class.
     """
 
     mask: UInt8[Tensor, "H W"]
@@ -55,9 +53,8 @@ class WholeImages:
         originals: Originals = None,
     ) -> list[Answer]:
         """Predict the masks of a batch at `sizes`."""
-        return [
-            choose_classes(scores) for scores in self.estimate(network, images, sizes, originals)
-        ]
+        estimates = self.estimate(network, images, sizes, originals)
+        return [choose_classes(probabilities) for probabilities in estimates]
 
     def estimate(
         self,
@@ -67,21 +64,21 @@ class WholeImages:
         originals: Originals,
     ) -> Iterator[Float[Tensor, "R _ _"]]:
         """Give the probabilities of one image after the other, each at its size."""
+        # All images at once, view by view
+        mirrored = (False, True) if self.mirror else (False,)
         views = [
-            view_scores(network, images, scale, mirrored)
+            compute_logits(network, images, scale, flipped)
             for scale in self.scales
-            for mirrored in self._mirrored
+            for flipped in mirrored
         ]
-        for index, size in enumerate(sizes):
-            scores = resize_scores(views[0][index : index + 1], size)
-            for view in views[1:]:
-                scores += resize_scores(view[index : index + 1], size)
-            original = None if originals is None else torch.from_numpy(originals[index])
-            yield self.refine(scores / len(views), original)
 
-    @property
-    def _mirrored(self) -> tuple[bool, ...]:
-        return (False, True) if self.mirror else (False,)
+        # One image at its own size after the other
+        for index, size in enumerate(sizes):
+            total = compute_probabilities(views[0][index : index + 1], size)
+            for view in views[1:]:
+                total += compute_probabilities(view[index : index + 1], size)
+            original = None if originals is None else torch.from_numpy(originals[index])
+            yield self.refine(total / len(views), original)
 
 
 @dataclass(frozen=True)
@@ -89,8 +86,8 @@ class SlidingWindows:
     """Cut images into overlapping windows, and average their probabilities where they overlap.
 
     Windows count less towards their edges, where they see little around. Only the rows that windows
-    still reach are held for all classes, so that beyond the image and its mask the memory is that
-    of `window` rows, however high the image. Images come at their own size
+    still reach are held for all classes: beyond the image and its mask the memory is that of
+    `window` rows, however high the image. Images come at their own size
     (`fmawsss.resizing.KeepSize`).
 
     whole: how a window is seen.
@@ -119,58 +116,60 @@ class SlidingWindows:
         network: nn.Module,
         image: Float[Tensor, "3 H W"],
         size: Size,
-        original: np.ndarray | None,
+        original: Picture | None,
     ) -> Answer:
+        """Predict the mask of one image, one row of windows after the other."""
         height, width = check_size(image, size)
-        tops, lefts = (place_windows(side, self.window, self.stride) for side in (height, width))
-        rows, columns = min(self.window, height), min(self.window, width)
+        tops = place_windows(height, self.window, self.stride)
+        lefts = place_windows(width, self.window, self.stride)
         mask, confidence = image.new_empty(size, dtype=torch.uint8), image.new_empty(size)
-        weight = weigh_window((rows, columns), image)
-        scores, weights = image.new_zeros(()), image.new_zeros(rows, width)
+        weight = weigh_window((min(self.window, height), min(self.window, width)), image)
+        sums, weights = image.new_zeros(()), image.new_zeros(len(weight), width)
         for top, following in zip(tops, [*tops[1:], height], strict=True):
-            for first in range(0, len(lefts), self.batch):
-                group = lefts[first : first + self.batch]
-                for left, part in zip(
-                    group, self._look(network, image, original, top, group), strict=True
-                ):
-                    if not scores.ndim:  # the first window says how many classes there are
-                        scores = part.new_zeros(len(part), rows, width)
-                    scores[:, :, left : left + columns] += part * weight
-                    weights[:, left : left + columns] += weight
+            # Add what the windows of this row say; the first one says how many classes there are
+            for left, part in self._look(network, image, original, top, lefts):
+                if not sums.ndim:
+                    sums = part.new_zeros(len(part), *weights.shape)
+                sums[:, :, left : left + part.shape[-1]] += part * weight
+                weights[:, left : left + part.shape[-1]] += weight
 
-            # rows that no later window reaches are done
+            # Rows that no later window reaches are done
             done = following - top
-            answer = choose_classes(scores[:, :done] / weights[:done])
+            answer = choose_classes(sums[:, :done] / weights[:done])
             mask[top:following], confidence[top:following] = answer.mask, answer.confidence
-            shift_up(scores, done)
+            shift_up(sums, done)
             shift_up(weights, done)
         return Answer(mask, confidence)
 
     def _look(
         self,
         network: nn.Module,
-        image: Tensor,
-        original: np.ndarray | None,
+        image: Float[Tensor, "3 H W"],
+        original: Picture | None,
         top: int,
         lefts: Sequence[int],
-    ) -> Iterator[Float[Tensor, "R h w"]]:
-        """Give the probabilities of windows side by side."""
-        places = [
-            (slice(top, top + self.window), slice(left, left + self.window)) for left in lefts
-        ]
-        windows = torch.stack([image[:, rows, columns] for rows, columns in places])
-        cut = None if original is None else [original[place] for place in places]
-        height, width = windows.shape[-2:]
-        return self.whole.estimate(network, windows, [(height, width)] * len(lefts), cut)
+    ) -> Iterator[tuple[int, Float[Tensor, "R h w"]]]:
+        """Give the left edges and the probabilities of windows side by side, in batches."""
+        for first in range(0, len(lefts), self.batch):
+            # Cut the windows of a batch
+            group = lefts[first : first + self.batch]
+            rows = slice(top, top + self.window)
+            places = [(rows, slice(left, left + self.window)) for left in group]
+            windows = torch.stack([image[:, rows, columns] for rows, columns in places])
+            cut = None if original is None else [original[place] for place in places]
+
+            # See each as if it were an image
+            sizes = [(windows.shape[-2], windows.shape[-1])] * len(group)
+            yield from zip(group, self.whole.estimate(network, windows, sizes, cut), strict=True)
 
 
-SINGLE_SCALE = WholeImages(scales=(1.0,), mirror=False, refine=keep_scores)
+SINGLE_SCALE = WholeImages(scales=(1.0,), mirror=False, refine=keep_maps)
 
 
-def view_scores(
+def compute_logits(
     network: nn.Module, images: Float[Tensor, "B 3 h w"], scale: float, mirrored: bool
 ) -> Float[Tensor, "B R _ _"]:
-    """Let the network see images at a scale, mirrored or not; its scores are turned back."""
+    """Let the network see images at a scale, mirrored or not; its logits are turned back."""
     if scale != 1:
         size = [max(1, round(side * scale)) for side in images.shape[-2:]]
         images = F.interpolate(
@@ -179,16 +178,15 @@ def view_scores(
     return network(images.flip(-1)).flip(-1) if mirrored else network(images)
 
 
-def resize_scores(scores: Float[Tensor, "1 R h w"], size: Size) -> Float[Tensor, "R H W"]:
-    """Resize scores bilinearly, then turn them into probabilities."""
-    return F.interpolate(scores.float(), size=size, mode="bilinear", align_corners=False)[
-        0
-    ].softmax(dim=0)
+def compute_probabilities(logits: Float[Tensor, "1 R h w"], size: Size) -> Float[Tensor, "R H W"]:
+    """Resize logits bilinearly, then turn them into probabilities."""
+    resized = F.interpolate(logits.float(), size=size, mode="bilinear", align_corners=False)
+    return resized[0].softmax(dim=0)
 
 
-def choose_classes(scores: Float[Tensor, "R H W"]) -> Answer:
+def choose_classes(probabilities: Float[Tensor, "R H W"]) -> Answer:
     """Take the most probable class of each pixel."""
-    confidence, mask = scores.max(dim=0)
+    confidence, mask = probabilities.max(dim=0)
     return Answer(mask.to(torch.uint8), confidence)
 
 
@@ -200,8 +198,8 @@ def place_windows(side: int, window: int, stride: int) -> list[int]:
     """
     if not 0 < stride <= window:
         raise ValueError(
-            f"stride is {stride}, expected 1 to window={window}: pixels between windows would stay "
-            "empty"
+            f"stride is {stride}, expected 1 to window={window}: "
+            "pixels between windows would stay empty"
         )
     last = max(side - window, 0)
     return [*range(0, last, stride), last]
@@ -225,8 +223,7 @@ def check_size(image: Float[Tensor, "3 H W"], size: Size) -> Size:
     if tuple(image.shape[-2:]) != tuple(size):
         raise ValueError(
             f"sliding windows need images at their own size {tuple(size)}, found "
-            f"{tuple(image.shape[-2:])}: "
-            "use `python infer.py task=network inference=sliding`, or Segmenter.from_checkpoint(…, "
-            "resize=KeepSize())"
+            f"{tuple(image.shape[-2:])}: use `python infer.py task=network inference=sliding`, "
+            "or Segmenter.from_checkpoint(…, resize=KeepSize())"
         )
     return size

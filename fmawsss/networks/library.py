@@ -11,10 +11,9 @@ from jaxtyping import Float
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from fmawsss.files.downloads import fetch_file
+from fmawsss.files.downloads import HUB, fetch_file
 
-HUB = "https://huggingface.co"
-FILE = "model.safetensors"
+WEIGHTS_FILE = "model.safetensors"
 
 
 class AnySizeNetwork(nn.Module):
@@ -82,8 +81,9 @@ def load_smp_encoder(network: nn.Module, encoder: str, folder: str) -> None:
         FileNotFoundError: naming address and place, when they cannot be fetched.
     """
     source = import_smp().encoders.encoders[encoder]["pretrained_settings"]["imagenet"]
-    address = f"{HUB}/{source['repo_id']}/resolve/{source['revision']}/{FILE}"
-    weights = load_file(fetch_file(Path(folder) / source["repo_id"].split("/")[-1] / FILE, address))
+    address = f"{HUB}/{source['repo_id']}/resolve/{source['revision']}/{WEIGHTS_FILE}"
+    path = fetch_file(Path(folder) / source["repo_id"].split("/")[-1] / WEIGHTS_FILE, address)
+    weights = load_file(path)
     network.get_submodule("encoder").load_state_dict(weights)
 
 
@@ -132,7 +132,7 @@ def load_timm_encoder(
             f"timm has no weights called {encoder!r}, but {names}; network.weights=null starts at "
             "random"
         )
-    file = source.hf_hub_filename or FILE
+    file = source.hf_hub_filename or WEIGHTS_FILE
     address = f"{HUB}/{source.hf_hub_id}/resolve/main/{file}"
     path = fetch_file(Path(folder) / source.hf_hub_id.split("/")[-1] / file, address)
 

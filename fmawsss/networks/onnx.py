@@ -1,4 +1,4 @@
-"""A network as an ONNX file for other programs, compared with the network before it is handed out."""
+"""A network as an ONNX file for other programs; both answer alike, or there is no file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ INPUT, OUTPUT = "images", "probabilities"
 
 
 class ProbabilityNetwork(nn.Module):
-    """A network whose answer is the probability of each class at the size of the images."""
+    """A network that answers the probability of each class, at the size of the images."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()

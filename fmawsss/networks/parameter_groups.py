@@ -26,17 +26,21 @@ def split_parameters(
 ) -> list[dict[str, Any]]:
     """Split into encoder and decoder, each with and without weight decay.
 
-    The encoder (`network.encoder`) learns at `lr · encoder_factor`. Norms are not decayed, nor are
-    embeddings (queries, levels) and parameters whose name contains one of `undecayed`.
+    The encoder (`network.encoder`) learns at `lr · encoder_factor`. Neither norms nor embeddings
+    (queries, levels) are decayed.
+
+    undecayed: parts of names of other parameters that are not decayed.
     """
+    # Which parameters learn slowly, which are not decayed
     encoder = {id(parameter) for parameter in network.get_submodule("encoder").parameters()}
     free = find_undecayed(network, undecayed)
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for parameter in network.parameters():
         if parameter.requires_grad:
-            groups.setdefault((id(parameter) in encoder, id(parameter) in free), []).append(
-                parameter
-            )
+            kind = (id(parameter) in encoder, id(parameter) in free)
+            groups.setdefault(kind, []).append(parameter)
+
+    # What the optimiser takes
     return [
         {
             "params": parameters,
@@ -48,9 +52,10 @@ def split_parameters(
 
 
 def find_undecayed(network: nn.Module, names: Sequence[str]) -> set[int]:
-    """Find the parameters of norms and embeddings, and those that are named."""
+    """Find the parameters, by `id`, of norms and embeddings, and those that are named."""
     layers = (module for module in network.modules() if isinstance(module, (*NORMS, nn.Embedding)))
     free = {id(parameter) for layer in layers for parameter in layer.parameters(recurse=False)}
-    return free | {
-        id(p) for name, p in network.named_parameters() if any(word in name for word in names)
-    }
+    for name, parameter in network.named_parameters():
+        if any(word in name for word in names):
+            free.add(id(parameter))
+    return free

@@ -15,7 +15,7 @@ DISTRUST = "do not trust this file"
 
 
 def make_plain(data: Any) -> Any:
-    """Return a copy made of dictionaries, lists, numbers and strings; raises ValueError for more."""
+    """Return a copy of dictionaries, lists, numbers and strings; raises ValueError for others."""
     try:
         return json.loads(json.dumps(data))
     except (TypeError, ValueError, RecursionError) as error:

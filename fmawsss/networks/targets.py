@@ -1,8 +1,7 @@
-"""What a network learns from a seed: labels of pixels, how much each pixel weighs, how sure its
-label is.
+"""What a network learns from a seed: the pixels' labels, their weights, and how sure labels are.
 
-A seed's confidence comes as the 8-bit picture that lies beside it: 0 where no superpixel speaks for
-the pixel, else 1 to 255 for the winning score.
+A seed's confidence is the 8-bit picture that lies beside it: 0 where no superpixel speaks for the
+pixel, else 1 to 255 for the winning score.
 """
 
 from __future__ import annotations
@@ -25,9 +24,8 @@ class PixelTargets:
 
     labels: Int64[Tensor, "B H W"]
     weight: Float[Tensor, "B H W"] | None = None  # None weighs all pixels alike
-    certainty: Float[Tensor, "B H W"] | None = (
-        None  # probability of the label, the rest shared by the other classes
-    )
+    # Probability of the label; what is missing to 1 is shared by the other classes
+    certainty: Float[Tensor, "B H W"] | None = None
 
 
 def trust_seeds(seeds: Seeds, confidence: Confidence) -> PixelTargets:
@@ -37,34 +35,43 @@ def trust_seeds(seeds: Seeds, confidence: Confidence) -> PixelTargets:
 
 def ignore_unsure(seeds: Seeds, confidence: Confidence, threshold: float) -> PixelTargets:
     """Ignore pixels whose confidence (0…1) is below the threshold."""
-    return PixelTargets(seeds.long().masked_fill(_scale(confidence) < threshold, IGNORE))
+    return PixelTargets(
+        seeds.long().masked_fill(_require_confidence(confidence) < threshold, IGNORE)
+    )
 
 
 def ignore_uncovered(seeds: Seeds, confidence: Confidence) -> PixelTargets:
-    """Ignore pixels outside all superpixels, which the published seeding calls background."""
-    return PixelTargets(seeds.long().masked_fill(_scale(confidence) == 0, IGNORE))
+    """Ignore the pixels outside all superpixels; the published seeding calls them background."""
+    return PixelTargets(seeds.long().masked_fill(_require_confidence(confidence) == 0, IGNORE))
 
 
 def weigh_by_confidence(seeds: Seeds, confidence: Confidence) -> PixelTargets:
-    """Let each pixel weigh as much as its seed is sure."""
-    return PixelTargets(seeds.long(), weight=_scale(confidence))
+    """Weigh each pixel by its confidence."""
+    return PixelTargets(seeds.long(), weight=_require_confidence(confidence))
 
 
 def soften_by_confidence(seeds: Seeds, confidence: Confidence, floor: float) -> PixelTargets:
-    """Believe each label with a probability between `floor` and 1 that grows with its confidence."""
-    return PixelTargets(seeds.long(), certainty=floor + (1 - floor) * _scale(confidence))
+    """Take each label for true with a probability that grows with its confidence.
+
+    floor: the probability at confidence 0; it is 1 at full confidence.
+    """
+    return PixelTargets(
+        seeds.long(), certainty=floor + (1 - floor) * _require_confidence(confidence)
+    )
 
 
 def ignore_boundaries(seeds: Seeds, confidence: Confidence, radius: int) -> PixelTargets:
-    """Ignore the pixels that have another label within `radius` (in a square): where seeds end is
-    known to be rough.
+    """Ignore the pixels that have another label within `radius`, since seeds end roughly.
+
+    radius: half the side of a square, in pixels.
     """
     return PixelTargets(seeds.long().masked_fill(find_boundaries(seeds, radius), IGNORE))
 
 
 def find_boundaries(seeds: Seeds, radius: int) -> Bool[Tensor, "B H W"]:
-    """Find the pixels in whose square of `2 · radius + 1` more than one label occurs; 255 counts as
-    none.
+    """Find the pixels around which more than one label occurs; 255 counts as none.
+
+    radius: half the side of the square around a pixel, `2 · radius + 1` pixels wide.
     """
     ignored = seeds == IGNORE
     values = seeds[:, None].float()
@@ -80,11 +87,11 @@ def _pool_square(values: Float[Tensor, "B 1 H W"], radius: int) -> Float[Tensor,
     return F.max_pool2d(rows, (side, 1), stride=1, padding=(radius, 0))
 
 
-def _scale(confidence: Confidence) -> Float[Tensor, "B H W"]:
+def _require_confidence(confidence: Confidence) -> Float[Tensor, "B H W"]:
+    """Return confidences between 0 and 1; raises ValueError when there are none."""
     if confidence is None:
         raise ValueError(
-            "these targets need the confidence of the seeds: write it with `python infer.py "
-            "task=seg"
-            " callbacks=seed_confidence`, or choose targets=hard"
+            "these targets need the confidence of the seeds: write it with "
+            "`python infer.py task=seg callbacks=seed_confidence`, or choose targets=hard"
         )
     return confidence.float() / 255

@@ -14,11 +14,10 @@ from jaxtyping import Bool, Float, Float32, Float64, UInt8
 from PIL import Image
 from torch import Tensor, nn
 
-from fmawsss.files.downloads import fetch_file
+from fmawsss.files.downloads import HUB, fetch_file
 from fmawsss.sam.mask_resize import Resize, join_resizes
 from fmawsss.sam.points import View
 
-URL = "https://huggingface.co"
 FILES = ("config.json", "model.safetensors")
 MEAN, STD = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
 
@@ -42,7 +41,7 @@ def load_sam2(repository: str, folder: str | Path) -> Sam2Points:
             f'SAM 2 needs transformers ({error}): pip install -e ".[sam2]"'
         ) from error
     for name in FILES:
-        fetch_file(Path(folder) / name, f"{URL}/{repository}/resolve/main/{name}")
+        fetch_file(Path(folder) / name, f"{HUB}/{repository}/resolve/main/{name}")
     try:
         loaded: Any = Sam2Model.from_pretrained(
             folder, local_files_only=True, output_loading_info=True

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import fmawsss.networks.inference as inference_file
 from fmawsss.networks.inference import SINGLE_SCALE, SlidingWindows, WholeImages, weigh_window
-from fmawsss.networks.refinement import DenseCrf, PixelAdaptive, keep_scores
+from fmawsss.networks.refinement import DenseCrf, PixelAdaptive, keep_maps
 
 
 class Blur(nn.Module):
@@ -42,7 +42,7 @@ def test_doctests() -> None:
 
 def test_views_are_averaged_as_written_down() -> None:
     network, images = Blur(), torch.randn(2, 3, 20, 30)
-    answers = WholeImages((1.0, 0.5), True, keep_scores)(network, images, [(40, 60), (11, 17)])
+    answers = WholeImages((1.0, 0.5), True, keep_maps)(network, images, [(40, 60), (11, 17)])
     for index, size in enumerate([(40, 60), (11, 17)]):
         image, seen = images[index : index + 1], []
         half = F.interpolate(image, size=(10, 15), mode="bilinear", antialias=True)

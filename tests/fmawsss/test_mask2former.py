@@ -9,7 +9,7 @@ from front_door import compose_config
 from hydra.utils import instantiate
 from network_tools import DECODER, build_small
 
-from fmawsss.networks.mask2former import load_swin, score_classes
+from fmawsss.networks.mask2former import load_swin, combine_queries
 from fmawsss.networks.parameter_groups import split_parameters
 
 UNDECAYED = ["relative_position_bias_table", "level_embed"]
@@ -40,7 +40,7 @@ def test_scores_are_made_at_the_size_of_the_image():
     for query in range(5):
         for label in range(3):
             expected[0, label] += classes[0, query].softmax(0)[label] * resized[0, query].sigmoid()
-    shares = score_classes(classes, masks, (20, 30)).softmax(1)
+    shares = combine_queries(classes, masks, (20, 30)).softmax(1)
     torch.testing.assert_close(shares, expected / expected.sum(1, keepdim=True))
 
 
