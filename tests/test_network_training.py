@@ -39,7 +39,10 @@ SMALL = {
         "network.loss.points=100", "network.resize.side=64",
     ],
     "deeplabv3plus_r101": ["network.build.encoder=resnet18"],
-    "segformer_b5": ["network.build.encoder=mit_b0", "network.build.decoder.decoder_segmentation_channels=16"],
+    "segformer_b5": [
+        "network.build.encoder=mit_b0",
+        "network.build.decoder.decoder_segmentation_channels=16",
+    ],
     "timm": ["network.build.encoder=mobilenetv3_small_050"],
 }  # fmt: skip
 
