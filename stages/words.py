@@ -1,0 +1,193 @@
+"""Short words of the command line, turned into full keys before Hydra reads them.
+
+What belongs to a stage stands in the package `stage` (of a pipeline: `stages.cls`), in sections.
+On the command line it may be named by its last words alone:
+
+    prompts=words                     prompts@stage.model.prompts=words
+    prompts.contexts.length=8         stage.model.prompts.contexts.length=8
+    stages.cls.loop.max_steps=3       stages.cls.training.loop.max_steps=3
+    ckpt=6150                         options.ckpt=6150
+
+Full keys stay as they are, and so does whatever is not in the tables below.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+# Groups of options of a stage, and the section that an option fills ("" fills several)
+GROUPS = {
+    "prompts": "model.prompts",
+    "loss": "learning.loss",
+    "optimizer": "learning.optimizer",
+    "scheduler": "learning.scheduler",
+    "augment": "training.view.augment",
+    "averaging": "training.averaging",
+    "affinity": "applying.seeding.refine",
+    "seeding": "applying.seeding",
+    "refine": "applying.refine",
+    "network": "",
+    "targets": "",
+    "inference": "",
+    "speed": "",
+    "save_as": "runtime.exports",
+}
+
+# Beginnings of keys within a stage, the longest first
+KEYS = {
+    "network.build": "learning.network",
+    "network.weights": "learning.weights",
+    "network.loss": "learning.loss",
+    "network.resize": "prediction.view.resize",
+    "network.image_mean": "prediction.view.normalise.mean",
+    "network.image_std": "prediction.view.normalise.std",
+    "targets.make": "learning.targets",
+    "targets.confidence": "training.inputs.confidence",
+    "inference.make": "applying.inference",
+    "speed.encoder": "applying.encoder",
+    "speed.images_per_batch": "runtime.batch_size",
+    "speed": "runtime.arguments.speed",
+    "seeding.cam.background.power": "applying.seeding.cam.background_power",
+    "seeding.caa.background.power": "applying.seeding.caa.background_power",
+    "seeding.sams.background.power": "applying.seeding.sams.background_power",
+    "background_power.cam": "applying.seeding.cam.background_power",
+    "background_power.caa": "applying.seeding.caa.background_power",
+    "background_power.sams": "applying.seeding.sams.background_power",
+    **{group: section for group, section in GROUPS.items() if section},
+    "templates": "model.templates",
+    "module.clip": "model.clip",
+    "module.source": "model.source",
+    "module.background": "model.background",
+    "module.compute_cams": "model.compute_cams",
+    "module.softmax": "model.softmax",
+    "module.scheduler": "learning.scheduler",
+    "module.parameters": "learning.parameters",
+    "module.pool": "applying.pool",
+    "module.threshold": "applying.threshold",
+    "module.top_k": "applying.top_k",
+    "module.val_powers": "runtime.arguments.val_powers",
+    "loop": "training.loop",
+    "data.train_split": "training.view.split",
+    "data.batch_size": "training.view.batch_size",
+    "data.micro_batches": "training.view.micro_batches",
+    "data.views": "training.view.views",
+    "data.augment": "training.view.augment",
+    "data.crop_labels": "training.view.crop_labels",
+    "data.seeds": "training.inputs.seeds",
+    "data.confidence": "training.inputs.confidence",
+    "data.superpixels": "prediction.inputs.superpixels",
+    "data.cams": "prediction.inputs.cams",
+    "data.predict_split": "runtime.apply_to",
+    "data.predict_batch_size": "runtime.batch_size",
+    "data.workers": "runtime.workers",
+    "data.truths": "runtime.truths",
+    "data.originals": "runtime.originals",
+    "data.resize": "prediction.view.resize",
+    "data.image_mean": "prediction.view.normalise.mean",
+    "data.image_std": "prediction.view.normalise.std",
+    "data.val_split": "runtime.validation.split",
+    "data.val_images": "runtime.validation.images",
+    "data.val_resize": "runtime.validation.resize",
+    "seeds": "training.inputs.seeds",
+    "cams": "prediction.inputs.cams",
+    "save_every": "runtime.save_every",
+    "val_every": "runtime.val_every",
+    "apply_step": "runtime.apply_step",
+    "also_scored": "runtime.also_scored",
+    "emits": "runtime.output",
+    "learns": "runtime.checkpoint",
+    "grows": "runtime.grows",
+    "writers": "writers",
+    "save_as": "runtime.exports",
+    "carried": "carried",
+}
+
+# Beginnings of keys that belong to a whole run
+RUN_KEYS = {
+    "overwrite": "options.overwrite",
+    "compile": "options.compile",
+    "ckpt": "options.ckpt",
+    "split": "options.split",
+    "shard": "options.shard",
+    "dataset.shots": "options.shots",
+    "background": "dataset.background",
+    "patch_size": "clip.patch_size",
+    "group": "paths.group",
+    "run": "job.folder",
+    "module.generator": "masks",
+    "stages.superpixels.module.generator": "masks",
+}
+
+# What has no single new place, and what to type instead
+REFUSED = {
+    "dataset.names": "class names are dataset.classes now, and what stands in prompts is "
+    "dataset.prompt_names",
+}
+
+WORD = re.compile(r"(?P<sign>[+~]{0,2})(?P<stage>stages\.\w+\.)?(?P<key>[^=@]+)(?P<package>@[^=]*)?(?P<rest>=.*)?", re.DOTALL)
+
+
+def translate(words: Sequence[str]) -> list[str]:
+    """Turn the short words of a command line into full keys.
+
+    Raises:
+        ValueError: for a key that has no single new place, with what to type instead.
+
+    >>> translate(["task=cls", "prompts=words", "loop.max_steps=5", "-m"])
+    ['task=cls', 'prompts@stage.model.prompts=words', 'stage.training.loop.max_steps=5', '-m']
+    """
+    return [word if word.startswith("-") else translate_word(word) for word in words]
+
+
+def translate_word(word: str) -> str:
+    """Turn one override into its full key.
+
+    >>> translate_word("prompts@stages.cls.prompts=words")
+    'prompts@stages.cls.model.prompts=words'
+    """
+    found = WORD.fullmatch(word)
+    if found is None:
+        return word
+    sign, stage, key, package, rest = (part or "" for part in found.groups())
+    if key in REFUSED:
+        raise ValueError(f"{key}: {REFUSED[key]}")
+
+    # an option of a group: where does it go?
+    if key in GROUPS and not stage and is_choice(rest):
+        return f"{sign}{key}{place_option(key, package)}{rest}"
+
+    # a value: of one stage of a pipeline, of the run, or of the only stage
+    if package:
+        return word
+    of_run = lengthen(stage + key, RUN_KEYS, "")
+    if of_run != stage + key:
+        return f"{sign}{of_run}{rest}"
+    return f"{sign}{stage}{lengthen(key, KEYS, '' if stage else 'stage.')}{rest}"
+
+
+def is_choice(rest: str) -> bool:
+    """Tell the choice of an option (`=words`, `=[voc,coco]`, or none, to delete it) from a value."""
+    return not rest.startswith("={")
+
+
+def place_option(group: str, package: str) -> str:
+    """Name the package that an option of a group fills."""
+    if not package:
+        return f"@stage.{GROUPS[group]}".rstrip(".")
+    of_stage = re.fullmatch(rf"@(stages\.\w+)\.{group}", package)
+    return f"@{of_stage[1]}.{GROUPS[group]}".rstrip(".") if of_stage else package
+
+
+def lengthen(key: str, table: dict[str, str], prefix: str) -> str:
+    """Replace the beginning of a key that a table knows; the longest one counts.
+
+    >>> lengthen("loop.max_steps", KEYS, "stage.")
+    'stage.training.loop.max_steps'
+    """
+    parts = key.split(".")
+    for length in range(len(parts), 0, -1):
+        start = ".".join(parts[:length])
+        if start in table:
+            return prefix + ".".join([table[start], *parts[length:]])
+    return key
