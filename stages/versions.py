@@ -14,3 +14,11 @@ VERSIONS = {
     "label proposals": 1,
     "template ranking": 1,
 }
+
+
+def list_versions(module: object, products: str) -> dict[str, int]:
+    """List the versions of the code that makes a module's products (`learned_by` or `made_by`).
+
+    A module from outside may name none.
+    """
+    return {name: VERSIONS[name] for name in getattr(module, products, ())}

@@ -1,0 +1,158 @@
+"""Learn a stage: train, or go on training, until its checkpoint is complete."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from filelock import FileLock
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+from callbacks.feature_writer import FeatureWriter
+from callbacks.training_signals import TrainingSignals
+from callbacks.validation_record import (
+    choose_reported,
+    keep_learned,
+    place_record,
+    read_validations,
+)
+from datamodules.choosing import name_splits
+from datamodules.encoded import EncodedData
+from datamodules.sample import collate_samples
+from fmawsss.files.features import FeatureStore
+from fmawsss.files.products import describe_inputs, start_product
+from fmawsss.files.tensor_files import require_whole
+from lightning_modules.features import FeatureModule
+from stages.scores import write_scores
+from stages.stage import Stage, Training
+
+logger = logging.getLogger(__name__)
+
+
+def learn(stage: Stage, loggers: Sequence[Logger]) -> None:
+    """Train a stage until its checkpoint is complete, and report its validations."""
+    training = stage.training
+    assert training is not None
+
+    # Complete and current, or begun: the record beside the checkpoint says
+    product = stage.describe_checkpoint()
+    split, inputs = describe_inputs(training.data, training.split)
+    beside = [training.steps, place_record(product.path), training.best]
+    start_product(product, split, inputs, stage.run.overwrite, beside)
+    if product.is_complete(split) and product.path.is_file():
+        logger.info("%s: %s is complete, skipped", stage.name, product.path)
+        return report_validations(stage)
+
+    # Train, from the newest checkpoint of an unfinished training
+    data = choose_data(stage, inputs)
+    callbacks = [build_saver(training), TrainingSignals(), *training.averaging]
+    settings = {**training.loop, **schedule_validations(training), "logger": list(loggers) or False}
+    callbacks += training.watchers.values() if training.val_every is not None else ()
+    trainer = stage.run.build_trainer(stage.name, "learn", callbacks, settings)
+    trainer.fit(stage.module, data, ckpt_path=find_last_step(training.steps))
+    for callback in training.averaging:  # a resume that finds the training finished calls no end
+        callback.on_train_end(trainer, stage.module)
+
+    # The product, and the best checkpoint beside it
+    trainer.save_checkpoint(product.path, weights_only=True)
+    if trainer.is_global_zero:
+        keep_best(training)
+        product.finish(split)
+    return report_validations(stage)
+
+
+def choose_data(stage: Stage, inputs: str) -> L.LightningDataModule:
+    """Return what to train on: images, or what the frozen encoder made of their fixed views."""
+    assert stage.training is not None
+    if stage.run.cache is None or stage.training.view.get("views") is None:
+        return stage.training.data
+    return EncodedData(stage.training.data, encode_views(stage, inputs))
+
+
+def build_saver(training: Training) -> ModelCheckpoint:
+    """Build what keeps a checkpoint every `save_every` steps, all of them."""
+    return ModelCheckpoint(
+        training.steps,
+        "step_{step:06d}",
+        auto_insert_metric_name=False,
+        every_n_train_steps=training.save_every,
+        save_top_k=-1,
+    )
+
+
+def schedule_validations(training: Training) -> dict[str, Any]:
+    """Count validations in optimiser steps, as everything else; None for none."""
+    if training.val_every is None:
+        return {"limit_val_batches": 0}
+    batches = training.val_every * training.loop["accumulate_grad_batches"]
+    return {"val_check_interval": batches, "check_val_every_n_epoch": None}
+
+
+def keep_best(training: Training) -> None:
+    """Keep what the best validation had learned, where one was watched for."""
+    watcher = training.watchers.get("best")
+    if training.val_every is not None and isinstance(watcher, ModelCheckpoint):
+        if watcher.best_model_path:
+            keep_learned(watcher.best_model_path, training.best)
+
+
+def find_last_step(folder: Path) -> str | None:
+    """Return the newest checkpoint of an unfinished training, if there is one."""
+    steps = sorted(folder.glob("step_*.ckpt"))
+    if not steps:
+        return None
+    require_whole(steps[-1], "delete it, and training goes on from the one before")
+    logger.info("going on from %s", os.path.relpath(steps[-1]))
+    return str(steps[-1])
+
+
+def report_validations(stage: Stage) -> None:
+    """Enter the last and the best validation of the training in the table, each by its name."""
+    training = stage.training
+    assert training is not None
+    reported = choose_reported(read_validations(training.checkpoint))
+    if not reported or rank_zero_only.rank != 0 or training.data.validation is None:
+        return
+    split = f"{','.join(name_splits(training.data.validation.split))} during training"
+    scores = {name: found[0] for name, found in reported.items()}
+    details = {name: found[1] for name, found in reported.items()}
+    write_scores(stage.run.work / "scores.json", stage.name, split, scores, details)
+
+
+def encode_views(stage: Stage, inputs: str) -> FeatureStore:
+    """Return what the frozen encoder makes of the training views, encoding those that are new."""
+    assert stage.training is not None and stage.run.cache is not None
+    data, encoder = stage.training.data, FeatureModule(stage.module)
+    data.setup("fit")
+    views = data.describe_views()
+
+    # Open the store, one process at a time; the first view tells how large it will be
+    first = encoder.predict_step(collate_samples([views.read_view(0)]))
+    name = f"{stage.name}_{stage.digest_views(inputs)}"
+    lock = stage.run.cache.keywords["folder"], name  # type: ignore[attr-defined]
+    Path(lock[0]).mkdir(parents=True, exist_ok=True)
+    locked = FileLock(f"{lock[0]}/{name}.lock") if rank_zero_only.rank == 0 else nullcontext()
+    with locked:
+        rows = len(views.records) * views.view.views
+        store = stage.run.cache(name=name, rows=rows, sample=first)
+
+        # Encode what no run encoded before
+        remaining = store.list_remaining()
+        if remaining:
+            writer = FeatureWriter(store)
+            trainer = stage.run.build_trainer(
+                stage.name, "encode views", [writer], {"logger": False}
+            )
+            loader = data.view_loader(remaining, trainer.global_rank, trainer.world_size)
+            trainer.predict(encoder, loader, return_predictions=False)
+            trainer.strategy.barrier()
+    done = store.rows - len(remaining)
+    logger.info("%s: %d views encoded now, %d before", stage.name, len(remaining), done)
+    return store

@@ -1,0 +1,190 @@
+"""What a stage is: one record, made once by the door, that nothing asks a config about again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.loggers import Logger
+
+from callbacks.progress import follow_progress
+from callbacks.stage_timer import StageTimer
+from datamodules.base import SegmentationDataModule
+from datamodules.choosing import Splits
+from fmawsss.files.features import FeatureStore
+from fmawsss.files.fingerprints import digest_weights, fingerprint
+from fmawsss.files.products import Product, read_fingerprint
+from lightning_modules.learned import learns
+from stages.versions import list_versions
+
+Exports = Mapping[str, Callable[..., None]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What all stages of a run share.
+
+    folder: of this run's records and logs; `work` holds the products, `base` those that a sweep's
+        jobs read, `outputs` those of all data sets.
+    dataset: its name on the command line.
+    stages: the names of all stages of the run.
+    ckpt: the checkpoint to apply, a path or a step; None takes the stage's own.
+    shard: `3/16` applies a stage to a share of the images.
+    cache: opens the store of features of fixed views; None encodes every view anew.
+    """
+
+    folder: Path
+    work: Path
+    base: Path
+    outputs: Path
+    dataset: str
+    stages: Sequence[str]
+    overwrite: bool
+    ckpt: str | None
+    shard: str | None
+    seed: int
+    precision: str
+    cache: Callable[..., FeatureStore] | None
+    trainer: Callable[..., L.Trainer]
+    loggers: Mapping[str, Callable[..., Logger]]
+
+    def build_trainer(
+        self,
+        stage: str,
+        action: str,
+        callbacks: Sequence[L.Callback],
+        settings: Mapping[str, Any],
+    ) -> L.Trainer:
+        """Build the trainer of a stage, its own settings on top; `action` names predictions."""
+        timer = StageTimer(self.folder, stage, action)
+        progress = follow_progress(stage, action, self.stages)
+        beside = [*callbacks, progress, timer]
+        return self.trainer(**settings, callbacks=beside, default_root_dir=self.work)
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a stage learns: from which data, for how long, what it leaves.
+
+    checkpoint: the product; `steps` is the folder of the checkpoints on the way to it.
+    inputs: folders that its data come from; their content counts.
+    identity: the settings that the checkpoint depends on, as plain data.
+    view: those of them that the training views depend on.
+    """
+
+    checkpoint: Path
+    steps: Path
+    data: SegmentationDataModule
+    split: Splits
+    inputs: Mapping[str, Path]
+    identity: Mapping[str, Any]
+    view: Mapping[str, Any]
+    loop: Mapping[str, Any]
+    save_every: int
+    val_every: int | None
+    watchers: Mapping[str, L.Callback]
+    averaging: Sequence[L.Callback]
+
+    @property
+    def best(self) -> Path:
+        """Where the best checkpoint of the validations goes, beside the product."""
+        return self.checkpoint.with_name(f"{self.checkpoint.stem}_best.ckpt")
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a stage makes of whole images, and how it is written.
+
+    path: a folder with a file per image, or one file.
+    inputs: folders that its data come from; their content counts.
+    identity: the settings that the product depends on, as plain data.
+    make_writers: makes what writes the product and what goes beside it, anew at every call.
+    also_scored: splits within the split, scored by themselves as well.
+    grows: images may be added; those that are there stay, unless their files changed.
+    keeps_changed: they stay even then.
+    scored: the kind of masks that a sweep maximises, on which split.
+    exports: formats of other tools that finished masks are written in.
+    """
+
+    path: Path
+    data: SegmentationDataModule
+    inputs: Mapping[str, Path]
+    identity: Mapping[str, Any]
+    make_writers: Callable[[], list[L.Callback]]
+    also_scored: Sequence[str]
+    grows: bool
+    keeps_changed: bool
+    apply_step: int | None
+    exports: Exports
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of a run: the module, how it learns (None: it does not) and what it makes.
+
+    config: the resolved settings, for people to read.
+    adopted: the checkpoint of any data set that the module was built from.
+    """
+
+    name: str
+    run: Run
+    module: L.LightningModule
+    training: Training | None
+    output: Output
+    config: Mapping[str, Any]
+    adopted: Path | None = None
+
+    @property
+    def learns(self) -> bool:
+        """Say whether there is anything to learn; hand-written prompts have nothing."""
+        return learns(self.module)
+
+    @cached_property
+    def weights(self) -> str:
+        """The digest of the frozen weights; they are large, and read once."""
+        return digest_weights(self.module)
+
+    def describe_checkpoint(self) -> Product:
+        """Describe what training makes: settings, frozen weights, inputs and versions of our code."""
+        assert self.training is not None
+        settings = {
+            **self.training.identity,
+            "weights": self.weights,
+            "versions": list_versions(self.module, "learned_by"),
+        }
+        upstream = digest_inputs(self.training.inputs)
+        return Product(self.training.checkpoint, settings, upstream)
+
+    def describe_output(self, checkpoint: Path | None) -> Product:
+        """Describe what applying the stage makes; `checkpoint` holds what it learned, if anything."""
+        settings = {
+            **self.output.identity,
+            "weights": self.weights,
+            "versions": list_versions(self.module, "made_by"),
+        }
+        upstream = digest_inputs(self.output.inputs)
+        if checkpoint is not None:
+            upstream["checkpoint"] = read_fingerprint(checkpoint)
+        return Product(self.output.path, settings, upstream)
+
+    def digest_views(self, inputs: str) -> str:
+        """Digest all that the features of the training views depend on; prompts do not count."""
+        assert self.training is not None
+        return fingerprint(
+            {
+                "view": self.training.view,
+                "images": inputs,
+                "weights": self.weights,
+                "precision": self.run.precision,
+                "upstream": digest_inputs(self.training.inputs),
+            }
+        )
+
+
+def digest_inputs(inputs: Mapping[str, Path]) -> dict[str, str]:
+    """Return the fingerprints of the products that a stage reads."""
+    return {name: read_fingerprint(path) for name, path in inputs.items()}
