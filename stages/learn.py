@@ -27,11 +27,10 @@ from datamodules.choosing import name_splits
 from datamodules.encoded import EncodedData
 from datamodules.sample import collate_samples
 from fmawsss.files.features import FeatureStore
-from fmawsss.files.products import describe_inputs, start_product
 from fmawsss.files.tensor_files import require_whole
 from lightning_modules.features import FeatureModule
 from stages.scores import write_scores
-from stages.stage import Stage, Training
+from stages.stage import Stage, Training, describe_inputs, start_product
 
 logger = logging.getLogger(__name__)
 
@@ -134,22 +133,18 @@ def encode_views(stage: Stage, inputs: str) -> FeatureStore:
     views = data.describe_views()
 
     # Open the store, one process at a time; the first view tells how large it will be
+    cache, name = stage.run.cache, f"{stage.name}_{stage.digest_views(inputs)}"
     first = encoder.predict_step(collate_samples([views.read_view(0)]))
-    name = f"{stage.name}_{stage.digest_views(inputs)}"
-    lock = stage.run.cache.keywords["folder"], name  # type: ignore[attr-defined]
-    Path(lock[0]).mkdir(parents=True, exist_ok=True)
-    locked = FileLock(f"{lock[0]}/{name}.lock") if rank_zero_only.rank == 0 else nullcontext()
-    with locked:
-        rows = len(views.records) * views.view.views
-        store = stage.run.cache(name=name, rows=rows, sample=first)
+    cache.folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(cache.folder / f"{name}.lock") if rank_zero_only.rank == 0 else nullcontext()
+    with lock:
+        store = cache.open(name=name, rows=len(views.records) * views.views, sample=first)
 
         # Encode what no run encoded before
         remaining = store.list_remaining()
         if remaining:
-            writer = FeatureWriter(store)
-            trainer = stage.run.build_trainer(
-                stage.name, "encode views", [writer], {"logger": False}
-            )
+            writer, silent = FeatureWriter(store), {"logger": False}
+            trainer = stage.run.build_trainer(stage.name, "encode views", [writer], silent)
             loader = data.view_loader(remaining, trainer.global_rank, trainer.world_size)
             trainer.predict(encoder, loader, return_predictions=False)
             trainer.strategy.barrier()

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
 
 from callbacks.progress import follow_progress
 from callbacks.stage_timer import StageTimer
 from datamodules.base import SegmentationDataModule
-from datamodules.choosing import Splits
+from datamodules.choosing import Splits, name_splits
 from fmawsss.files.features import FeatureStore
 from fmawsss.files.fingerprints import digest_weights, fingerprint
 from fmawsss.files.products import Product, read_fingerprint
@@ -22,6 +24,14 @@ from lightning_modules.learned import learns
 from stages.versions import list_versions
 
 Exports = Mapping[str, Callable[..., None]]
+
+
+@dataclass(frozen=True)
+class FeatureCache:
+    """Where features of fixed views are kept, and what opens a store of them."""
+
+    folder: Path
+    open: Callable[..., FeatureStore]
 
 
 @dataclass(frozen=True)
@@ -48,7 +58,7 @@ class Run:
     shard: str | None
     seed: int
     precision: str
-    cache: Callable[..., FeatureStore] | None
+    cache: FeatureCache | None
     trainer: Callable[..., L.Trainer]
     loggers: Mapping[str, Callable[..., Logger]]
 
@@ -188,3 +198,22 @@ class Stage:
 def digest_inputs(inputs: Mapping[str, Path]) -> dict[str, str]:
     """Return the fingerprints of the products that a stage reads."""
     return {name: read_fingerprint(path) for name, path in inputs.items()}
+
+
+def describe_inputs(data: SegmentationDataModule, splits: Splits) -> tuple[str, str]:
+    """Name the splits in one word, and digest their images and labels in another."""
+    names = name_splits(splits)
+    data.read_records(names)
+    described = data.describe_inputs()
+    return ",".join(names), fingerprint({name: described[name] for name in names})
+
+
+def start_product(
+    product: Product, split: str, inputs: str, overwrite: bool, beside: Sequence[Path]
+) -> None:
+    """Open a product and a part of it, once for all processes, while the others wait."""
+    if rank_zero_only.rank == 0:
+        product.open(overwrite, beside)
+        product.start(split, inputs)
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()

@@ -1,0 +1,119 @@
+"""Apply a stage: make its product for each image that lacks it, and score it where truth is known."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import lightning as L
+from lightning.pytorch.utilities import rank_zero_only
+
+from callbacks.score_journal import ScoreJournal
+from datamodules.loading import find_place
+from datamodules.shard import choose_shard
+from fmawsss.files.journals import list_journals, refuse_changed
+from fmawsss.files.products import ANY, Product
+from fmawsss.metrics import SegmentationScores
+from fmawsss.records import ImageRecord
+from lightning_modules.learned import load_fitting
+from stages.checkpoints import find_checkpoint
+from stages.scores import enter_scores
+from stages.stage import Stage, describe_inputs, start_product
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What applying a stage gave: a split of its product, the parts scored, and their scores.
+
+    made: how many images were made now.
+    """
+
+    product: Product
+    split: str
+    images: int
+    checkpoint: Path | None
+    scores: dict[str, dict[str, SegmentationScores]]
+    made: int
+
+
+def apply(stage: Stage) -> Result:
+    """Make the stage's product for each image of the split that lacks it."""
+    output, data = stage.output, stage.output.data
+    checkpoint = find_checkpoint(stage) if stage.learns else None
+    product = stage.describe_output(checkpoint)
+
+    # Complete and current, or begun: the record beside the product says
+    split, inputs = describe_inputs(data, data.whole.split)
+    picture = stage.run.work / "pictures" / f"{product.path.name}.png"
+    shard = choose_shard(stage.run.shard, stage.run.overwrite, product.path)
+    beside = [picture, picture.with_suffix(""), *list_journals(product.path)]
+    start_product(product, split, ANY if output.grows else inputs, stage.run.overwrite, beside)
+
+    # The images that lack something
+    records = data.read_records(data.whole.split)
+    parts = data.list_parts(split, output.also_scored)
+    mine = shard.choose(parts[split])
+    writers = list_writers(stage, records, shard.number)
+    remaining = [r for r in records if r.name in mine and not has_all(writers, r.name)]
+    if output.grows and not output.keeps_changed:
+        left = {record.name for record in remaining}
+        refuse_changed(product.path, [r for r in records if r.name not in left])
+
+    # Make them
+    if product.is_complete(split) and not remaining:
+        logger.info("%s: %s is complete for %s, skipped", stage.name, product.path, split)
+    else:
+        trainer = make_images(stage, checkpoint, writers, remaining)
+        if trainer.is_global_zero:
+            finish(stage, product, split, records, shard.is_whole)
+
+    # Score them
+    scores = {}
+    if rank_zero_only.rank == 0:
+        table = stage.run.work / "scores.json"
+        scores = enter_scores(table, stage.name, product.path, parts, data.classes)
+    return Result(product, split, len(records), checkpoint, scores, len(remaining))
+
+
+def list_writers(stage: Stage, records: Sequence[ImageRecord], shard: int) -> list[L.Callback]:
+    """List what writes the product, what goes beside it, and the journal of this shard."""
+    scored = records if stage.output.data.whole.truths else [replace(r, truth=None) for r in records]
+    journal = ScoreJournal(stage.output.path, scored, shard)
+    return [*stage.output.make_writers(), journal]
+
+
+def has_all(writers: Sequence[L.Callback], name: str) -> bool:
+    """Say whether everything of an image is there."""
+    return all(writer.has(name) for writer in writers)
+
+
+def make_images(
+    stage: Stage,
+    checkpoint: Path | None,
+    writers: Sequence[L.Callback],
+    remaining: Sequence[ImageRecord],
+) -> L.Trainer:
+    """Apply the module to images, each process to its share, and wait for all of them."""
+    if checkpoint is not None:
+        load_fitting(checkpoint, stage.module)
+    trainer = stage.run.build_trainer(stage.name, "apply", writers, {"logger": False})
+    place = find_place(trainer)
+    loader = stage.output.data.whole_loader(remaining, place.rank, place.world_size, place.pin)
+    trainer.predict(stage.module, loader, return_predictions=False)
+    trainer.strategy.barrier()
+    return trainer
+
+
+def finish(
+    stage: Stage, product: Product, split: str, records: Sequence[ImageRecord], whole: bool
+) -> None:
+    """Record the product as complete, if the other shards are."""
+    everything = list_writers(stage, records, 1)
+    if whole or all(has_all(everything, record.name) for record in records):
+        product.finish(split)
+    else:
+        logger.info("%s: this shard is complete, others are not yet", stage.name)

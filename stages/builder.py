@@ -1,0 +1,289 @@
+"""Build a stage from its node of the config.
+
+`conf/task/_stage.yaml` says what every stage has. Its sections `model`, `learning`, `training` make
+the identity of the checkpoint, `model`, `applying`, `prediction`, `writers` that of the output;
+`runtime` changes no product and enters neither.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from datamodules.base import SegmentationDataModule
+from datamodules.labels import keep_image_labels
+from datamodules.loading import Loading
+from datamodules.views import TrainingView, WholeView
+from fmawsss.files.products import read_fingerprint
+from fmawsss.networks.checkpoints import (
+    NetworkCheckpoint,
+    build_resize,
+    choose_builder,
+    describe_network,
+    is_listed,
+    read_checkpoint,
+)
+from fmawsss.resizing import Normaliser
+from stages.checkpoints import find_network
+from stages.stage import Output, Run, Stage, Training
+
+logger = logging.getLogger(__name__)
+
+
+def plain(node: Any) -> Any:
+    """Resolve a config node to plain lists, dictionaries and values."""
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+
+@dataclass(frozen=True)
+class StageBuilder:
+    """Build one stage from its node, which stands at `place` in the config."""
+
+    cfg: DictConfig
+    place: str
+    node: DictConfig
+    run: Run
+    learning: bool
+
+    def build(self) -> Stage:
+        """Build the data modules, the module and the records of a stage."""
+        adopted = self.read_adopted()
+        whole = self.build_data(adopted, whole=self.build_whole_view(adopted))
+        module = self.make_module(whole.classes, whole.prompt_names, adopted)
+        identity = self.identify(adopted)
+        return Stage(
+            name=self.node.name,
+            run=self.run,
+            module=module,
+            checkpoint=self.find_path("checkpoint"),
+            steps=self.find_path("steps"),
+            training=self.build_training(identity) if self.learning else None,
+            output=self.build_output(identity, whole),
+            config={**plain(self.node), "dataset": plain(self.cfg.dataset), "seed": self.run.seed},
+            adopted=None if adopted is None else adopted.path,
+        )
+
+    def read_adopted(self) -> NetworkCheckpoint | None:
+        """Read the checkpoint that a module which is only applied is built from, if it is such."""
+        if self.node.carried is None or self.learning:
+            return None
+        runtime = self.node.runtime
+        path = find_network(self.run, Path(runtime.checkpoint), Path(runtime.steps))
+        checkpoint = read_checkpoint(path)
+        logger.info("%s knows %s", path, ", ".join(checkpoint.classes))
+        return checkpoint
+
+    def build_data(
+        self, adopted: NetworkCheckpoint | None = None, **views: Any
+    ) -> SegmentationDataModule:
+        """Build the data set for the views that are asked for, and make it ready on disk.
+
+        Names of classes are passed on as they are: text from files never becomes config.
+        """
+        build = instantiate(self.cfg.dataset, _convert_="all")
+        if adopted is not None:
+            build = partial(build, classes=adopted.classes, prompt_names=None)
+        data = build(labelled=self.node.labelled, loading=self.build_loading(), **views)
+        data.prepare_data()
+        return data
+
+    def build_loading(self) -> Loading:
+        """Build how many processes load images."""
+        loading = self.cfg.loading
+        return Loading(self.node.runtime.workers, loading.persistent_workers, loading.start_method)
+
+    def build_whole_view(self, adopted: NetworkCheckpoint | None) -> WholeView:
+        """Build how whole images are prepared, as an adopted checkpoint says or as the config does."""
+        runtime, prediction = self.node.runtime, self.node.prediction
+        view = instantiate(prediction.view, _convert_="all")
+        if adopted is not None:
+            configured = view["resize"] if self.names(adopted) else None
+            view["resize"] = build_resize(adopted, configured)
+            view["normalise"] = Normaliser(adopted.image_mean, adopted.image_std)
+        if prediction.seen_as is not None:
+            view["resize"] = instantiate(prediction.seen_as)
+        return WholeView(
+            split=plain(runtime.apply_to),
+            batch_size=runtime.batch_size,
+            truths=runtime.truths,
+            originals=runtime.originals,
+            **view,
+            **drop_null(plain(prediction.inputs)),
+        )
+
+    def build_validation_view(self, whole: WholeView) -> WholeView | None:
+        """Build how images to validate on are prepared; None where the data set names none."""
+        validation = instantiate(self.node.runtime.validation, _convert_="all")
+        if validation["split"] is None:
+            return None
+        return WholeView(
+            split=validation["split"],
+            images=validation["images"],
+            resize=validation["resize"] or whole.resize,
+            normalise=whole.normalise,
+            batch_size=whole.batch_size,
+            truths=True,
+        )
+
+    def make_module(
+        self,
+        classes: Sequence[str],
+        prompt_names: Sequence[str],
+        adopted: NetworkCheckpoint | None = None,
+    ) -> L.LightningModule:
+        """Build what learns and predicts; missing weights show here, before any work starts."""
+        L.seed_everything(self.run.seed, verbose=False)
+        node = self.node
+
+        # the settings of all sections
+        arguments: dict[str, Any] = {}
+        for section in (node.learning, node.applying, node.runtime.arguments):
+            arguments |= instantiate(section, _convert_="all")
+        if adopted is not None:
+            arguments |= {"network": self.choose_network(adopted), "weights": None}
+
+        # and what a module is told beside them
+        told = {"classes": list(classes), "prompt_names": list(prompt_names), "config": plain(node)}
+        told["carried"] = self.describe_carried(adopted)
+        arguments |= {name: told[name] for name in node.takes}
+        build = instantiate(node.model, _partial_=True, _convert_="all")
+        module: L.LightningModule = build(**arguments)
+        if node.runtime.compile:
+            module.compile_parts()
+        return module
+
+    def describe_carried(self, adopted: NetworkCheckpoint | None) -> dict[str, Any]:
+        """Describe what a checkpoint brings along; nothing for a stage whose checkpoint does not."""
+        if adopted is not None:
+            size, mean, std = adopted.resize, adopted.image_mean, adopted.image_std
+            return describe_network(adopted.network, size, mean, std)
+        return {} if self.node.carried is None else describe_network(**plain(self.node.carried))
+
+    def choose_network(self, adopted: NetworkCheckpoint) -> Callable[..., Any]:
+        """Return what builds the network of a checkpoint: its file, or the config that names it."""
+        configured = instantiate(self.node.learning.network, _convert_="all")
+        return choose_builder(adopted, configured if self.names(adopted) else None)
+
+    def names(self, adopted: NetworkCheckpoint) -> bool:
+        """Say whether the config names the builder of a checkpoint that may not choose it itself."""
+        named = self.node.learning.network._target_ == adopted.network["_target_"]
+        return bool(named) and not is_listed(adopted.network)
+
+    def identify(self, adopted: NetworkCheckpoint | None) -> dict[str, Any]:
+        """Return the sections of the node as plain data, places left as names, files as content."""
+        named = self.cfg.copy()
+        for key in named.paths:
+            named.paths[key] = f"<{key}>"
+        sections = pin_files(plain(OmegaConf.select(named, self.place)), plain(self.node))
+        if adopted is not None:
+            carried = self.describe_carried(adopted)
+            sections["prediction"]["view"]["resize"] = carried["resize"]
+            for key in ("mean", "std"):
+                sections["prediction"]["view"]["normalise"][key] = carried[f"image_{key}"]
+        return sections
+
+    def build_training(self, identity: Mapping[str, Any]) -> Training | None:
+        """Build how the stage learns; None for one that does not."""
+        node, section = self.node, self.node.training
+        if section.view is None:
+            return None
+        whole = self.build_whole_view(None)
+        inputs = drop_null(plain(section.inputs))
+        view = {"crop_labels": keep_image_labels, **instantiate(section.view, _convert_="all")}
+        data = self.build_data(
+            training=TrainingView(seed=self.run.seed, **view, **inputs),
+            validation=self.build_validation_view(whole),
+        )
+        views = dict(identity["training"]["view"])
+        settings = {
+            "classes": list(data.classes),
+            "prompt_names": list(data.prompt_names),
+            "seed": self.run.seed,
+            "model": identity["model"],
+            "learning": identity["learning"],
+            "training": {**identity["training"], "inputs": sorted(inputs)},
+            "features": self.cfg.cache.dtype if self.run.cache is not None else None,
+        }
+        for key in ("batch_size", "micro_batches"):
+            views.pop(key)
+        watchers = instantiate(node.runtime.watchers) if node.runtime.val_every is not None else {}
+        return Training(
+            data=data,
+            split=plain(section.view.split),
+            inputs={name: Path(folder) for name, folder in inputs.items()},
+            identity=settings,
+            view={**views, "seed": self.run.seed, "target": node.model._target_},
+            loop=plain(section.loop),
+            save_every=node.runtime.save_every,
+            val_every=node.runtime.val_every,
+            watchers=watchers,
+            averaging=list(instantiate(section.averaging).values()),
+        )
+
+    def build_output(self, identity: Mapping[str, Any], data: SegmentationDataModule) -> Output:
+        """Build what the stage makes of whole images."""
+        runtime, inputs = self.node.runtime, drop_null(plain(self.node.prediction.inputs))
+        prediction = {**identity["prediction"], "inputs": sorted(inputs)}
+        settings = {
+            "model": identity["model"],
+            "applying": identity["applying"],
+            "prediction": prediction,
+            "writers": identity["writers"],
+            "precision": self.run.precision,
+        }
+        if "prompt_names" in self.node.takes:
+            settings |= {"classes": list(data.classes), "prompt_names": list(data.prompt_names)}
+        return Output(
+            path=Path(runtime.output),
+            data=data,
+            inputs={name: Path(folder) for name, folder in inputs.items()},
+            identity=settings,
+            make_writers=self.make_writers,
+            also_scored=plain(runtime.also_scored),
+            grows=runtime.grows,
+            keeps_changed=runtime.keeps_changed,
+            apply_step=runtime.apply_step,
+            exports=instantiate(runtime.exports, _convert_="all"),
+        )
+
+    def make_writers(self) -> list[L.Callback]:
+        """Build what writes the output, what goes beside it, and the `callbacks` group."""
+        runtime = self.node.runtime
+        own = instantiate(self.node.writers, _convert_="all").values()
+        beside = instantiate(runtime.writers, _convert_="all").values()
+        shared = instantiate(self.cfg.callbacks, _convert_="all").values() if runtime.pictures else ()
+        return [*own, *beside, *(build(product=runtime.output) for build in shared)]
+
+    def find_path(self, key: str) -> Path | None:
+        """Return a place of the stage."""
+        value = self.node.runtime[key]
+        return None if value is None else Path(value)
+
+
+def drop_null(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Drop what is None."""
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def pin_files(named: Any, real: Any) -> Any:
+    """Replace, at any depth, a `path` that names a file by the fingerprint of its content.
+
+    `named` are the same settings as `real` with places left as names.
+    """
+    if isinstance(named, list):
+        return [pin_files(*pair) for pair in zip(named, real, strict=True)]
+    if not isinstance(named, dict):
+        return named
+    pinned = {key: pin_files(value, real[key]) for key, value in named.items()}
+    path = real.get("path")
+    if isinstance(path, str) and Path(path).is_file():
+        pinned["path"] = read_fingerprint(Path(path))
+    return pinned

@@ -1,0 +1,158 @@
+"""From Hydra's config to a run: its stages or its job, its record, the number a sweep maximises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from datamodules.base import SegmentationDataModule
+from stages.builder import StageBuilder, plain
+from stages.checkpoints import find_network
+from stages.hush import hush_warnings
+from stages.run_record import record_run
+from stages.stage import FeatureCache, Run, Stage
+
+SECTIONS = {
+    "name", "labelled", "takes", "model", "learning", "applying", "training", "prediction",
+    "writers", "carried", "runtime",
+}  # fmt: skip
+
+
+def is_sweep() -> bool:
+    """Say whether this run is one job of several."""
+    return HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def place_job(cfg: DictConfig) -> None:
+    """Give a sweep's job a folder of its own; all jobs are one group in dashboards."""
+    if is_sweep() and cfg.paths.work == cfg.paths.base:
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        cfg.paths.group = str(folder.parent) if cfg.paths.group == cfg.paths.work else cfg.paths.group
+        cfg.paths.work = str(folder)
+
+
+def list_nodes(cfg: DictConfig) -> dict[str, DictConfig]:
+    """List the nodes of the stages of a run by their places in the config.
+
+    Raises:
+        ValueError: for a section that no stage has.
+    """
+    single = OmegaConf.select(cfg, "stage")
+    several = OmegaConf.select(cfg, "stages", default={})
+    nodes = {f"stages.{name}": node for name, node in several.items()}
+    if single is not None and not nodes:
+        nodes = {"stage": single}
+    for place, node in nodes.items():
+        strange = sorted(set(node) - SECTIONS)
+        if strange:
+            raise ValueError(f"{place} has no {', '.join(strange)}; it has {', '.join(SECTIONS)}")
+    return nodes
+
+
+def build_run(cfg: DictConfig, stages: Sequence[str]) -> Run:
+    """Build what all stages of a run share."""
+    options, paths = cfg.options, cfg.paths
+    cache = None
+    if cfg.cache.store is not None:
+        cache = FeatureCache(Path(cfg.cache.store.folder), instantiate(cfg.cache.store))
+    return Run(
+        folder=Path(HydraConfig.get().runtime.output_dir),
+        work=Path(paths.work),
+        base=Path(paths.base),
+        outputs=Path(paths.outputs),
+        dataset=paths.dataset,
+        stages=tuple(stages),
+        overwrite=options.overwrite,
+        ckpt=None if options.ckpt is None else str(options.ckpt),
+        shard=options.shard,
+        seed=cfg.seed,
+        precision=str(cfg.trainer.precision),
+        cache=cache,
+        trainer=instantiate(cfg.trainer, _partial_=True, _convert_="all"),
+        loggers=instantiate(cfg.logger),
+    )
+
+
+def build_stages(cfg: DictConfig, learning: bool) -> list[Stage]:
+    """Build all stages of a run, to learn them or only to apply them."""
+    nodes = list_nodes(cfg)
+    run = build_run(cfg, [node.name for node in nodes.values()])
+    return [StageBuilder(cfg, place, node, run, learning).build() for place, node in nodes.items()]
+
+
+@contextmanager
+def open_run(cfg: DictConfig) -> Iterator[None]:
+    """Write `run.json` while a run goes on, and `report.html` when it ends well."""
+    hush_warnings()
+    place_job(cfg)
+    is_job = OmegaConf.select(cfg, "job") is not None
+    typed = OmegaConf.to_container(HydraConfig.get().overrides.task)  # not to be resolved here
+    what = {"stage": cfg.name, "dataset": cfg.paths.dataset, "overrides": typed, "job": is_job}
+    draw = partial(instantiate(cfg.report), cfg.paths.work) if cfg.report and not is_job else None
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    with record_run(folder, what, OmegaConf.to_yaml(cfg, resolve=True), draw):
+        yield
+
+
+def choose_split(cfg: DictConfig, learning: bool) -> None:
+    """Let `split` name the images to apply a stage to, or to learn it from.
+
+    A stage that is applied to the images that it learns from, as seeds are, follows.
+    """
+    if cfg.options.split is None:
+        return
+    for node in list_nodes(cfg).values():
+        follows = node.training.view is None or node.runtime.apply_to == node.training.view.split
+        if not learning or follows:
+            node.runtime.apply_to = cfg.options.split
+        if learning and node.training.view is not None:
+            node.training.view.split = cfg.options.split
+
+
+def measure(cfg: DictConfig, stages: Sequence[Stage]) -> float | None:
+    """Return the number that a sweep maximises; a single run needs none."""
+    if not is_sweep():
+        return None
+    value: float | None = instantiate(cfg.criterion, _convert_="all")(stages[-1])
+    return value
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What a job may need of a config, built when it is asked for."""
+
+    cfg: DictConfig
+
+    def build_data(self, **views: Any) -> SegmentationDataModule:
+        """Build the data set without labels, or with what is given, and make it ready on disk."""
+        build = instantiate(self.cfg.dataset, _convert_="all")
+        data: SegmentationDataModule = build(**{"labelled": False, **views})
+        return data
+
+    def list_modules(self) -> dict[str, Callable[..., L.LightningModule]]:
+        """List what builds the modules of the stages, for given classes and prompt names."""
+        run = build_run(self.cfg, ())
+        return {
+            node.name: StageBuilder(self.cfg, place, node, run, True).make_module
+            for place, node in list_nodes(self.cfg).items()
+        }
+
+    def find_network(self, checkpoint: Path) -> Path:
+        """Return the checkpoint of a network: as asked for, or the only one there is."""
+        run = build_run(self.cfg, ())
+        return find_network(run, checkpoint, checkpoint.parent / "checkpoints" / checkpoint.stem)
+
+
+def run_job(cfg: DictConfig) -> Any:
+    """Run a task without a product: on a data set, on a checkpoint, or on modules of stages."""
+    return instantiate(cfg.job, _convert_="all")(Workshop(cfg))

@@ -1,0 +1,85 @@
+"""What is checked before any stage of a run works: whatever would end it after hours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from datamodules.base import SegmentationDataModule
+from lightning_modules.learned import read_fitting
+from stages.checkpoints import find_checkpoint
+from stages.places import make_folder
+from stages.stage import Run, Stage, Training
+
+
+def check_run(stages: Sequence[Stage]) -> None:
+    """Check the stages of a run in their order; raises for the first fault."""
+    made: set[Path] = set()
+    if len(stages) > 1:
+        refuse_ambiguity(stages[0].run)
+    for stage in stages:
+        check_stage(stage, made)
+        made.add(stage.output.path)
+
+
+def refuse_ambiguity(run: Run) -> None:
+    """Raise ValueError for settings of one stage that are given to a pipeline."""
+    given = {"ckpt": (run.ckpt, "task=cls ckpt=…"), "shard": (run.shard, "task=superpixels shard=…")}
+    for key, (value, remedy) in given.items():
+        if value is not None:
+            raise ValueError(
+                f"{key} belongs to one stage, not to the pipeline: use `python infer.py {remedy}`"
+            )
+
+
+def check_stage(stage: Stage, made: set[Path]) -> None:
+    """Check what a stage reads, unless this run makes it (`made`), and where it writes."""
+    make_folder(stage.output.path.parent, "paths.outputs")
+    stage.output.make_writers()
+    open_data(stage.output.data, "predict", set(stage.output.inputs.values()) & made)
+    if stage.training is not None and stage.learns:
+        check_training(stage, stage.training, made)
+
+
+def check_training(stage: Stage, training: Training, made: set[Path]) -> None:
+    """Check what a training reads, and what it would end without."""
+    if training.val_every is not None and training.data.validation is None:
+        raise ValueError(
+            f"val_every={training.val_every}, but stage {stage.name} has no images to validate on: "
+            "set data.val_split to a split that has masks, or val_every=null"
+        )
+    if len(stage.run.stages) > 1 and "confidence" in training.inputs:
+        raise ValueError(
+            "a pipeline keeps no confidence of its seeds: run it with hard targets, then "
+            "`python infer.py task=seg callbacks=seed_confidence`, then "
+            "`python train.py task=network targets=…`"
+        )
+    make_folder(stage.checkpoint.parent, "paths.outputs")
+    open_data(training.data, "fit", set(training.inputs.values()) & made)
+    check_chosen(stage, training)
+
+
+def check_chosen(stage: Stage, training: Training) -> None:
+    """Raise unless the checkpoint to apply after a training will be there, or fits already."""
+    chosen = str(stage.run.ckpt or stage.output.apply_step or "")
+    last = training.loop["max_steps"]
+    step = int(chosen) if chosen.isdigit() else 0
+    if not chosen or (0 < step <= last and step % training.save_every == 0):
+        return
+    try:
+        read_fitting(find_checkpoint(stage), stage.module)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{error}; this training keeps every {training.save_every}th step (save_every) "
+            f"up to {last}"
+        ) from error
+
+
+def open_data(data: SegmentationDataModule, purpose: str, later: set[Path]) -> None:
+    """Read the images of a purpose and check their files, or only the images while files are missing."""
+    if not later:
+        data.setup(purpose)
+    elif purpose == "predict":
+        data.read_records(data.whole.split)
+    else:
+        data.read_records(data.training.split)

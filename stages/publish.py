@@ -1,0 +1,43 @@
+"""Publish what applying a stage gave: for reports, and for the dashboards of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+from stages.apply import Result
+from stages.dashboards import publish_stage
+from stages.reports.report import StageNote, note_stage
+from stages.stage import Stage
+
+
+def publish(stage: Stage, result: Result, loggers: Sequence[Logger]) -> None:
+    """Note the product for reports; show dashboards what was made now."""
+    if rank_zero_only.rank != 0:
+        return
+    learned = stage.training is not None and stage.learns
+    note = StageNote(
+        name=stage.name,
+        product=result.product.path,
+        split=result.split,
+        images=result.images,
+        classes=("background", *stage.output.data.classes),
+        sources=list_sources(stage, None if learned else result.checkpoint),
+    )
+    note_stage(stage.run.work, note)
+    if result.made:
+        products = [stage.checkpoint] if learned else []
+        publish_stage(loggers, stage.run.work, note, result.scores, stage.config, products)
+
+
+def list_sources(stage: Stage, checkpoint: Path | None) -> dict[str, Path]:
+    """List what a stage was made from: its inputs, and a checkpoint that another run learned."""
+    inputs = dict(stage.output.inputs)
+    if stage.training is not None:
+        inputs |= stage.training.inputs
+    if checkpoint is not None:
+        inputs["checkpoint"] = checkpoint
+    return {name: path for name, path in inputs.items() if path.exists()}
