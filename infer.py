@@ -9,6 +9,7 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from stages.config import build_stages, choose_split, is_job, measure, open_run, run_job
+from stages.exports.masks import export_masks
 from stages.pipeline import run_stages
 from stages.places import make_folder
 from stages.words import translate
@@ -27,7 +28,8 @@ def apply(cfg: DictConfig) -> float | None:
         choose_split(cfg, learning=False)
         stages = build_stages(cfg, learning=False)
         run_stages(stages)
-        return measure(cfg, stages)
+        export_masks(stages[-1])
+        return measure(cfg)
 
 
 def main() -> None:

@@ -24,9 +24,8 @@ def learn(cfg: DictConfig) -> float | None:
     refuse_job(cfg)
     with open_run(cfg):
         choose_split(cfg, learning=True)
-        stages = build_stages(cfg, learning=True)
-        run_stages(stages)
-        return measure(cfg, stages)
+        run_stages(build_stages(cfg, learning=True))
+        return measure(cfg)
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from fmawsss.affinity import AffinityRefiner, NoRefinement
 from fmawsss.networks.refinement import Refine, require_image
 from fmawsss.precision import widen
-from fmawsss.scores import Background, Score, resize_maps
+from fmawsss.scores import Background, BackgroundPower, Score, resize_maps
 from fmawsss.superpixels import Superpixels
 
 IGNORE = 255
@@ -55,8 +55,9 @@ class CamSeeder:
     """Choose for every pixel the best of background and present classes; ignores superpixels."""
 
     score: Score  # `scores.resize_then_score` or `scores.score_then_resize`
-    background: Background
+    background: Background | None  # None is (1 - max)^background_power, as published
     crf: Refine | None  # any of `refinement`
+    background_power: float = 1.0
 
     def __call__(
         self,
@@ -69,7 +70,8 @@ class CamSeeder:
         """Make the seed of one image of `size` (height, width); only a CRF looks at the image."""
         if len(classes) == 0:
             return make_background(cams, size)
-        scores = self.background(self.score(cams, size))
+        oppose = self.background or BackgroundPower(self.background_power)
+        scores = oppose(self.score(cams, size))
         if self.crf is not None:
             scores = self.crf(scores, require_image(image))
         return Seed(*choose_labels(scores, classes), fell_back=False)
@@ -83,11 +85,12 @@ class SuperpixelSeeder:
     pool: Pool  # on the superpixels: `pool_mean` or `pool_sum`
     # over the superpixels: `scores.score_cams`, or `keep_cams` for none
     normalise: Callable[[Tensor], Tensor]
-    background: Background
+    background: Background | None  # None is (1 - max)^background_power, as published
     # what paints over what: the first key decides, the next ones break its ties
     priority: Sequence[Priority]
     fallback: Seeder  # for an image without superpixels
     fill: Seeder | None  # for pixels in no superpixel; None leaves them background
+    background_power: float = 1.0
 
     def __call__(
         self,
@@ -124,7 +127,8 @@ class SuperpixelSeeder:
         CPU.
         """
         pooled = self.pool(self.prepare(resize_maps(cams, superpixels.size)), superpixels)
-        scores = self.background(self.normalise(pooled))
+        oppose = self.background or BackgroundPower(self.background_power)
+        scores = oppose(self.normalise(pooled))
         return ScoredMasks(
             scores,
             *choose_labels(scores, classes),

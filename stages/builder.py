@@ -23,12 +23,12 @@ from datamodules.labels import keep_image_labels
 from datamodules.loading import Loading
 from datamodules.views import TrainingView, WholeView
 from fmawsss.files.products import read_fingerprint
+from fmawsss.networks.builders import NETWORKS
 from fmawsss.networks.checkpoints import (
     NetworkCheckpoint,
     build_resize,
     choose_builder,
     describe_network,
-    is_listed,
     read_checkpoint,
 )
 from fmawsss.resizing import Normaliser
@@ -63,8 +63,8 @@ class StageBuilder:
             name=self.node.name,
             run=self.run,
             module=module,
-            checkpoint=self.find_path("checkpoint"),
-            steps=self.find_path("steps"),
+            checkpoint=Path(self.node.runtime.checkpoint or ""),
+            steps=Path(self.node.runtime.steps),
             training=self.build_training(identity) if self.learning else None,
             output=self.build_output(identity, whole),
             config={**plain(self.node), "dataset": plain(self.cfg.dataset), "seed": self.run.seed},
@@ -136,10 +136,14 @@ class StageBuilder:
     def make_module(
         self,
         classes: Sequence[str],
-        prompt_names: Sequence[str],
+        prompt_names: Sequence[str] = (),
         adopted: NetworkCheckpoint | None = None,
+        prompts: Callable[..., Any] | None = None,
     ) -> L.LightningModule:
-        """Build what learns and predicts; missing weights show here, before any work starts."""
+        """Build what learns and predicts; missing weights show here, before any work starts.
+
+        `prompts` stand in place of those of the config.
+        """
         L.seed_everything(self.run.seed, verbose=False)
         node = self.node
 
@@ -149,6 +153,8 @@ class StageBuilder:
             arguments |= instantiate(section, _convert_="all")
         if adopted is not None:
             arguments |= {"network": self.choose_network(adopted), "weights": None}
+        if prompts is not None:
+            arguments["prompts"] = prompts
 
         # and what a module is told beside them
         told = {"classes": list(classes), "prompt_names": list(prompt_names), "config": plain(node)}
@@ -175,7 +181,7 @@ class StageBuilder:
     def names(self, adopted: NetworkCheckpoint) -> bool:
         """Say whether the config names the builder of a checkpoint that may not choose it itself."""
         named = self.node.learning.network._target_ == adopted.network["_target_"]
-        return bool(named) and not is_listed(adopted.network)
+        return bool(named) and not adopted.network["_target_"] not in NETWORKS
 
     def identify(self, adopted: NetworkCheckpoint | None) -> dict[str, Any]:
         """Return the sections of the node as plain data, places left as names, files as content."""
@@ -261,11 +267,6 @@ class StageBuilder:
         beside = instantiate(runtime.writers, _convert_="all").values()
         shared = instantiate(self.cfg.callbacks, _convert_="all").values() if runtime.pictures else ()
         return [*own, *beside, *(build(product=runtime.output) for build in shared)]
-
-    def find_path(self, key: str) -> Path | None:
-        """Return a place of the stage."""
-        value = self.node.runtime[key]
-        return None if value is None else Path(value)
 
 
 def drop_null(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,10 +12,8 @@ def find_checkpoint(stage: Stage) -> Path:
     """Return the checkpoint to apply: the one asked for (a path or a step), or the stage's own."""
     if stage.adopted is not None:
         return stage.adopted
-    training = stage.training
-    assert training is not None
-    chosen = stage.run.ckpt or stage.output.apply_step or training.checkpoint
-    return find_file(stage.run, chosen, training.checkpoint, training.steps)
+    chosen = stage.run.ckpt or stage.output.apply_step or stage.checkpoint
+    return find_file(stage.run, chosen, stage.checkpoint, stage.steps)
 
 
 def find_network(run: Run, checkpoint: Path, steps: Path) -> Path:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from datamodules.base import SegmentationDataModule
 from stages.builder import StageBuilder, plain
 from stages.checkpoints import find_network
 from stages.hush import hush_warnings
@@ -49,8 +48,13 @@ def list_nodes(cfg: DictConfig) -> dict[str, DictConfig]:
     """
     single = OmegaConf.select(cfg, "stage")
     several = OmegaConf.select(cfg, "stages", default={})
+    if single is not None and several:
+        raise ValueError(
+            "a pipeline has several stages, but callbacks= or a key of `stage` belongs to one: use "
+            "`python infer.py task=cls callbacks=cams`, or name the stage (stages.cls.…)"
+        )
     nodes = {f"stages.{name}": node for name, node in several.items()}
-    if single is not None and not nodes:
+    if single is not None:
         nodes = {"stage": single}
     for place, node in nodes.items():
         strange = sorted(set(node) - SECTIONS)
@@ -95,10 +99,9 @@ def open_run(cfg: DictConfig) -> Iterator[None]:
     """Write `run.json` while a run goes on, and `report.html` when it ends well."""
     hush_warnings()
     place_job(cfg)
-    is_job = OmegaConf.select(cfg, "job") is not None
     typed = OmegaConf.to_container(HydraConfig.get().overrides.task)  # not to be resolved here
-    what = {"stage": cfg.name, "dataset": cfg.paths.dataset, "overrides": typed, "job": is_job}
-    draw = partial(instantiate(cfg.report), cfg.paths.work) if cfg.report and not is_job else None
+    what = {"stage": cfg.name, "dataset": cfg.paths.dataset, "overrides": typed, "job": is_job(cfg)}
+    draw = partial(instantiate(cfg.report), cfg.paths.work) if cfg.report and not is_job(cfg) else None
     folder = Path(HydraConfig.get().runtime.output_dir)
     with record_run(folder, what, OmegaConf.to_yaml(cfg, resolve=True), draw):
         yield
@@ -119,40 +122,51 @@ def choose_split(cfg: DictConfig, learning: bool) -> None:
             node.training.view.split = cfg.options.split
 
 
-def measure(cfg: DictConfig, stages: Sequence[Stage]) -> float | None:
+def measure(cfg: DictConfig) -> float | None:
     """Return the number that a sweep maximises; a single run needs none."""
-    if not is_sweep():
-        return None
-    value: float | None = instantiate(cfg.criterion, _convert_="all")(stages[-1])
-    return value
+    return instantiate(cfg.criterion, _convert_="all") if is_sweep() else None
 
 
-@dataclass(frozen=True)
-class Workshop:
-    """What a job may need of a config, built when it is asked for."""
+def is_job(cfg: DictConfig) -> bool:
+    """Say whether the task is a job, which makes no product of images."""
+    return OmegaConf.select(cfg, "job") is not None
 
-    cfg: DictConfig
 
-    def build_data(self, **views: Any) -> SegmentationDataModule:
-        """Build the data set without labels, or with what is given, and make it ready on disk."""
-        build = instantiate(self.cfg.dataset, _convert_="all")
-        data: SegmentationDataModule = build(**{"labelled": False, **views})
-        return data
-
-    def list_modules(self) -> dict[str, Callable[..., L.LightningModule]]:
-        """List what builds the modules of the stages, for given classes and prompt names."""
-        run = build_run(self.cfg, ())
-        return {
-            node.name: StageBuilder(self.cfg, place, node, run, True).make_module
-            for place, node in list_nodes(self.cfg).items()
-        }
-
-    def find_network(self, checkpoint: Path) -> Path:
-        """Return the checkpoint of a network: as asked for, or the only one there is."""
-        run = build_run(self.cfg, ())
-        return find_network(run, checkpoint, checkpoint.parent / "checkpoints" / checkpoint.stem)
+def refuse_job(cfg: DictConfig) -> None:
+    """Raise ValueError for a task that learns nothing."""
+    learned = [place for place, node in list_nodes(cfg).items() if node.training.view is not None]
+    if is_job(cfg) or not learned:
+        raise ValueError(f"task={cfg.name} learns nothing: use `python infer.py task={cfg.name}`")
 
 
 def run_job(cfg: DictConfig) -> Any:
-    """Run a task without a product: on a data set, on a checkpoint, or on modules of stages."""
-    return instantiate(cfg.job, _convert_="all")(Workshop(cfg))
+    """Run a task without a product, giving its function what it asks for by the names of arguments.
+
+    Raises:
+        ValueError: for a job that asks for something else.
+    """
+    job = instantiate(cfg.job, _convert_="all")
+    offers: dict[str, Callable[[], Any]] = {
+        "data": lambda: instantiate(cfg.dataset, _convert_="all")(labelled=False),
+        "builders": lambda: list_builders(cfg),
+        "checkpoint": lambda: find_job_checkpoint(cfg),
+    }
+    asked = [p.name for p in signature(job).parameters.values() if p.default is p.empty]
+    strange = sorted(set(asked) - set(offers))
+    if strange:
+        raise ValueError(f"task={cfg.name} needs job.{strange[0]}; jobs are given {', '.join(offers)}")
+    return job(**{name: offers[name]() for name in asked})
+
+
+def list_builders(cfg: DictConfig) -> dict[str, Callable[..., L.LightningModule]]:
+    """List what builds the modules of the stages, for given classes and prompt names."""
+    run = build_run(cfg, ())
+    nodes = list_nodes(cfg)
+    builders = {place: StageBuilder(cfg, place, node, run, True) for place, node in nodes.items()}
+    return {nodes[place].name: builder.make_module for place, builder in builders.items()}
+
+
+def find_job_checkpoint(cfg: DictConfig) -> Path:
+    """Return the checkpoint of a network: as asked for, of this data set, or the only one of all."""
+    run = build_run(cfg, ())
+    return find_network(run, run.work / "network.ckpt", run.work / "checkpoints" / "network")

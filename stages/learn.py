@@ -43,7 +43,7 @@ def learn(stage: Stage, loggers: Sequence[Logger]) -> None:
     # Complete and current, or begun: the record beside the checkpoint says
     product = stage.describe_checkpoint()
     split, inputs = describe_inputs(training.data, training.split)
-    beside = [training.steps, place_record(product.path), training.best]
+    beside = [stage.steps, place_record(product.path), stage.best]
     start_product(product, split, inputs, stage.run.overwrite, beside)
     if product.is_complete(split) and product.path.is_file():
         logger.info("%s: %s is complete, skipped", stage.name, product.path)
@@ -51,18 +51,18 @@ def learn(stage: Stage, loggers: Sequence[Logger]) -> None:
 
     # Train, from the newest checkpoint of an unfinished training
     data = choose_data(stage, inputs)
-    callbacks = [build_saver(training), TrainingSignals(), *training.averaging]
+    callbacks = [build_saver(stage.steps, training.save_every), TrainingSignals(), *training.averaging]
     settings = {**training.loop, **schedule_validations(training), "logger": list(loggers) or False}
     callbacks += training.watchers.values() if training.val_every is not None else ()
     trainer = stage.run.build_trainer(stage.name, "learn", callbacks, settings)
-    trainer.fit(stage.module, data, ckpt_path=find_last_step(training.steps))
+    trainer.fit(stage.module, data, ckpt_path=find_last_step(stage.steps))
     for callback in training.averaging:  # a resume that finds the training finished calls no end
         callback.on_train_end(trainer, stage.module)
 
     # The product, and the best checkpoint beside it
     trainer.save_checkpoint(product.path, weights_only=True)
     if trainer.is_global_zero:
-        keep_best(training)
+        keep_best(stage, training)
         product.finish(split)
     return report_validations(stage)
 
@@ -75,13 +75,13 @@ def choose_data(stage: Stage, inputs: str) -> L.LightningDataModule:
     return EncodedData(stage.training.data, encode_views(stage, inputs))
 
 
-def build_saver(training: Training) -> ModelCheckpoint:
-    """Build what keeps a checkpoint every `save_every` steps, all of them."""
+def build_saver(folder: Path, every: int) -> ModelCheckpoint:
+    """Build what keeps a checkpoint every so many steps, all of them."""
     return ModelCheckpoint(
-        training.steps,
+        folder,
         "step_{step:06d}",
         auto_insert_metric_name=False,
-        every_n_train_steps=training.save_every,
+        every_n_train_steps=every,
         save_top_k=-1,
     )
 
@@ -94,12 +94,12 @@ def schedule_validations(training: Training) -> dict[str, Any]:
     return {"val_check_interval": batches, "check_val_every_n_epoch": None}
 
 
-def keep_best(training: Training) -> None:
+def keep_best(stage: Stage, training: Training) -> None:
     """Keep what the best validation had learned, where one was watched for."""
     watcher = training.watchers.get("best")
     if training.val_every is not None and isinstance(watcher, ModelCheckpoint):
         if watcher.best_model_path:
-            keep_learned(watcher.best_model_path, training.best)
+            keep_learned(watcher.best_model_path, stage.best)
 
 
 def find_last_step(folder: Path) -> str | None:
@@ -116,7 +116,7 @@ def report_validations(stage: Stage) -> None:
     """Enter the last and the best validation of the training in the table, each by its name."""
     training = stage.training
     assert training is not None
-    reported = choose_reported(read_validations(training.checkpoint))
+    reported = choose_reported(read_validations(stage.checkpoint))
     if not reported or rank_zero_only.rank != 0 or training.data.validation is None:
         return
     split = f"{','.join(name_splits(training.data.validation.split))} during training"

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from stages.apply import apply
 from stages.dashboards import open_stage_loggers
-from stages.exports.masks import export_masks
 from stages.learn import learn
 from stages.preflight import check_run
 from stages.publish import publish
@@ -34,4 +33,3 @@ def run_stage(stage: Stage) -> None:
             learn(stage, loggers)
         result = apply(stage)
         publish(stage, result, loggers)
-    export_masks(stage)

@@ -80,14 +80,11 @@ class Run:
 class Training:
     """How a stage learns: from which data, for how long, what it leaves.
 
-    checkpoint: the product; `steps` is the folder of the checkpoints on the way to it.
     inputs: folders that its data come from; their content counts.
     identity: the settings that the checkpoint depends on, as plain data.
     view: those of them that the training views depend on.
     """
 
-    checkpoint: Path
-    steps: Path
     data: SegmentationDataModule
     split: Splits
     inputs: Mapping[str, Path]
@@ -98,11 +95,6 @@ class Training:
     val_every: int | None
     watchers: Mapping[str, L.Callback]
     averaging: Sequence[L.Callback]
-
-    @property
-    def best(self) -> Path:
-        """Where the best checkpoint of the validations goes, beside the product."""
-        return self.checkpoint.with_name(f"{self.checkpoint.stem}_best.ckpt")
 
 
 @dataclass(frozen=True)
@@ -134,8 +126,9 @@ class Output:
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage of a run: the module, how it learns (None: it does not) and what it makes.
+    """A stage of a run: the module, how it learns (None: it is only applied) and what it makes.
 
+    checkpoint: what it learned, or will learn; `steps` is the folder of checkpoints on the way.
     config: the resolved settings, for people to read.
     adopted: the checkpoint of any data set that the module was built from.
     """
@@ -143,6 +136,8 @@ class Stage:
     name: str
     run: Run
     module: L.LightningModule
+    checkpoint: Path
+    steps: Path
     training: Training | None
     output: Output
     config: Mapping[str, Any]
@@ -152,6 +147,11 @@ class Stage:
     def learns(self) -> bool:
         """Say whether there is anything to learn; hand-written prompts have nothing."""
         return learns(self.module)
+
+    @property
+    def best(self) -> Path:
+        """Where the best checkpoint of the validations goes, beside the product."""
+        return self.checkpoint.with_name(f"{self.checkpoint.stem}_best.ckpt")
 
     @cached_property
     def weights(self) -> str:
@@ -167,7 +167,7 @@ class Stage:
             "versions": list_versions(self.module, "learned_by"),
         }
         upstream = digest_inputs(self.training.inputs)
-        return Product(self.training.checkpoint, settings, upstream)
+        return Product(self.checkpoint, settings, upstream)
 
     def describe_output(self, checkpoint: Path | None) -> Product:
         """Describe what applying the stage makes; `checkpoint` holds what it learned, if anything."""

@@ -114,7 +114,7 @@ RUN_KEYS = {
     "background": "dataset.background",
     "patch_size": "clip.patch_size",
     "group": "paths.group",
-    "run": "job.folder",
+    "run": "job.run",
     "module.generator": "masks",
     "stages.superpixels.module.generator": "masks",
 }

@@ -10,27 +10,6 @@ from typing import Any
 from torch import nn
 
 ABSENT = "(absent)"
-# Settings that say where things lie or how fast they are made, but not what they are
-INCIDENTAL = {
-    "root",
-    "folder",
-    "overlays",
-    "cache",
-    "product",
-    "workers",
-    "predict_batch_size",
-    "points_per_batch",
-}
-INCIDENTAL |= {
-    "frames",
-    "superpixels",
-    "seeds",
-    "confidence",
-    "cams",
-    "crops_per_batch",
-    "chunk_megabytes",
-}
-INCIDENTAL |= {"bias_numbers", "every"}
 
 
 def fingerprint(settings: Mapping[str, Any]) -> str:
@@ -63,17 +42,6 @@ def differing_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     left, right = flatten(old), flatten(new)
     return sorted(
         key for key in left.keys() | right.keys() if _show(left, key) != _show(right, key)
-    )
-
-
-def strip_incidental(settings: Any) -> Any:
-    """Drop the settings that say where things lie or how fast they are made, at any depth."""
-    if isinstance(settings, dict):
-        return {
-            key: strip_incidental(value) for key, value in settings.items() if key not in INCIDENTAL
-        }
-    return (
-        [strip_incidental(value) for value in settings] if isinstance(settings, list) else settings
     )
 
 

@@ -21,7 +21,7 @@ from fmawsss.files.fingerprints import differing_keys, fingerprint, flatten
 from fmawsss.files.storage import read_json, write_json
 
 logger = logging.getLogger(__name__)
-VERSION = 1
+VERSION = 2  # of records
 ANY = (
     "any"  # inputs of a product whose images may be added and removed, and are compared one by one
 )
@@ -59,7 +59,8 @@ class Product:
             ProductMismatch: when the product on disk was made otherwise and `overwrite` is false.
         """
         record = read_record(self.path)
-        if record is not None and record["fingerprint"] == self.fingerprint and not overwrite:
+        current = record is not None and record["version"] == VERSION
+        if current and record["fingerprint"] == self.fingerprint and not overwrite:
             return
         if record is None and self._holds_files():
             raise ProductMismatch(
@@ -123,18 +124,38 @@ class Product:
         return self.path.is_file() or (self.path.is_dir() and any(self.path.iterdir()))
 
     def _explain(self, record: Mapping[str, Any]) -> str:
-        old = {**record["settings"], **{f"made from {k}": v for k, v in record["upstream"].items()}}
-        new = {**flatten(self.settings), **{f"made from {k}": v for k, v in self.upstream.items()}}
+        """Say what differs between the product on disk and the one that is asked for."""
+        remedy = "Add overwrite=true to make it anew, or choose another paths.work to keep both."
+        if record["version"] != VERSION:
+            return (
+                f"{self.path} was made by an older version of this program (record version "
+                f"{record['version']}, now {VERSION}). {remedy}"
+            )
+
+        # The settings, and the products that it was made from
+        old = {**record["settings"], **name_upstream(record["upstream"])}
+        new = {**flatten(self.settings), **name_upstream(self.upstream)}
         keys = differing_keys(old, new)
-        lines = [f"  {key}: {old.get(key)!r} -> {new.get(key)!r}" for key in keys[:10]]
+        lines = [f"  {describe_change(key, old.get(key), new.get(key))}" for key in keys[:10]]
         lines += [f"  and {len(keys) - 10} more"] if len(keys) > 10 else []
-        lines = [f"{self.path} was made with other settings (on disk -> now):", *lines]
-        return "\n".join(
-            [
-                *lines,
-                "Add overwrite=true to make it anew, or choose another paths.work to keep both.",
-            ]
-        )
+        title = f"{self.path} was made with other settings (on disk -> now):"
+        return "\n".join([title, *lines, remedy])
+
+
+def name_upstream(upstream: Mapping[str, str]) -> dict[str, str]:
+    """Name the products that another was made from, for people."""
+    return {f"made from {name}": digest for name, digest in upstream.items()}
+
+
+def describe_change(key: str, old: Any, new: Any) -> str:
+    """Describe a setting that changed, or the version of our own code.
+
+    >>> describe_change("versions.SAMS", 3, 4)
+    'made by version 3 of SAMS, now 4'
+    """
+    if key.startswith("versions."):
+        return f"made by version {old} of {key.removeprefix('versions.')}, now {new}"
+    return f"{key}: {old!r} -> {new!r}"
 
 
 def remove_path(path: Path) -> None:
@@ -149,18 +170,12 @@ def read_record(path: Path) -> dict[str, Any] | None:
     """Read the record beside a product, None when there is none.
 
     Raises:
-        ValueError: when the record is unreadable or of another version.
+        ValueError: when the record is unreadable.
     """
     record_path = path.with_name(path.name + ".json")
     if not record_path.is_file():
         return None
-    record = read_json(record_path)
-    if record.get("version") != VERSION:
-        raise ValueError(
-            f"{record_path} has version {record.get('version')}, expected {VERSION}: delete both "
-            "and rerun"
-        )
-    return record
+    return read_json(record_path)
 
 
 def read_fingerprint(path: Path) -> str:
