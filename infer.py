@@ -9,9 +9,9 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from stages.config import build_stages, choose_split, is_job, measure, open_run, run_job
-from stages.exports.masks import export_masks
 from stages.pipeline import run_stages
 from stages.places import make_folder
+from stages.publish import export
 from stages.words import translate
 
 CONF = Path(__file__).parent / "conf"
@@ -28,7 +28,7 @@ def apply(cfg: DictConfig) -> float | None:
         choose_split(cfg, learning=False)
         stages = build_stages(cfg, learning=False)
         run_stages(stages)
-        export_masks(stages[-1])
+        export(stages[-1])
         return measure(cfg)
 
 

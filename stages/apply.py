@@ -81,7 +81,9 @@ def apply(stage: Stage) -> Result:
 
 def list_writers(stage: Stage, records: Sequence[ImageRecord], shard: int) -> list[L.Callback]:
     """List what writes the product, what goes beside it, and the journal of this shard."""
-    scored = records if stage.output.data.whole.truths else [replace(r, truth=None) for r in records]
+    scored = (
+        records if stage.output.data.whole.truths else [replace(r, truth=None) for r in records]
+    )
     journal = ScoreJournal(stage.output.path, scored, shard)
     return [*stage.output.make_writers(), journal]
 

@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from stages.builder import StageBuilder, plain
+from stages.builder import StageBuilder
 from stages.checkpoints import find_network
 from stages.hush import hush_warnings
 from stages.run_record import record_run
@@ -36,7 +36,9 @@ def place_job(cfg: DictConfig) -> None:
     """Give a sweep's job a folder of its own; all jobs are one group in dashboards."""
     if is_sweep() and cfg.paths.work == cfg.paths.base:
         folder = Path(HydraConfig.get().runtime.output_dir)
-        cfg.paths.group = str(folder.parent) if cfg.paths.group == cfg.paths.work else cfg.paths.group
+        cfg.paths.group = (
+            str(folder.parent) if cfg.paths.group == cfg.paths.work else cfg.paths.group
+        )
         cfg.paths.work = str(folder)
 
 
@@ -101,7 +103,9 @@ def open_run(cfg: DictConfig) -> Iterator[None]:
     place_job(cfg)
     typed = OmegaConf.to_container(HydraConfig.get().overrides.task)  # not to be resolved here
     what = {"stage": cfg.name, "dataset": cfg.paths.dataset, "overrides": typed, "job": is_job(cfg)}
-    draw = partial(instantiate(cfg.report), cfg.paths.work) if cfg.report and not is_job(cfg) else None
+    draw = (
+        partial(instantiate(cfg.report), cfg.paths.work) if cfg.report and not is_job(cfg) else None
+    )
     folder = Path(HydraConfig.get().runtime.output_dir)
     with record_run(folder, what, OmegaConf.to_yaml(cfg, resolve=True), draw):
         yield
@@ -154,7 +158,9 @@ def run_job(cfg: DictConfig) -> Any:
     asked = [p.name for p in signature(job).parameters.values() if p.default is p.empty]
     strange = sorted(set(asked) - set(offers))
     if strange:
-        raise ValueError(f"task={cfg.name} needs job.{strange[0]}; jobs are given {', '.join(offers)}")
+        raise ValueError(
+            f"task={cfg.name} needs job.{strange[0]}; jobs are given {', '.join(offers)}"
+        )
     return job(**{name: offers[name]() for name in asked})
 
 

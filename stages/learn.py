@@ -51,7 +51,11 @@ def learn(stage: Stage, loggers: Sequence[Logger]) -> None:
 
     # Train, from the newest checkpoint of an unfinished training
     data = choose_data(stage, inputs)
-    callbacks = [build_saver(stage.steps, training.save_every), TrainingSignals(), *training.averaging]
+    callbacks = [
+        build_saver(stage.steps, training.save_every),
+        TrainingSignals(),
+        *training.averaging,
+    ]
     settings = {**training.loop, **schedule_validations(training), "logger": list(loggers) or False}
     callbacks += training.watchers.values() if training.val_every is not None else ()
     trainer = stage.run.build_trainer(stage.name, "learn", callbacks, settings)

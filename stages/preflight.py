@@ -24,7 +24,10 @@ def check_run(stages: Sequence[Stage]) -> None:
 
 def refuse_ambiguity(run: Run) -> None:
     """Raise ValueError for settings of one stage that are given to a pipeline."""
-    given = {"ckpt": (run.ckpt, "task=cls ckpt=…"), "shard": (run.shard, "task=superpixels shard=…")}
+    given = {
+        "ckpt": (run.ckpt, "task=cls ckpt=…"),
+        "shard": (run.shard, "task=superpixels shard=…"),
+    }
     for key, (value, remedy) in given.items():
         if value is not None:
             raise ValueError(

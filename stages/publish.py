@@ -8,8 +8,10 @@ from pathlib import Path
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from datamodules.choosing import name_splits
 from stages.apply import Result
 from stages.dashboards import publish_stage
+from stages.exports.masks import MaskSet, export_masks
 from stages.reports.report import StageNote, note_stage
 from stages.stage import Stage
 
@@ -30,7 +32,8 @@ def publish(stage: Stage, result: Result, loggers: Sequence[Logger]) -> None:
     note_stage(stage.run.work, note)
     if result.made:
         products = [stage.checkpoint] if learned else []
-        publish_stage(loggers, stage.run.work, note, result.scores, stage.config, products)
+        step = int(stage.config["training"]["loop"].get("max_steps", 0))
+        publish_stage(loggers, stage.run.work, note, result.scores, stage.config, products, step)
 
 
 def list_sources(stage: Stage, checkpoint: Path | None) -> dict[str, Path]:
@@ -41,3 +44,12 @@ def list_sources(stage: Stage, checkpoint: Path | None) -> dict[str, Path]:
     if checkpoint is not None:
         inputs["checkpoint"] = checkpoint
     return {name: path for name, path in inputs.items() if path.exists()}
+
+
+def export(stage: Stage) -> None:
+    """Write the finished masks of a stage in the formats of other tools that it names."""
+    output, data = stage.output, stage.output.data
+    images = {record.name: record.image for record in data.read_records(data.whole.split)}
+    split = "_".join(name_splits(data.whole.split))
+    masks = MaskSet(output.path, images, data.classes, split)
+    export_masks(output.exports, masks, stage.name, sharded=stage.run.shard is not None)

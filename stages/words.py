@@ -125,7 +125,10 @@ REFUSED = {
     "dataset.prompt_names",
 }
 
-WORD = re.compile(r"(?P<sign>[+~]{0,2})(?P<stage>stages\.\w+\.)?(?P<key>[^=@]+)(?P<package>@[^=]*)?(?P<rest>=.*)?", re.DOTALL)
+WORD = re.compile(
+    r"(?P<sign>[+~]{0,2})(?P<stage>stages\.\w+\.)?(?P<key>[^=@]+)(?P<package>@[^=]*)?(?P<rest>=.*)?",
+    re.DOTALL,
+)
 
 
 def translate(words: Sequence[str]) -> list[str]:

@@ -60,7 +60,7 @@ class FrozenClip(nn.Module):
     """An open_clip ViT CLIP, every weight frozen, whose image feature is the mean of the patches
     (METHOD 2).
 
-    `tokenize` turns a list of strings into token ids (T, L).
+    `tokenize` turns a list of strings into token ids (T, L); `patch_size` is compared with the model.
 
     Raises:
         ValueError: for an architecture that the method does not describe.
@@ -72,6 +72,7 @@ class FrozenClip(nn.Module):
         image_mean: Sequence[float],
         image_std: Sequence[float],
         tokenize: Callable[[list[str]], Tensor],
+        patch_size: int | None = None,
     ) -> None:
         super().__init__()
         check_clip(clip)
@@ -80,6 +81,8 @@ class FrozenClip(nn.Module):
         self.image_mean = tuple(float(value) for value in image_mean)
         self.image_std = tuple(float(value) for value in image_std)
         self.patch_size = int(self.clip.visual.patch_size[0])
+        if patch_size not in (None, self.patch_size):
+            raise ValueError(f"the patches of this CLIP are {self.patch_size} wide, not {patch_size}: set clip.patch_size")
         self.width = int(self.clip.visual.conv1.out_channels)
         self.embed_dim = int(self.clip.visual.proj.shape[1])
         self.text_width = int(self.clip.token_embedding.weight.shape[1])
