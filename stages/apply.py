@@ -1,4 +1,4 @@
-"""Apply a stage: make its product for each image that lacks it, and score it where truth is known."""
+"""Apply a stage: make its product for each image that lacks it; score it where truth is known."""
 
 from __future__ import annotations
 

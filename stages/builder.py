@@ -101,7 +101,7 @@ class StageBuilder:
         return Loading(self.node.runtime.workers, loading.persistent_workers, loading.start_method)
 
     def build_whole_view(self, adopted: NetworkCheckpoint | None) -> WholeView:
-        """Build how whole images are prepared, as an adopted checkpoint says or as the config does."""
+        """Build how whole images are prepared, as the adopted checkpoint or the config says."""
         runtime, prediction = self.node.runtime, self.node.prediction
         view = instantiate(prediction.view, _convert_="all")
         if adopted is not None:
@@ -167,7 +167,7 @@ class StageBuilder:
         return module
 
     def describe_carried(self, adopted: NetworkCheckpoint | None) -> dict[str, Any]:
-        """Describe what a checkpoint brings along; nothing for a stage whose checkpoint does not."""
+        """Describe what a checkpoint brings along, if that of this stage does."""
         if adopted is not None:
             size, mean, std = adopted.resize, adopted.image_mean, adopted.image_std
             return describe_network(adopted.network, size, mean, std)
@@ -179,9 +179,9 @@ class StageBuilder:
         return choose_builder(adopted, configured if self.names(adopted) else None)
 
     def names(self, adopted: NetworkCheckpoint) -> bool:
-        """Say whether the config names the builder of a checkpoint that may not choose it itself."""
+        """Say whether the config names a builder that its checkpoint may not choose."""
         named = self.node.learning.network._target_ == adopted.network["_target_"]
-        return bool(named) and not adopted.network["_target_"] not in NETWORKS
+        return bool(named) and adopted.network["_target_"] not in NETWORKS
 
     def identify(self, adopted: NetworkCheckpoint | None) -> dict[str, Any]:
         """Return the sections of the node as plain data, places left as names, files as content."""

@@ -173,6 +173,6 @@ def list_builders(cfg: DictConfig) -> dict[str, Callable[..., L.LightningModule]
 
 
 def find_job_checkpoint(cfg: DictConfig) -> Path:
-    """Return the checkpoint of a network: as asked for, of this data set, or the only one of all."""
+    """Return the checkpoint of a network: as asked for, of this data set, or the only one."""
     run = build_run(cfg, ())
     return find_network(run, run.work / "network.ckpt", run.work / "checkpoints" / "network")

@@ -101,9 +101,10 @@ def schedule_validations(training: Training) -> dict[str, Any]:
 def keep_best(stage: Stage, training: Training) -> None:
     """Keep what the best validation had learned, where one was watched for."""
     watcher = training.watchers.get("best")
-    if training.val_every is not None and isinstance(watcher, ModelCheckpoint):
-        if watcher.best_model_path:
-            keep_learned(watcher.best_model_path, stage.best)
+    if not isinstance(watcher, ModelCheckpoint) or training.val_every is None:
+        return
+    if watcher.best_model_path:
+        keep_learned(watcher.best_model_path, stage.best)
 
 
 def find_last_step(folder: Path) -> str | None:
@@ -131,7 +132,8 @@ def report_validations(stage: Stage) -> None:
 
 def encode_views(stage: Stage, inputs: str) -> FeatureStore:
     """Return what the frozen encoder makes of the training views, encoding those that are new."""
-    assert stage.training is not None and stage.run.cache is not None
+    assert stage.training is not None
+    assert stage.run.cache is not None
     data, encoder = stage.training.data, FeatureModule(stage.module)
     data.setup("fit")
     views = data.describe_views()

@@ -79,7 +79,7 @@ def check_chosen(stage: Stage, training: Training) -> None:
 
 
 def open_data(data: SegmentationDataModule, purpose: str, later: set[Path]) -> None:
-    """Read the images of a purpose and check their files, or only the images while files are missing."""
+    """Read the images of a purpose, and check their files unless some are made later."""
     if not later:
         data.setup(purpose)
     elif purpose == "predict":

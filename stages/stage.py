@@ -159,7 +159,7 @@ class Stage:
         return digest_weights(self.module)
 
     def describe_checkpoint(self) -> Product:
-        """Describe what training makes: settings, frozen weights, inputs and versions of our code."""
+        """Describe what training makes: settings, frozen weights, inputs, versions of code."""
         assert self.training is not None
         settings = {
             **self.training.identity,
@@ -170,7 +170,7 @@ class Stage:
         return Product(self.checkpoint, settings, upstream)
 
     def describe_output(self, checkpoint: Path | None) -> Product:
-        """Describe what applying the stage makes; `checkpoint` holds what it learned, if anything."""
+        """Describe what applying the stage makes; `checkpoint` holds what it learned, if any."""
         settings = {
             **self.output.identity,
             "weights": self.weights,

@@ -26,7 +26,7 @@ GROUPS = {
     "averaging": "training.averaging",
     "affinity": "applying.seeding.refine",
     "seeding": "applying.seeding",
-    "refine": "applying.refine",
+    "refine": "applying.inference.refine",
     "network": "",
     "targets": "",
     "inference": "",
@@ -44,6 +44,7 @@ KEYS = {
     "network.image_std": "prediction.view.normalise.std",
     "targets.make": "learning.targets",
     "targets.confidence": "training.inputs.confidence",
+    "inference.make.whole": "applying.inference",
     "inference.make": "applying.inference",
     "speed.encoder": "applying.encoder",
     "speed.images_per_batch": "runtime.batch_size",
@@ -170,7 +171,7 @@ def translate_word(word: str) -> str:
 
 
 def is_choice(rest: str) -> bool:
-    """Tell the choice of an option (`=words`, `=[voc,coco]`, or none, to delete it) from a value."""
+    """Tell the choice of an option (`=words`, `=[voc,coco]`, none to delete) from a value."""
     return not rest.startswith("={")
 
 

@@ -100,6 +100,19 @@ class SlidingWindows:
     stride: int
     batch: int
 
+    @classmethod
+    def over(
+        cls,
+        scales: Sequence[float],
+        mirror: bool,
+        refine: Refine,
+        window: int,
+        stride: int,
+        batch: int,
+    ) -> SlidingWindows:
+        """See each window as a whole image at these scales, mirrored as well or not, refined."""
+        return cls(WholeImages(scales, mirror, refine), window, stride, batch)
+
     def __call__(
         self,
         network: nn.Module,
