@@ -38,7 +38,7 @@ from stages.hush import hush_warnings
 from stages.places import make_folder
 from stages.reports.report import StageNote, find_sources, note_stage
 from stages.run_record import record_run
-from stages.scores import enter_scores, show_scores
+from stages.scores import enter_scores, print_scores
 
 logger = logging.getLogger("fmawsss")
 sys.path.append(
@@ -84,7 +84,7 @@ def run_task(cfg: DictConfig) -> float | None:
         apply_stage(cfg, cfg, build_module(cfg, cfg, datamodule), loggers)
     exports = instantiate(cfg.get("save_as") or {}, _convert_="all")
     export_masks(exports, Path(cfg.emits), datamodule, cfg.stage, cfg.shard is not None)
-    show_scores(Path(cfg.paths.work) / "scores.json")
+    print_scores(Path(cfg.paths.work) / "scores.json")
     return measure(cfg)
 
 

@@ -51,7 +51,7 @@ from lightning_modules.learned import learns, read_fitting
 from lightning_modules.prompts import PromptModule
 from stages.dashboards import open_stage_loggers
 from stages.places import make_folder
-from stages.scores import show_scores, write_scores
+from stages.scores import print_scores, write_scores
 
 logger = logging.getLogger("fmawsss")
 
@@ -76,7 +76,7 @@ def run_stages(cfg: DictConfig) -> float | None:
     ):
         logger.info("stage %d of %d: %s", number, len(stages), stage.stage)
         run_stage(cfg, stage, module)
-    show_scores(Path(cfg.paths.work) / "scores.json")
+    print_scores(Path(cfg.paths.work) / "scores.json")
     return measure(cfg)
 
 
