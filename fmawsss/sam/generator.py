@@ -30,7 +30,7 @@ from fmawsss.sam.points import Frame, PointPredictor
 from fmawsss.sam.thresholds import LevelThresholds, judge_points
 from fmawsss.superpixels import Superpixels, choose_rock_sand_water, encode_packed
 
-FILES = {
+CHECKPOINTS = {
     "vit_b": "sam_vit_b_01ec64.pth",
     "vit_l": "sam_vit_l_0b3195.pth",
     "vit_h": "sam_vit_h_4b8939.pth",
@@ -52,9 +52,9 @@ def load_sam(kind: str, folder: str | Path) -> Sam:
         FileNotFoundError: naming address and place, when it cannot be fetched.
         ValueError: for another kind, and for a checkpoint that does not fit.
     """
-    if kind not in FILES:
-        raise ValueError(f"no SAM is called {kind!r}: choose one of {', '.join(FILES)}")
-    path = fetch_file(Path(folder) / FILES[kind], f"{URL}/{FILES[kind]}", DIGESTS[kind])
+    if kind not in CHECKPOINTS:
+        raise ValueError(f"no SAM is called {kind!r}: choose one of {', '.join(CHECKPOINTS)}")
+    path = fetch_file(Path(folder) / CHECKPOINTS[kind], f"{URL}/{CHECKPOINTS[kind]}", DIGESTS[kind])
     sam = sam_model_registry[kind]()
     try:
         sam.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
