@@ -42,9 +42,9 @@ def prepare_coco(
     root = Path(data.root)
     rows = []
     for folder, archive in archives.items():
-        require_folder(root / folder, archive, folder, Path(downloads))
+        fetch_folder(root / folder, archive, folder, Path(downloads))
     for folder, expected in images.items():
-        require_count(root / folder, expected)
+        check_count(root / folder, expected)
         rows.append(("images", expected, root / folder))
     data.make_masks(splits)
     for split in name_splits(splits):
@@ -53,7 +53,7 @@ def prepare_coco(
     show_table("COCO, prepared", COLUMNS, rows)
 
 
-def require_folder(folder: Path, archive: Archive, inner: str, downloads: Path) -> None:
+def fetch_folder(folder: Path, archive: Archive, inner: str, downloads: Path) -> None:
     """Fetch and unpack an archive unless its folder is there."""
     if folder.is_dir():
         log.info("%s is there", folder)
@@ -61,7 +61,7 @@ def require_folder(folder: Path, archive: Archive, inner: str, downloads: Path) 
     unpack_folder(fetch_archive(archive, downloads), inner, folder)
 
 
-def require_count(folder: Path, expected: int) -> None:
+def check_count(folder: Path, expected: int) -> None:
     """Raise ValueError unless a folder holds so many images."""
     found = len(index_images(folder))
     if found != expected:

@@ -26,7 +26,7 @@ from datamodules.voc import GET_TEST, TEST, VocDataModule, read_split_list, requ
 from fmawsss.files.storage import replace_file, write_bytes, write_palette_png
 from fmawsss.viz import make_palette
 from stages.jobs.archives import Archive, unpack_folder
-from stages.jobs.prepare import COLUMNS, require_folder
+from stages.jobs.prepare import COLUMNS, fetch_folder
 from stages.jobs.tables import show_table
 
 log = logging.getLogger(__name__)
@@ -52,9 +52,9 @@ def prepare_voc(
     Raises FileNotFoundError when one of `splits` has no list in the end.
     """
     root, downloads, lists = Path(data.root), Path(downloads), Path(data.root) / LISTS
-    require_folder(root, voc, INNER, downloads)
+    fetch_folder(root, voc, INNER, downloads)
     masks = data.masks if (root / data.masks).is_dir() else OWN_MASKS
-    require_parts(root, ("JPEGImages", masks, f"{LISTS}/train.txt", f"{LISTS}/val.txt"))
+    check_parts(root, ("JPEGImages", masks, f"{LISTS}/train.txt", f"{LISTS}/val.txt"))
     test_names = add_test(root, downloads / test)
     own = {split: read_split_list(lists / f"{split}.txt") for split in ("train", "val")}
 
@@ -63,8 +63,8 @@ def prepare_voc(
     names = read_split_list(lists / "trainaug.txt") if listed else []
     copy_masks([*own["train"], *own["val"]], root / OWN_MASKS, root / data.masks)
     if not listed or set(names) - list_stems(root / data.masks, ".png"):
-        require_folder(Path(sbd), sbd_archive, "benchmark_RELEASE/dataset", downloads)
-        require_parts(Path(sbd), ("cls", "train.txt", "val.txt"))
+        fetch_folder(Path(sbd), sbd_archive, "benchmark_RELEASE/dataset", downloads)
+        check_parts(Path(sbd), ("cls", "train.txt", "val.txt"))
         names = names if listed else list_trainaug(Path(sbd), own["train"], own["val"])
         convert_masks(names, Path(sbd) / "cls", root / data.masks)
     if not listed:
@@ -74,7 +74,7 @@ def prepare_voc(
     report(root, data.masks, {**own, "trainaug": names}, test_names)
 
 
-def require_parts(folder: Path, parts: Iterable[str]) -> None:
+def check_parts(folder: Path, parts: Iterable[str]) -> None:
     """Raise FileNotFoundError unless a folder that was there holds what its archive does."""
     missing = [part for part in parts if not (folder / part).exists()]
     if missing:
