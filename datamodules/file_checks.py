@@ -66,7 +66,7 @@ def check_image(path: Path) -> None:
 
 
 def check_end(path: Path, read_whole: Callable[[Path], object]) -> None:
-    """Look for the mark that ends a file of its kind; without it, `read_whole` says what is wrong."""
+    """Look for the mark that ends a file; without it, `read_whole` says what is wrong."""
     end = ENDS.get(path.suffix.lower())
     if end is None:
         return

@@ -1,4 +1,4 @@
-"""The endless order of training images: stateless, so that a resumed run sees what it would have."""
+"""The endless order of training images: stateless, so that a resumed run goes on in it."""
 
 from __future__ import annotations
 
