@@ -101,6 +101,8 @@ class FolderDataModule(SegmentationDataModule):
             raise FileNotFoundError(
                 f"mask folder {folder} does not exist; set dataset.masks, or null for none"
             )
+
+        # some images may have none
         present = list_stems(folder, ".png")
         return {name: folder / f"{name}.png" for name in names if name in present}
 

@@ -229,7 +229,7 @@ def _change_hue(image: Picture, table: Table) -> Picture:
 def draw_range_size(
     size: Size, long_side: tuple[int, int], short_side: int, rng: np.random.Generator
 ) -> Size:
-    """Draw the size of an image: its longer side in a closed range, its shorter one large enough."""
+    """Draw the size of an image: its longer side in a range, its shorter one large enough."""
     return find_range_size(size, int(rng.integers(long_side[0], long_side[1] + 1)), short_side)
 
 
