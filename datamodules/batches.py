@@ -11,14 +11,15 @@ import torch
 from jaxtyping import Bool, UInt8
 from torch.utils.data import Dataset
 
-from datamodules.file_checks import check_size
+from datamodules.file_checks import check_mask_size
 from datamodules.sample import Sample, collate_samples
 from datamodules.sampler import BatchPlan, find_image, find_view, seed_augmentation, seed_view
-from datamodules.transforms import IGNORED, View
+from datamodules.transforms import View
 from datamodules.views import TrainingView, WholeView
 from fmawsss.files.features import LABELS, SEEDS, FeatureStore
 from fmawsss.files.images import read_image
 from fmawsss.files.storage import read_cams, read_mask, read_superpixels
+from fmawsss.metrics import IGNORE
 from fmawsss.records import Batch, ImageRecord
 from fmawsss.superpixels import Superpixels
 
@@ -88,7 +89,7 @@ class TrainingBatches(Dataset[Batch]):
         if self.view.seeds is not None:
             masks.append(read_seed(Path(self.view.seeds) / f"{name}.png", image, self.classes))
         if self.view.confidence is not None:
-            masks.append(read_confidence(Path(self.view.confidence) / f"{name}.png", image))
+            masks.append(read_seed_confidence(Path(self.view.confidence) / f"{name}.png", image))
         return masks
 
 
@@ -202,9 +203,9 @@ def read_seed(path: Path, image: np.ndarray, classes: int) -> UInt8[np.ndarray, 
     return check_mask(read_mask(path), path, image.shape[:2], classes)
 
 
-def read_confidence(path: Path, image: np.ndarray) -> UInt8[np.ndarray, "H W"]:
+def read_seed_confidence(path: Path, image: np.ndarray) -> UInt8[np.ndarray, "H W"]:
     """Read how sure the seed map of an image is; raises ValueError when the size does not fit."""
-    return check_mask(read_mask(path), path, image.shape[:2], classes=IGNORED)
+    return check_mask(read_mask(path), path, image.shape[:2], classes=IGNORE)
 
 
 def read_truth(path: Path, image: np.ndarray, classes: int) -> UInt8[torch.Tensor, "H W"]:
@@ -227,8 +228,8 @@ def check_mask(
     mask: np.ndarray, path: Path, size: tuple[int, int], classes: int
 ) -> UInt8[np.ndarray, "H W"]:
     """Return the mask of an image; raises ValueError unless size (height, width) and values fit."""
-    check_size(path, mask.shape, size)
-    strange = mask[(mask > classes) & (mask != IGNORED)]
+    check_mask_size(path, mask.shape, size)
+    strange = mask[(mask > classes) & (mask != IGNORE)]
     if strange.size:
         raise ValueError(
             f"mask {path} holds the value {strange[0]}, expected 0 to {classes} or 255; "

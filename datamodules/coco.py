@@ -33,7 +33,7 @@ from fmawsss.viz import make_palette
 logger = logging.getLogger(__name__)
 
 INDEX_VERSION = 1
-PALETTE = make_palette(256)
+MASK_PALETTE = make_palette(256)
 CLOCK = 2  # seconds within which two times are one, for file systems round them
 
 
@@ -194,7 +194,7 @@ class CocoDataModule(SegmentationDataModule):
         logger.info("renumbering %d masks of %s in %s", len(todo), self.masks, folder)
         numbers = number_ids(self._read_annotations(self._find_source(split)).classes)
         for name in todo:
-            write_palette_png(folder / f"{name}.png", numbers[read_mask(found[name])], PALETTE)
+            write_palette_png(folder / f"{name}.png", numbers[read_mask(found[name])], MASK_PALETTE)
             time = found[name].stat().st_mtime
             os.utime(folder / f"{name}.png", (time, time))
 
@@ -268,7 +268,7 @@ def write_painted_mask(
         mask = paint_mask(image.size, image.regions or [], classes)
     except ValueError as error:
         raise ValueError(f"{source}, image {image.file}: {error}") from error
-    write_palette_png(folder / f"{strip_suffix(image.file)}.png", mask, PALETTE)
+    write_palette_png(folder / f"{strip_suffix(image.file)}.png", mask, MASK_PALETTE)
 
 
 def find_masks(names: Iterable[str], folder: Path) -> dict[str, Path]:

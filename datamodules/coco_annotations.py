@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+from fmawsss.resizing import Size
+
 logger = logging.getLogger(__name__)
 
-Region = dict[str, Any]  # one entry of "annotations"
-Size = tuple[int, int]  # height, width
+CocoRegion = dict[str, Any]  # one entry of "annotations"
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class AnnotatedImage:
 
     file: str
     size: Size
-    regions: list[Region] | None
+    regions: list[CocoRegion] | None
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def read_annotations(path: Path) -> Annotations:
     try:
         content = json.loads(path.read_bytes())
         categories = sorted(content["categories"], key=lambda category: category["id"])
-        regions: dict[int, list[Region]] = defaultdict(list)
+        regions: dict[int, list[CocoRegion]] = defaultdict(list)
         for region in content.get("annotations", ()):
             regions[region["image_id"]].append(region)
 
@@ -71,7 +72,7 @@ def read_annotations(path: Path) -> Annotations:
 
 
 def report_lost_regions(
-    path: Path, regions: Mapping[int, Sequence[Region]], listed: Set[int]
+    path: Path, regions: Mapping[int, Sequence[CocoRegion]], listed: Set[int]
 ) -> None:
     """Say how many regions belong to images that the file does not list."""
     lost = sum(len(found) for image, found in regions.items() if image not in listed)
@@ -83,7 +84,7 @@ def report_lost_regions(
         )
 
 
-def list_classes(regions: Sequence[Region], classes: dict[int, int], where: str) -> list[int]:
+def list_classes(regions: Sequence[CocoRegion], classes: dict[int, int], where: str) -> list[int]:
     """List the class indices of some regions, ascending; crowds count."""
     for region in regions:
         if (category := region.get("category_id")) not in classes:
@@ -107,7 +108,7 @@ def number_ids(classes: dict[int, int]) -> UInt8[np.ndarray, "256"]:
 
 
 def paint_mask(
-    size: Size, regions: Sequence[Region], classes: dict[int, int]
+    size: Size, regions: Sequence[CocoRegion], classes: dict[int, int]
 ) -> UInt8[np.ndarray, "H W"]:
     """Paint the semantic mask of one image by the rule at the head of this file."""
     mask = np.zeros(size, np.uint8)
@@ -117,7 +118,7 @@ def paint_mask(
     return mask
 
 
-def rank_region(decoded: tuple[Region, np.ndarray]) -> tuple[int, float, int]:
+def rank_region(decoded: tuple[CocoRegion, np.ndarray]) -> tuple[int, float, int]:
     """Return the key by which regions are painted; their pixels are counted without an `area`."""
     region, pixels = decoded
     area = region.get("area")
@@ -128,7 +129,7 @@ def rank_region(decoded: tuple[Region, np.ndarray]) -> tuple[int, float, int]:
     )
 
 
-def decode_region(region: Region, size: Size) -> Bool[np.ndarray, "H W"]:
+def decode_region(region: CocoRegion, size: Size) -> Bool[np.ndarray, "H W"]:
     """Decode the pixels of a region; raises ValueError naming the annotation where that fails."""
     segmentation = region.get("segmentation")
     try:

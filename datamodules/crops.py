@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 import albumentations as A
 import numpy as np
 
-from datamodules.transforms import IGNORED, Mask, View, make_padded_crop, resize_mask
+from datamodules.transforms import Mask, View, make_padded_crop, resize_mask
+from fmawsss.metrics import IGNORE
 from fmawsss.resizing import Picture, find_short_size, resize_image
 
 TRIES = 10  # crops drawn before one is taken as it is
@@ -54,7 +55,7 @@ class ScaledCrop:
 
         # then cropped
         cut = self.draw_crop(moved["image"], moved["masks"], rng)
-        outside = cut["masks"][0] == IGNORED
+        outside = cut["masks"][0] == IGNORE
         return View(
             self.jitter(cut["image"], rng),
             *cut["masks"][1:],
@@ -77,5 +78,5 @@ def find_largest_share(seed: Mask) -> float:
     >>> find_largest_share(np.array([[0, 0, 3, 255]], np.uint8))
     0.6666666666666666
     """
-    counts = np.bincount(seed.ravel(), minlength=256)[:IGNORED]
+    counts = np.bincount(seed.ravel(), minlength=256)[:IGNORE]
     return float(counts.max() / counts.sum()) if counts.any() else 1.0

@@ -23,7 +23,7 @@ Check: TypeAlias = Callable[..., None]
 
 def check_images(records: Sequence[ImageRecord]) -> None:
     """Raise ValueError for a JPEG or PNG that is cut off; other kinds are not looked at."""
-    check_each(check_image, ((record.image,) for record in records))
+    check_each(check_image_file, ((record.image,) for record in records))
 
 
 def check_masks(records: Sequence[ImageRecord], masks: Sequence[Path]) -> None:
@@ -39,13 +39,13 @@ def check_archives(records: Sequence[ImageRecord], archives: Sequence[Path]) -> 
 def check_each(check: Check, items: Iterable[tuple[Path, ...]]) -> None:
     """Check many files at once; raises ValueError with the first fault and the number of others."""
     with ThreadPoolExecutor() as pool:
-        faults = [fault for fault in pool.map(partial(find_fault, check), items) if fault]
+        faults = [fault for fault in pool.map(partial(find_file_fault, check), items) if fault]
     if faults:
         others = f"\nand {len(faults) - 1} more such files" if len(faults) > 1 else ""
         raise ValueError(faults[0] + others)
 
 
-def find_fault(check: Check, paths: tuple[Path, ...]) -> str:
+def find_file_fault(check: Check, paths: tuple[Path, ...]) -> str:
     """Return what a check says of its files, nothing for good ones."""
     try:
         check_once(check, paths, tuple(map(stamp_file, paths)))
@@ -60,7 +60,7 @@ def check_once(check: Check, paths: tuple[Path, ...], stamps: tuple[str, ...]) -
     check(*paths)
 
 
-def check_image(path: Path) -> None:
+def check_image_file(path: Path) -> None:
     """Check the end of an image."""
     check_end(path, read_whole=try_image)
 
@@ -84,10 +84,10 @@ def check_mask_file(mask: Path, image: Path) -> None:
         width, height, depth, colour = struct.unpack(">16xIIBB", file.read(PNG_HEAD))
     if colour != INDEXED and (colour, depth) != (GREY, 8):
         read_mask(mask)
-    check_size(mask, (height, width), read_size(image))
+    check_mask_size(mask, (height, width), read_size(image))
 
 
-def check_size(mask: Path, found: tuple[int, ...], size: tuple[int, int]) -> None:
+def check_mask_size(mask: Path, found: tuple[int, ...], size: tuple[int, int]) -> None:
     """Raise ValueError unless a mask has the size (height, width) of its image."""
     if found != size:
         raise ValueError(

@@ -17,10 +17,10 @@ from jaxtyping import Bool, UInt8
 
 from fmawsss.files.images import stamp_file
 from fmawsss.files.storage import read_mask, write_bytes
+from fmawsss.metrics import IGNORE
 
 logger = logging.getLogger(__name__)
 
-IGNORED = 255
 SHOWN = 5  # faults in one message
 Labels = tuple[int, ...]
 Item = TypeVar("Item")
@@ -171,7 +171,7 @@ def list_present_classes(mask: Path, classes: int) -> Labels:
     A mask holds 0 for background, class index + 1, and 255 for what is ignored.
     """
     values = np.flatnonzero(np.bincount(read_mask(mask).ravel(), minlength=256))
-    strange = values[(values > classes) & (values != IGNORED)]
+    strange = values[(values > classes) & (values != IGNORE)]
     if strange.size:
         raise ValueError(
             f"mask {mask} holds the value {strange[0]}, expected 0 to {classes} or 255; "
@@ -199,7 +199,7 @@ def find_classes(names: Iterable[str], classes: Mapping[str, int], where: str) -
 
 def refuse_ignored(name: str, where: str) -> str:
     """Return the name of a class; raises ValueError for 255, the mask value of ignored pixels."""
-    if name == str(IGNORED):
+    if name == str(IGNORE):
         raise ValueError(
             f"{where}: label {name!r}: 255 marks ignored pixels and is no label; name a class, or "
             "take it out"

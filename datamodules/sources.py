@@ -15,13 +15,13 @@ from fmawsss.files.images import SUFFIXES
 from fmawsss.files.storage import read_json, write_json
 from fmawsss.files.texts import read_text
 
-VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
-LISTS = (".txt",)
+VIDEO_KINDS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
+LIST_KINDS = (".txt",)
 
 
 def is_video(root: Path) -> bool:
     """Say whether a source is a video."""
-    return root.suffix.lower() in VIDEOS and not root.is_dir()
+    return root.suffix.lower() in VIDEO_KINDS and not root.is_dir()
 
 
 def index_files(root: Path) -> dict[str, Path]:
@@ -35,14 +35,14 @@ def index_files(root: Path) -> dict[str, Path]:
     """
     # a file
     kind = root.suffix.lower()
-    if root.is_file() and kind in LISTS:
+    if root.is_file() and kind in LIST_KINDS:
         return index_list(root)
     if root.is_file() and kind in SUFFIXES:
         return {root.stem: root}
     if root.is_file():
         raise ValueError(
             f"{root} is neither an image, a list nor a video; dataset.root takes a folder or "
-            f"{', '.join([*SUFFIXES, *LISTS, *VIDEOS])}"
+            f"{', '.join([*SUFFIXES, *LIST_KINDS, *VIDEO_KINDS])}"
         )
 
     # a pattern

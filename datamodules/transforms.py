@@ -19,9 +19,9 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image
 
+from fmawsss.metrics import IGNORE
 from fmawsss.resizing import Picture, Size, resize_image
 
-IGNORED = 255
 Mask = UInt8[np.ndarray, "H W"]
 
 
@@ -56,9 +56,9 @@ class NoAugment:
         edges = (0, below, 0, right, cv2.BORDER_CONSTANT)
         image = cv2.copyMakeBorder(view.image, *edges, value=(0, 0, 0))
         outside, *masks = (
-            cv2.copyMakeBorder(mask, *edges, value=IGNORED) for mask in (inside, *view.masks())
+            cv2.copyMakeBorder(mask, *edges, value=IGNORE) for mask in (inside, *view.masks())
         )
-        return View(image, *masks, padding=outside == IGNORED)
+        return View(image, *masks, padding=outside == IGNORE)
 
 
 @dataclass(frozen=True)
@@ -104,14 +104,14 @@ class RandomView:
 
         self.crop_and_mirror.set_random_state(rng, random.Random(int(rng.integers(2**63))))
         moved = self.crop_and_mirror(image=image, masks=masks)
-        outside = moved["masks"][0] == IGNORED
+        outside = moved["masks"][0] == IGNORE
         return View(moved["image"], *moved["masks"][1:], padding=outside if outside.any() else None)
 
 
 def make_padded_crop(side: int) -> A.RandomCrop:
     """Make a random square crop that fills what lies outside the image, right and below."""
     return A.RandomCrop(
-        side, side, pad_if_needed=True, pad_position="top_left", fill=0, fill_mask=IGNORED
+        side, side, pad_if_needed=True, pad_position="top_left", fill=0, fill_mask=IGNORE
     )
 
 
@@ -181,8 +181,8 @@ def _change(image: Picture, change: ColourChange, shift: Callable, turn: Callabl
     # in the order of the amounts
     steps = (
         lambda picture, amount: cv2.LUT(picture, shift(amount)),
-        lambda picture, amount: cv2.LUT(picture, _scale(amount)),
-        lambda picture, amount: _change_saturation(picture, _scale(amount)),
+        lambda picture, amount: cv2.LUT(picture, _scale_values(amount)),
+        lambda picture, amount: _change_saturation(picture, _scale_values(amount)),
         lambda picture, amount: _change_hue(picture, turn(amount)),
     )
 
@@ -194,33 +194,33 @@ def _change(image: Picture, change: ColourChange, shift: Callable, turn: Callabl
     return image
 
 
-Table = UInt8[np.ndarray, "256"]
+LookupTable = UInt8[np.ndarray, "256"]
 _VALUES = np.arange(256, dtype=np.uint8)
 
 
-def _shift_clipped(amount: float) -> Table:
+def _shift_clipped(amount: float) -> LookupTable:
     return np.clip(np.rint(_VALUES + amount), 0, 255).astype(np.uint8)
 
 
-def _shift_wrapped(amount: float) -> Table:
+def _shift_wrapped(amount: float) -> LookupTable:
     return (np.rint(_VALUES + amount).astype(np.int64) % 256).astype(np.uint8)
 
 
-def _shift_reflected(amount: float) -> Table:
+def _shift_reflected(amount: float) -> LookupTable:
     return cv2.convertScaleAbs(_VALUES, alpha=1, beta=amount).ravel()
 
 
-def _scale(factor: float) -> Table:
+def _scale_values(factor: float) -> LookupTable:
     return cv2.convertScaleAbs(_VALUES, alpha=factor, beta=0).ravel()
 
 
-def _change_saturation(image: Picture, table: Table) -> Picture:
+def _change_saturation(image: Picture, table: LookupTable) -> Picture:
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
     hsv[..., 1] = table[hsv[..., 1]]
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
 
 
-def _change_hue(image: Picture, table: Table) -> Picture:
+def _change_hue(image: Picture, table: LookupTable) -> Picture:
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
     hsv[..., 0] = table[hsv[..., 0]]
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)

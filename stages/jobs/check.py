@@ -32,7 +32,7 @@ REPORT_COLUMNS = (
     "without label",
     "classes unseen",
 )
-CHUNK = 64  # images that a process takes at once
+IMAGES_AT_ONCE = 64  # images that a process takes at once
 
 
 @dataclass
@@ -205,7 +205,7 @@ def find_faults(records: Records, classes: int, workers: int | None) -> list[tup
     if workers == 0:
         return [find(record) for record in records]
     with ProcessPoolExecutor(workers, mp_context=find_start_context(None)) as pool:
-        return list(pool.map(find, records, chunksize=CHUNK))
+        return list(pool.map(find, records, chunksize=IMAGES_AT_ONCE))
 
 
 def find_record_faults(record: ImageRecord, classes: int) -> tuple[str, str]:

@@ -32,7 +32,7 @@ from stages.jobs.tables import show_table
 logger = logging.getLogger(__name__)
 
 INNER = "VOCdevkit/VOC2012"  # the tree within VOC's archives
-LISTS = "ImageSets/Segmentation"
+LIST_FOLDER = "ImageSets/Segmentation"
 OWN_MASKS = "SegmentationClass"
 
 
@@ -53,11 +53,11 @@ def prepare_voc(
     """
     # VOC's own tree
     root = Path(data.root)
-    lists = root / LISTS
+    lists = root / LIST_FOLDER
     downloads = Path(downloads)
     fetch_folder(root, voc, INNER, downloads)
     masks = data.masks if (root / data.masks).is_dir() else OWN_MASKS
-    check_parts(root, ("JPEGImages", masks, f"{LISTS}/train.txt", f"{LISTS}/val.txt"))
+    check_parts(root, ("JPEGImages", masks, f"{LIST_FOLDER}/train.txt", f"{LIST_FOLDER}/val.txt"))
     test_names = add_test(root, downloads / test)
     own = {split: read_split_list(lists / f"{split}.txt") for split in ("train", "val")}
 
@@ -91,7 +91,7 @@ def check_parts(folder: Path, parts: Iterable[str]) -> None:
 
 def add_test(root: Path, archive: Path) -> list[str]:
     """Move the test images of an archive into the tree, then their list; return their names."""
-    target = root / LISTS / f"{TEST}.txt"
+    target = root / LIST_FOLDER / f"{TEST}.txt"
     if target.is_file():
         return read_split_list(target)
     if not archive.is_file():
@@ -102,13 +102,13 @@ def add_test(root: Path, archive: Path) -> list[str]:
     with tempfile.TemporaryDirectory(prefix=".test-", dir=root) as folder:
         tree = Path(folder) / "VOC2012"
         unpack_folder(archive, INNER, tree)
-        listed = tree / LISTS / f"{TEST}.txt"
+        listed = tree / LIST_FOLDER / f"{TEST}.txt"
         images = index_images(tree / "JPEGImages")
         names = read_split_list(listed) if listed.is_file() else []
         if not names or set(names) - images.keys():
             raise ValueError(
-                f"{archive} holds no list {LISTS}/{TEST}.txt of its images: fetch VOC2012test.tar "
-                "again"
+                f"{archive} holds no list {LIST_FOLDER}/{TEST}.txt of its images: fetch "
+                "VOC2012test.tar again"
             )
 
         # the images first: the list says that all are there
@@ -176,7 +176,7 @@ def show_parts(root: Path, masks: str, splits: dict[str, list[str]], test: list[
     present = list_stems(root / masks, ".png")
     rows = [("images", sum(1 for _ in (root / "JPEGImages").glob("*.jpg")), root / "JPEGImages")]
     for split, names in splits.items():
-        rows.append((f"list {split}", len(names), root / LISTS / f"{split}.txt"))
+        rows.append((f"list {split}", len(names), root / LIST_FOLDER / f"{split}.txt"))
         rows.append((f"masks of {split}", len(present.intersection(names)), root / masks))
-    rows.append((f"list {TEST}", len(test), root / LISTS / f"{TEST}.txt"))
+    rows.append((f"list {TEST}", len(test), root / LIST_FOLDER / f"{TEST}.txt"))
     show_table("VOC 2012, prepared", PART_COLUMNS, rows)
