@@ -109,9 +109,10 @@ class ResumableSweeper(Sweeper):
         """Describe the sweep for its summary."""
         # what it is chosen by
         criterion = OmegaConf.to_container(self.config.criterion, resolve=True)
-        label = str(criterion["_target_"]).rpartition("read_")[2]
-        named = {key: criterion.get(key) for key in ("stage", "split", "masks")}
-        given = [f"{key} {value}" for key, value in named.items() if value is not None]
+        label = str(criterion.pop("_target_")).rpartition("read_")[2]
+        for place in criterion.keys() & {"scores", "product"}:
+            del criterion[place]
+        given = [f"{key} {value}" for key, value in criterion.items() if value is not None]
 
         # which settings are groups of the config
         groups = self.hydra_context.config_loader.get_group_options
