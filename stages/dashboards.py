@@ -92,10 +92,17 @@ def open_stage_loggers(
     try:
         yield loggers
     finally:
-        for open_logger in loggers:
-            # asking for `experiment` would open a run that nothing was logged to
-            if isinstance(open_logger, WandbLogger) and open_logger._experiment is not None:
-                open_logger.experiment.finish()
+        if any(isinstance(open_logger, WandbLogger) for open_logger in loggers):
+            end_wandb_run()
+
+
+def end_wandb_run() -> None:
+    """End the run of this process in W&B, if anything was logged to it."""
+    import wandb
+
+    # the logger's `experiment` would open a run to end it
+    if wandb.run is not None:
+        wandb.run.finish()
 
 
 @rank_zero_only
@@ -236,7 +243,7 @@ def store_in_wandb(run: Any, result: StageResult) -> None:
     # What the stage was made from
     sources = result.list_sources()
     run.config.update({**result.config, "made_from": sources}, allow_val_change=True)
-    for name, digest in sources.items() if not run.settings._offline else ():
+    for name, digest in sources.items() if not run.offline else ():
         try:
             run.use_artifact(f"{name}:{digest}")
         except (wandb.errors.CommError, ValueError) as error:
