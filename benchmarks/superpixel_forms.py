@@ -40,7 +40,7 @@ from fmawsss.sam.bitmasks import pack_masks
 from fmawsss.sam.candidates import Candidates
 from fmawsss.sam.encoder import FusedEncoder
 from fmawsss.sam.generator import SuperpixelGenerator
-from fmawsss.sam.points import Frame
+from fmawsss.sam.points import Frame, SamPoints
 from fmawsss.sam.thresholds import judge_points
 
 SPEED = {"points_per_batch": 8, "crops_per_batch": 1, "chunk_megabytes": 16}
@@ -95,8 +95,8 @@ def prepare_sam(sizes: Sizes) -> Prepared:
     sam, points, size = build_sam(sizes), choose_points(sizes)[:8], sizes.image
     encoder = partial(FusedEncoder, dtype=torch.float32, bias_numbers=1 << 22, compile=None)
     generator = SuperpixelGenerator(
-        sam, encoder, **SPEED, **PUBLISHED, iou_offsets=NO_OFFSETS, nms_offsets=NO_OFFSETS,
-        stability_offsets=NO_OFFSETS, recall_threshold=RECALL,
+        sam, SamPoints, encoder, **SPEED, **PUBLISHED, iou_offsets=NO_OFFSETS,
+        nms_offsets=NO_OFFSETS, stability_offsets=NO_OFFSETS, recall_threshold=RECALL,
     )  # fmt: skip
     image, frame = draw_image(size), whole_frame(size)
     crop = next(generator.predictor.encode_crops([(image, frame)], 1))

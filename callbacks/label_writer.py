@@ -15,7 +15,7 @@ from fmawsss.records import LabelProposal
 
 logger = logging.getLogger(__name__)
 
-COLUMNS = ("name", "labels", "scores")
+LABEL_COLUMNS = ("name", "labels", "scores")
 
 
 class LabelWriter(L.Callback):
@@ -27,7 +27,9 @@ class LabelWriter(L.Callback):
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         begun = self.path.is_file() and self.path.stat().st_size
-        self.table = read_table(self.path, COLUMNS[:2]) if begun else Table(COLUMNS, ",")
+        self.table = (
+            read_table(self.path, LABEL_COLUMNS[:2]) if begun else Table(LABEL_COLUMNS, ",")
+        )
         self.known = {row["name"] for _, row, _ in self.table.read_rows()}
         self.bare: list[str] = []
 
@@ -81,6 +83,6 @@ class LabelWriter(L.Callback):
 def find_start(file: BinaryIO) -> str:
     """Return what belongs before a new row: the head, or the line end that an editor left out."""
     if file.seek(0, io.SEEK_END) == 0:
-        return ",".join(COLUMNS) + "\n"
+        return ",".join(LABEL_COLUMNS) + "\n"
     file.seek(-1, io.SEEK_END)
     return "" if file.read(1) in b"\r\n" else "\n"

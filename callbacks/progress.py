@@ -47,6 +47,7 @@ class StageProgress(RichProgressBar):
         return f"{self.title}: {self.action}"
 
     def _get_train_description(self, current_epoch: int) -> str:
+        # Lightning has a public name for this text of predictions only
         return f"{self.title}: learn"
 
 

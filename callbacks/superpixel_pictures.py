@@ -11,7 +11,7 @@ from fmawsss.files.storage import write_png
 from fmawsss.records import Batch, SuperpixelPrediction
 from fmawsss.viz import colour_levels, colour_superpixels, draw_panel
 
-SIDE = 320  # of a picture in the panel, in pixels
+PICTURE_SIDE = 320  # of a picture in the panel, in pixels
 
 
 class SuperpixelPictures(L.Callback):
@@ -42,8 +42,11 @@ class SuperpixelPictures(L.Callback):
                 found = prediction.superpixels
                 row = [
                     (prediction.name, image),
-                    (f"{len(found)} superpixels", colour_superpixels(found, SIDE)),
-                    ("wholes blue, parts teal, subparts yellow", colour_levels(found, SIDE)),
+                    (f"{len(found)} superpixels", colour_superpixels(found, PICTURE_SIDE)),
+                    (
+                        "wholes blue, parts teal, subparts yellow",
+                        colour_levels(found, PICTURE_SIDE),
+                    ),
                 ]
-                write_png(self.folder / f"{prediction.name}.png", draw_panel([row], SIDE))
+                write_png(self.folder / f"{prediction.name}.png", draw_panel([row], PICTURE_SIDE))
             self.images += 1

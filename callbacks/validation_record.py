@@ -40,15 +40,15 @@ class ValidationRecord(L.Callback):
         batch_idx: int, dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
         """Count the batch."""
-        rows = len(pl_module.metric.names)
+        classes = len(pl_module.classes) + 1
         pairs = zip(outputs, batch.truths, strict=True)
-        self.lines += [count_errors(prediction, truth, rows) for prediction, truth in pairs]
+        self.lines += [count_errors(prediction, truth, classes) for prediction, truth in pairs]
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write down what the module found."""
         lines = gather_lines(self.lines)
         if trainer.is_global_zero:
-            (details,) = detail_lines(lines, pl_module.metric.names[1:]).values()
+            (details,) = detail_lines(lines, pl_module.classes).values()
             found = remove_nan({"scores": pl_module.scores._asdict(), "details": details})
             append_line(self.path, step=trainer.global_step, **found)
 

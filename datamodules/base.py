@@ -16,16 +16,16 @@ from datamodules.batches import TrainingBatches, ViewBatches, WholeImageBatches
 from datamodules.choosing import (
     Records,
     Splits,
+    check_all_truths,
+    check_products,
     check_records,
     check_truths,
     choose_shots,
-    count_truths,
     digest_records,
     group_by_size,
     keep_labelled,
     name_splits,
-    require_files,
-    require_truths,
+    report_missing_truths,
     spread_choice,
 )
 from datamodules.labels import LabelReader, Labels, LabelSource, require_reader
@@ -51,8 +51,7 @@ Asked = TypeVar("Asked", TrainingView, WholeView)
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class SegmentationDataModule(L.LightningDataModule):
-    """Read images of named splits for the purposes it was built for. A data set overrides
-    `read_split`.
+    """Read images of named splits; a data set overrides `read_split`.
 
     Where images and labels come from:
 
@@ -132,7 +131,9 @@ class SegmentationDataModule(L.LightningDataModule):
         found: dict[str, ImageRecord] = {}
         for split in name_splits(splits):
             if split not in self._splits:
-                self._splits[split] = check_records(self.read_split(split), split, self.labelled)
+                records = self.read_split(split)
+                check_records(records, split, self.labelled)
+                self._splits[split] = records
             for record in self._splits[split]:
                 found.setdefault(record.name, record)
         return list(found.values())
@@ -159,17 +160,22 @@ class SegmentationDataModule(L.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Read the splits for `fit`, `validate` or `predict`, and check what they need."""
+        # to learn from
         if stage == "fit" and not self._training:
             self._training = self.choose_training_images()
+
+        # to validate on; `fit` validates, too
         if stage in ("fit", "validate") and self.validation is not None:
             records = self.read_records(self.validation.split)
-            require_truths(records, self.validation.split)
-            check_products(records, self.validation)
+            check_all_truths(records, self.validation.split)
+            check_view(records, self.validation)
+
+        # to apply a stage to
         if stage == "predict":
             view = require_view(self.whole, "whole")
             records = self.read_records(view.split)
             check_truths(records if view.truths else [])
-            check_products(records, view)
+            check_view(records, view)
 
     def choose_training_images(self) -> Records:
         """List the images to learn from, without those that show no class."""
@@ -187,10 +193,10 @@ class SegmentationDataModule(L.LightningDataModule):
 
         # what earlier stages made of them
         if view.seeds is not None:
-            require_files(records, Path(view.seeds), ".png", "seeds", MAKE_SEEDS)
+            check_products(records, Path(view.seeds), ".png", "seeds", MAKE_SEEDS)
         if view.confidence is not None:
             folder = Path(view.confidence)
-            require_files(records, folder, ".png", "confidences", MAKE_CONFIDENCE)
+            check_products(records, folder, ".png", "confidences", MAKE_CONFIDENCE)
         return records
 
     def describe_views(self, rank: int = 0, world_size: int = 1) -> TrainingBatches:
@@ -213,7 +219,8 @@ class SegmentationDataModule(L.LightningDataModule):
 
     def predict_dataloader(self) -> DataLoader[Batch]:
         """Load all images of `whole`."""
-        place, view = find_place(self.trainer), require_view(self.whole, "whole")
+        place = find_place(self.trainer)
+        view = require_view(self.whole, "whole")
         records = spread_choice(self.read_records(view.split), view.images)
         return self.whole_loader(records, place.rank, place.world_size, place.pin)
 
@@ -226,7 +233,10 @@ class SegmentationDataModule(L.LightningDataModule):
         gives never depends on which others were missing.
         """
         source = self.describe_views()
-        size, numbers = source.plan.batch_size, range(len(source.records) * source.views)
+        size = source.plan.batch_size
+        numbers = range(len(source.records) * source.views)
+
+        # the batches that hold one of these views
         firsts = sorted({view - view % size for view in views})
         batches = [numbers[first : first + size] for first in firsts]
         return make_loader(ViewBatches(source, batches[rank::world_size]), self.loading, pin)
@@ -246,11 +256,11 @@ class SegmentationDataModule(L.LightningDataModule):
     ) -> DataLoader[Batch]:
         """Load this process's share of some images as `whole` says, each image once."""
         view = require_view(self.whole, "whole")
-        count_truths(records if view.truths else [])
+        report_missing_truths(records if view.truths else [])
         return self._load_whole(view, records, rank, world_size, pin)
 
     def _load_whole(
-        self, view: WholeView, records: Records, rank: int, world_size: int, pin: bool
+        self, view: WholeView, records: Sequence[ImageRecord], rank: int, world_size: int, pin: bool
     ) -> DataLoader[Batch]:
         size = min(view.batch_size, max(len(records) // world_size, 1))  # no process goes without
         shares = group_by_size(records, view.resize, size)[rank::world_size]
@@ -264,9 +274,9 @@ def require_view(view: Asked | None, purpose: str) -> Asked:
     return view
 
 
-def check_products(records: Records, view: WholeView) -> None:
-    """Raise FileNotFoundError unless every image has the superpixels and CAMs that a view reads."""
+def check_view(records: Records, view: WholeView) -> None:
+    """Check that every image has the superpixels and CAMs that a view reads."""
     if view.superpixels is not None:
-        require_files(records, Path(view.superpixels), ".npz", "superpixels", MAKE_SUPERPIXELS)
+        check_products(records, Path(view.superpixels), ".npz", "superpixels", MAKE_SUPERPIXELS)
     if view.cams is not None:
-        require_files(records, Path(view.cams), ".npz", "CAMs", MAKE_CAMS)
+        check_products(records, Path(view.cams), ".npz", "CAMs", MAKE_CAMS)

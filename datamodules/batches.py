@@ -11,14 +11,15 @@ import torch
 from jaxtyping import Bool, UInt8
 from torch.utils.data import Dataset
 
-from datamodules.file_checks import require_size
+from datamodules.file_checks import check_mask_size
 from datamodules.sample import Sample, collate_samples
 from datamodules.sampler import BatchPlan, find_image, find_view, seed_augmentation, seed_view
-from datamodules.transforms import IGNORED, View
+from datamodules.transforms import View
 from datamodules.views import TrainingView, WholeView
 from fmawsss.files.features import LABELS, SEEDS, FeatureStore
 from fmawsss.files.images import read_image
 from fmawsss.files.storage import read_cams, read_mask, read_superpixels
+from fmawsss.metrics import IGNORE
 from fmawsss.records import Batch, ImageRecord
 from fmawsss.superpixels import Superpixels
 
@@ -61,10 +62,12 @@ class TrainingBatches(Dataset[Batch]):
         return self._augment_image(view // self.view.views, seed_view(view, self.view.seed))
 
     def _augment_image(self, index: int, rng: np.random.Generator) -> Sample:
+        # the image, and the masks that move with it
         record = self.records[index]
         image = read_image(record.image)
         view = self.view.augment(View(image, *self._read_masks(record.name, image)), rng)
 
+        # the labels that are left in the view
         labels = None
         if record.labels is not None:
             present = encode_labels(record.labels, self.classes)
@@ -86,7 +89,7 @@ class TrainingBatches(Dataset[Batch]):
         if self.view.seeds is not None:
             masks.append(read_seed(Path(self.view.seeds) / f"{name}.png", image, self.classes))
         if self.view.confidence is not None:
-            masks.append(read_confidence(Path(self.view.confidence) / f"{name}.png", image))
+            masks.append(read_seed_confidence(Path(self.view.confidence) / f"{name}.png", image))
         return masks
 
 
@@ -114,9 +117,12 @@ class EncodedBatches(Dataset[Batch]):
     store: FeatureStore
 
     def __getitem__(self, micro_batch: int) -> Batch:
+        # which views these are
         source = self.source
         positions = source.plan.list_positions(micro_batch)
         views = [source.find_view(position) for position in positions]
+
+        # what was kept of them
         encoded = self.store.read(views)
         return Batch(
             names=[source.records[view // source.views].name for view in views],
@@ -145,7 +151,8 @@ class WholeImageBatches(Dataset[Batch]):
 
     def read_sample(self, record: ImageRecord) -> Sample:
         """Read one whole image."""
-        view, image = self.view, read_image(record.image)
+        view = self.view
+        image = read_image(record.image)
 
         # what is known of the image, as far as it is asked for
         labels = truth = superpixels = cams = None
@@ -154,7 +161,9 @@ class WholeImageBatches(Dataset[Batch]):
         if view.truths and record.truth is not None:
             truth = read_truth(record.truth, image, self.classes)
         if view.superpixels is not None:
-            superpixels = read_fitting(Path(view.superpixels) / f"{record.name}.npz", image)
+            superpixels = read_matching_superpixels(
+                Path(view.superpixels) / f"{record.name}.npz", image
+            )
         if view.cams is not None:
             cams = read_cams(Path(view.cams) / f"{record.name}.npz")
 
@@ -194,9 +203,9 @@ def read_seed(path: Path, image: np.ndarray, classes: int) -> UInt8[np.ndarray, 
     return check_mask(read_mask(path), path, image.shape[:2], classes)
 
 
-def read_confidence(path: Path, image: np.ndarray) -> UInt8[np.ndarray, "H W"]:
+def read_seed_confidence(path: Path, image: np.ndarray) -> UInt8[np.ndarray, "H W"]:
     """Read how sure the seed map of an image is; raises ValueError when the size does not fit."""
-    return check_mask(read_mask(path), path, image.shape[:2], classes=IGNORED)
+    return check_mask(read_mask(path), path, image.shape[:2], classes=IGNORE)
 
 
 def read_truth(path: Path, image: np.ndarray, classes: int) -> UInt8[torch.Tensor, "H W"]:
@@ -204,14 +213,13 @@ def read_truth(path: Path, image: np.ndarray, classes: int) -> UInt8[torch.Tenso
     return torch.from_numpy(check_mask(read_mask(path), path, image.shape[:2], classes))
 
 
-def read_fitting(path: Path, image: np.ndarray) -> Superpixels:
+def read_matching_superpixels(path: Path, image: np.ndarray) -> Superpixels:
     """Read the superpixels of an image; raises ValueError when they were made of another size."""
     superpixels = read_superpixels(path)
     if tuple(superpixels.size) != image.shape[:2]:
         raise ValueError(
             f"superpixels {path} are of size {tuple(superpixels.size)}, the image is "
-            f"{image.shape[:2]}; "
-            "delete the file and run `python infer.py task=superpixels`"
+            f"{image.shape[:2]}; delete the file and run `python infer.py task=superpixels`"
         )
     return superpixels
 
@@ -220,8 +228,8 @@ def check_mask(
     mask: np.ndarray, path: Path, size: tuple[int, int], classes: int
 ) -> UInt8[np.ndarray, "H W"]:
     """Return the mask of an image; raises ValueError unless size (height, width) and values fit."""
-    require_size(path, mask.shape, size)
-    strange = mask[(mask > classes) & (mask != IGNORED)]
+    check_mask_size(path, mask.shape, size)
+    strange = mask[(mask > classes) & (mask != IGNORE)]
     if strange.size:
         raise ValueError(
             f"mask {path} holds the value {strange[0]}, expected 0 to {classes} or 255; "

@@ -1,6 +1,4 @@
-"""Choose which images of a split are used, and in which company; check first that their files are
-there.
-"""
+"""Check the files of a split, choose which of its images are used, and in which company."""
 
 from __future__ import annotations
 
@@ -18,7 +16,7 @@ from fmawsss.files.texts import name_first
 from fmawsss.records import ImageRecord
 from fmawsss.resizing import Resize
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 Splits = str | Sequence[str] | None
 Records = list[ImageRecord]
@@ -38,44 +36,47 @@ def name_splits(splits: Splits) -> list[str]:
     return [name.strip() for name in names]
 
 
-def check_records(records: Records, split: str, labelled: bool) -> Records:
-    """Return the records of a split; raises when there are none, or when images or labels are
-    missing or cut off.
+def check_records(records: Records, split: str, labelled: bool) -> None:
+    """Check that a split has images, that their files are whole, and that labels are known.
+
+    Raises:
+        FileNotFoundError: for images that do not exist.
+        ValueError: for an empty split, images that are cut off, and unknown labels if `labelled`.
     """
     if not records:
         raise ValueError(
             f"split {split!r} is empty; check its list of images, or choose another split"
         )
+
+    # the images
     missing = [record.image for record in records if not record.image.exists()]
     if missing:
         raise FileNotFoundError(
             f"{len(missing)} of {len(records)} images of split {split!r} do not exist, first "
-            f"{missing[0]}; "
-            "unpack the data set again, or check dataset.root"
+            f"{missing[0]}; unpack the data set again, or check dataset.root"
         )
     check_images(records)
+
+    # their labels
     unknown = [record.name for record in records if labelled and record.labels is None]
     if unknown:
         raise ValueError(
             f"{len(unknown)} of {len(records)} images of split {split!r} have no known labels, "
-            f"first {unknown[0]!r}; "
-            "choose another dataset/labels, add the images to its file, or make the masks that "
-            "labels are taken from "
-            "(`python infer.py task=prepare`)"
+            f"first {unknown[0]!r}; choose another dataset/labels, add the images to its file, or "
+            "make the masks that labels are taken from (`python infer.py task=prepare`)"
         )
-    return records
 
 
-def require_truths(records: Records, split: Splits) -> None:
-    """Raise FileNotFoundError unless every image has a ground-truth mask, ValueError for one that
-    does not fit.
+def check_all_truths(records: Records, split: Splits) -> None:
+    """Check that every image has a ground-truth mask that fits it.
+
+    Raises FileNotFoundError when one has none, and ValueError for a mask that does not fit.
     """
     missing = [record.name for record in records if record.truth is None]
     if missing:
         raise FileNotFoundError(
             f"{len(missing)} of {len(records)} images of split {split!r} have no ground-truth "
-            "mask, "
-            f"first {missing[0]!r}; check dataset.masks, or choose a split that has masks"
+            f"mask, first {missing[0]!r}; check dataset.masks, or choose a split that has masks"
         )
     check_truths(records)
 
@@ -86,21 +87,18 @@ def check_truths(records: Records) -> None:
     check_masks([record for record, _ in known], [truth for _, truth in known])
 
 
-def count_truths(records: Records) -> None:
-    """Say how many images have no ground-truth mask, and so no score."""
+def report_missing_truths(records: Sequence[ImageRecord]) -> None:
+    """Say how many images have no ground-truth mask, and so no scores."""
     without = [record.name for record in records if record.truth is None]
     if without:
-        log.warning(
-            "%d of %d images have no ground truth: %s",
-            len(without),
-            len(records),
-            name_first(without),
-        )
+        counts = len(without), len(records)
+        logger.warning("%d of %d images have no ground truth: %s", *counts, name_first(without))
 
 
-def require_files(records: Records, folder: Path, suffix: str, what: str, remedy: str) -> None:
-    """Raise FileNotFoundError unless a folder holds a file for every image, ValueError for one that
-    is broken.
+def check_products(records: Records, folder: Path, suffix: str, what: str, remedy: str) -> None:
+    """Check that a folder holds a file for every image, as an earlier stage makes them.
+
+    Raises FileNotFoundError when one is missing, and ValueError for one that is broken.
     """
     present = list_stems(folder, suffix)
     missing = [record.name for record in records if record.name not in present]
@@ -115,39 +113,39 @@ def require_files(records: Records, folder: Path, suffix: str, what: str, remedy
 def keep_labelled(records: Records) -> Records:
     """Leave out images that show none of the classes, and say how many."""
     without = [record.name for record in records if record.labels == ()]
+    if len(without) == len(records):
+        raise ValueError(
+            "no image of the training split has a label; check dataset/labels and dataset.classes"
+        )
     if without:
-        log.warning(
+        logger.warning(
             "%d images without any label are left out of training: %s",
             len(without),
             name_first(without),
         )
-    kept = [record for record in records if record.labels != ()]
-    if not kept:
-        raise ValueError(
-            "no image of the training split has a label; check dataset/labels and dataset.classes"
-        )
-    return kept
+    return [record for record in records if record.labels != ()]
 
 
 def choose_shots(records: Records, shots: int, classes: Sequence[str], seed: int) -> Records:
-    """Choose `shots` images per class, no image twice, the same for the same seed; the order stays."""
+    """Choose `shots` images per class, no image twice; a seed always chooses the same."""
     if shots < 1:
         raise ValueError(
             f"dataset.shots={shots}: expected at least one image per class, or null for all images"
         )
+
+    # class by class, among the images that no class has taken yet
     order = np.random.default_rng([seed, SHOT_STREAM]).permutation(len(records)).tolist()
     chosen: set[int] = set()
     for index, name in enumerate(classes):
         free = [i for i in order if i not in chosen and index in (records[i].labels or ())]
         if len(free) < shots:
-            log.warning("class %s: %d images instead of %d shots", name, len(free), shots)
+            logger.warning("class %s: %d images instead of %d shots", name, len(free), shots)
         chosen.update(free[:shots])
     return [records[index] for index in sorted(chosen)]
 
 
 def spread_choice(records: Records, count: int | None) -> Records:
-    """Choose `count` records at even distances; None, or a count that is not smaller than theirs,
-    takes all.
+    """Choose `count` records at even distances; None takes all, and so do more than there are.
 
     >>> spread_choice(list(range(10)), 4)
     [0, 2, 5, 7]
@@ -157,20 +155,24 @@ def spread_choice(records: Records, count: int | None) -> Records:
     return [records[index * len(records) // count] for index in range(count)]
 
 
-def group_by_size(records: Records, resize: Resize, batch_size: int) -> list[Records]:
-    """Split images into batches of one network size, so that none needs padding; singly, they keep
-    their order.
+def group_by_size(
+    records: Sequence[ImageRecord], resize: Resize, batch_size: int
+) -> list[Sequence[ImageRecord]]:
+    """Deal images to batches of one network size, so that none needs padding.
+
+    Batches of one image keep the order of the images.
     """
     if batch_size == 1:
         return [[record] for record in records]
     groups: dict[tuple[int, int], Records] = {}
     for record in records:
         groups.setdefault(resize.find_size(read_size(record.image)), []).append(record)
-    return [
-        group[first : first + batch_size]
-        for group in groups.values()
-        for first in range(0, len(group), batch_size)
-    ]
+    return [batch for group in groups.values() for batch in cut_batches(group, batch_size)]
+
+
+def cut_batches(records: Records, size: int) -> list[Records]:
+    """Cut records into batches of `size`; the last one may be smaller."""
+    return [records[first : first + size] for first in range(0, len(records), size)]
 
 
 def digest_records(records: Records) -> dict[str, int | str]:

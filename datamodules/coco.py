@@ -1,6 +1,4 @@
-"""COCO 2014 or 2017 in its official layout: images, `annotations/instances_*.json`, semantic masks
-made of them.
-"""
+"""COCO 2014 or 2017 in its official layout, and semantic masks made of its annotations."""
 
 from __future__ import annotations
 
@@ -17,6 +15,7 @@ from typing import Any
 from datamodules.base import SegmentationDataModule
 from datamodules.choosing import Splits, name_splits
 from datamodules.coco_annotations import (
+    AnnotatedImage,
     Annotations,
     list_classes,
     number_ids,
@@ -31,26 +30,25 @@ from fmawsss.files.storage import read_json, read_mask, write_bytes, write_palet
 from fmawsss.records import ImageRecord
 from fmawsss.viz import make_palette
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 INDEX_VERSION = 1
+MASK_PALETTE = make_palette(256)
 CLOCK = 2  # seconds within which two times are one, for file systems round them
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class CocoDataModule(SegmentationDataModule):
-    """A tree like COCO's, where split `train` means `train2014/*.jpg` and
-    `annotations/instances_train2014.json`.
+    """A tree like COCO's; split `train` means train2014/ and annotations/instances_train2014.json.
 
     root: the folder that holds `annotations`.
     year: 2014 or 2017.
-    cache: folder for what we make of the annotations: an index per split, and masks (rule in
+    cache: folder for what is made of the annotations: an index per split, and masks (rule in
         `coco_annotations`).
-    masks: folder with masks of another conversion, named like the images or by their number; None
+    masks: folder of masks of another conversion, named like the images or by their number; None
         makes ours.
-    masks_hold_ids: those masks hold category ids (1 to 90) and are renumbered in `cache`, in a
-        folder for each of theirs; a renumbered mask carries the time of its origin, and is made
-        again when that has another.
+    masks_hold_ids: those masks hold category ids (1 to 90), and are renumbered in `cache`. A
+        renumbered mask carries the time of its origin, and is made again when that has another.
     """
 
     root: Path | str
@@ -75,11 +73,15 @@ class CocoDataModule(SegmentationDataModule):
 
     def read_split(self, split: str) -> list[ImageRecord]:
         """List the images that the annotation file of a split names."""
-        rows, folder = self._read_index(split)["images"], Path(self.root) / f"{split}{self.year}"
+        rows = self._read_index(split)["images"]
         names = [strip_suffix(file) for file, _ in rows]
         masks = self._find_masks(split, names)
-        others = (strip_suffix(file.name) for file in Path(self.root).glob(f"*{self.year}/*"))
+
+        # labels may name the images of any split
+        root = Path(self.root)
+        others = (strip_suffix(file.name) for file in root.glob(f"*{self.year}/*"))
         labels = self.read_labels(names, masks, self._index_path(split), others)
+        folder = root / f"{split}{self.year}"
         return [
             ImageRecord(name, folder / file, labels.get(name), masks.get(name))
             for name, (file, _) in zip(names, rows, strict=True)
@@ -114,6 +116,8 @@ class CocoDataModule(SegmentationDataModule):
         found = find_masks(names, self.find_mask_folder(split))
         if self.masks is None or not self.masks_hold_ids:
             return found
+
+        # a renumbered mask has the time of its origin
         origins = find_masks(found, Path(self.masks))
         return {
             name: found[name]
@@ -121,22 +125,25 @@ class CocoDataModule(SegmentationDataModule):
             if have_one_time(found[name], origin)
         }
 
+    def _find_source(self, split: str) -> Path:
+        return find_annotations(Path(self.root), f"{split}{self.year}")
+
     def _read_index(self, split: str) -> dict[str, Any]:
-        """Read file names and labels of a split; they are taken from the annotations when those
-        have changed.
-        """
-        source, path = (
-            find_annotations(Path(self.root), f"{split}{self.year}"),
-            self._index_path(split),
-        )
+        """Read file names and labels of a split, from the annotations when those have changed."""
+        source = self._find_source(split)
+        path = self._index_path(split)
         stamp = f"{INDEX_VERSION} {source.name} {stamp_file(source)}"
         if path.exists() and (index := read_json(path))["stamp"] == stamp:
             return index
-        log.info("indexing %s", source)
+
+        # masks of other annotations go with their index
+        logger.info("indexing %s", source)
         annotations = self._read_annotations(source)
-        cache, year = Path(self.cache), self.year
-        for made in (cache / f"masks_{split}{year}", *cache.glob(f"renumbered_{split}{year}_*")):
+        cache = Path(self.cache)
+        made_of_it = f"{split}{self.year}"
+        for made in (cache / f"masks_{made_of_it}", *cache.glob(f"renumbered_{made_of_it}_*")):
             shutil.rmtree(made, ignore_errors=True)
+
         index = {"stamp": stamp, "masks": False, "images": list_images(annotations, source)}
         write_bytes(path, json.dumps(index).encode())
         return index
@@ -146,49 +153,48 @@ class CocoDataModule(SegmentationDataModule):
         if len(annotations.names) != len(self.classes):
             raise ValueError(
                 f"{source} has {len(annotations.names)} categories, the data set "
-                f"{len(self.classes)} classes; "
-                "correct dataset.classes: one name per category, in the order of the category ids"
+                f"{len(self.classes)} classes; correct dataset.classes: one name per category, in "
+                "the order of the category ids"
             )
         return annotations
 
     def _paint_masks(self, split: str) -> None:
         """Write the semantic masks of a split; a run that was stopped goes on where it was."""
-        index, folder = self._read_index(split), self.find_mask_folder(split)
+        index = self._read_index(split)
         if index["masks"]:
             return
-        source = find_annotations(Path(self.root), f"{split}{self.year}")
-        annotations, palette = self._read_annotations(source), make_palette(256)
+
+        # the images that lack a mask
+        source = self._find_source(split)
+        folder = self.find_mask_folder(split)
+        annotations = self._read_annotations(source)
         done = list_stems(folder, ".png")
         known = [image for image in annotations.images if image.regions is not None]
         todo = [image for image in known if strip_suffix(image.file) not in done]
-        log.info("making %d masks of %s in %s", len(todo), source.name, folder)
+
+        logger.info("making %d masks of %s in %s", len(todo), source.name, folder)
         for number, image in enumerate(todo, 1):
-            try:
-                mask = paint_mask(image.size, image.regions or [], annotations.classes)
-            except ValueError as error:
-                raise ValueError(f"{source}, image {image.file}: {error}") from error
-            write_palette_png(folder / f"{strip_suffix(image.file)}.png", mask, palette)
+            write_painted_mask(folder, image, annotations.classes, source)
             if number % 5000 == 0:
-                log.info("made %d of %d masks", number, len(todo))
+                logger.info("made %d of %d masks", number, len(todo))
         write_bytes(self._index_path(split), json.dumps({**index, "masks": True}).encode())
 
     def _renumber_masks(self, split: str) -> None:
-        """Write masks of category ids again with class numbers; a run that was stopped goes on
-        where it was.
-        """
-        source, folder = (
-            find_annotations(Path(self.root), f"{split}{self.year}"),
-            self.find_mask_folder(split),
-        )
+        """Write masks of category ids again, with class numbers; a stopped run goes on."""
+        # the masks that lack a renumbered one
         names = [strip_suffix(file) for file, _ in self._read_index(split)["images"]]
-        done, found = self._find_masks(split, names), find_masks(names, Path(self.masks or ""))
+        done = self._find_masks(split, names)
+        found = find_masks(names, Path(self.masks or ""))
         todo = [name for name in found if name not in done]
         if not todo:
             return
-        log.info("renumbering %d masks of %s in %s", len(todo), self.masks, folder)
-        numbers, palette = number_ids(self._read_annotations(source).classes), make_palette(256)
+
+        # renumber them
+        folder = self.find_mask_folder(split)
+        logger.info("renumbering %d masks of %s in %s", len(todo), self.masks, folder)
+        numbers = number_ids(self._read_annotations(self._find_source(split)).classes)
         for name in todo:
-            write_palette_png(folder / f"{name}.png", numbers[read_mask(found[name])], palette)
+            write_palette_png(folder / f"{name}.png", numbers[read_mask(found[name])], MASK_PALETTE)
             time = found[name].stat().st_mtime
             os.utime(folder / f"{name}.png", (time, time))
 
@@ -208,9 +214,7 @@ class LabelsFromAnnotations:
 
 @dataclass(frozen=True)
 class LabelsFromCocoJson:
-    """Take the categories of any file in COCO's annotation format, matched by name, for images of
-    any tree.
-    """
+    """Take the categories of any file in COCO's format, for images of any tree, by their names."""
 
     path: Path | str
 
@@ -226,34 +230,27 @@ class LabelsFromCocoJson:
 
     def list_names(self, images: Sequence[str]) -> list[str]:
         """List the class names that occur, in alphabetical order."""
-        return sorted(
-            {
-                refuse_ignored(label, str(self.path))
-                for labels in self._read_names().values()
-                for label in labels
-            }
-        )
+        names = {name for labels in self._read_names().values() for name in labels}
+        return sorted(refuse_ignored(name, str(self.path)) for name in names)
 
     def _read_names(self) -> dict[str, list[str]]:
+        """Read the class names of each image."""
         found = read_annotations(require_file(self.path))
-        indices = {
-            i.file: list_classes(i.regions or [], found.classes, str(self.path))
-            for i in found.images
-        }
-        return {
-            strip_suffix(file): [found.names[index] for index in present]
-            for file, present in indices.items()
-        }
+        names: dict[str, list[str]] = {}
+        for image in found.images:
+            present = list_classes(image.regions or [], found.classes, str(self.path))
+            names[strip_suffix(image.file)] = [found.names[index] for index in present]
+        return names
 
 
 def find_annotations(root: Path, split: str) -> Path:
-    """Find the annotation file of a split such as train2014; raises FileNotFoundError when there is
-    none.
-    """
+    """Find the annotation file of a split such as train2014; raises FileNotFoundError without."""
     folder = root / "annotations"
     for kind in ("instances", "image_info"):
         if (path := folder / f"{kind}_{split}.json").is_file():
             return path
+
+    # say what is there, and what to do
     found = ", ".join(sorted(file.name for file in folder.glob("*.json"))) or "nothing"
     raise FileNotFoundError(
         f"{folder / f'instances_{split}.json'} does not exist ({folder} holds {found}); "
@@ -263,16 +260,26 @@ def find_annotations(root: Path, split: str) -> Path:
     )
 
 
+def write_painted_mask(
+    folder: Path, image: AnnotatedImage, classes: dict[int, int], source: Path
+) -> None:
+    """Write the semantic mask of an image; raises ValueError naming the image of a bad region."""
+    try:
+        mask = paint_mask(image.size, image.regions or [], classes)
+    except ValueError as error:
+        raise ValueError(f"{source}, image {image.file}: {error}") from error
+    write_palette_png(folder / f"{strip_suffix(image.file)}.png", mask, MASK_PALETTE)
+
+
 def find_masks(names: Iterable[str], folder: Path) -> dict[str, Path]:
     """Find the mask of each image, named like the image or by the number at its end."""
     present = list_stems(folder, ".png")
-    candidates = (
-        (name, stem)
-        for name in names
-        for stem in (name.rpartition("_")[2], name)
-        if stem in present
-    )
-    return {name: folder / f"{stem}.png" for name, stem in candidates}
+    found: dict[str, Path] = {}
+    for name in names:
+        for stem in (name.rpartition("_")[2], name):
+            if stem in present:
+                found[name] = folder / f"{stem}.png"
+    return found
 
 
 def have_one_time(first: Path, second: Path) -> bool:
@@ -282,12 +289,9 @@ def have_one_time(first: Path, second: Path) -> bool:
 
 def list_images(annotations: Annotations, source: Path) -> list[tuple[str, list[int] | None]]:
     """List file name and class indices of every image, None where nothing is known about it."""
-    return [
-        (
-            i.file,
-            None
-            if i.regions is None
-            else list_classes(i.regions, annotations.classes, str(source)),
-        )
-        for i in annotations.images
-    ]
+    rows: list[tuple[str, list[int] | None]] = []
+    for image in annotations.images:
+        known = image.regions
+        labels = None if known is None else list_classes(known, annotations.classes, str(source))
+        rows.append((image.file, labels))
+    return rows

@@ -8,20 +8,20 @@ from collections.abc import Callable, Sequence
 import albumentations as A
 import numpy as np
 
-from datamodules.transforms import IGNORED, Mask, View, resize_mask
+from datamodules.transforms import Mask, View, make_padded_crop, resize_mask
+from fmawsss.metrics import IGNORE
 from fmawsss.resizing import Picture, find_short_size, resize_image
 
 TRIES = 10  # crops drawn before one is taken as it is
 
 
 class ScaledCrop:
-    """Resize by a random scale, crop a square that no class fills, mirror with probability ½,
-    change the colours.
+    """Scale at random, crop a square that no class fills, mirror one in two, change the colours.
 
     The shorter side becomes `crop` times one of `scales`, the longer one at most `longest`. A crop
     is drawn again, ten times at most, while one class has more than `class_share` of its valid seed
-    pixels. What lies outside the image is
-    filled on the right and below: mean colour, seed 255, marked as padding.
+    pixels. What lies outside the image is filled on the right and below: mean colour, seed 255,
+    marked as padding.
     """
 
     def __init__(
@@ -37,13 +37,9 @@ class ScaledCrop:
         self.longest = longest
         self.side = crop
         self.class_share = class_share
-        padded = {
-            "pad_if_needed": True,
-            "pad_position": "top_left",
-            "fill": 0,
-            "fill_mask": IGNORED,
-        }
-        self.crop = A.Compose([A.RandomCrop(crop, crop, **padded)])
+
+        # albumentations draws what is left to chance
+        self.crop = A.Compose([make_padded_crop(crop)])
         self.mirror = A.Compose([A.HorizontalFlip(p=0.5)])
 
     def __call__(self, view: View, rng: np.random.Generator) -> View:
@@ -51,14 +47,15 @@ class ScaledCrop:
         size = find_short_size(
             view.image.shape[:2], int(self.side * rng.choice(self.scales)), self.longest
         )
-        # mirrored before the crop, which draws from the same distribution and leaves padding right
-        # and below
+
+        # mirrored before the crop: the same distribution, and padding stays right and below
         self.mirror.set_random_state(rng, random.Random(int(rng.integers(2**63))))
         masks = [np.zeros(size, np.uint8), *(resize_mask(mask, size) for mask in view.masks())]
         moved = self.mirror(image=resize_image(view.image, size), masks=masks)
 
+        # then cropped
         cut = self.draw_crop(moved["image"], moved["masks"], rng)
-        outside = cut["masks"][0] == IGNORED
+        outside = cut["masks"][0] == IGNORE
         return View(
             self.jitter(cut["image"], rng),
             *cut["masks"][1:],
@@ -81,5 +78,5 @@ def find_largest_share(seed: Mask) -> float:
     >>> find_largest_share(np.array([[0, 0, 3, 255]], np.uint8))
     0.6666666666666666
     """
-    counts = np.bincount(seed.ravel(), minlength=256)[:IGNORED]
+    counts = np.bincount(seed.ravel(), minlength=256)[:IGNORE]
     return float(counts.max() / counts.sum()) if counts.any() else 1.0

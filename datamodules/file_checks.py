@@ -1,6 +1,4 @@
-"""Look at the heads and tails of files before anything runs: in seconds they tell what would fail
-after hours.
-"""
+"""Preflight of files: their heads and tails tell in seconds what would fail after hours."""
 
 from __future__ import annotations
 
@@ -16,27 +14,20 @@ from fmawsss.files.images import read_size, stamp_file, try_image
 from fmawsss.files.storage import BROKEN_ARCHIVE, GREY, INDEXED, REMAKE, read_mask
 from fmawsss.records import ImageRecord
 
-ENDS = {
-    ".jpg": b"\xff\xd9",
-    ".jpeg": b"\xff\xd9",
-    ".png": b"IEND",
-}  # no compressed pixels look like these
+# No compressed pixels look like these.
+ENDS = {".jpg": b"\xff\xd9", ".jpeg": b"\xff\xd9", ".png": b"IEND"}
 TAIL = 64  # bytes; some programs write a few behind the end
 PNG_HEAD = 26  # bytes: signature, size, depth and colour type
 Check: TypeAlias = Callable[..., None]
 
 
 def check_images(records: Sequence[ImageRecord]) -> None:
-    """Raise ValueError for an image that is cut off; files of other kinds than JPEG and PNG are not
-    looked at.
-    """
-    check_each(check_image, ((record.image,) for record in records))
+    """Raise ValueError for a JPEG or PNG that is cut off; other kinds are not looked at."""
+    check_each(check_image_file, ((record.image,) for record in records))
 
 
 def check_masks(records: Sequence[ImageRecord], masks: Sequence[Path]) -> None:
-    """Raise ValueError for a mask that is cut off, of another kind, or of another size than its
-    image.
-    """
+    """Raise ValueError for a mask that is cut off, no mask, or of another size than its image."""
     check_each(check_mask_file, zip(masks, (record.image for record in records), strict=True))
 
 
@@ -48,14 +39,13 @@ def check_archives(records: Sequence[ImageRecord], archives: Sequence[Path]) -> 
 def check_each(check: Check, items: Iterable[tuple[Path, ...]]) -> None:
     """Check many files at once; raises ValueError with the first fault and the number of others."""
     with ThreadPoolExecutor() as pool:
-        faults = [fault for fault in pool.map(partial(find_fault, check), items) if fault]
+        faults = [fault for fault in pool.map(partial(find_file_fault, check), items) if fault]
     if faults:
-        raise ValueError(
-            faults[0] + (f"\nand {len(faults) - 1} more such files" if len(faults) > 1 else "")
-        )
+        others = f"\nand {len(faults) - 1} more such files" if len(faults) > 1 else ""
+        raise ValueError(faults[0] + others)
 
 
-def find_fault(check: Check, paths: tuple[Path, ...]) -> str:
+def find_file_fault(check: Check, paths: tuple[Path, ...]) -> str:
     """Return what a check says of its files, nothing for good ones."""
     try:
         check_once(check, paths, tuple(map(stamp_file, paths)))
@@ -70,15 +60,13 @@ def check_once(check: Check, paths: tuple[Path, ...], stamps: tuple[str, ...]) -
     check(*paths)
 
 
-def check_image(path: Path) -> None:
+def check_image_file(path: Path) -> None:
     """Check the end of an image."""
-    require_end(path, read_whole=try_image)
+    check_end(path, read_whole=try_image)
 
 
-def require_end(path: Path, read_whole: Callable[[Path], object]) -> None:
-    """Read a file whole, for the error that says what is wrong, when its tail lacks the mark that
-    ends its kind.
-    """
+def check_end(path: Path, read_whole: Callable[[Path], object]) -> None:
+    """Look for the mark that ends a file; without it, `read_whole` says what is wrong."""
     end = ENDS.get(path.suffix.lower())
     if end is None:
         return
@@ -91,15 +79,15 @@ def require_end(path: Path, read_whole: Callable[[Path], object]) -> None:
 
 def check_mask_file(mask: Path, image: Path) -> None:
     """Check the end and the kind of a mask, and its size against that of its image."""
-    require_end(mask, read_whole=read_mask)
+    check_end(mask, read_whole=read_mask)
     with mask.open("rb") as file:
         width, height, depth, colour = struct.unpack(">16xIIBB", file.read(PNG_HEAD))
     if colour != INDEXED and (colour, depth) != (GREY, 8):
         read_mask(mask)
-    require_size(mask, (height, width), read_size(image))
+    check_mask_size(mask, (height, width), read_size(image))
 
 
-def require_size(mask: Path, found: tuple[int, ...], size: tuple[int, int]) -> None:
+def check_mask_size(mask: Path, found: tuple[int, ...], size: tuple[int, int]) -> None:
     """Raise ValueError unless a mask has the size (height, width) of its image."""
     if found != size:
         raise ValueError(

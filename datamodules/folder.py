@@ -1,6 +1,4 @@
-"""Any tree of images, with labels from a file, from its folders, or none, and masks if there are
-some.
-"""
+"""Any tree of images, with or without labels, with or without masks."""
 
 from __future__ import annotations
 
@@ -22,18 +20,16 @@ WHOLE_TREE = "all"
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class FolderDataModule(SegmentationDataModule):
-    """All images below a folder, named by their path below it; hidden folders are left out. Or
-    those of another source.
+    """All images below a folder, named by their path below it; hidden folders are left out.
 
     Split `all` is every image; another split is `<root>/<split>.txt` with a name per line, or the
     subfolder `<root>/<split>`.
 
-    root: the folder; or an image, a pattern, a text file that lists images, a video, all of one
-        split.
+    root: the folder; or an image, a pattern, a text file that lists images, a video.
     frames: where the frames of a video go, and every how many-th of them (`frame_step`).
     classes: None takes the classes that the labels name, in alphabetical order.
-    masks: folder of ground-truth masks `<name>.png`, left out of the images when it lies below
-        `root`; None for none.
+    masks: folder of ground-truth masks `<name>.png`; None for none. Below `root`, its files are
+        no images.
     """
 
     root: Path | str
@@ -64,14 +60,16 @@ class FolderDataModule(SegmentationDataModule):
         ]
 
     def _index_tree(self) -> dict[str, Path]:
+        """Map the names of all images to their files."""
         root = Path(self.root)
         folder = Path(self.frames) / root.stem if is_video(root) else root
         if folder.is_dir():
-            images = name_files(
-                folder, walk_files(folder, None if self.masks is None else Path(self.masks))
-            )
+            masks = None if self.masks is None else Path(self.masks)
+            images = name_files(folder, walk_files(folder, masks))
         else:
             images = index_files(folder)
+
+        # in the order of their names
         if not images:
             raise ValueError(
                 f"{root} holds no image of kind {', '.join(SUFFIXES)}; set dataset.root elsewhere"
@@ -80,12 +78,15 @@ class FolderDataModule(SegmentationDataModule):
 
     def _list_names(self, split: str, images: dict[str, Path]) -> list[str]:
         """List the image names of a split."""
-        file = Path(self.root) / f"{split}.txt"
+        root = Path(self.root)
+        file = root / f"{split}.txt"
         if file.is_file():
             return read_name_list(file, images)
         if split == WHOLE_TREE:
             return list(images)
-        if not (Path(self.root) / split).is_dir():
+
+        # a subfolder
+        if not (root / split).is_dir():
             raise FileNotFoundError(
                 f"there is neither a list {file} nor a folder {file.with_suffix('')}; "
                 f"write the list, or choose split={WHOLE_TREE}"
@@ -100,32 +101,33 @@ class FolderDataModule(SegmentationDataModule):
             raise FileNotFoundError(
                 f"mask folder {folder} does not exist; set dataset.masks, or null for none"
             )
+
+        # some images may have none
         present = list_stems(folder, ".png")
         return {name: folder / f"{name}.png" for name in names if name in present}
 
 
 def read_name_list(file: Path, images: dict[str, Path]) -> list[str]:
-    """Read image names, with or without suffix, one per line; raises ValueError for names without
-    an image.
+    """Read image names, one per line, with or without suffix.
+
+    Raises ValueError for names without an image.
     """
     lines = [line.strip() for line in read_text(file).splitlines()]
-    names = list(
-        dict.fromkeys(line if line in images else strip_suffix(line) for line in lines if line)
-    )
+    named = [line if line in images else strip_suffix(line) for line in lines if line]
+
+    # each once
+    names = list(dict.fromkeys(named))
     missing = [name for name in names if name not in images]
     if missing:
         raise ValueError(
             f"{file} names {len(missing)} images that are not below {file.parent}, first "
-            f"{missing[0]!r}; "
-            "names are paths below that folder: correct or remove them"
+            f"{missing[0]!r}; names are paths below that folder: correct or remove them"
         )
     return names
 
 
 def walk_files(root: Path, without: Path | None) -> Iterator[Path]:
-    """Walk through the files below a folder, except in hidden folders and in one folder that is
-    left out.
-    """
+    """Walk through the files below a folder, except in hidden folders and in the one left out."""
     left_out = None if without is None else without.resolve()
     for parent, folders, files in os.walk(root):
         folders[:] = [

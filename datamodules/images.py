@@ -12,8 +12,7 @@ from fmawsss.files.images import SUFFIXES
 def index_images(folder: Path) -> dict[str, Path]:
     """Map the names of the images directly in a folder, without suffix, to their files.
 
-    Raises FileNotFoundError when there is no such folder, and ValueError when two files share a
-    name.
+    Raises FileNotFoundError for no such folder, and ValueError when two files share a name.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"folder {folder} does not exist; it should hold the images")
@@ -22,11 +21,13 @@ def index_images(folder: Path) -> dict[str, Path]:
 
 
 def name_files(root: Path, files: Iterable[Path]) -> dict[str, Path]:
-    """Map names, the paths below `root` without suffix, to image files; other files are left out."""
+    """Map names to images; other files are left out. A name is the path below `root`, no suffix."""
     named: dict[str, Path] = {}
     for file in files:
         if file.suffix.lower() not in SUFFIXES or file.name.startswith("."):
             continue
+
+        # a name stands for one image
         name = strip_suffix(file.relative_to(root).as_posix())
         if name in named:
             raise ValueError(
@@ -47,7 +48,7 @@ def strip_suffix(name: str) -> str:
 
 
 def list_stems(folder: Path, suffix: str) -> set[str]:
-    """List the names of the files with a suffix anywhere below a folder, as paths without suffix."""
+    """List the files with a suffix anywhere below a folder, as paths without that suffix."""
     ending = len(suffix)
     found: set[str] = set()
     for parent, _, files in os.walk(folder):

@@ -15,9 +15,7 @@ from fmawsss.files.texts import read_table, read_text
 
 @dataclass(frozen=True)
 class LabelRow:
-    """A line of a label file: an image's name, class names, the place for messages, and cells in no
-    right column.
-    """
+    """A line of a label file; `place` is named in messages, `surplus` stands in no right column."""
 
     name: str
     labels: list[str]
@@ -29,9 +27,8 @@ class LabelRow:
         if self.surplus:
             raise ValueError(
                 f"{self.place}: {', '.join(map(repr, self.surplus))} stands outside the column "
-                "`labels`; "
-                "put semicolons between several labels, and quotation marks around a name with a "
-                "comma"
+                "`labels`; put semicolons between several labels, and quotation marks around a "
+                "name with a comma"
             )
         return find_classes(self.labels, classes, self.place)
 
@@ -53,9 +50,8 @@ class LabelFile:
 
     def list_names(self, images: Sequence[str]) -> list[str]:
         """List the class names that occur, in alphabetical order."""
-        return sorted(
-            {refuse_ignored(label, row.place) for row in self.read_rows() for label in row.labels}
-        )
+        rows = self.read_rows()
+        return sorted({refuse_ignored(label, row.place) for row in rows for label in row.labels})
 
     @abstractmethod
     def read_rows(self) -> Iterator[LabelRow]:
@@ -63,8 +59,7 @@ class LabelFile:
 
 
 class LabelsFromFile(LabelFile):
-    """Take labels from a CSV file with the columns `name,labels`, several labels separated by
-    semicolons.
+    """Take labels from a CSV file with the columns `name,labels`; semicolons separate labels.
 
     Other columns are left alone, but `scores` (of proposed labels) holds numbers.
     """
@@ -73,22 +68,16 @@ class LabelsFromFile(LabelFile):
         """Read the file line by line."""
         path = require_file(self.path, self.remedy)
         for number, row, surplus in read_table(path, ("name", "labels")).read_rows():
-            words = [
-                cell
-                for cell in split_cells(row.get("scores", ""), ";")
-                if not re.search(r"\d", cell)
-            ]
-            yield LabelRow(
-                row["name"],
-                split_cells(row["labels"], ";"),
-                f"{path}, line {number}",
-                words + surplus,
-            )
+            scores = split_cells(row.get("scores", ""), ";")
+            words = [cell for cell in scores if not re.search(r"\d", cell)]
+            labels = split_cells(row["labels"], ";")
+            yield LabelRow(row["name"], labels, f"{path}, line {number}", words + surplus)
 
 
 class LabelsFromList(LabelFile):
-    """Take labels from a text file: on each line a name, then its labels, separated by tabs (or
-    else by spaces).
+    """Take labels from a text file: on each line a name, then its labels.
+
+    Tabs separate them, or spaces in a line without tabs.
     """
 
     def read_rows(self) -> Iterator[LabelRow]:
@@ -103,15 +92,20 @@ class LabelsFromList(LabelFile):
 def gather_labels(
     rows: Iterable[LabelRow], images: Sequence[str], classes: Mapping[str, int], path: Path | str
 ) -> dict[str, Labels]:
-    """Collect the labels of a file's rows by image; raises ValueError when they name none of
-    `images`.
+    """Collect the labels of a file's rows by image.
+
+    Raises ValueError when they name none of `images`, and LabelFaults for labels of no class.
     """
-    wanted, found, rows = set(images), dict[str, Labels](), list(rows)
-    for row, labels in zip(
-        rows, read_each(lambda row: row.find_classes(classes), rows), strict=True
-    ):
+    rows = list(rows)
+    labels = read_each(lambda row: row.find_classes(classes), rows)
+
+    # rows of one image are joined
+    wanted = set(images)
+    found: dict[str, Labels] = {}
+    for row, present in zip(rows, labels, strict=True):
         name = row.name if row.name in wanted else strip_suffix(row.name)
-        found[name] = tuple(sorted({*found.get(name, ()), *labels}))
+        found[name] = tuple(sorted({*found.get(name, ()), *present}))
+
     if wanted and wanted.isdisjoint(found):
         raise ValueError(
             f"{path} names none of the images, such as {min(wanted)!r}; names are paths below the "

@@ -17,10 +17,10 @@ from jaxtyping import Bool, UInt8
 
 from fmawsss.files.images import stamp_file
 from fmawsss.files.storage import read_mask, write_bytes
+from fmawsss.metrics import IGNORE
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
-IGNORED = 255
 SHOWN = 5  # faults in one message
 Labels = tuple[int, ...]
 Item = TypeVar("Item")
@@ -28,11 +28,10 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class LabelSource:
-    """What a data set offers to read labels from: its class names, mask files and a folder of VOC's
-    XML files.
+    """What a data set offers to read labels from.
 
-    `classes` maps every accepted name of a class to its index; `masks` maps image names to mask
-    files.
+    `classes` maps every accepted name of a class to its index, `masks` image names to mask files;
+    `annotations` is a folder of VOC's XML files, or an index of COCO's annotations.
     """
 
     classes: Mapping[str, int]
@@ -41,18 +40,18 @@ class LabelSource:
 
 
 class LabelFaults(ValueError):
-    """Everything that is wrong with the labels of a data set; the message shows the first faults."""
+    """All that is wrong with the labels of a data set; the message shows the first faults."""
 
     def __init__(self, faults: Sequence[str]) -> None:
-        more = [
-            f"and {len(faults) - SHOWN} more; `python infer.py task=check` counts and lists them"
-        ]
-        super().__init__("\n".join([*faults[:SHOWN], *more[: len(faults) > SHOWN]]))
+        shown = list(faults[:SHOWN])
+        if len(faults) > SHOWN:
+            more = len(faults) - SHOWN
+            shown.append(f"and {more} more; `python infer.py task=check` counts and lists them")
+        super().__init__("\n".join(shown))
         self.faults = list(faults)
 
 
-# Labels by image name. An image that is missing from the answer has unknown labels; names of others
-# may be there.
+# Labels by image name: images that are missing have unknown labels, other names may be there.
 LabelReader = Callable[[Sequence[str], LabelSource], dict[str, Labels]]
 
 
@@ -69,17 +68,20 @@ class LabelsFromMasks:
     def __call__(self, images: Sequence[str], source: LabelSource) -> dict[str, Labels]:
         """Read labels of the images that have a mask."""
         masks = {name: source.masks[name] for name in images if name in source.masks}
-        known, count = self._read_cache(), len(set(source.classes.values()))
+        count = len(set(source.classes.values()))
+
+        # what changed since it was read
+        known = self._read_cache()
         stamps = {name: f"{count}-{stamp_file(path)}-{path.parent}" for name, path in masks.items()}
         fresh = [name for name in masks if known.get(name, ("",))[0] != stamps[name]]
+
+        # read that, and remember it
         if fresh:
-            log.info("reading the labels of %d images from their masks", len(fresh))
-        with ThreadPoolExecutor() as pool:
-            read = pool.map(lambda name: list_present_classes(masks[name], count), fresh)
-            known.update(
-                {name: (stamps[name], labels) for name, labels in zip(fresh, read, strict=True)}
-            )
-        if fresh:
+            logger.info("reading the labels of %d images from their masks", len(fresh))
+            with ThreadPoolExecutor() as pool:
+                read = pool.map(lambda name: list_present_classes(masks[name], count), fresh)
+                for name, labels in zip(fresh, read, strict=True):
+                    known[name] = (stamps[name], labels)
             self._write_cache(known)
         return {name: known[name][1] for name in masks}
 
@@ -88,20 +90,15 @@ class LabelsFromMasks:
             return {}
         with Path(self.cache).open(newline="", encoding="utf-8") as file:
             rows = [row for row in csv.reader(file) if len(row) == 3]
-        return {
-            name: (stamp, tuple(int(label) for label in labels.split()))
-            for name, stamp, labels in rows
-        }
+        return {name: (stamp, tuple(map(int, labels.split()))) for name, stamp, labels in rows}
 
     def _write_cache(self, known: Mapping[str, tuple[str, Labels]]) -> None:
         if self.cache is None:
             return
-        rows = (
-            (name, stamp, " ".join(map(str, labels)))
-            for name, (stamp, labels) in sorted(known.items())
-        )
         text = io.StringIO()
-        csv.writer(text).writerows(rows)
+        writer = csv.writer(text)
+        for name, (stamp, labels) in sorted(known.items()):
+            writer.writerow((name, stamp, " ".join(map(str, labels))))
         write_bytes(Path(self.cache), text.getvalue().encode())
 
 
@@ -113,21 +110,18 @@ class LabelsFromXml:
 
     def __call__(self, images: Sequence[str], source: LabelSource) -> dict[str, Labels]:
         """Read labels of the images that have an annotation."""
-        if source.annotations is None or not source.annotations.is_dir():
+        folder = source.annotations
+        if folder is None or not folder.is_dir():
             raise FileNotFoundError(
-                f"folder {source.annotations} does not exist; it should hold one XML file per "
-                "image: "
-                "unpack the data set's annotations there, or choose dataset/labels=masks"
+                f"folder {folder} does not exist; it should hold one XML file per image: unpack "
+                "the data set's annotations there, or choose dataset/labels=masks"
             )
-        files = {name: source.annotations / f"{name}.xml" for name in images}
+
+        # the images that have one
+        files = {name: folder / f"{name}.xml" for name in images}
         names = [name for name, file in files.items() if file.exists()]
-        return dict(
-            zip(
-                names,
-                read_each(lambda name: self._read_file(files[name], source.classes), names),
-                strict=True,
-            )
-        )
+        labels = read_each(lambda name: self._read_file(files[name], source.classes), names)
+        return dict(zip(names, labels, strict=True))
 
     def _read_file(self, file: Path, classes: Mapping[str, int]) -> Labels:
         try:
@@ -136,11 +130,11 @@ class LabelsFromXml:
             raise ValueError(
                 f"annotation {file} is not whole XML ({error}); unpack it again"
             ) from error
-        objects = [
-            o
-            for o in tree.iter("object")
-            if self.difficult or o.findtext("difficult", "0").strip() != "1"
-        ]
+
+        # the objects that count
+        objects = list(tree.iter("object"))
+        if not self.difficult:
+            objects = [o for o in objects if o.findtext("difficult", "0").strip() != "1"]
         return find_classes((o.findtext("name", "").strip() for o in objects), classes, str(file))
 
 
@@ -155,6 +149,8 @@ class LabelsFromFolders:
                 f"{len(loose)} images lie in no class folder, first {loose[0]!r}; "
                 "move each into a folder named like its class, or choose another dataset/labels"
             )
+
+        # the folder of each image, and the place for messages
         folders = {name: (name.split("/")[-2], f"the folder of {name!r}") for name in images}
         labels = read_each(
             lambda row: find_classes([row[0]], source.classes, row[1]), folders.values()
@@ -170,11 +166,12 @@ class LabelsFromFolders:
 
 
 def list_present_classes(mask: Path, classes: int) -> Labels:
-    """List the class indices present in a mask file (0 background, class index + 1, 255 ignored),
-    ascending.
+    """List the class indices present in a mask file, ascending.
+
+    A mask holds 0 for background, class index + 1, and 255 for what is ignored.
     """
     values = np.flatnonzero(np.bincount(read_mask(mask).ravel(), minlength=256))
-    strange = values[(values > classes) & (values != IGNORED)]
+    strange = values[(values > classes) & (values != IGNORE)]
     if strange.size:
         raise ValueError(
             f"mask {mask} holds the value {strange[0]}, expected 0 to {classes} or 255; "
@@ -184,11 +181,12 @@ def list_present_classes(mask: Path, classes: int) -> Labels:
 
 
 def find_classes(names: Iterable[str], classes: Mapping[str, int], where: str) -> Labels:
-    """Turn class names into indices, ascending and without repetition; unknown names and 255 are
-    refused.
+    """Turn class names into indices, ascending, each once.
+
+    Raises ValueError for a name that is no class, saying `where` it stands.
     """
-    found: set[int] = set()
-    for name in names:
+    found = list(dict.fromkeys(names))
+    for name in found:
         if name not in classes:
             refuse_ignored(name, where)
             raise ValueError(
@@ -196,15 +194,12 @@ def find_classes(names: Iterable[str], classes: Mapping[str, int], where: str) -
                 f"{', '.join(dict.fromkeys(classes))}; correct the label, or add the class to "
                 "dataset.classes"
             )
-        found.add(classes[name])
-    return tuple(sorted(found))
+    return tuple(sorted({classes[name] for name in found}))
 
 
 def refuse_ignored(name: str, where: str) -> str:
-    """Return the name of a class; raises ValueError for 255, which masks use for pixels of no
-    class.
-    """
-    if name == str(IGNORED):
+    """Return the name of a class; raises ValueError for 255, the mask value of ignored pixels."""
+    if name == str(IGNORE):
         raise ValueError(
             f"{where}: label {name!r}: 255 marks ignored pixels and is no label; name a class, or "
             "take it out"
@@ -214,7 +209,8 @@ def refuse_ignored(name: str, where: str) -> str:
 
 def read_each(read: Callable[[Item], Labels], items: Iterable[Item]) -> list[Labels]:
     """Read the labels of every item; raises LabelFaults with all that cannot be read."""
-    labels, faults = list[Labels](), list[str]()
+    labels: list[Labels] = []
+    faults: list[str] = []
     for item in items:
         try:
             labels.append(read(item))
@@ -250,7 +246,6 @@ def require_reader(labels: LabelReader | str | None) -> LabelReader | None:
     if isinstance(labels, str):
         raise ValueError(
             f"dataset.labels={labels} is a text, expected what reads labels; a file of a group is "
-            "chosen with a slash: "
-            f"dataset/labels={labels}"
+            f"chosen with a slash: dataset/labels={labels}"
         )
     return labels

@@ -45,27 +45,22 @@ def collate_samples(samples: Sequence[Sample]) -> Batch:
     >>> batch.images.shape, batch.padding[0].sum().item()
     (torch.Size([2, 3, 4, 4]), 12)
     """
-    size = (
-        max(sample.image.shape[1] for sample in samples),
-        max(sample.image.shape[2] for sample in samples),
-    )
-    images = torch.stack([pad_right_below(sample.image, size, 0.0) for sample in samples])
+    # the size that all are padded to
+    height = max(sample.image.shape[1] for sample in samples)
+    width = max(sample.image.shape[2] for sample in samples)
+    size = (height, width)
+
+    # a truth may be missing, everything else belongs to all images or to none
+    truths = [sample.truth for sample in samples]
     return Batch(
         names=[sample.name for sample in samples],
-        images=images,
+        images=torch.stack([pad_right_below(sample.image, size, 0.0) for sample in samples]),
         sizes=[sample.size for sample in samples],
         padding=_stack_padding(samples, size),
         labels=_stack([sample.labels for sample in samples]),
-        seeds=_stack(
-            [s.seed if s.seed is None else pad_right_below(s.seed, size, 255) for s in samples]
-        ),
-        confidence=_stack(
-            [
-                s.confidence if s.confidence is None else pad_right_below(s.confidence, size, 0)
-                for s in samples
-            ]
-        ),
-        truths=[s.truth for s in samples] if any(s.truth is not None for s in samples) else None,
+        seeds=_stack_masks([sample.seed for sample in samples], size, 255),
+        confidence=_stack_masks([sample.confidence for sample in samples], size, 0),
+        truths=truths if any(truth is not None for truth in truths) else None,
         superpixels=_list([sample.superpixels for sample in samples]),
         cams=_list([sample.cams for sample in samples]),
         originals=_list([sample.original for sample in samples]),
@@ -74,7 +69,8 @@ def collate_samples(samples: Sequence[Sample]) -> Batch:
 
 def pad_right_below(values: Tensor, size: tuple[int, int], fill: float) -> Tensor:
     """Pad the last two axes to `size`, on the right and below."""
-    below, right = size[0] - values.shape[-2], size[1] - values.shape[-1]
+    below = size[0] - values.shape[-2]
+    right = size[1] - values.shape[-1]
     if below == 0 and right == 0:
         return values
     return torch.nn.functional.pad(values, (0, right, 0, below), value=fill)
@@ -86,12 +82,19 @@ def _stack_padding(
     """Mark what lies outside each picture; None when every picture fills the batch."""
     if all(sample.padding is None and sample.image.shape[1:] == size for sample in samples):
         return None
-    nowhere = (torch.zeros(sample.image.shape[1:], dtype=torch.bool) for sample in samples)
-    known = (
-        s.padding if s.padding is not None else none
-        for s, none in zip(samples, nowhere, strict=True)
-    )
+    inside = [torch.zeros(sample.image.shape[1:], dtype=torch.bool) for sample in samples]
+    known = [
+        nowhere if sample.padding is None else sample.padding
+        for sample, nowhere in zip(samples, inside, strict=True)
+    ]
     return torch.stack([pad_right_below(padding, size, True) for padding in known])
+
+
+def _stack_masks(
+    masks: Sequence[Tensor | None], size: tuple[int, int], fill: int
+) -> UInt8[Tensor, "B H W"] | None:
+    """Stack masks, each filled up to `size`."""
+    return _stack([None if mask is None else pad_right_below(mask, size, fill) for mask in masks])
 
 
 def _stack(tensors: Sequence[Tensor | None]) -> Tensor | None:

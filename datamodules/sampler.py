@@ -1,6 +1,4 @@
-"""The endless order of training images: stateless, so that a resumed run sees exactly what an
-unbroken one sees.
-"""
+"""The endless order of training images: stateless, so that a resumed run goes on in it."""
 
 from __future__ import annotations
 
@@ -12,9 +10,10 @@ import numpy as np
 from jaxtyping import Int
 from torch.utils.data import Sampler
 
-# Streams of one seed, kept apart so that the order of images and their augmentation are
-# independent.
-ORDER_STREAM, AUGMENT_STREAM, VIEW_STREAM = 0, 1, 3
+# Streams of one seed: the order of images and their augmentation are independent.
+ORDER_STREAM = 0
+AUGMENT_STREAM = 1
+VIEW_STREAM = 3
 
 
 @dataclass(frozen=True)
@@ -35,23 +34,19 @@ class BatchPlan:
         if self.batch_size < 1 or parts < 1 or self.batch_size % parts:
             raise ValueError(
                 f"batch_size={self.batch_size} does not divide into {self.micro_batches} "
-                "micro-batches "
-                f"on {self.world_size} processes; choose a batch_size that is a multiple of {parts}"
+                f"micro-batches on {self.world_size} processes; choose a batch_size that is a "
+                f"multiple of {parts}"
             )
 
     def list_positions(self, micro_batch: int) -> range:
-        """List the positions this process reads for a micro-batch, both counted from the start of
-        the run.
-        """
+        """List the positions that this process reads; both count from the start of the run."""
         share = self.batch_size // (self.micro_batches * self.world_size)
         first = (micro_batch * self.world_size + self.rank) * share
         return range(first, first + share)
 
 
 class EndlessMicroBatches(Sampler[int]):
-    """Count micro-batches upwards from the first one of an optimiser step, without end and without
-    a length.
-    """
+    """Count micro-batches without end, from the first one of an optimiser step."""
 
     def __init__(self, first_step: int, micro_batches: int) -> None:
         self.first_step = first_step
@@ -65,9 +60,7 @@ class EndlessMicroBatches(Sampler[int]):
 
 
 def find_image(position: int, images: int, seed: int) -> int:
-    """Return which of `images` stands at a position: each epoch is a permutation seeded by (seed,
-    epoch).
-    """
+    """Find which of `images` stands at a position: every epoch is a permutation of them."""
     epoch, place = divmod(position, images)
     return int(permute_images(images, seed, epoch)[place])
 
@@ -84,8 +77,9 @@ def seed_augmentation(position: int, seed: int) -> np.random.Generator:
 
 
 def find_view(position: int, images: int, views: int, seed: int) -> int:
-    """Return which fixed view, image · views + its number, stands at a position: epochs take the
-    views in turn.
+    """Find which fixed view stands at a position; epochs take the views of an image in turn.
+
+    Views are numbered image by image: image · views + number.
     """
     return find_image(position, images, seed) * views + position // images % views
 

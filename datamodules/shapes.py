@@ -1,6 +1,4 @@
-"""The embedded data set: generated images, written once in VOC's layout and read by the code that
-reads VOC.
-"""
+"""The embedded data set: generated images, written once in VOC's layout and read as VOC is."""
 
 from __future__ import annotations
 
@@ -21,7 +19,7 @@ from fmawsss.files.storage import write_palette_png
 from fmawsss.tiny.shapes import CLASS_NAMES, Scene, draw_scene
 from fmawsss.viz import make_palette
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 SETTINGS_FILE = "shapes.json"
 SPLIT_STREAMS = {"train": 0, "val": 1}
@@ -30,8 +28,7 @@ JPEG_QUALITY = 95
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ShapesDataModule(VocDataModule):
-    """Generated images of the classes of `fmawsss.tiny.shapes`, in a tree that `prepare_data`
-    writes below `root`.
+    """Generated images of `fmawsss.tiny.shapes`; `prepare_data` writes their tree below `root`.
 
     train_images, val_images: number of images per split.
     p_material: probability that an object wears its class's typical colour and texture.
@@ -44,10 +41,12 @@ class ShapesDataModule(VocDataModule):
     draw_seed: int
 
     def prepare_data(self) -> None:
-        """Write the data set unless it is there; raises ValueError when `root` holds one of other
-        settings.
+        """Write the data set unless it is there.
+
+        Raises ValueError when `root` holds one of other settings, or other files.
         """
-        root, settings = Path(self.root), self._list_settings()
+        root = Path(self.root)
+        settings = self._list_settings()
         if (root / SETTINGS_FILE).is_file():
             self._check_settings(json.loads((root / SETTINGS_FILE).read_text()), settings)
             return
@@ -56,12 +55,8 @@ class ShapesDataModule(VocDataModule):
                 f"{root} holds other files and no {SETTINGS_FILE}; set dataset.root elsewhere, or "
                 "delete the folder"
             )
-        log.info(
-            "drawing %d training and %d validation images in %s",
-            self.train_images,
-            self.val_images,
-            root,
-        )
+        counts = self.train_images, self.val_images
+        logger.info("drawing %d training and %d validation images in %s", *counts, root)
 
         # A killed run leaves only the temporary folder; the finished tree appears at once.
         root.parent.mkdir(parents=True, exist_ok=True)
@@ -78,7 +73,8 @@ class ShapesDataModule(VocDataModule):
 
     def explain_missing(self, split: str) -> str:
         """Say how to come by the list of a split."""
-        return f"{' and '.join(SPLIT_STREAMS)} are drawn again when you delete {self.root}; others are yours to write"
+        drawn = " and ".join(SPLIT_STREAMS)
+        return f"{drawn} are drawn again when you delete {self.root}; others are yours to write"
 
     def _list_settings(self) -> dict[str, object]:
         return {
@@ -104,31 +100,34 @@ class ShapesDataModule(VocDataModule):
     def _write_tree(self, folder: Path, settings: dict[str, object]) -> None:
         for name in ("JPEGImages", "SegmentationClass", "Annotations", "ImageSets/Segmentation"):
             (folder / name).mkdir(parents=True)
+
+        # each split has a stream of its own
         for split, count in (("train", self.train_images), ("val", self.val_images)):
             rng = np.random.default_rng([self.draw_seed, SPLIT_STREAMS[split]])
             names = [f"{split}_{index:05d}" for index in range(count)]
             for name in names:
                 write_scene(folder, name, draw_scene(rng, self.p_material))
-            (folder / "ImageSets" / "Segmentation" / f"{split}.txt").write_text(
-                "".join(f"{n}\n" for n in names)
-            )
+            listed = "".join(f"{name}\n" for name in names)
+            (folder / "ImageSets" / "Segmentation" / f"{split}.txt").write_text(listed)
+
+        # the mark of a complete tree
         (folder / SETTINGS_FILE).write_text(json.dumps(settings, indent=1) + "\n")
 
 
 def write_scene(folder: Path, name: str, scene: Scene) -> None:
-    """Write one scene as VOC would keep it: JPEG, palette PNG, XML with one entry per visible
-    class.
-    """
+    """Write one scene as VOC would keep it: JPEG, palette PNG, XML."""
     picture = io.BytesIO()
     Image.fromarray(scene.image).save(picture, format="JPEG", quality=JPEG_QUALITY)
     (folder / "JPEGImages" / f"{name}.jpg").write_bytes(picture.getvalue())
-    write_palette_png(
-        folder / "SegmentationClass" / f"{name}.png", scene.semantic, make_palette(256)
-    )
+
+    # its mask
+    mask = folder / "SegmentationClass" / f"{name}.png"
+    write_palette_png(mask, scene.semantic, make_palette(256))
+
+    # an entry per visible class
     present = [CLASS_NAMES[value - 1] for value in np.unique(scene.semantic) if value > 0]
-    (folder / "Annotations" / f"{name}.xml").write_text(
-        describe_scene(name, scene.image.shape[:2], present)
-    )
+    text = describe_scene(name, scene.image.shape[:2], present)
+    (folder / "Annotations" / f"{name}.xml").write_text(text)
 
 
 def describe_scene(name: str, size: tuple[int, int], classes: list[str]) -> str:

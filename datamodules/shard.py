@@ -10,9 +10,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Shard:
-    """One of `count` shares, dealt by position in the list: the same share whatever is done
-    already.
-    """
+    """One of `count` shares, dealt by position in the list, whatever is done already."""
 
     number: int  # from 1
     count: int
@@ -47,7 +45,6 @@ def choose_shard(text: str | None, overwrite: bool, product: Path) -> Shard:
     if overwrite and not shard.is_whole:
         raise ValueError(
             f"overwrite=true would remove what other shards made: remove {product} and "
-            f"{product.name}.json beside it, "
-            "then start all shards without overwrite"
+            f"{product.name}.json beside it, then start all shards without overwrite"
         )
     return shard

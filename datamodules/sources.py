@@ -1,6 +1,4 @@
-"""Where images come from: a folder, a pattern, one image, a text file that lists images, or a
-video.
-"""
+"""Sources of images that are no folder: a pattern, one image, a list of images, a video."""
 
 from __future__ import annotations
 
@@ -17,13 +15,13 @@ from fmawsss.files.images import SUFFIXES
 from fmawsss.files.storage import read_json, write_json
 from fmawsss.files.texts import read_text
 
-VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
-LISTS = (".txt",)
+VIDEO_KINDS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
+LIST_KINDS = (".txt",)
 
 
 def is_video(root: Path) -> bool:
     """Say whether a source is a video."""
-    return root.suffix.lower() in VIDEOS and not root.is_dir()
+    return root.suffix.lower() in VIDEO_KINDS and not root.is_dir()
 
 
 def index_files(root: Path) -> dict[str, Path]:
@@ -35,19 +33,23 @@ def index_files(root: Path) -> dict[str, Path]:
     Raises:
         FileNotFoundError, and ValueError for a file of another kind and for two images of one name.
     """
-    if root.is_file() and root.suffix.lower() in LISTS:
+    # a file
+    kind = root.suffix.lower()
+    if root.is_file() and kind in LIST_KINDS:
         return index_list(root)
-    if root.is_file() and root.suffix.lower() in SUFFIXES:
+    if root.is_file() and kind in SUFFIXES:
         return {root.stem: root}
     if root.is_file():
-        kinds = ", ".join([*SUFFIXES, *LISTS, *VIDEOS])
         raise ValueError(
             f"{root} is neither an image, a list nor a video; dataset.root takes a folder or "
-            f"{kinds}"
+            f"{', '.join([*SUFFIXES, *LIST_KINDS, *VIDEO_KINDS])}"
         )
+
+    # a pattern
     if glob.has_magic(str(root)):
         fixed = takewhile(lambda part: not glob.has_magic(part), root.parts)
-        return name_files(Path(*fixed), map(Path, glob.glob(str(root), recursive=True)))  # noqa: PTH207 (any root)
+        found = glob.glob(str(root), recursive=True)  # noqa: PTH207 (any root)
+        return name_files(Path(*fixed), map(Path, found))
     raise FileNotFoundError(
         f"folder {root} does not exist; set dataset.root to a folder of images, or to one image"
     )
@@ -57,27 +59,30 @@ def index_list(file: Path) -> dict[str, Path]:
     """Read a list of image files, one per line, relative to the list's own folder or absolute."""
     lines = [line.strip() for line in read_text(file).splitlines()]
     images = [file.parent / line for line in dict.fromkeys(lines) if line]
-    missing = [
-        image for image in images if image.suffix.lower() not in SUFFIXES or not image.is_file()
-    ]
+    missing = [image for image in images if not is_image(image)]
     if missing:
         raise ValueError(
             f"{file} lists {len(missing)} files that are no images, first {missing[0]}: correct "
             "the list"
         )
-    return (
-        name_files(Path(os.path.commonpath([image.parent for image in images])), images)
-        if images
-        else {}
-    )
+    if not images:
+        return {}
+
+    # names are paths below the folder that all share
+    return name_files(Path(os.path.commonpath([image.parent for image in images])), images)
+
+
+def is_image(file: Path) -> bool:
+    """Say whether there is a file of an image's kind."""
+    return file.suffix.lower() in SUFFIXES and file.is_file()
 
 
 def extract_frames(video: Path, folder: Path, step: int) -> None:
-    """Write every `step`-th frame of a video as `<folder>/<its number>.jpg`, unless that was done
-    before.
+    """Write every `step`-th frame of a video as `<folder>/<its number>.jpg`, once.
 
     `<folder>.json` says of what video they are, and how fast they follow one another.
     """
+    # frames that are there already
     record = folder.with_name(f"{folder.name}.json")
     source = {"video": str(video.resolve()), "bytes": video.stat().st_size, "step": step}
     if folder.is_dir():
@@ -87,6 +92,8 @@ def extract_frames(video: Path, folder: Path, step: int) -> None:
                 "dataset.frames"
             )
         return
+
+    # a run that is killed leaves only the partial folder
     capture = cv2.VideoCapture(str(video))
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -94,9 +101,8 @@ def extract_frames(video: Path, folder: Path, step: int) -> None:
     kept = write_frames(capture, partial, step)
     if not kept:
         raise ValueError(f"video {video} cannot be read: convert it, e.g. to H.264 in an mp4 file")
-    write_json(
-        record, {"source": source, "frames": kept, "fps": capture.get(cv2.CAP_PROP_FPS) / step}
-    )
+    fps = capture.get(cv2.CAP_PROP_FPS) / step
+    write_json(record, {"source": source, "frames": kept, "fps": fps})
     partial.replace(folder)
 
 

@@ -19,17 +19,15 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image
 
+from fmawsss.metrics import IGNORE
 from fmawsss.resizing import Picture, Size, resize_image
 
-IGNORED = 255
 Mask = UInt8[np.ndarray, "H W"]
 
 
 @dataclass(frozen=True)
 class View:
-    """An image under augmentation, its seed map and the seed's confidence if it has them, and what
-    lies outside it.
-    """
+    """An image under augmentation with the masks that move with it, and what lies outside it."""
 
     image: Picture
     seed: Mask | None = None
@@ -52,13 +50,15 @@ class NoAugment:
         below, right = (-side % self.multiple for side in view.image.shape[:2])
         if below == right == 0:
             return view
+
+        # the mark of what lies outside
         inside = np.zeros(view.image.shape[:2], np.uint8)
         edges = (0, below, 0, right, cv2.BORDER_CONSTANT)
         image = cv2.copyMakeBorder(view.image, *edges, value=(0, 0, 0))
         outside, *masks = (
-            cv2.copyMakeBorder(mask, *edges, value=IGNORED) for mask in (inside, *view.masks())
+            cv2.copyMakeBorder(mask, *edges, value=IGNORE) for mask in (inside, *view.masks())
         )
-        return View(image, *masks, padding=outside == IGNORED)
+        return View(image, *masks, padding=outside == IGNORE)
 
 
 @dataclass(frozen=True)
@@ -76,13 +76,11 @@ class FixedView:
 
 
 class RandomView:
-    """Jitter colours, resize within a range, crop a square and mirror with probability ½ (METHOD
-    8).
+    """Jitter colours, resize within a range, crop a square and mirror one in two (METHOD 8).
 
     `long_side` is the closed range of the target for the longer side; the shorter one never falls
-    below `short_side`.
-    A crop that exceeds the image is filled on the right and below: mean colour, seed 255, marked as
-        padding.
+    below `short_side`. A crop that exceeds the image is filled on the right and below: mean colour,
+    seed 255, marked as padding.
     """
 
     def __init__(
@@ -95,17 +93,8 @@ class RandomView:
         self.jitter = jitter
         self.long_side = long_side
         self.short_side = short_side
-        # Mirrored before the crop, which draws from the same distribution and leaves padding right
-        # and below.
-        padded = {
-            "pad_if_needed": True,
-            "pad_position": "top_left",
-            "fill": 0,
-            "fill_mask": IGNORED,
-        }
-        self.crop_and_mirror = A.Compose(
-            [A.HorizontalFlip(p=0.5), A.RandomCrop(crop, crop, **padded)]
-        )
+        # mirrored before the crop: the same distribution, and padding stays right and below
+        self.crop_and_mirror = A.Compose([A.HorizontalFlip(p=0.5), make_padded_crop(crop)])
 
     def __call__(self, view: View, rng: np.random.Generator) -> View:
         """Draw a view."""
@@ -115,8 +104,15 @@ class RandomView:
 
         self.crop_and_mirror.set_random_state(rng, random.Random(int(rng.integers(2**63))))
         moved = self.crop_and_mirror(image=image, masks=masks)
-        outside = moved["masks"][0] == IGNORED
+        outside = moved["masks"][0] == IGNORE
         return View(moved["image"], *moved["masks"][1:], padding=outside if outside.any() else None)
+
+
+def make_padded_crop(side: int) -> A.RandomCrop:
+    """Make a random square crop that fills what lies outside the image, right and below."""
+    return A.RandomCrop(
+        side, side, pad_if_needed=True, pad_position="top_left", fill=0, fill_mask=IGNORE
+    )
 
 
 class NoJitter:
@@ -129,11 +125,10 @@ class NoJitter:
 
 @dataclass(frozen=True)
 class ColourChange:
-    """One draw of the jitter: amounts of brightness, contrast, saturation and hue, None for no
-    change, and their order.
+    """One draw of the jitter: amounts of brightness, contrast, saturation and hue, and their order.
 
-    Brightness and hue are shifts of 256, contrast and saturation factors; `order` holds indices
-    into the amounts.
+    Brightness and hue are shifts of 256, contrast and saturation factors, None is no change;
+    `order` holds indices into the amounts.
     """
 
     amounts: tuple[float | None, ...]
@@ -142,8 +137,7 @@ class ColourChange:
 
 @dataclass(frozen=True)
 class ColourJitter:
-    """Change brightness, contrast, saturation and hue, each with probability ½, in random order
-    (METHOD 8).
+    """Change brightness, contrast, saturation and hue, each one in two, in random order (METHOD 8).
 
     `brightness` and `hue` are the largest shifts (of 256), `contrast` and `saturation` the ranges
     of the factor. `apply` is `change_colours` or `change_colours_released`.
@@ -161,14 +155,11 @@ class ColourJitter:
 
     def draw(self, rng: np.random.Generator) -> ColourChange:
         """Flip the four coins and draw the amounts."""
-        shifts = (
-            (-self.brightness, self.brightness),
-            self.contrast,
-            self.saturation,
-            (-self.hue, self.hue),
-        )
+        brightness = (-self.brightness, self.brightness)
+        hue = (-self.hue, self.hue)
         amounts = tuple(
-            float(rng.uniform(*bounds)) if rng.random() < 0.5 else None for bounds in shifts
+            float(rng.uniform(*bounds)) if rng.random() < 0.5 else None
+            for bounds in (brightness, self.contrast, self.saturation, hue)
         )
         return ColourChange(amounts, tuple(rng.permutation(4).tolist()))
 
@@ -179,19 +170,23 @@ def change_colours(image: Picture, change: ColourChange) -> Picture:
 
 
 def change_colours_released(image: Picture, change: ColourChange) -> Picture:
-    """Apply a colour change as released: brightness and hue reflect below 0 and saturate above 255
-    (METHOD 9).
+    """Apply a colour change as released (METHOD 9).
+
+    Brightness and hue reflect below 0 and saturate above 255.
     """
     return _change(image, change, _shift_reflected, _shift_reflected)
 
 
 def _change(image: Picture, change: ColourChange, shift: Callable, turn: Callable) -> Picture:
+    # in the order of the amounts
     steps = (
         lambda picture, amount: cv2.LUT(picture, shift(amount)),
-        lambda picture, amount: cv2.LUT(picture, _scale(amount)),
-        lambda picture, amount: _change_saturation(picture, _scale(amount)),
+        lambda picture, amount: cv2.LUT(picture, _scale_values(amount)),
+        lambda picture, amount: _change_saturation(picture, _scale_values(amount)),
         lambda picture, amount: _change_hue(picture, turn(amount)),
     )
+
+    # in the order of the draw
     for index in change.order:
         amount = change.amounts[index]
         if amount is not None:
@@ -199,33 +194,33 @@ def _change(image: Picture, change: ColourChange, shift: Callable, turn: Callabl
     return image
 
 
-Table = UInt8[np.ndarray, "256"]
+LookupTable = UInt8[np.ndarray, "256"]
 _VALUES = np.arange(256, dtype=np.uint8)
 
 
-def _shift_clipped(amount: float) -> Table:
+def _shift_clipped(amount: float) -> LookupTable:
     return np.clip(np.rint(_VALUES + amount), 0, 255).astype(np.uint8)
 
 
-def _shift_wrapped(amount: float) -> Table:
+def _shift_wrapped(amount: float) -> LookupTable:
     return (np.rint(_VALUES + amount).astype(np.int64) % 256).astype(np.uint8)
 
 
-def _shift_reflected(amount: float) -> Table:
+def _shift_reflected(amount: float) -> LookupTable:
     return cv2.convertScaleAbs(_VALUES, alpha=1, beta=amount).ravel()
 
 
-def _scale(factor: float) -> Table:
+def _scale_values(factor: float) -> LookupTable:
     return cv2.convertScaleAbs(_VALUES, alpha=factor, beta=0).ravel()
 
 
-def _change_saturation(image: Picture, table: Table) -> Picture:
+def _change_saturation(image: Picture, table: LookupTable) -> Picture:
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
     hsv[..., 1] = table[hsv[..., 1]]
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
 
 
-def _change_hue(image: Picture, table: Table) -> Picture:
+def _change_hue(image: Picture, table: LookupTable) -> Picture:
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
     hsv[..., 0] = table[hsv[..., 0]]
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
@@ -234,9 +229,7 @@ def _change_hue(image: Picture, table: Table) -> Picture:
 def draw_range_size(
     size: Size, long_side: tuple[int, int], short_side: int, rng: np.random.Generator
 ) -> Size:
-    """Draw the size an image is resized to: its longer side uniform in a closed range, its shorter
-    one large enough.
-    """
+    """Draw the size of an image: its longer side in a range, its shorter one large enough."""
     return find_range_size(size, int(rng.integers(long_side[0], long_side[1] + 1)), short_side)
 
 

@@ -19,16 +19,16 @@ PREPARE = (
 TEST = "test"
 GET_TEST = (
     "only VOC's evaluation server (http://host.robots.ox.ac.uk:8080/, after login) has the test "
-    "images: put its "
-    "VOC2012test.tar where downloads go (data/downloads) and run `python infer.py task=prepare "
-    "dataset=voc`"
+    "images: put its VOC2012test.tar where downloads go (data/downloads) and run `python infer.py "
+    "task=prepare dataset=voc`"
 )
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class VocDataModule(SegmentationDataModule):
-    """A tree like `VOCdevkit/VOC2012`: JPEGImages, ImageSets/Segmentation/<split>.txt, Annotations,
-    mask folders.
+    """A tree like `VOCdevkit/VOC2012`.
+
+    It holds JPEGImages, ImageSets/Segmentation/<split>.txt, Annotations and folders of masks.
 
     root: the folder that holds JPEGImages.
     masks: the folder of ground-truth masks below it, `SegmentationClass` or `SegmentationClassAug`.
@@ -40,21 +40,20 @@ class VocDataModule(SegmentationDataModule):
     def read_split(self, split: str) -> list[ImageRecord]:
         """List the images of ImageSets/Segmentation/<split>.txt."""
         root = Path(self.root)
-        file = require_list(
-            root / "ImageSets" / "Segmentation" / f"{split}.txt", self.explain_missing(split)
-        )
-        images = index_images(root / "JPEGImages")
+        photos = root / "JPEGImages"
+        lists = root / "ImageSets" / "Segmentation"
+
+        # what there is
+        file = require_list(lists / f"{split}.txt", self.explain_missing(split))
+        images = index_images(photos)
         names = read_split_list(file, images)
+
+        # what is known of it
         present = list_stems(root / self.masks, ".png")
         masks = {name: root / self.masks / f"{name}.png" for name in names if name in present}
         labels = self.read_labels(names, masks, root / "Annotations", images)
-        absent = root / "JPEGImages"
-        return [
-            ImageRecord(
-                name, images.get(name, absent / f"{name}.jpg"), labels.get(name), masks.get(name)
-            )
-            for name in names
-        ]
+        files = {name: images.get(name, photos / f"{name}.jpg") for name in names}
+        return [ImageRecord(name, files[name], labels.get(name), masks.get(name)) for name in names]
 
     def explain_missing(self, split: str) -> str:
         """Say how to come by the list of a split."""
@@ -84,6 +83,8 @@ def read_split_list(path: Path, images: Container[str] = ()) -> list[str]:
         for line in lines
         if line
     ]
+
+    # each once
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise ValueError(

@@ -27,7 +27,7 @@ def compute_cams_plainly(
     """Return the logits and the CAM of every present pair, signed; cells that are padding are 0.
 
     The formula of METHOD 3 by autograd, never in half precision. `compute_cams` gives the same
-    numbers, TIMES times faster, with the derivatives that `clip/last_block.py` has written out.
+    numbers, about twice as fast: `clip/last_block.py` has the derivatives written out.
     """
     keep_graph = torch.is_grad_enabled() and text_features.requires_grad
     with (

@@ -33,7 +33,7 @@ class SegmentationScores(NamedTuple):
     invalid: float  # pixels predicted as 255 or as no class at all; each counts as wrong
 
     def name_values(self, prefix: str) -> dict[str, float]:
-        """Name the metrics for a logger, `val/miou`, `val/iou/<class>`, of the truth."""
+        """Name the metrics for a logger, `val/miou`, `val/iou/<class>`; without absent classes."""
         totals = (
             "miou",
             "accuracy",

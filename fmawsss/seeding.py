@@ -12,12 +12,11 @@ from jaxtyping import Float, Int, Int64, UInt8
 from torch import Tensor
 
 from fmawsss.affinity import AffinityRefiner, NoRefinement
+from fmawsss.metrics import IGNORE
 from fmawsss.networks.refinement import Refine, require_image
 from fmawsss.precision import widen
 from fmawsss.scores import Background, BackgroundPower, Score, resize_maps
 from fmawsss.superpixels import Superpixels
-
-IGNORE = 255
 
 Pool: TypeAlias = Callable[[Tensor, Superpixels], Tensor]
 

@@ -28,7 +28,7 @@ def read_fitting(path: Path, module: L.LightningModule) -> dict[str, Tensor]:
     return checkpoint["state_dict"]
 
 
-def read_names(path: Path) -> tuple[list[str], list[str]]:
+def read_prompt_names(path: Path) -> tuple[list[str], list[str]]:
     """Read class names and prompt names of the prompts in a checkpoint.
 
     A checkpoint without `version` holds one list, the prompt names, and is read as if the classes

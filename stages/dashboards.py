@@ -25,10 +25,10 @@ from fmawsss.files.images import read_image
 from fmawsss.files.journals import sum_confusion
 from fmawsss.files.products import read_fingerprint
 from fmawsss.metrics import IGNORE, SegmentationScores
-from fmawsss.viz import colour_heatmap, draw_panel
+from fmawsss.viz import PANEL_SIDE, colour_heatmap, draw_panel
 from stages.reports.image_ranks import Line, rank_images
+from stages.reports.overviews import Overview, gather_overview
 from stages.reports.report import RunFolder, StageNote
-from stages.reports.scenes import Scene, gather_scene
 
 logger = logging.getLogger(__name__)
 
@@ -69,10 +69,10 @@ class StageResult:
         """List what the journal says of each image."""
         return list(self.folder.read_lines(self.stage.product))
 
-    def gather_scenes(self, lines: Sequence[Line]) -> list[Scene]:
-        """Read the scenes of images, leaving out those whose files are gone."""
-        scenes = (gather_scene(self.folder, line) for line in lines)
-        return [scene for scene in scenes if scene is not None]
+    def gather_overviews(self, lines: Sequence[Line]) -> list[Overview]:
+        """Read the overviews of images, leaving out those whose files are gone."""
+        overviews = (gather_overview(self.folder, line) for line in lines)
+        return [overview for overview in overviews if overview is not None]
 
     def read_picture(self) -> np.ndarray | None:
         """Read the picture that the stage wrote, `pictures/<product>.png`."""
@@ -92,10 +92,17 @@ def open_stage_loggers(
     try:
         yield loggers
     finally:
-        for open_logger in loggers:
-            # asking for `experiment` would open a run that nothing was logged to
-            if isinstance(open_logger, WandbLogger) and open_logger._experiment is not None:
-                open_logger.experiment.finish()
+        if any(isinstance(open_logger, WandbLogger) for open_logger in loggers):
+            end_wandb_run()
+
+
+def end_wandb_run() -> None:
+    """End the run of this process in W&B, if anything was logged to it."""
+    import wandb
+
+    # the logger's `experiment` would open a run to end it
+    if wandb.run is not None:
+        wandb.run.finish()
 
 
 @rank_zero_only
@@ -132,9 +139,11 @@ def show_in_tensorboard(writer: Any, result: StageResult) -> None:
     if picture is not None:
         writer.add_image("pictures", picture, result.step, dataformats="HWC")
     for title, lines in choose_lines(result).items():
-        rows = [list(scene.draw().items()) for scene in result.gather_scenes(lines[:PANELS])]
+        overviews = result.gather_overviews(lines[:PANELS])
+        rows = [list(overview.draw().items()) for overview in overviews]
         if rows:
-            writer.add_image(title, draw_panel(rows, side=160), result.step, dataformats="HWC")
+            panel = draw_panel(rows, PANEL_SIDE)
+            writer.add_image(title, panel, result.step, dataformats="HWC")
 
     # The confusion matrix, each row as shares of its class
     counts = sum_confusion(result.list_lines(), len(result.stage.classes))
@@ -163,8 +172,8 @@ def show_in_wandb(run: Any, result: StageResult) -> None:
     legend = dict(enumerate(result.stage.classes)) | {IGNORE: "ignored"}
     picture, lines = result.read_picture(), result.list_lines()
     shown: dict[str, Any] = {} if picture is None else {"pictures": wandb.Image(picture)}
-    scenes = result.gather_scenes(lines[:PANELS])
-    panels = [image for scene in scenes for image in list_wandb_images(scene, legend)]
+    overviews = result.gather_overviews(lines[:PANELS])
+    panels = [image for overview in overviews for image in list_wandb_images(overview, legend)]
     if panels:
         shown["panels"] = panels
 
@@ -178,19 +187,19 @@ def show_in_wandb(run: Any, result: StageResult) -> None:
         run.log(shown)
 
 
-def list_wandb_images(scene: Scene, legend: Mapping[int, str]) -> list[Any]:
+def list_wandb_images(overview: Overview, legend: Mapping[int, str]) -> list[Any]:
     """Make one image with every mask laid over it, and one for each picture."""
     import wandb
 
     masks = {
         name: {"mask_data": mask, "class_labels": dict(legend)}
-        for name, mask in scene.masks.items()
+        for name, mask in overview.masks.items()
     }
     pictures = [
-        wandb.Image(picture, caption=f"{scene.name}: {caption}")
-        for caption, picture in scene.pictures.items()
+        wandb.Image(picture, caption=f"{overview.name}: {caption}")
+        for caption, picture in overview.pictures.items()
     ]
-    return [wandb.Image(scene.image, masks=masks or None, caption=scene.name), *pictures]
+    return [wandb.Image(overview.image, masks=masks or None, caption=overview.name), *pictures]
 
 
 def tabulate_images(
@@ -201,10 +210,10 @@ def tabulate_images(
 
     table = wandb.Table(columns=["name", "because", "labels", "image"])
     for line, remark in found:
-        for scene in result.gather_scenes([line]):
+        for overview in result.gather_overviews([line]):
             names = [result.stage.classes[label + 1] for label in line.get("labels") or ()]
-            image = list_wandb_images(scene, legend)[0]
-            table.add_data(scene.name, remark, ", ".join(names), image)
+            image = list_wandb_images(overview, legend)[0]
+            table.add_data(overview.name, remark, ", ".join(names), image)
     return table
 
 
@@ -234,7 +243,7 @@ def store_in_wandb(run: Any, result: StageResult) -> None:
     # What the stage was made from
     sources = result.list_sources()
     run.config.update({**result.config, "made_from": sources}, allow_val_change=True)
-    for name, digest in sources.items() if not run.settings._offline else ():
+    for name, digest in sources.items() if not run.offline else ():
         try:
             run.use_artifact(f"{name}:{digest}")
         except (wandb.errors.CommError, ValueError) as error:

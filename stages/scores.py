@@ -65,7 +65,7 @@ def write_scores(
     write_json(path, table)
 
 
-def show_scores(path: Path) -> None:
+def print_scores(path: Path) -> None:
     """Print the totals of each kind of mask, then the IoU per class of each stage's last kind."""
     if not path.is_file():
         return

@@ -20,7 +20,7 @@ from segment_anything.modeling import (
 )
 from torch import Tensor, nn
 
-from fmawsss.sam.points import View
+from fmawsss.sam.points import FramedImage
 
 
 @cache
@@ -59,7 +59,7 @@ class BlobPredictor(nn.Module):
     mask_threshold = 0.0
     point_numbers = 1
 
-    def encode_crops(self, views: Iterable[View], at_once: int) -> Iterator[BlobCrop]:
+    def encode_crops(self, views: Iterable[FramedImage], at_once: int) -> Iterator[BlobCrop]:
         for _, frame in views:
             left, top, right, bottom = frame.box
             yield BlobCrop((left, top), (bottom - top, right - left))

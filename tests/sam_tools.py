@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fmawsss.sam.encoder import FusedEncoder
 from fmawsss.sam.generator import SuperpixelGenerator
-from fmawsss.sam.points import Frame
+from fmawsss.sam.points import Frame, SamPoints
 from fmawsss.superpixels import Superpixels, decode_masks
 
 LOGIT_TOLERANCE = 1e-4  # processors round differently
@@ -153,4 +153,10 @@ def check_record(
 
 
 EXACT = partial(FusedEncoder, dtype=torch.float32, bias_numbers=1 << 22, compile=None)
-SPEED = {"encoder": EXACT, "points_per_batch": 8, "crops_per_batch": 2, "chunk_megabytes": 4}
+SPEED = {
+    "predictor": SamPoints,
+    "encoder": EXACT,
+    "points_per_batch": 8,
+    "crops_per_batch": 2,
+    "chunk_megabytes": 4,
+}

@@ -109,7 +109,7 @@ def _fetch(path: Path, partial: Path, url: str, published: Published, timeout: f
             if path.is_file():  # another process fetched it meanwhile
                 return
             try:
-                _write_rest(partial, answer, known)
+                write_rest(partial, answer, known)
                 _check(partial, published)
                 partial.replace(path)
             finally:
@@ -139,7 +139,7 @@ def _wait_for_others(path: Path) -> Iterator[None]:
             lock.unlink(missing_ok=True)
 
 
-def _write_rest(partial: Path, answer: Any, known: int) -> None:
+def write_rest(partial: Path, answer: Any, known: int) -> None:
     """Write what a server sends after the `known` first bytes; raise OSError if some is missing."""
     # say how much there is
     if answer.status == NOTHING_LEFT:

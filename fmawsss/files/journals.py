@@ -106,11 +106,12 @@ def count_errors(
 
     `classes` includes the background.
     """
-    masks = prediction.masks() if truth is not None else {}
-    confusion, boundary = {}, {}
-    for kind, mask in masks.items():
-        confusion[kind] = list_counts(count_confusion(mask, truth, classes))
-        boundary[kind] = list_counts(count_boundaries(mask, truth, classes))
+    confusion: dict[str, Any] = {}
+    boundary: dict[str, Any] = {}
+    if truth is not None:
+        for kind, mask in prediction.masks().items():
+            confusion[kind] = list_counts(count_confusion(mask, truth, classes))
+            boundary[kind] = list_counts(count_boundaries(mask, truth, classes))
     return {"name": prediction.name, "confusion": confusion, "boundary": boundary}
 
 

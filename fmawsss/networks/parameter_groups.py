@@ -7,7 +7,10 @@ from typing import Any
 
 from torch import nn
 
-NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm, nn.LocalResponseNorm)
+NORMS = (
+    nn.LayerNorm, nn.GroupNorm, nn.LocalResponseNorm,
+    nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm,
+)  # fmt: skip
 
 
 def keep_together(network: nn.Module) -> list[dict[str, Any]]:

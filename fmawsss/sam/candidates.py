@@ -1,6 +1,4 @@
-"""Candidate masks of one image, and what SAM does to a set of them: suppress doubles (NMS), clean
-small regions.
-"""
+"""Candidate masks of an image, and what SAM does to them: NMS, and cleaning of small regions."""
 
 from __future__ import annotations
 
@@ -19,9 +17,7 @@ from fmawsss.sam.bitmasks import pack_masks, unpack_masks
 
 @dataclass(frozen=True)
 class Candidates:
-    """M masks in the frame of the whole image, on one device; `predicted_iou` and `stability` are
-    without offsets.
-    """
+    """M masks in the frame of the whole image, on one device; no offset is added to any value."""
 
     bits: UInt8[Tensor, "M Z"]  # packed by `pack_masks`
     level: UInt8[Tensor, "M"]
@@ -58,25 +54,29 @@ def join_candidates(parts: Iterable[Candidates], size: tuple[int, int]) -> Candi
     )
 
 
-def suppress_doubles(
-    masks: Candidates, scores: Float32[Tensor, "M"], iou_threshold: float
+def suppress_duplicates(
+    masks: Candidates, ranks: Float32[Tensor, "M"], iou_threshold: float
 ) -> Candidates:
-    """Keep the best-scored masks whose boxes overlap by at most `iou_threshold`, best first."""
-    return masks.select(nms(masks.box.float(), scores, iou_threshold))
+    """Keep the masks of highest rank whose boxes overlap by at most `iou_threshold` (NMS)."""
+    return masks.select(nms(masks.box.float(), ranks, iou_threshold))
 
 
-def suppress_crop_doubles(masks: Candidates, iou_threshold: float) -> Candidates:
-    """Suppress doubles between crops, preferring smaller crops."""
-    return suppress_doubles(masks, 1 / box_area(masks.crop), iou_threshold)
+def suppress_crop_duplicates(masks: Candidates, iou_threshold: float) -> Candidates:
+    """Suppress duplicates between crops, preferring smaller crops."""
+    return suppress_duplicates(masks, 1 / box_area(masks.crop), iou_threshold)
 
 
 def clean_regions(
     masks: Candidates, size: tuple[int, int], min_area: int, iou_threshold: float
 ) -> Candidates:
-    """Fill holes and remove islands smaller than `min_area`, then suppress new doubles, preferring
-    untouched masks.
+    """Fill holes and remove islands smaller than `min_area`, then suppress new duplicates.
+
+    Of two duplicates a mask that was not touched is kept.
     """
-    bits, box, untouched = masks.bits.clone(), masks.box.clone(), torch.ones(len(masks))
+    bits, box = masks.bits.clone(), masks.box.clone()
+    untouched = torch.ones(len(masks))
+
+    # small regions
     for index in range(len(masks)):
         mask = unpack_masks(masks.bits[index : index + 1], size)[0].numpy()
         mask, filled = remove_small_regions(mask, min_area, mode="holes")
@@ -85,4 +85,6 @@ def clean_regions(
             cleaned = torch.from_numpy(np.ascontiguousarray(mask))[None]
             bits[index], box[index] = pack_masks(cleaned)[0], batched_mask_to_box(cleaned)[0]
             untouched[index] = 0
-    return suppress_doubles(replace(masks, bits=bits, box=box), untouched, iou_threshold)
+
+    # masks that have become alike
+    return suppress_duplicates(replace(masks, bits=bits, box=box), untouched, iou_threshold)

@@ -1,8 +1,7 @@
-"""SAM's mask decoder for many points of one crop: what depends on the crop alone is computed once,
-images never.
+"""SAM's mask decoder for many points of one crop: what all of them share is computed once.
 
-The same numbers as `segment_anything.modeling.MaskDecoder`, up to rounding; `sam_sketch.py` says
-why it is fast.
+The same numbers as `segment_anything.modeling.MaskDecoder`, up to rounding; `low_rank.py` says why
+it is fast.
 """
 
 from __future__ import annotations
@@ -17,7 +16,8 @@ from segment_anything.modeling.transformer import Attention, TwoWayAttentionBloc
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
-from fmawsss.sam.low_rank import Norm, Projection, Sketch, Writer, centre
+from fmawsss.clip.blocks import split_heads
+from fmawsss.sam.low_rank import LowRankUpdate, Norm, Projection, Writer, centre
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,8 @@ class PreparedLayer:
     values: Projection
     queries: Projection
     norm: Norm
-    offset: (
-        Writer | None
-    )  # the bias of the norm before, which this layer's norm centres with everything else
+    # the bias of the norm before, which this layer's norm centres with everything else
+    offset: Writer | None
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Decoded:
 
     iou: Float[Tensor, "Q 3"]
     tokens: Float[Tensor, "Q 4 D"]  # one per mask; the first belongs to SAM's single-mask mode
-    sketch: Sketch
+    update: LowRankUpdate
 
 
 class PointDecoder(nn.Module):
@@ -64,9 +63,11 @@ class PointDecoder(nn.Module):
         self, image: Float[Tensor, "D h w"], positions: Float[Tensor, "D h w"]
     ) -> PreparedCrop:
         """Compute what all points of a crop have in common."""
-        transformer, size = self.decoder.transformer, image.shape[1:]
+        transformer = self.decoder.transformer
         base, places = image.flatten(1).T, positions.flatten(1).T
         offset = torch.zeros_like(base[0])
+
+        # layer by layer: all writers so far, each with the gains of the norms passed since
         layers: list[PreparedLayer] = []
         writers: list[Writer] = []
         gains: list[list[Tensor]] = []
@@ -79,35 +80,41 @@ class PointDecoder(nn.Module):
             layers.append(prepare_layer(block, base, places, offset, writers, gains))
             gains = [[*passed, block.norm4.weight] for passed in gains]
             base, offset = centre(base) * block.norm4.weight, block.norm4.bias
+
+        # the last attention, and the first upscaling
         final, first = transformer.final_attn_token_to_image, self.decoder.output_upscaling[0]
         return PreparedCrop(
             tuple(layers),
             Projection.prepare(final.k_proj, final.num_heads, base, places + offset),
             Projection.prepare(final.v_proj, final.num_heads, base, offset.expand_as(base)),
-            (base @ flatten_upscaling(first)).unflatten(0, size),
+            (base @ flatten_upscaling(first)).unflatten(0, image.shape[1:]),
             offset @ flatten_upscaling(first) + first.bias.repeat(4),
         )
 
     def decode(self, crop: PreparedCrop, prompts: Float[Tensor, "Q K D"]) -> Decoded:
         """Run the decoder's transformer and its head for the predicted IoU."""
         decoder, transformer, amount = self.decoder, self.decoder.transformer, len(prompts)
-        outputs = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight]).expand(
-            amount, -1, -1
-        )
-        places = queries = torch.cat([outputs, prompts], dim=1)
+
+        # the tokens of all points, and images that nobody has written into
+        outputs = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+        places = queries = torch.cat([outputs.expand(amount, -1, -1), prompts], dim=1)
         pixels = crop.keys.base.shape[2]
-        sketch = Sketch(
+        update = LowRankUpdate(
             queries.new_ones(amount, pixels), queries.new_zeros(amount, 0, pixels),
             queries.new_zeros(amount, 0, queries.shape[2]), (),
         )  # fmt: skip
+
+        # tokens read the images, images read the tokens
         for block, prepared in zip(transformer.layers, crop.layers, strict=True):
-            queries = update_tokens(block, prepared, sketch, queries, places)
-            sketch = update_sketch(block, prepared, sketch, queries, places)
+            queries = update_tokens(block, prepared, update, queries, places)
+            update = update_image(block, prepared, update, queries, places)
+
+        # a last look at the images
         final = transformer.final_attn_token_to_image
-        read = read_image(final, crop.keys, crop.values, sketch, queries + places)
+        read = attend_to_image(final, crop.keys, crop.values, update, queries + places)
         tokens = transformer.norm_final_attn(queries + read)
         iou = decoder.iou_prediction_head(tokens[:, 0])[:, 1:]
-        return Decoded(iou, tokens[:, 1 : 1 + decoder.num_mask_tokens], sketch)
+        return Decoded(iou, tokens[:, 1 : 1 + decoder.num_mask_tokens], update)
 
     def draw(
         self,
@@ -116,28 +123,31 @@ class PointDecoder(nn.Module):
         wanted: Bool[Tensor, "Q 3"],
         cells: tuple[int, int],
     ) -> Float[Tensor, "M y x"]:
-        """Draw the wanted masks, point by point, four pixels a side for each of the first `cells`
-        (down, right).
+        """Draw the wanted masks, point by point.
+
+        Only the first `cells` (down, right) of the image are drawn, four by four pixels each.
         """
         first, norm, activation, second, last = self.decoder.output_upscaling
-        asked, (down, right) = wanted.any(1), cells
-        size, sketch = crop.upscaled.shape[:2], decoded.sketch
-        traces = sketch.traces[asked].unflatten(2, size)[:, :, :down, :right].flatten(2)
-        scale = sketch.scale[asked].unflatten(1, size)[:, :down, :right].flatten(1)
+        (down, right), size = cells, crop.upscaled.shape[:2]
+
+        # the images of the points that are asked for, where they are drawn
+        asked, update = wanted.any(1), decoded.update
+        maps = update.maps[asked].unflatten(2, size)[:, :, :down, :right].flatten(2)
+        scale = update.scale[asked].unflatten(1, size)[:, :down, :right].flatten(1)
 
         # both upscalings turn each cell into two by two: matrix products, channels last
         base = crop.upscaled[:down, :right].flatten(0, 1)
         features = (base * scale[:, :, None]).add_(crop.upscaled_offset)
-        features.baddbmm_(traces.mT, sketch.strokes[asked] @ flatten_upscaling(first))
+        features.baddbmm_(maps.mT, update.vectors[asked] @ flatten_upscaling(first))
         features = features.unflatten(2, (4, -1))
         features = activation(
             layer_norm(features, features.shape[3:], norm.weight, norm.bias, norm.eps)
         )
         features = last((features @ flatten_upscaling(second)).add_(second.bias.repeat(4)))
 
-        readers = zip(
-            self.decoder.output_hypernetworks_mlps, decoded.tokens[asked].unbind(1), strict=True
-        )
+        # every mask is a product of the features with weights made of its token
+        tokens = decoded.tokens[asked].unbind(1)
+        readers = zip(self.decoder.output_hypernetworks_mlps, tokens, strict=True)
         weights = torch.stack([read(token) for read, token in readers], dim=1)[:, 1:]
         logits = weights @ features.flatten(1, 2).unflatten(2, (4, -1)).flatten(1, 2).mT
         return arrange_pixels(logits, cells)[wanted[asked]]
@@ -165,82 +175,83 @@ def prepare_layer(
 def update_tokens(
     block: TwoWayAttentionBlock,
     prepared: PreparedLayer,
-    sketch: Sketch,
+    update: LowRankUpdate,
     queries: Float[Tensor, "Q T D"],
     places: Float[Tensor, "Q T D"],
 ) -> Float[Tensor, "Q T D"]:
     """Let the tokens attend to each other and to the image."""
+    # to each other
     if block.skip_first_layer_pe:
         queries = block.self_attn(q=queries, k=queries, v=queries)
     else:
         placed = queries + places
         queries = queries + block.self_attn(q=placed, k=placed, v=queries)
     queries = block.norm1(queries)
+
+    # to the image
     attention = block.cross_attn_token_to_image
-    queries = block.norm2(
-        queries + read_image(attention, prepared.keys, prepared.values, sketch, queries + places)
-    )
+    placed = queries + places
+    read = attend_to_image(attention, prepared.keys, prepared.values, update, placed)
+    queries = block.norm2(queries + read)
     return block.norm3(queries + block.mlp(queries))
 
 
-def read_image(
+def attend_to_image(
     attention: Attention,
     keys: Projection,
     values: Projection,
-    sketch: Sketch,
+    update: LowRankUpdate,
     queries: Float[Tensor, "Q T D"],
 ) -> Float[Tensor, "Q T D"]:
     """Let tokens attend to the images of their points."""
     asked = split_heads(attention.q_proj(queries), attention.num_heads)
-    weights = keys.compare(sketch, asked / math.sqrt(asked.shape[3])).softmax(3)
-    return attention.out_proj(values.gather(sketch, weights).transpose(1, 2).flatten(2))
+    weights = keys.compare(update, asked / math.sqrt(asked.shape[3])).softmax(3)
+    return attention.out_proj(values.gather(update, weights).transpose(1, 2).flatten(2))
 
 
-def update_sketch(
+def update_image(
     block: TwoWayAttentionBlock,
     prepared: PreparedLayer,
-    sketch: Sketch,
+    update: LowRankUpdate,
     queries: Float[Tensor, "Q T D"],
     places: Float[Tensor, "Q T D"],
-) -> Sketch:
+) -> LowRankUpdate:
     """Let every pixel attend to the tokens, then normalise."""
+    # the maps: how much every pixel attends to each token
     attention = block.cross_attn_image_to_token
     keys = split_heads(attention.k_proj(queries + places), attention.num_heads)
+    logits = prepared.queries.compare(update, keys / math.sqrt(keys.shape[3]))
+    maps = logits.softmax(2).flatten(1, 2)
+
+    # the vectors: what the token writes
     values = split_heads(attention.v_proj(queries), attention.num_heads)
-    traces = (
-        prepared.queries.compare(sketch, keys / math.sqrt(keys.shape[3])).softmax(2).flatten(1, 2)
-    )
-    strokes = read_writer(attention).write(values)
+    vectors = read_writer(attention).write(values)
     given: tuple[Tensor, ...] = (values,)
+
+    # what the norm before added to all pixels, as one more vector
     if prepared.offset is not None:
         ones = queries.new_ones(len(queries), 1, 1, 1)
-        traces = torch.cat([torch.ones_like(traces[:, :1]), traces], 1)
-        strokes, given = torch.cat([prepared.offset.write(ones), strokes], 1), (ones, values)
+        maps = torch.cat([torch.ones_like(maps[:, :1]), maps], 1)
+        vectors = torch.cat([prepared.offset.write(ones), vectors], 1)
+        given = (ones, values)
     return prepared.norm.apply(
-        Sketch(
-            sketch.scale,
-            torch.cat([sketch.traces, traces], 1),
-            torch.cat([sketch.strokes, strokes], 1),
-            (*sketch.values, *given),
+        LowRankUpdate(
+            update.scale,
+            torch.cat([update.maps, maps], 1),
+            torch.cat([update.vectors, vectors], 1),
+            (*update.values, *given),
         )
     )
 
 
 def read_writer(attention: Attention) -> Writer:
-    """See the last map of an attention as what writes strokes."""
+    """Take the last layer of an attention for what writes vectors."""
     linear = attention.out_proj
     return Writer(linear.weight.unflatten(1, (attention.num_heads, -1)), linear.bias)
 
 
-def split_heads(tokens: Float[Tensor, "Q T I"], heads: int) -> Float[Tensor, "Q heads T d"]:
-    """Cut channels into heads."""
-    return tokens.unflatten(2, (heads, -1)).transpose(1, 2)
-
-
 def flatten_upscaling(layer: nn.ConvTranspose2d) -> Float[Tensor, "D U"]:
-    """Write a transposed convolution of kernel and stride two as a matrix: a cell becomes four, row
-    by row.
-    """
+    """Write a transposed convolution, two by two, as a matrix: a cell becomes four, row by row."""
     return layer.weight.permute(0, 2, 3, 1).flatten(1)
 
 

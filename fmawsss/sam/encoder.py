@@ -1,6 +1,4 @@
-"""How SAM's image encoder runs: fused attention in pieces that fit memory, in any precision,
-compiled or not.
-"""
+"""How SAM's image encoder runs: fused attention in pieces, in any precision, compiled or not."""
 
 from __future__ import annotations
 
@@ -26,10 +24,11 @@ EncoderWrapper: TypeAlias = Callable[[ImageEncoderViT], nn.Module]
 class FusedEncoder(nn.Module):
     """The same numbers as the encoder itself, up to rounding, with torch's fused attention.
 
-    dtype: what matrix products run in, by autocast; float32 is exact.
-    bias_numbers: of relative-position bias made at once, in numbers; a global layer of SAM has 2e8
-        and more.
-    compile: wraps the whole pass, e.g. `torch.compile`; None leaves it as it is.
+    Args:
+        dtype: of matrix products, by autocast; float32 is exact.
+        bias_numbers: how many numbers of relative-position bias are made at once; a global layer
+            of SAM has 2e8 and more.
+        compile: wraps the whole pass, e.g. `torch.compile`; None leaves it as it is.
     """
 
     def __init__(
@@ -55,11 +54,11 @@ class FusedEncoder(nn.Module):
         if self.encoder.pos_embed is not None:
             maps = maps + self.encoder.pos_embed
         for block in self.encoder.blocks:
-            maps = run_block(block, maps, self.bias_numbers)
+            maps = run_encoder_block(block, maps, self.bias_numbers)
         return self.encoder.neck(maps.permute(0, 3, 1, 2))
 
 
-def run_block(
+def run_encoder_block(
     block: Block, maps: Float[Tensor, "B h w D"], bias_numbers: int
 ) -> Float[Tensor, "B h w D"]:
     """Run one block of the encoder, in windows if it has them."""
@@ -67,15 +66,15 @@ def run_block(
     if block.window_size:
         windows, padded = window_partition(normed, block.window_size)
         attended = window_unpartition(
-            attend(block.attn, windows, bias_numbers), block.window_size, padded, size
+            attend_map(block.attn, windows, bias_numbers), block.window_size, padded, size
         )
     else:
-        attended = attend(block.attn, normed, bias_numbers)
+        attended = attend_map(block.attn, normed, bias_numbers)
     maps = maps + attended
     return maps + block.mlp(block.norm2(maps))
 
 
-def attend(
+def attend_map(
     attention: Attention, maps: Float[Tensor, "B h w D"], bias_numbers: int
 ) -> Float[Tensor, "B h w D"]:
     """Attend with the relative-position bias, some rows of the map at a time."""
@@ -109,9 +108,7 @@ def make_bias(
     rows: Float[Tensor, "y h d"],
     columns: Float[Tensor, "w w d"],
 ) -> Float[Tensor, "B heads n N"]:
-    """Compare queries with the embeddings of the ways, down and across, from each to every other
-    place.
-    """
+    """Compare queries with the embeddings of how far down and across every other place lies."""
     down = torch.einsum("bnyxd,ykd->bnyxk", queries, rows)
     across = torch.einsum("bnyxd,xkd->bnyxk", queries, columns)
     return (down[..., None] + across[..., None, :]).flatten(4, 5).flatten(2, 3)

@@ -1,10 +1,8 @@
-"""All masks of one image by SAM on a grid of points, judged level by level, as quasi-superpixels
-(METHOD 1).
-"""
+"""Quasi-superpixels of an image: SAM on a grid of points, judged level by level (METHOD 1)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,20 +17,20 @@ from torch import Tensor, nn
 
 from fmawsss.files.downloads import fetch_file
 from fmawsss.files.tensor_files import describe_fault
-from fmawsss.sam.bitmasks import count_areas
+from fmawsss.sam.bitmasks import count_pixels
 from fmawsss.sam.candidates import (
     Candidates,
     clean_regions,
     join_candidates,
-    suppress_crop_doubles,
-    suppress_doubles,
+    suppress_crop_duplicates,
+    suppress_duplicates,
 )
 from fmawsss.sam.encoder import EncoderWrapper
-from fmawsss.sam.points import Frame, PointPredictor, SamPoints
+from fmawsss.sam.points import Frame, PointPredictor
 from fmawsss.sam.thresholds import LevelThresholds, judge_points
 from fmawsss.superpixels import Superpixels, choose_rock_sand_water, encode_packed
 
-FILES = {
+CHECKPOINTS = {
     "vit_b": "sam_vit_b_01ec64.pth",
     "vit_l": "sam_vit_l_0b3195.pth",
     "vit_h": "sam_vit_h_4b8939.pth",
@@ -46,15 +44,17 @@ URL = "https://dl.fbaipublicfiles.com/segment_anything"
 
 
 def load_sam(kind: str, folder: str | Path) -> Sam:
-    """Load an official SAM, `vit_b`, `vit_l` or `vit_h`, from `folder`; its checkpoint is fetched
-    if it is missing.
+    """Load an official SAM, `vit_b`, `vit_l` or `vit_h`, whose checkpoint lies in `folder`.
 
-    Raises FileNotFoundError naming address and place when it cannot be fetched, ValueError when it
-    does not fit.
+    A checkpoint that is missing is fetched.
+
+    Raises:
+        FileNotFoundError: naming address and place, when it cannot be fetched.
+        ValueError: for another kind, and for a checkpoint that does not fit.
     """
-    if kind not in FILES:
-        raise ValueError(f"no SAM is called {kind!r}: choose one of {', '.join(FILES)}")
-    path = fetch_file(Path(folder) / FILES[kind], f"{URL}/{FILES[kind]}", DIGESTS[kind])
+    if kind not in CHECKPOINTS:
+        raise ValueError(f"no SAM is called {kind!r}: choose one of {', '.join(CHECKPOINTS)}")
+    path = fetch_file(Path(folder) / CHECKPOINTS[kind], f"{URL}/{CHECKPOINTS[kind]}", DIGESTS[kind])
     sam = sam_model_registry[kind]()
     try:
         sam.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
@@ -72,12 +72,14 @@ class SuperpixelGenerator(nn.Module):
     Offsets of zero and `recall_threshold=None` give `segment_anything.SamAutomaticMaskGenerator`.
     Its settings keep their names; `iou_offsets` are added to the predicted IoU before its
     threshold, `nms_offsets` before ranking, `stability_offsets` to the stability before its
-    threshold, one each for subpart, part and whole.
+    threshold, one each for subpart, part and whole. `predictor` and `encoder` say how a SAM is
+    asked; a source that answers points by itself, as `Sam2Points` does, needs neither.
     """
 
     def __init__(
         self,
         sam: Sam | PointPredictor,
+        predictor: Callable[[Sam, EncoderWrapper], PointPredictor],
         encoder: EncoderWrapper,
         points_per_side: int,
         points_per_batch: int,
@@ -98,8 +100,8 @@ class SuperpixelGenerator(nn.Module):
         recall_threshold: float | None,
     ) -> None:
         super().__init__()
-        predictor: Any = SamPoints(sam, encoder) if isinstance(sam, Sam) else sam
-        self.predictor: PointPredictor = predictor.eval().requires_grad_(False)
+        model: Any = predictor(sam, encoder) if isinstance(sam, Sam) else sam
+        self.predictor: PointPredictor = model.eval().requires_grad_(False)
         self.points_per_batch = points_per_batch
         self.crops_per_batch = crops_per_batch
         self.chunk_numbers = int(chunk_megabytes * (1 << 18))  # of four bytes
@@ -124,11 +126,12 @@ class SuperpixelGenerator(nn.Module):
         return self.generate_batch([image])[0]
 
     def generate_batch(self, images: Sequence[UInt8[np.ndarray, "_H _W 3"]]) -> list[Superpixels]:
-        """Cut images of any sizes; their crops share the encoder's batches, and while one is
-        cleaned on the CPU, a GPU is at the next. The encoder alone chooses its precision: autocast
-        is off.
+        """Cut images of any sizes; their crops share the encoder's batches.
+
+        While one image is cleaned on the CPU, a GPU is at the next. Autocast is off: the encoder
+        alone chooses its precision.
         """
-        sizes = [check_image(image) for image in images]
+        sizes = [check_rgb(image) for image in images]
         frames = [self.list_frames(size) for size in sizes]
         views = [
             (image, frame) for image, own in zip(images, frames, strict=True) for frame, _ in own
@@ -152,9 +155,7 @@ class SuperpixelGenerator(nn.Module):
             return [record.result() for record in records]
 
     def list_frames(self, size: tuple[int, int]) -> list[tuple[Frame, int]]:
-        """List the whole image, then crops of it, each with its layer; an image of very few pixels
-        lacks the last.
-        """
+        """List the whole image, then crops of it, each with its layer; empty crops are left out."""
         boxes, layers = generate_crop_boxes(size, self.crop_n_layers, self.crop_overlap_ratio)
         frames = [Frame((left, top, right, bottom), size) for left, top, right, bottom in boxes]
         return [
@@ -164,15 +165,13 @@ class SuperpixelGenerator(nn.Module):
     def search_image(
         self, crops: Iterator[Any], frames: list[tuple[Frame, int]], size: tuple[int, int]
     ) -> Candidates:
-        """Search all crops of an image, then suppress doubles between them."""
+        """Search all crops of an image, then suppress duplicates between them."""
         found = [self.search_crop(next(crops), frame, layer) for frame, layer in frames]
         masks = join_candidates(found, size)
-        return suppress_crop_doubles(masks, self.crop_nms_thresh) if len(frames) > 1 else masks
+        return suppress_crop_duplicates(masks, self.crop_nms_thresh) if len(frames) > 1 else masks
 
     def search_crop(self, crop: Any, frame: Frame, layer: int) -> Candidates:
-        """Ask for the masks of all points of one crop; suppress doubles among those that pass the
-        thresholds.
-        """
+        """Ask for the masks of all points of one crop, and suppress duplicates of what passes."""
         left, top, right, bottom = frame.box
         points = self.grids[layer] * np.array([right - left, bottom - top])
         batches = np.split(points, range(self.points_per_batch, len(points), self.points_per_batch))
@@ -185,7 +184,7 @@ class SuperpixelGenerator(nn.Module):
         ]
         masks = join_candidates(found, frame.size)
         ranks = masks.predicted_iou + self.nms_offsets.to(masks.level.device)[masks.level.int()]
-        return suppress_doubles(masks, ranks, self.box_nms_thresh)
+        return suppress_duplicates(masks, ranks, self.box_nms_thresh)
 
     def finish(self, masks: Candidates, size: tuple[int, int]) -> Superpixels:
         """Clean and filter the masks of an image, on the CPU."""
@@ -200,8 +199,12 @@ class SuperpixelGenerator(nn.Module):
         return record_superpixels(masks, size)
 
 
-def check_image(image: UInt8[np.ndarray, "H W 3"]) -> tuple[int, int]:
-    """Return height and width of an image; raise ValueError for anything but RGB."""
+def check_rgb(image: UInt8[np.ndarray, "H W 3"]) -> tuple[int, int]:
+    """Return height and width of an image.
+
+    Raises:
+        ValueError: for anything but 8-bit RGB.
+    """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(
             f"expected an RGB image (height, width, 3) of uint8, found {image.shape} of "
@@ -231,7 +234,7 @@ def record_superpixels(masks: Candidates, size: tuple[int, int]) -> Superpixels:
     return Superpixels(
         size=size,
         level=masks.level,
-        area=count_areas(masks.bits),
+        area=count_pixels(masks.bits),
         box=_measure_boxes(masks.box),
         predicted_iou=masks.predicted_iou,
         stability=masks.stability,

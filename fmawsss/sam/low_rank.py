@@ -1,15 +1,26 @@
-"""An image of features per point, written as changes to one image that all points share.
+"""An image per point, kept as a low-rank update of the one image that all points share.
 
-SAM's decoder gives each point an image of features of its own, and spends its time on projecting
-these images. Yet they differ from the crop's image only by what the tokens wrote into it: attention
-weights (`traces`, one map per head and token) times what each token wrote (`strokes`). A LayerNorm
-over channels centres, divides every pixel by its spread and scales the channels, and so keeps the
-form
+SAM's decoder lets every point write into an image of its own, and spends its time on multiplying
+all these images with weights. But the images start equal, and what a point writes is little: each
+of its few tokens adds one vector, more to some pixels and less to others. So we keep the shared
+image, and for each point what was added:
 
-    image[n] = scale[n] * base[n] + sum_j traces[j, n] * strokes[j] + offset
+      image of point q      =     shared image      +         what point q added
 
-Every linear map of the image is then the map of the base, computed once per crop, and the map of a
-few dozen strokes.
+       D channels                                      J maps        D channels
+      +----------+              +----------+           +----+       +----------+
+      |          |              |          |           |    |       | vectors  |  J (some dozens)
+    N |          |     =      N |          |     +   N |    |   x   +----------+
+      |          |              |          |           |    |
+      +----------+              +----------+           +----+
+      never made                once per crop          maps: attention of the pixels to the tokens
+                                                       vectors: what the tokens wrote
+
+A linear layer of the image is then that of the shared image, computed once per crop, and that of J
+vectors instead of N pixels. A LayerNorm centres the channels, divides every pixel by its spread and
+scales the channels: a factor per pixel joins in, and the form stays:
+
+    image[n] = scale[n] * base[n] + sum_j maps[j, n] * vectors[j] + offset
 """
 
 from __future__ import annotations
@@ -23,42 +34,38 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Sketch:
-    """The images of Q points: what each changes in the base."""
+class LowRankUpdate:
+    """The images of Q points, as what each point changes in the shared image."""
 
     scale: Float[Tensor, "Q N"]
-    traces: Float[Tensor, "Q J N"]
-    strokes: Float[Tensor, "Q J D"]
-    values: tuple[
-        Float[Tensor, "Q _heads _tokens _d"], ...
-    ]  # what the strokes were written from, by each writer
+    maps: Float[Tensor, "Q J N"]
+    vectors: Float[Tensor, "Q J D"]
+    # what each writer made the vectors of
+    values: tuple[Float[Tensor, "Q _heads _tokens _d"], ...]
 
 
 @dataclass(frozen=True)
 class Writer:
-    """A linear map that turned values of tokens, head by head, into strokes; `bias` is shared by
-    the heads.
+    """The linear layer that turns the values of tokens, head by head, into vectors.
+
+    Every head adds its part of the bias.
     """
 
     weight: Float[Tensor, "D heads d"]
     bias: Float[Tensor, "D"]
 
     def write(self, values: Float[Tensor, "Q heads T d"]) -> Float[Tensor, "Q J D"]:
-        """Make one stroke for each head and token."""
-        strokes = (
-            torch.einsum("qhtd,chd->qhtc", values, self.weight) + self.bias / self.weight.shape[1]
-        )
-        return strokes.flatten(1, 2)
+        """Make one vector for each head and token."""
+        vectors = torch.einsum("qhtd,chd->qhtc", values, self.weight)
+        return (vectors + self.bias / self.weight.shape[1]).flatten(1, 2)
 
 
 @dataclass(frozen=True)
 class Projection:
-    """A linear map of images, cut into heads: of the base, of offset, positions and bias, and its
-    weight.
-    """
+    """A linear layer of images, cut into heads, and what it makes of the shared image."""
 
     base: Float[Tensor, "heads d N"]
-    constant: Float[Tensor, "heads d N"]
+    constant: Float[Tensor, "heads d N"]  # what does not scale: offset, positions and bias
     weight: Float[Tensor, "heads d D"]
 
     @classmethod
@@ -69,58 +76,62 @@ class Projection:
         base: Float[Tensor, "N D"],
         constant: Float[Tensor, "N D"],
     ) -> Projection:
-        """Map the base, and apart from it whatever does not scale with it."""
+        """Apply the layer to the shared image, and apart from it to what does not scale with it."""
         mapped, rest = base @ linear.weight.T, constant @ linear.weight.T + linear.bias
         split = [values.T.unflatten(0, (heads, -1)).contiguous() for values in (mapped, rest)]
         return cls(split[0], split[1], linear.weight.unflatten(0, (heads, -1)))
 
     def compare(
-        self, sketch: Sketch, queries: Float[Tensor, "Q heads T d"]
+        self, update: LowRankUpdate, queries: Float[Tensor, "Q heads T d"]
     ) -> Float[Tensor, "Q heads T N"]:
-        """Multiply each query with the mapped image of its point: attention before the softmax."""
-        scores = queries.new_empty(*queries.shape[:3], self.base.shape[2])
-        if sketch.traces.shape[1] == 0:
-            return scores.copy_(multiply_heads(queries, self.base + self.constant))
-        mixed = torch.einsum("qhtd,hdc,qjc->qhtj", queries, self.weight, sketch.strokes).flatten(
-            1, 2
-        )
-        torch.mul(multiply_heads(queries, self.base), sketch.scale[:, None, None], out=scores)
-        scores.add_(multiply_heads(queries, self.constant))
-        scores.flatten(1, 2).baddbmm_(mixed, sketch.traces)
-        return scores
+        """Multiply queries with the layer's image of their point: the logits of an attention."""
+        logits = queries.new_empty(*queries.shape[:3], self.base.shape[2])
+        if update.maps.shape[1] == 0:
+            return logits.copy_(multiply_heads(queries, self.base + self.constant))
+
+        # the shared image
+        torch.mul(multiply_heads(queries, self.base), update.scale[:, None, None], out=logits)
+        logits.add_(multiply_heads(queries, self.constant))
+
+        # what the point added
+        mixed = torch.einsum("qhtd,hdc,qjc->qhtj", queries, self.weight, update.vectors)
+        logits.flatten(1, 2).baddbmm_(mixed.flatten(1, 2), update.maps)
+        return logits
 
     def gather(
-        self, sketch: Sketch, weights: Float[Tensor, "Q heads T N"]
+        self, update: LowRankUpdate, weights: Float[Tensor, "Q heads T N"]
     ) -> Float[Tensor, "Q heads T d"]:
-        """Average the mapped image with weights that sum to one; the constant is the same at every
-        pixel.
+        """Average the layer's image with weights that sum to one.
+
+        The constant must be the same at every pixel: a layer without positions.
         """
-        seen = (weights.flatten(1, 2) @ sketch.traces.mT) @ sketch.strokes
-        strokes = torch.einsum("qhtc,hdc->qhtd", seen.unflatten(1, weights.shape[1:3]), self.weight)
+        # what the point added
+        seen = (weights.flatten(1, 2) @ update.maps.mT) @ update.vectors
+        added = torch.einsum("qhtc,hdc->qhtd", seen.unflatten(1, weights.shape[1:3]), self.weight)
+
+        # the shared image, in one product per head
         scaled = torch.mul(
             weights.transpose(0, 1),
-            sketch.scale[None, :, None],
+            update.scale[None, :, None],
             out=weights.new_empty(weights.shape[1], weights.shape[0], *weights.shape[2:]),
         )
-        base = (
-            (scaled.flatten(1, 2) @ self.base.mT)
-            .unflatten(1, (-1, weights.shape[2]))
-            .transpose(0, 1)
-        )
-        return base + strokes + self.constant[:, None, :, 0]
+        shared = (scaled.flatten(1, 2) @ self.base.mT).unflatten(1, (-1, weights.shape[2]))
+        return shared.transpose(0, 1) + added + self.constant[:, None, :, 0]
 
 
 @dataclass(frozen=True)
 class Norm:
-    """A LayerNorm of images: the centred base's squared length, and its products with what each
+    """A LayerNorm of images: every pixel's length follows from a few products.
+
+    These are the squared length of the shared image, centred, and its products with what each
     writer writes.
     """
 
     gain: Float[Tensor, "D"]
     epsilon: float
-    energy: Float[Tensor, "N"]
-    products: tuple[Float[Tensor, "_heads _d N"], ...]
-    biases: tuple[Float[Tensor, "N"], ...]
+    squared_length: Float[Tensor, "N"]
+    products: tuple[Float[Tensor, "_heads _d N"], ...]  # with the weights of each writer
+    biases: tuple[Float[Tensor, "N"], ...]  # with its bias
 
     @classmethod
     def prepare(
@@ -130,42 +141,44 @@ class Norm:
         writers: Sequence[Writer],
         gains: Sequence[Sequence[Float[Tensor, "D"]]],
     ) -> Norm:
-        """Prepare for strokes that were centred and scaled by the `gains` of earlier norms since
-        they were written.
-        """
+        """Prepare for vectors that earlier norms have centred and scaled by their `gains`."""
         centred = centre(base)
         products, biases = [], []
         for writer, passed in zip(writers, gains, strict=True):
             seen = centred
-            for gain in reversed(passed):  # the transpose of what these norms did to the strokes
+            for gain in reversed(passed):  # the transpose of what these norms did to the vectors
                 seen = centre(seen * gain)
             products.append(torch.einsum("nc,chd->hdn", seen, writer.weight).contiguous())
             biases.append(seen @ writer.bias / writer.weight.shape[1])
         return cls(norm.weight, norm.eps, centred.square().sum(1), tuple(products), tuple(biases))
 
-    def apply(self, sketch: Sketch) -> Sketch:
+    def apply(self, update: LowRankUpdate) -> LowRankUpdate:
         """Normalise every pixel; the norm's own bias becomes the offset."""
-        strokes, double = centre(sketch.strokes), 2 * sketch.scale[:, None, None]
-        work, start = torch.empty_like(sketch.traces), 0
-        for values, product, bias in zip(sketch.values, self.products, self.biases, strict=True):
+        vectors = centre(update.vectors)
+        double = 2 * update.scale[:, None, None]
+
+        # twice the products of base and vectors, writer by writer
+        work = torch.empty_like(update.maps)
+        start = 0
+        for values, product, bias in zip(update.values, self.products, self.biases, strict=True):
             cross = multiply_heads(values, product).add_(bias)
             stop = start + values.shape[1] * values.shape[2]
             torch.mul(cross, double, out=work[:, start:stop].unflatten(1, values.shape[1:3]))
             start = stop
 
-        # the squared length of scale * base + traces * strokes
-        work.baddbmm_(strokes @ strokes.mT, sketch.traces)
-        length = work.mul_(sketch.traces).sum(1) + self.energy * sketch.scale.square()
-        spread = (length / strokes.shape[2] + self.epsilon).rsqrt()
-        traces = sketch.traces.mul_(spread[:, None])
-        return Sketch(sketch.scale * spread, traces, strokes * self.gain, sketch.values)
+        # the squared length of scale * base + maps * vectors, pixel by pixel
+        work.baddbmm_(vectors @ vectors.mT, update.maps)
+        length = work.mul_(update.maps).sum(1) + self.squared_length * update.scale.square()
+        factor = (length / vectors.shape[2] + self.epsilon).rsqrt()
+        maps = update.maps.mul_(factor[:, None])
+        return LowRankUpdate(update.scale * factor, maps, vectors * self.gain, update.values)
 
 
 def multiply_heads(
-    vectors: Float[Tensor, "Q heads T d"], maps: Float[Tensor, "heads d N"]
+    vectors: Float[Tensor, "Q heads T d"], images: Float[Tensor, "heads d N"]
 ) -> Float[Tensor, "Q heads T N"]:
-    """Multiply vectors with maps that all points share, in one product per head."""
-    flat = vectors.transpose(0, 1).flatten(1, 2) @ maps
+    """Multiply vectors with images that all points share, in one product per head."""
+    flat = vectors.transpose(0, 1).flatten(1, 2) @ images
     return flat.unflatten(1, (-1, vectors.shape[2])).transpose(0, 1)
 
 

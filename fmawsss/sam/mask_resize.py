@@ -13,9 +13,10 @@ BLOCK = 40  # outputs that share one product: few enough that they see a small p
 
 
 @dataclass(frozen=True)
-class Resize:
-    """A linear map of the first `source` rows; each block reads the rows from `starts` on, with its
-    own `weights`.
+class AxisResize:
+    """A linear map of the first `source` rows, in blocks of outputs.
+
+    Each block reads the rows from its start on, with its own weights.
     """
 
     source: int
@@ -30,17 +31,15 @@ class Resize:
             dim=1,
         )
 
-    def to(self, device: torch.device) -> Resize:
+    def to(self, device: torch.device) -> AxisResize:
         """Move to a device."""
-        return Resize(
+        return AxisResize(
             self.source, self.starts, tuple(weights.to(device) for weights in self.weights)
         )
 
 
-def join_resizes(source: int, between: int, kept: int, target: int) -> Resize:
-    """Resize `source` rows to `between`, keep the first `kept` of them, resize these to `target`,
-    as torch does.
-    """
+def join_resizes(source: int, between: int, kept: int, target: int) -> AxisResize:
+    """Resize `source` rows to `between`, and the first `kept` of these to `target`, like torch."""
     weights = weigh_rows(kept, target) @ weigh_rows(source, between)[:kept]
     starts, blocks = [], []
     for block in weights.split(BLOCK):
@@ -48,7 +47,7 @@ def join_resizes(source: int, between: int, kept: int, target: int) -> Resize:
         start, stop = int(seen[0]), int(seen[-1]) + 1
         starts.append(start)
         blocks.append(block[:, start:stop].float().contiguous())
-    return Resize(int(weights.any(0).nonzero()[-1]) + 1, tuple(starts), tuple(blocks))
+    return AxisResize(int(weights.any(0).nonzero()[-1]) + 1, tuple(starts), tuple(blocks))
 
 
 def weigh_rows(source: int, target: int) -> Float[Tensor, "target source"]:

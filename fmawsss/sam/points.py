@@ -1,9 +1,8 @@
-"""SAM asked with single points: a crop is encoded once, every point is answered with three masks,
-one per level.
+"""SAM asked with single points: three masks per point, one per level, plainly and sooner.
 
-The same numbers as `segment_anything.SamPredictor`, up to rounding, computed in the order that
-saves work: the predicted IoU of a mask comes from the prompt's tokens alone, so pixels are only
-computed for the masks that are wanted.
+`PlainSamPoints` calls SAM's own decoder. `SamPoints` gives the same numbers, up to rounding, in the
+order that saves work: what all points of a crop share is computed once, and masks are drawn only
+where the predicted IoU, which needs no pixels, lets them pass.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from torch import Tensor, nn
 
 from fmawsss.sam.decoder import Decoded, PointDecoder, PreparedCrop
 from fmawsss.sam.encoder import EncoderWrapper
-from fmawsss.sam.mask_resize import Resize, join_resizes
+from fmawsss.sam.mask_resize import AxisResize, join_resizes
 
 
 @dataclass(frozen=True)
@@ -39,26 +38,26 @@ class Frame:
         return max(0, self.box[2] - self.box[0]) * max(0, self.box[3] - self.box[1])
 
 
-View = tuple[UInt8[np.ndarray, "_H _W 3"], Frame]  # an image, and what to cut out of it
+FramedImage = tuple[UInt8[np.ndarray, "_H _W 3"], Frame]  # an image, and what to cut out of it
 
 
 @runtime_checkable
 class PointPredictor(Protocol):
-    """What the generator asks of a model that turns points into masks; any crop and answer that it
-    can read itself.
+    """A model that turns points into masks, as the generator asks it.
+
+    Crops and answers are of any kind that the model reads itself.
     """
 
     mask_threshold: float  # on the logits
-    point_numbers: int  # that drawing the masks of one point goes through, for the memory bound
+    point_numbers: int  # numbers in memory while the masks of one point are drawn
 
-    def encode_crops(self, views: Iterable[View], at_once: int) -> Iterator[Any]:
-        """Do for each view, once, all that the points in it have in common; `at_once` of them
-        together.
-        """
+    def encode_crops(self, views: Iterable[FramedImage], at_once: int) -> Iterator[Any]:
+        """Do, once per view, what its points have in common; `at_once` views together."""
 
     def answer_points(self, crop: Any, points: Float64[np.ndarray, "Q 2"]) -> Any:
-        """Predict the IoU of three masks for each point (x, y in pixels of the crop), as
-        `answer.iou`, (Q, 3).
+        """Answer points (x, y in pixels of the crop) with the predicted IoU of three masks each.
+
+        `answer.iou`, (Q, 3), is all that the generator reads of it.
         """
 
     def draw_masks(
@@ -71,28 +70,90 @@ class PointPredictor(Protocol):
 
 
 @dataclass(frozen=True)
+class PlainCrop:
+    """A crop, encoded by SAM."""
+
+    features: Float[Tensor, "1 D h w"]
+    size: tuple[int, int]  # height, width in the image
+    input_size: tuple[int, int]  # the same in the square that SAM sees; the rest is padding
+
+
+@dataclass(frozen=True)
+class DrawnAnswer:
+    """What a model says about Q points, all masks drawn."""
+
+    iou: Float[Tensor, "Q 3"]
+    logits: Float[Tensor, "Q 3 h w"]
+
+
+class PlainSamPoints(nn.Module):
+    """Let a `segment_anything` SAM answer points by its own decoder, all masks of a batch at once.
+
+    `encoder` says how its image encoder runs.
+    """
+
+    def __init__(self, sam: Sam, encoder: EncoderWrapper) -> None:
+        super().__init__()
+        self.sam = sam
+        self.encoder = encoder(sam.image_encoder)
+        self.mask_threshold = sam.mask_threshold
+        self.point_numbers = 1  # the answer holds the masks already
+
+    def encode_crops(self, views: Iterable[FramedImage], at_once: int) -> Iterator[PlainCrop]:
+        """Resize views to SAM's input as SAM does, and run the image encoder."""
+        remaining = iter(views)
+        while some := list(islice(remaining, at_once)):
+            crops = [cut_crop(view) for view in some]
+            inputs = [prepare_input(self.sam, pixels) for pixels in crops]
+            features = self.encoder(torch.stack([square for square, _ in inputs]))
+            for image, pixels, (_, input_size) in zip(features, crops, inputs, strict=True):
+                yield PlainCrop(image[None], pixels.shape[:2], input_size)
+
+    def answer_points(self, crop: PlainCrop, points: Float64[np.ndarray, "Q 2"]) -> DrawnAnswer:
+        """Run SAM's prompt encoder and its mask decoder."""
+        prompts, no_mask = embed_points(self.sam, crop.size, crop.input_size, points)
+        logits, iou = self.sam.mask_decoder(
+            image_embeddings=crop.features,
+            image_pe=self.sam.prompt_encoder.get_dense_pe(),
+            sparse_prompt_embeddings=prompts,
+            dense_prompt_embeddings=no_mask,
+            multimask_output=True,
+        )
+        return DrawnAnswer(iou, logits)
+
+    def draw_masks(
+        self, crop: PlainCrop, answer: DrawnAnswer, wanted: Bool[Tensor, "Q 3"]
+    ) -> Float[Tensor, "M h w"]:
+        """Pick the wanted masks."""
+        return answer.logits[wanted.to(answer.logits.device)]
+
+    def enlarge_masks(
+        self, crop: PlainCrop, logits: Float[Tensor, "M h w"]
+    ) -> Float[Tensor, "M H W"]:
+        """Resize to SAM's input, cut off its padding, resize to the crop."""
+        return self.sam.postprocess_masks(logits[:, None], crop.input_size, crop.size)[:, 0]
+
+
+@dataclass(frozen=True)
 class Crop:
-    """An encoded crop."""
+    """An encoded crop, with all that its points share."""
 
     prepared: PreparedCrop
     size: tuple[int, int]  # height, width in the image
-    input_size: tuple[
-        int, int
-    ]  # height, width in the square that SAM sees, the rest of it being padding
-    rows: Resize  # from SAM's masks to the crop
-    columns: Resize
+    input_size: tuple[int, int]  # the same in the square that SAM sees; the rest is padding
+    rows: AxisResize  # from SAM's masks to the crop
+    columns: AxisResize
 
     @property
     def cells(self) -> tuple[int, int]:
-        """Count the cells of SAM's grid, down and right, that masks of the crop are drawn on; the
-        rest is padding.
-        """
+        """Count the cells of SAM's grid, down and right, that are not padding."""
         return -(-self.rows.source // 4), -(-self.columns.source // 4)
 
 
 class SamPoints(nn.Module):
-    """Let a `segment_anything` SAM of any input size answer points; `encoder` says how its image
-    encoder runs.
+    """Let a `segment_anything` SAM answer points as `PlainSamPoints` does, sooner.
+
+    `encoder` says how its image encoder runs.
     """
 
     def __init__(self, sam: Sam, encoder: EncoderWrapper) -> None:
@@ -104,24 +165,21 @@ class SamPoints(nn.Module):
         grid, width = sam.prompt_encoder.image_embedding_size, sam.mask_decoder.transformer_dim
         self.point_numbers = grid[0] * grid[1] * 16 * width // 8
 
-    def encode_crops(self, views: Iterable[View], at_once: int) -> Iterator[Crop]:
+    def encode_crops(self, views: Iterable[FramedImage], at_once: int) -> Iterator[Crop]:
         """Resize views to SAM's input as SAM does, and run the image encoder."""
         _, no_mask = self.sam.prompt_encoder(points=None, boxes=None, masks=None)
         positions = self.sam.prompt_encoder.get_dense_pe()[0]
         remaining = iter(views)
         while some := list(islice(remaining, at_once)):
-            inputs = [self._prepare_input(image, frame) for image, frame in some]
-            features = self.encoder(torch.stack([pixels for pixels, _ in inputs])) + no_mask
-            for (_, frame), (_, input_size), image in zip(some, inputs, features, strict=True):
-                yield self._prepare_crop(image, positions, frame, input_size)
+            crops = [cut_crop(view) for view in some]
+            inputs = [prepare_input(self.sam, pixels) for pixels in crops]
+            features = self.encoder(torch.stack([square for square, _ in inputs])) + no_mask
+            for image, pixels, (_, input_size) in zip(features, crops, inputs, strict=True):
+                yield self._prepare_crop(image, positions, pixels.shape[:2], input_size)
 
     def answer_points(self, crop: Crop, points: Float64[np.ndarray, "Q 2"]) -> Decoded:
         """Run SAM's prompt encoder and the transformer of its decoder."""
-        (height, width), (input_height, input_width) = crop.size, crop.input_size
-        scaled = torch.from_numpy(points * [input_width / width, input_height / height])
-        labels = torch.ones(len(points), 1, dtype=torch.int32, device=self.sam.device)
-        coordinates = scaled.to(self.sam.device)[:, None]
-        prompts, _ = self.sam.prompt_encoder(points=(coordinates, labels), boxes=None, masks=None)
+        prompts, _ = embed_points(self.sam, crop.size, crop.input_size, points)
         return self.decoder.decode(crop.prepared, prompts)
 
     def draw_masks(
@@ -134,31 +192,46 @@ class SamPoints(nn.Module):
         """Resize as if to SAM's input, without the padding, and from there to the crop."""
         return crop.rows.apply(crop.columns.apply(logits.mT).mT)
 
-    def _prepare_input(
-        self, image: UInt8[np.ndarray, "H W 3"], frame: Frame
-    ) -> tuple[Float32[Tensor, "3 S S"], tuple[int, int]]:
-        left, top, right, bottom = frame.box
-        pixels = image[top:bottom, left:right]
-        sides = ResizeLongestSide.get_preprocess_shape(
-            *pixels.shape[:2], self.sam.image_encoder.img_size
-        )
-        input_size = (max(1, sides[0]), max(1, sides[1]))
-        resized = Image.fromarray(pixels).resize(input_size[::-1], Image.Resampling.BILINEAR)
-        return self.sam.preprocess(
-            torch.from_numpy(np.array(resized)).to(self.sam.device).permute(2, 0, 1)
-        ), input_size
-
     def _prepare_crop(
         self,
         image: Float[Tensor, "D h w"],
         positions: Float[Tensor, "D h w"],
-        frame: Frame,
+        size: tuple[int, int],
         input_size: tuple[int, int],
     ) -> Crop:
-        left, top, right, bottom = frame.box
-        size, side = (bottom - top, right - left), self.sam.image_encoder.img_size
+        side = self.sam.image_encoder.img_size
         rows, columns = (
             join_resizes(4 * cells, side, seen, length).to(image.device)
             for cells, seen, length in zip(image.shape[1:], input_size, size, strict=True)
         )
         return Crop(self.decoder.prepare(image, positions), size, input_size, rows, columns)
+
+
+def cut_crop(view: FramedImage) -> UInt8[np.ndarray, "H W 3"]:
+    """Cut the pixels of a frame out of its image."""
+    image, frame = view
+    left, top, right, bottom = frame.box
+    return image[top:bottom, left:right]
+
+
+def prepare_input(
+    sam: Sam, pixels: UInt8[np.ndarray, "H W 3"]
+) -> tuple[Float32[Tensor, "3 S S"], tuple[int, int]]:
+    """Resize, normalise and pad a crop as SAM does; return its height and width before padding."""
+    side = sam.image_encoder.img_size
+    height, width = ResizeLongestSide.get_preprocess_shape(*pixels.shape[:2], side)
+    input_size = (max(1, height), max(1, width))
+    resized = Image.fromarray(pixels).resize(input_size[::-1], Image.Resampling.BILINEAR)
+    tensor = torch.from_numpy(np.array(resized)).to(sam.device).permute(2, 0, 1)
+    return sam.preprocess(tensor), input_size
+
+
+def embed_points(
+    sam: Sam, size: tuple[int, int], input_size: tuple[int, int], points: Float64[np.ndarray, "Q 2"]
+) -> tuple[Float[Tensor, "Q K D"], Float[Tensor, "Q D h w"]]:
+    """Turn points of a crop into SAM's prompts: their tokens, and the image of a missing mask."""
+    (height, width), (input_height, input_width) = size, input_size
+    scaled = torch.from_numpy(points * [input_width / width, input_height / height])
+    coordinates = scaled.to(sam.device)[:, None]
+    labels = torch.ones(len(points), 1, dtype=torch.int32, device=sam.device)
+    return sam.prompt_encoder(points=(coordinates, labels), boxes=None, masks=None)

@@ -1,4 +1,4 @@
-"""SAM 2.1, of the library `transformers`, asked with single points as SAM is in `sam_points.py`."""
+"""SAM 2.1, of the library `transformers`, asked with single points as SAM is in `points.py`."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fmawsss.files.downloads import HUB, fetch_file
-from fmawsss.sam.mask_resize import Resize, join_resizes
-from fmawsss.sam.points import View
+from fmawsss.sam.mask_resize import AxisResize, join_resizes
+from fmawsss.sam.points import DrawnAnswer, FramedImage, cut_crop
 
-FILES = ("config.json", "model.safetensors")
+SAM2_FILES = ("config.json", "model.safetensors")
 MEAN, STD = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
 
 
 def load_sam2(repository: str, folder: str | Path) -> Sam2Points:
     """Load a SAM 2 from `folder`; its files are fetched from `repository` if they are missing.
 
-    We know no published checksum of these files and pin no revision, so what is fetched need not be
-    what others had.
-    It is checked for the announced length, and for being whole: every weight must come from the
-        file.
+    No checksum of these files is published and no revision is pinned: what is fetched need not be
+    what others had. It is checked for its announced length, and every weight must come from it.
 
-    Raises ModuleNotFoundError without `transformers`, FileNotFoundError naming address and place
-    when a file cannot be fetched, ValueError when the files are no whole SAM 2.
+    Raises:
+        ModuleNotFoundError: without `transformers`.
+        FileNotFoundError: naming address and place, when a file cannot be fetched.
+        ValueError: when the files are no whole SAM 2.
     """
     try:
         from safetensors import SafetensorError
@@ -40,7 +40,7 @@ def load_sam2(repository: str, folder: str | Path) -> Sam2Points:
         raise ModuleNotFoundError(
             f'SAM 2 needs transformers ({error}): pip install -e ".[sam2]"'
         ) from error
-    for name in FILES:
+    for name in SAM2_FILES:
         fetch_file(Path(folder) / name, f"{HUB}/{repository}/resolve/main/{name}")
     try:
         loaded: Any = Sam2Model.from_pretrained(
@@ -65,16 +65,8 @@ class Sam2Crop:
 
     features: list[Float[Tensor, "1 _D _h _w"]]
     size: tuple[int, int]  # height, width in the image
-    rows: Resize
-    columns: Resize
-
-
-@dataclass(frozen=True)
-class Sam2Answer:
-    """What SAM 2 says about Q points."""
-
-    iou: Float[Tensor, "Q 3"]
-    logits: Float[Tensor, "Q 3 h w"]
+    rows: AxisResize
+    columns: AxisResize
 
 
 class Sam2Points(nn.Module):
@@ -88,18 +80,18 @@ class Sam2Points(nn.Module):
         self.side = int(model.prompt_encoder.input_image_size)
         self.point_numbers = 1  # the answer holds the masks already
 
-    def encode_crops(self, views: Iterable[View], at_once: int) -> Iterator[Sam2Crop]:
+    def encode_crops(self, views: Iterable[FramedImage], at_once: int) -> Iterator[Sam2Crop]:
         """Squash views to the square that SAM 2 sees, and run the image encoder."""
         remaining = iter(views)
         while some := list(islice(remaining, at_once)):
-            inputs = [self._prepare_input(cut_view(view)) for view in some]
+            inputs = [self._prepare_input(cut_crop(view)) for view in some]
             levels = self.model.get_image_embeddings(torch.stack(inputs))
             for index, view in enumerate(some):
                 yield self._prepare_crop(
-                    [level[index : index + 1] for level in levels], cut_view(view).shape[:2]
+                    [level[index : index + 1] for level in levels], cut_crop(view).shape[:2]
                 )
 
-    def answer_points(self, crop: Sam2Crop, points: Float64[np.ndarray, "Q 2"]) -> Sam2Answer:
+    def answer_points(self, crop: Sam2Crop, points: Float64[np.ndarray, "Q 2"]) -> DrawnAnswer:
         """Ask for three masks per point."""
         height, width = crop.size
         scaled = torch.from_numpy(points * [self.side / width, self.side / height]).float()
@@ -109,10 +101,10 @@ class Sam2Points(nn.Module):
             input_labels=torch.ones(1, len(points), 1, dtype=torch.int32, device=self.model.device),
             multimask_output=True,
         )
-        return Sam2Answer(output.iou_scores[0], output.pred_masks[0])
+        return DrawnAnswer(output.iou_scores[0], output.pred_masks[0])
 
     def draw_masks(
-        self, crop: Sam2Crop, answer: Sam2Answer, wanted: Bool[Tensor, "Q 3"]
+        self, crop: Sam2Crop, answer: DrawnAnswer, wanted: Bool[Tensor, "Q 3"]
     ) -> Float[Tensor, "M h w"]:
         """Pick the wanted masks."""
         return answer.logits[wanted.to(answer.logits.device)]
@@ -135,10 +127,3 @@ class Sam2Points(nn.Module):
             for source, length in zip(masks, size, strict=True)
         )
         return Sam2Crop(features, (size[0], size[1]), rows, columns)
-
-
-def cut_view(view: View) -> UInt8[np.ndarray, "H W 3"]:
-    """Cut the pixels of a view out of its image."""
-    image, frame = view
-    left, top, right, bottom = frame.box
-    return image[top:bottom, left:right]

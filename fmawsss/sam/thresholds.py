@@ -1,6 +1,4 @@
-"""Which of the masks that SAM proposes for a point pass: predicted IoU and stability, with an
-offset per level.
-"""
+"""Which masks of a point pass: predicted IoU and stability, with an offset per level (METHOD 1)."""
 
 from __future__ import annotations
 
@@ -87,7 +85,7 @@ def judge_masks(
     frame: Frame,
     thresholds: LevelThresholds,
 ) -> Candidates:
-    """Keep stable masks, without those that end near an edge of the crop where the image goes on."""
+    """Keep stable masks, but for those near an edge of the crop beyond which the image goes on."""
     high, low = (
         count_above(logits, mask_threshold + sign * thresholds.stability_margin) for sign in (1, -1)
     )

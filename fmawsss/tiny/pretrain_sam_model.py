@@ -178,7 +178,7 @@ def decode_points(
     decoder, prompts, grid = sam.mask_decoder, sam.prompt_encoder, features.shape[1]
     size, full = prompts.input_image_size[0], prompts.image_embedding_size[0]
     place = (
-        prompts.pe_layer._pe_encoding((points[:, None] / size).float())
+        prompts.pe_layer.forward_with_coords(points[:, None], (size, size))
         + prompts.point_embeddings[1].weight
     )
     padding = prompts.not_a_point_embed.weight.expand(len(points), 1, -1)

@@ -26,12 +26,12 @@ from fmawsss.viz import (
     overlay_heatmap,
     overlay_mask,
 )
-from lightning_modules.learned import load_fitting, read_names
+from lightning_modules.learned import load_fitting, read_prompt_names
 from lightning_modules.prompts import PromptModule
 
 logger = logging.getLogger(__name__)
 
-SIDE = 320  # of a picture, in pixels
+DEMO_SIDE = 320  # of a picture, in pixels
 HANDWRITTEN = "hand-written"
 Builders = Mapping[str, Callable[..., Any]]
 
@@ -118,7 +118,7 @@ class Analyst:
         path = self.folder / "mask.png"
         write_palette_png(path, mask, self.palette)
         return Findings(
-            superpixels=colour_superpixels(superpixels, SIDE),
+            superpixels=colour_superpixels(superpixels, DEMO_SIDE),
             cams=self._draw_cams(image, prediction, module.classes),
             seeds=self._draw_mask(image, seed, ("background", *module.classes)),
             network=network,
@@ -165,18 +165,18 @@ class Analyst:
         names = [classes[index] for index in prediction.classes.tolist()]
         named = zip(names, maps, strict=True)
         heats = [(name, overlay_heatmap(image, heat, alpha=0.7)) for name, heat in named]
-        return draw_panel([heats], SIDE)
+        return draw_panel([heats], DEMO_SIDE)
 
     def _draw_mask(self, image: Picture, mask: np.ndarray, classes: Sequence[str]) -> Picture:
         """Draw a mask over the image, with the names of its classes."""
         overlay = overlay_mask(image, mask, self.palette, alpha=0.6)
-        panel = draw_panel([[("", overlay)]], SIDE)
+        panel = draw_panel([[("", overlay)]], DEMO_SIDE)
         return np.concatenate([panel, draw_legend(classes, self.palette, panel.shape[1])])
 
 
 def load_prompts(build: Callable[..., PromptModule], path: Path) -> PromptModule:
     """Build the prompts of a checkpoint, for the classes that they were learned for."""
-    classes, prompt_names = read_names(path)
+    classes, prompt_names = read_prompt_names(path)
     module = build(classes=classes, prompt_names=prompt_names)
     load_fitting(path, module)
     return module.eval()

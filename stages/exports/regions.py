@@ -16,7 +16,7 @@ from fmawsss.files.storage import write_bytes, write_json
 from fmawsss.superpixels import encode_masks
 from stages.exports.masks import MaskSet, link_image, write_lines
 
-Region = Bool[np.ndarray, "H W"]
+Pixels = Bool[np.ndarray, "H W"]
 
 
 def export_coco(masks: MaskSet, folder: Path | str) -> None:
@@ -28,7 +28,7 @@ def export_coco(masks: MaskSet, folder: Path | str) -> None:
         )
 
 
-def describe_regions(masks: MaskSet, encode: Callable[[Region], Any]) -> dict[str, Any]:
+def describe_regions(masks: MaskSet, encode: Callable[[Pixels], Any]) -> dict[str, Any]:
     """Make the content of an annotation file; categories are numbered like mask values."""
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -84,25 +84,25 @@ def list_polygons(mask: UInt8[np.ndarray, "H W"], classes: int) -> Iterator[str]
             yield f"{value - 1} {corners}"
 
 
-def split_classes(mask: UInt8[np.ndarray, "H W"], classes: int) -> Iterator[tuple[int, Region]]:
+def split_classes(mask: UInt8[np.ndarray, "H W"], classes: int) -> Iterator[tuple[int, Pixels]]:
     """Yield each class that a mask holds, as its value and its pixels."""
     for value in np.unique(mask):
         if 0 < value <= classes:
             yield int(value), mask == value
 
 
-def count_runs(region: Region) -> dict[str, Any]:
+def count_runs(region: Pixels) -> dict[str, Any]:
     """Code a region as COCO's uncompressed run lengths."""
     counts, _ = encode_masks(torch.from_numpy(region)[None])
     return {"size": list(region.shape), "counts": counts.tolist()}
 
 
-def list_corners(region: Region) -> list[list[int]]:
+def list_corners(region: Pixels) -> list[list[int]]:
     """Code a region as COCO's polygons, `[x, y, x, y, …]` each."""
     return [polygon.ravel().tolist() for polygon in trace_polygons(region)]
 
 
-def find_box(region: Region) -> list[int]:
+def find_box(region: Pixels) -> list[int]:
     """Return left, top, width and height of a region."""
     (top, *_, bottom), (left, *_, right) = (
         np.flatnonzero(region.any(axis=axis))[[0, -1]] for axis in (1, 0)

@@ -1,6 +1,4 @@
-"""Verify a data set on disk, every image and mask of its splits: `python infer.py task=check
-dataset=voc`.
-"""
+"""Verify every image, mask and label of a data set: `python infer.py task=check dataset=voc`."""
 
 from __future__ import annotations
 
@@ -22,9 +20,9 @@ from fmawsss.files.texts import name_first
 from fmawsss.records import ImageRecord
 from stages.jobs.tables import show_table
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
-COLUMNS = (
+REPORT_COLUMNS = (
     "split",
     "images",
     "expected",
@@ -34,15 +32,16 @@ COLUMNS = (
     "without label",
     "classes unseen",
 )
-CHUNK = 64  # images that a process takes at once
+IMAGES_AT_ONCE = 64  # images that a process takes at once
 
 
 @dataclass
 class SplitReport:
-    """What is known of one split: counts, one message per broken file, and what stops the split as
-    a whole.
+    """What is known of one split: its images, and a message for everything that is wrong.
 
-    The labels and masks of a `withheld` split are not public.
+    `broken` holds what stops the split as a whole, `images` and `masks` faults of single files,
+    `unlabelled`, `unseen` and `lost` names of images, classes, and labels without an image. The
+    labels and masks of a `withheld` split are not public.
     """
 
     split: str
@@ -58,34 +57,49 @@ class SplitReport:
 
     def list_counts(self) -> list[object]:
         """List the cells of the split's row."""
-        found = sum(record.truth is not None for record in self.records)
-        unlabelled, unseen = (
-            None if names is None else len(names) for names in (self.unlabelled, self.unseen)
-        )
-        counts = [len(self.images), found, len(self.masks), unlabelled, unseen]
-        return [self.split, len(self.records), self.expected, *counts]
+        masks = sum(record.truth is not None for record in self.records)
+        unlabelled = None if self.unlabelled is None else len(self.unlabelled)
+        unseen = None if self.unseen is None else len(self.unseen)
+        faults = [len(self.images), masks, len(self.masks), unlabelled, unseen]
+        return [self.split, len(self.records), self.expected, *faults]
 
     def list_problems(self, prepare: str) -> Iterator[str]:
         """Say what must be repaired, and how."""
         yield from self.broken
-        if self.records and self.expected not in (None, len(self.records)):
-            yield f"{len(self.records)} images instead of {self.expected}: restore the list, or run `{prepare}`"
+        count = len(self.records)
+        if self.records and self.expected not in (None, count):
+            yield f"{count} images instead of {self.expected}: restore the list, or run `{prepare}`"
         yield from self.images
         yield from self.masks
 
     def list_remarks(self, prepare: str) -> Iterator[str]:
         """Say what is no mistake, but good to know."""
+        # masks
         bare = [record.name for record in self.records if record.truth is None]
         if self.withheld and len(bare) == len(self.records):
-            yield "its masks and labels are not public: predictions are scored by the data set's own server"
+            yield (
+                "its masks and labels are not public: predictions are scored by the data set's own "
+                "server"
+            )
         elif bare:
-            yield f"{len(bare)} images have no mask and no score ({name_first(bare)}); official masks: `{prepare}`"
+            yield (
+                f"{len(bare)} images have no mask and no score ({name_first(bare)}); official "
+                f"masks: `{prepare}`"
+            )
+
+        # labels
         if self.unlabelled:
-            yield f"{len(self.unlabelled)} images show no class and train no prompts ({name_first(self.unlabelled)})"
+            names = name_first(self.unlabelled)
+            yield f"{len(self.unlabelled)} images show no class and train no prompts ({names})"
         if self.lost:
-            yield f"labels of {len(self.lost)} images that are not there ({name_first(self.lost)}): correct the names"
+            count = len(self.lost)
+            names = name_first(self.lost)
+            yield f"labels of {count} images that are not there ({names}): correct the names"
         if self.unseen:
-            yield f"no image shows {name_first(self.unseen)}: correct the labels, or take it out of dataset.classes"
+            yield (
+                f"no image shows {name_first(self.unseen)}: correct the labels, or take it out of "
+                "dataset.classes"
+            )
 
 
 def check_dataset(
@@ -103,30 +117,35 @@ def check_dataset(
     masks; `prepare` is the command that makes the data set ready; `workers` processes read files
     (0: this one, None: one per core); `shown` problems of a split are written out.
     """
+    # look at all of them first
     reports = [
         SplitReport(split, expected.get(split), split in withheld) for split in name_splits(splits)
     ]
     for report in reports:
         check_split(data, report, prepare, workers)
-    show_table("data set, checked", COLUMNS, (report.list_counts() for report in reports))
-    problems = 0
-    for report in reports:
-        for remark in report.list_remarks(prepare):
-            log.info("%s: %s", report.split, remark)
-        found = list(report.list_problems(prepare))
-        for problem in found[:shown]:
-            log.error("%s: %s", report.split, problem)
-        if len(found) > shown:
-            log.error(
-                "%s: and %d problems more (job.shown=%d shows them)",
-                report.split,
-                len(found) - shown,
-                len(found),
-            )
-        problems += len(found)
+    show_table("data set, checked", REPORT_COLUMNS, (report.list_counts() for report in reports))
+
+    # then say what to do
+    problems = sum(show_report(report, prepare, shown) for report in reports)
     if problems:
         raise SystemExit(1)
-    log.info("nothing to repair")
+    logger.info("nothing to repair")
+
+
+def show_report(report: SplitReport, prepare: str, shown: int) -> int:
+    """Print the remarks and the first problems of a split; return how many problems there are."""
+    for remark in report.list_remarks(prepare):
+        logger.info("%s: %s", report.split, remark)
+    problems = list(report.list_problems(prepare))
+    for problem in problems[:shown]:
+        logger.error("%s: %s", report.split, problem)
+
+    # and the others
+    if len(problems) > shown:
+        more = len(problems) - shown
+        message = "%s: and %d problems more (job.shown=%d shows them)"
+        logger.error(message, report.split, more, len(problems))
+    return len(problems)
 
 
 def check_split(
@@ -141,7 +160,8 @@ def check_split(
         report.broken.append(str(error))
         return
 
-    for image, mask in check_files(report.records, len(data.classes), workers):
+    # its files, then its labels
+    for image, mask in find_faults(report.records, len(data.classes), workers):
         report.images += [image] if image else []
         report.masks += [mask] if mask else []
     if data.labels is not None and not report.withheld:
@@ -179,17 +199,17 @@ def check_labels(data: SegmentationDataModule, report: SplitReport, prepare: str
     report.unseen = [name for index, name in enumerate(data.classes) if index not in seen]
 
 
-def check_files(records: Records, classes: int, workers: int | None) -> list[tuple[str, str]]:
-    """Check each image and its mask in several processes; an empty message stands for a good file."""
-    check = partial(check_record, classes=classes)
+def find_faults(records: Records, classes: int, workers: int | None) -> list[tuple[str, str]]:
+    """Find what is wrong with each image and its mask, in several processes; empty for nothing."""
+    find = partial(find_record_faults, classes=classes)
     if workers == 0:
-        return [check(record) for record in records]
+        return [find(record) for record in records]
     with ProcessPoolExecutor(workers, mp_context=find_start_context(None)) as pool:
-        return list(pool.map(check, records, chunksize=CHUNK))
+        return list(pool.map(find, records, chunksize=IMAGES_AT_ONCE))
 
 
-def check_record(record: ImageRecord, classes: int) -> tuple[str, str]:
-    """Return what is wrong with an image and with its mask, empty for nothing."""
+def find_record_faults(record: ImageRecord, classes: int) -> tuple[str, str]:
+    """Find what is wrong with an image and with its mask, empty for nothing."""
     try:
         size = try_image(record.image)
     except (FileNotFoundError, ValueError) as error:
@@ -198,7 +218,7 @@ def check_record(record: ImageRecord, classes: int) -> tuple[str, str]:
 
 
 def find_mask_fault(path: Path, size: tuple[int, int], classes: int) -> str:
-    """Return what is wrong with a mask; without classes every value is right."""
+    """Find what is wrong with a mask; without classes every value is right."""
     try:
         check_mask(read_mask(path), path, size, classes or 255)
     except (FileNotFoundError, ValueError) as error:

@@ -1,6 +1,4 @@
-"""Make a data set ready: `python infer.py task=prepare dataset=coco`. What is there already is left
-alone.
-"""
+"""Make a data set ready, but for what is there: `python infer.py task=prepare dataset=coco`."""
 
 from __future__ import annotations
 
@@ -15,16 +13,16 @@ from datamodules.images import index_images
 from stages.jobs.archives import Archive, fetch_archive, unpack_folder
 from stages.jobs.tables import show_table
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
-COLUMNS = ("part", "files", "place")
+PART_COLUMNS = ("part", "files", "place")
 
 
 def prepare_images(data: SegmentationDataModule, splits: Splits) -> None:
     """Let the data set make what it makes by itself, then count the images of some splits."""
     data.prepare_data()
     rows = [("images", len(data.read_records(splits)), splits)]
-    show_table("prepared", COLUMNS, rows)
+    show_table("prepared", PART_COLUMNS, rows)
 
 
 def prepare_coco(
@@ -39,29 +37,32 @@ def prepare_coco(
     `images` holds the published number of images by folder. Raises ValueError when a folder holds
     another number.
     """
+    # what the archives hold
     root = Path(data.root)
     rows = []
     for folder, archive in archives.items():
-        require_folder(root / folder, archive, folder, Path(downloads))
+        fetch_folder(root / folder, archive, folder, Path(downloads))
     for folder, expected in images.items():
-        require_count(root / folder, expected)
+        check_count(root / folder, expected)
         rows.append(("images", expected, root / folder))
+
+    # what is made of it
     data.make_masks(splits)
     for split in name_splits(splits):
         folder = data.find_mask_folder(split)
         rows.append((f"masks of {split}", sum(1 for _ in folder.glob("*.png")), folder))
-    show_table("COCO, prepared", COLUMNS, rows)
+    show_table("COCO, prepared", PART_COLUMNS, rows)
 
 
-def require_folder(folder: Path, archive: Archive, inner: str, downloads: Path) -> None:
+def fetch_folder(folder: Path, archive: Archive, inner: str, downloads: Path) -> None:
     """Fetch and unpack an archive unless its folder is there."""
     if folder.is_dir():
-        log.info("%s is there", folder)
+        logger.info("%s is there", folder)
         return
     unpack_folder(fetch_archive(archive, downloads), inner, folder)
 
 
-def require_count(folder: Path, expected: int) -> None:
+def check_count(folder: Path, expected: int) -> None:
     """Raise ValueError unless a folder holds so many images."""
     found = len(index_images(folder))
     if found != expected:

@@ -26,13 +26,13 @@ from datamodules.voc import GET_TEST, TEST, VocDataModule, read_split_list, requ
 from fmawsss.files.storage import replace_file, write_bytes, write_palette_png
 from fmawsss.viz import make_palette
 from stages.jobs.archives import Archive, unpack_folder
-from stages.jobs.prepare import COLUMNS, require_folder
+from stages.jobs.prepare import PART_COLUMNS, fetch_folder
 from stages.jobs.tables import show_table
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 INNER = "VOCdevkit/VOC2012"  # the tree within VOC's archives
-LISTS = "ImageSets/Segmentation"
+LIST_FOLDER = "ImageSets/Segmentation"
 OWN_MASKS = "SegmentationClass"
 
 
@@ -51,10 +51,13 @@ def prepare_voc(
     of SBD that holds `cls/<name>.mat`, `train.txt` and `val.txt`; it is fetched only when needed.
     Raises FileNotFoundError when one of `splits` has no list in the end.
     """
-    root, downloads, lists = Path(data.root), Path(downloads), Path(data.root) / LISTS
-    require_folder(root, voc, INNER, downloads)
+    # VOC's own tree
+    root = Path(data.root)
+    lists = root / LIST_FOLDER
+    downloads = Path(downloads)
+    fetch_folder(root, voc, INNER, downloads)
     masks = data.masks if (root / data.masks).is_dir() else OWN_MASKS
-    require_parts(root, ("JPEGImages", masks, f"{LISTS}/train.txt", f"{LISTS}/val.txt"))
+    check_parts(root, ("JPEGImages", masks, f"{LIST_FOLDER}/train.txt", f"{LIST_FOLDER}/val.txt"))
     test_names = add_test(root, downloads / test)
     own = {split: read_split_list(lists / f"{split}.txt") for split in ("train", "val")}
 
@@ -63,18 +66,20 @@ def prepare_voc(
     names = read_split_list(lists / "trainaug.txt") if listed else []
     copy_masks([*own["train"], *own["val"]], root / OWN_MASKS, root / data.masks)
     if not listed or set(names) - list_stems(root / data.masks, ".png"):
-        require_folder(Path(sbd), sbd_archive, "benchmark_RELEASE/dataset", downloads)
-        require_parts(Path(sbd), ("cls", "train.txt", "val.txt"))
+        fetch_folder(Path(sbd), sbd_archive, "benchmark_RELEASE/dataset", downloads)
+        check_parts(Path(sbd), ("cls", "train.txt", "val.txt"))
         names = names if listed else list_trainaug(Path(sbd), own["train"], own["val"])
         convert_masks(names, Path(sbd) / "cls", root / data.masks)
     if not listed:
         write_bytes(lists / "trainaug.txt", "".join(f"{name}\n" for name in names).encode())
+
+    # what was asked for must be there now
     for split in name_splits(splits):
         require_list(lists / f"{split}.txt", data.explain_missing(split))
-    report(root, data.masks, {**own, "trainaug": names}, test_names)
+    show_parts(root, data.masks, {**own, "trainaug": names}, test_names)
 
 
-def require_parts(folder: Path, parts: Iterable[str]) -> None:
+def check_parts(folder: Path, parts: Iterable[str]) -> None:
     """Raise FileNotFoundError unless a folder that was there holds what its archive does."""
     missing = [part for part in parts if not (folder / part).exists()]
     if missing:
@@ -85,26 +90,28 @@ def require_parts(folder: Path, parts: Iterable[str]) -> None:
 
 
 def add_test(root: Path, archive: Path) -> list[str]:
-    """Move the test images of an archive into the tree, then their list; return their names, none
-    without archive.
-    """
-    target = root / LISTS / f"{TEST}.txt"
+    """Move the test images of an archive into the tree, then their list; return their names."""
+    target = root / LIST_FOLDER / f"{TEST}.txt"
     if target.is_file():
         return read_split_list(target)
     if not archive.is_file():
-        log.info("split test is left out: %s", GET_TEST)
+        logger.info("split test is left out: %s", GET_TEST)
         return []
+
+    # look at the archive before anything is moved
     with tempfile.TemporaryDirectory(prefix=".test-", dir=root) as folder:
         tree = Path(folder) / "VOC2012"
         unpack_folder(archive, INNER, tree)
-        listed = tree / LISTS / f"{TEST}.txt"
+        listed = tree / LIST_FOLDER / f"{TEST}.txt"
         images = index_images(tree / "JPEGImages")
         names = read_split_list(listed) if listed.is_file() else []
         if not names or set(names) - images.keys():
             raise ValueError(
-                f"{archive} holds no list {LISTS}/{TEST}.txt of its images: fetch VOC2012test.tar "
-                "again"
+                f"{archive} holds no list {LIST_FOLDER}/{TEST}.txt of its images: fetch "
+                "VOC2012test.tar again"
             )
+
+        # the images first: the list says that all are there
         present = index_images(root / "JPEGImages")
         for name in images.keys() - present.keys():
             shutil.move(images[name], root / "JPEGImages")
@@ -114,14 +121,12 @@ def add_test(root: Path, archive: Path) -> list[str]:
 
 def list_trainaug(sbd: Path, train: list[str], val: list[str]) -> list[str]:
     """List the images of SBD and of VOC's train, without those of VOC's val."""
-    names = {*read_split_list(sbd / "train.txt"), *read_split_list(sbd / "val.txt"), *train} - set(
-        val
-    )
-    return sorted(names)
+    names = {*read_split_list(sbd / "train.txt"), *read_split_list(sbd / "val.txt"), *train}
+    return sorted(names - set(val))
 
 
 def copy_masks(names: Iterable[str], source: Path, target: Path) -> None:
-    """Copy the masks that `target` lacks and `source` has; nothing to do when both are one folder."""
+    """Copy the masks that `target` lacks and `source` has; both may be one folder."""
     missing = (set(names) & list_stems(source, ".png")) - list_stems(target, ".png")
     for name in sorted(missing):
         with replace_file(target / f"{name}.png") as temporary:
@@ -129,11 +134,10 @@ def copy_masks(names: Iterable[str], source: Path, target: Path) -> None:
 
 
 def convert_masks(names: Iterable[str], source: Path, target: Path) -> None:
-    """Convert the `.mat` files of the masks that `target` lacks; a run that was stopped goes on
-    where it was.
-    """
-    missing, palette = sorted(set(names) - list_stems(target, ".png")), make_palette(256)
-    log.info("converting %d masks of %s to %s", len(missing), source, target)
+    """Convert the `.mat` files of the masks that `target` lacks; a stopped run goes on."""
+    missing = sorted(set(names) - list_stems(target, ".png"))
+    palette = make_palette(256)
+    logger.info("converting %d masks of %s to %s", len(missing), source, target)
 
     def convert(name: str) -> None:
         write_palette_png(target / f"{name}.png", read_sbd_mask(source / f"{name}.mat"), palette)
@@ -143,8 +147,9 @@ def convert_masks(names: Iterable[str], source: Path, target: Path) -> None:
 
 
 def read_sbd_mask(path: Path) -> UInt8[np.ndarray, "H W"]:
-    """Read the class of each pixel from a file of SBD's `cls` folder; raises ValueError naming a
-    broken one.
+    """Read the class of each pixel from a file of SBD's `cls` folder.
+
+    Raises FileNotFoundError when there is none, and ValueError naming a broken one.
     """
     try:
         mask = loadmat(path, variable_names=["GTcls"])["GTcls"]["Segmentation"][0, 0]
@@ -156,6 +161,8 @@ def read_sbd_mask(path: Path) -> UInt8[np.ndarray, "H W"]:
         raise ValueError(
             f"{path} is no class mask of SBD ({error!r}); unpack SBD's benchmark.tgz again"
         ) from error
+
+    # one class per pixel
     if mask.ndim != 2 or mask.dtype != np.uint8:
         raise ValueError(
             f"{path} holds {mask.dtype} of shape {mask.shape}, expected 8-bit classes (height, "
@@ -164,12 +171,12 @@ def read_sbd_mask(path: Path) -> UInt8[np.ndarray, "H W"]:
     return mask
 
 
-def report(root: Path, masks: str, splits: dict[str, list[str]], test: list[str]) -> None:
+def show_parts(root: Path, masks: str, splits: dict[str, list[str]], test: list[str]) -> None:
     """Print how many images and masks each split has; those of the test images are not public."""
     present = list_stems(root / masks, ".png")
     rows = [("images", sum(1 for _ in (root / "JPEGImages").glob("*.jpg")), root / "JPEGImages")]
     for split, names in splits.items():
-        rows.append((f"list {split}", len(names), root / LISTS / f"{split}.txt"))
+        rows.append((f"list {split}", len(names), root / LIST_FOLDER / f"{split}.txt"))
         rows.append((f"masks of {split}", len(present.intersection(names)), root / masks))
-    rows.append((f"list {TEST}", len(test), root / LISTS / f"{TEST}.txt"))
-    show_table("VOC 2012, prepared", COLUMNS, rows)
+    rows.append((f"list {TEST}", len(test), root / LIST_FOLDER / f"{TEST}.txt"))
+    show_table("VOC 2012, prepared", PART_COLUMNS, rows)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from fmawsss.files.journals import Line, find_miou
 
-ABSENT = 0.0005  # of the image: a class with fewer pixels counts as missing from its seed
+UNSEEN = 0.0005  # of the image: a class with fewer pixels counts as missing from its seed
 CONFIDENT = 0.5  # probability, or mean confidence, from which an unlabelled class is suspected
 
 
@@ -29,7 +29,7 @@ def score_image(line: Line) -> float | None:
     return find_miou(kinds[-1]) if kinds else None
 
 
-def read_confidence(line: Line) -> float | None:
+def find_confidence(line: Line) -> float | None:
     """Return the mean confidence of an image's last kind of mask; None where none is noted."""
     regions = list(line.get("regions", {}).values())
     return sum(share * confidence for _, share, confidence in regions[-1]) if regions else None
@@ -41,7 +41,7 @@ def rank_images(lines: Sequence[Line], count: int) -> dict[str, list[tuple[Line,
     Of few images a third each; without any score the most uncertain ones take all the room, least
     certain first.
     """
-    scored, sure = sort_lines(lines, score_image), sort_lines(lines, read_confidence)
+    scored, sure = sort_lines(lines, score_image), sort_lines(lines, find_confidence)
     few = min(count, max(1, len(lines) // 3))
     uncertain = sure[: few if scored else 3 * count]
     groups = {
@@ -88,7 +88,7 @@ def suspect_labels(line: Line, classes: Sequence[str]) -> Suspicion:
     # A label without pixels
     reasons, strength = [], 0.0
     for label in sorted(labels):
-        if regions and shares.get(label, (0, 0))[0] < ABSENT:
+        if regions and shares.get(label, (0, 0))[0] < UNSEEN:
             strength = max(strength, 1 - probable.get(label, 0.5))
             reasons.append(f"labelled {classes[label + 1]}, but its mask has no pixel of it")
 
@@ -103,7 +103,7 @@ def suspect_labels(line: Line, classes: Sequence[str]) -> Suspicion:
 
     # An unlabelled class that is seen
     for other, (share, sure) in shares.items():
-        if other not in labels and share >= ABSENT and sure >= CONFIDENT:
+        if other not in labels and share >= UNSEEN and sure >= CONFIDENT:
             strength = max(strength, sure * min(1.0, 20 * share))
             reasons.append(
                 f"{classes[other + 1]} is not labelled, but seen on {100 * share:.0f}% "

@@ -14,12 +14,12 @@ from PIL import Image
 
 from stages.pages import Section, render
 from stages.reports.image_ranks import Line, find_suspicions, rank_images
+from stages.reports.overviews import NAMES, PALETTE, Picture, gather_overview, name_classes
 from stages.reports.report import RunFolder, StageNote
-from stages.reports.scenes import NAMES, PALETTE, Picture, gather_scene, name_classes
 
 QUALITY = 78  # of WebP
 BINS = 12
-LEVELS = ("subpart", "part", "whole")
+LEVEL_NAMES = ("subpart", "part", "whole")
 
 
 class Inlined(NamedTuple):
@@ -105,8 +105,8 @@ def show_superpixels(folder: RunFolder) -> Section | None:
     }
 
     # Levels, and a histogram of the numbers per image
-    totals = [sum(fact["levels"][level] for fact in facts) for level in range(len(LEVELS))]
-    named = zip(LEVELS, totals, strict=True)
+    totals = [sum(fact["levels"][level] for fact in facts) for level in range(len(LEVEL_NAMES))]
+    named = zip(LEVEL_NAMES, totals, strict=True)
     levels = [(name, total, total / max(1, sum(totals))) for name, total in named]
     bins = count_bins(numbers)
     page = render("superpixels.html.j2", values=values, levels=levels, histogram=bins)
@@ -146,13 +146,13 @@ def draw_rows(
     """Draw a row for each image, leaving out those whose files are gone."""
     rows = []
     for line, remark in chosen:
-        scene = gather_scene(folder, line)
-        if scene is not None:
+        overview = gather_overview(folder, line)
+        if overview is not None:
             pictures = []
-            for caption, picture in scene.draw().items():
-                text = describe_picture(caption, scene.masks.get(caption), stage)
+            for caption, picture in overview.draw().items():
+                text = describe_picture(caption, overview.masks.get(caption), stage)
                 pictures.append(inline_picture(caption, picture, text))
-            rows.append(Row(scene.name, remark, pictures))
+            rows.append(Row(overview.name, remark, pictures))
     return rows
 
 

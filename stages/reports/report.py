@@ -111,9 +111,9 @@ def place_product(work: Path, path: Path) -> str:
     return str(path.relative_to(work) if path.is_relative_to(work) else path.absolute())
 
 
-def find_sources(data: Mapping[str, Any], checkpoint: Path | None) -> dict[str, Path]:
+def find_sources(inputs: Mapping[str, Any], checkpoint: Path | None) -> dict[str, Path]:
     """Find the products that a stage was made from, and a checkpoint of another run."""
-    named = {kind: data.get(kind) for kind in ("superpixels", "seeds", "cams")}
+    named = {kind: inputs.get(kind) for kind in ("superpixels", "seeds", "cams")}
     named["checkpoint"] = checkpoint
     paths = {kind: Path(path) for kind, path in named.items() if path is not None}
     return {kind: path for kind, path in paths.items() if path.exists()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from stages.pages import Section, render
@@ -29,12 +28,13 @@ def describe_runs(folder: RunFolder) -> Section | None:
     if not folder.runs:
         return None
     newest = folder.runs[-1]
+    config = newest["folder"] / "config.yaml"
     page = render(
         "runs.html.j2",
         run=newest,
         times=list_times(folder.runs),
         earlier=folder.runs[-2 : -SHOWN_RUNS - 2 : -1],
-        config=read_text(newest["folder"] / "config.yaml"),
+        config=config.read_text(encoding="utf-8") if config.is_file() else "",
     )
     return Section("Run", page)
 
@@ -66,8 +66,3 @@ def list_files(folder: RunFolder) -> Section | None:
         names = ("config.yaml", *logs)
         found += [(str(place / name), "settings or log of this run") for name in names]
     return Section("Files", render("files.html.j2", files=found)) if found else None
-
-
-def read_text(path: Path) -> str:
-    """Read a text file, empty when there is none."""
-    return path.read_text(encoding="utf-8") if path.is_file() else ""

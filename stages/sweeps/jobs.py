@@ -115,6 +115,19 @@ def record_job(folder: Path, task: Callable[[], float | None]) -> float | None:
     return ended.value
 
 
+def refuse_failures(folder: Path) -> list[Job]:
+    """Return the jobs of a sweep; raise RuntimeError if some failed or left no record."""
+    jobs = read_jobs(folder)
+    failed = [job for job in jobs if job.status != FINISHED]
+    if not failed:
+        return jobs
+    lines = [f"{len(failed)} of {len(jobs)} jobs failed, the others are done; see {folder}"]
+    for job in failed:
+        reason = job.reason or "ended without a record"
+        lines.append(f"  job {job.number} ({' '.join(job.overrides)}): {reason}")
+    raise RuntimeError("\n".join(lines))
+
+
 @contextmanager
 def lock_sweep(folder: Path) -> Iterator[None]:
     """Keep a sweep folder to one process; raises RuntimeError when another one is at it."""

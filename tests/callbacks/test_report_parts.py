@@ -17,7 +17,7 @@ from stages import dashboards, pages
 from stages.reports import curves, images
 from stages.reports.curves import draw_plot, read_trainings
 from stages.reports.report import RunFolder, StageNote, note_stage
-from stages.reports.scenes import gather_scene
+from stages.reports.overviews import gather_overview
 from stages.reports.scores import list_confusions
 
 
@@ -93,14 +93,14 @@ def test_a_scene_shows_what_there_is(tmp_path):
         tmp_path,
         StageNote("cls", tmp_path / "seeds/coarse", "train", 1, ("background", "dog", "cat")),
     )
-    scene = gather_scene(
+    overview = gather_overview(
         RunFolder(tmp_path), {"name": "a", "image": str(tmp_path / "photo.png"), "truth": None}
     )
-    assert list(scene.draw()) == ["image", "coarse seed"]
-    assert scene.masks["coarse seed"].shape == scene.image.shape[:2] == (96, 192)
-    assert np.unique(scene.masks["coarse seed"]).tolist() == [0, 2]
+    assert list(overview.draw()) == ["image", "coarse seed"]
+    assert overview.masks["coarse seed"].shape == overview.image.shape[:2] == (96, 192)
+    assert np.unique(overview.masks["coarse seed"]).tolist() == [0, 2]
     assert (
-        gather_scene(RunFolder(tmp_path), {"name": "a", "image": str(tmp_path / "gone.png")})
+        gather_overview(RunFolder(tmp_path), {"name": "a", "image": str(tmp_path / "gone.png")})
         is None
     )
 
@@ -114,10 +114,10 @@ def test_a_scene_traces_what_lies_in_other_folders(tmp_path):
     note_stage(base, StageNote("cls", coarse, "train", 1, classes))
     note_stage(base, StageNote("seg", fine, "train", 1, classes, {"seeds": coarse}))
     note_stage(job, StageNote("network", masks, "train", 1, classes, {"seeds": fine}))
-    scene = gather_scene(
+    overview = gather_overview(
         RunFolder(job), {"name": "a", "image": str(tmp_path / "photo.png"), "truth": None}
     )
-    assert list(scene.masks) == ["coarse seed", "fine seed", "prediction"]
+    assert list(overview.masks) == ["coarse seed", "fine seed", "prediction"]
     base.rename(tmp_path / "moved")  # with what lies in it
     assert [stage.product.parts[-3] for stage in RunFolder(tmp_path / "moved").lineage] == [
         "moved",

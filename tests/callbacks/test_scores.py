@@ -10,7 +10,7 @@ from callbacks.score_journal import ScoreJournal
 from fmawsss.files.journals import detail_lines, read_lines, score_lines
 from fmawsss.metrics import count_boundaries, count_confusion, summarise_confusion
 from fmawsss.records import ImageRecord, Prediction
-from stages.scores import show_scores, write_scores
+from stages.scores import print_scores, write_scores
 
 CLASSES = ("dog", "cat")
 
@@ -126,7 +126,7 @@ def test_the_tables_show_totals_and_classes(tmp_path, capsys):
     matrix = torch.tensor([[4, 0, 0, 0], [1, 3, 0, 0], [0, 0, 0, 0]])
     score = summarise_confusion(matrix, ("background", *CLASSES))
     write_scores(tmp_path / "scores.json", "cls", "train", {"cam": score, "sams": score})
-    show_scores(tmp_path / "scores.json")
+    print_scores(tmp_path / "scores.json")
     cells = [
         [cell.strip() for cell in line.split("│")] for line in capsys.readouterr().out.splitlines()
     ]
@@ -157,6 +157,6 @@ def test_details_name_confusion_boundaries_and_the_worst_images(tmp_path, capsys
 
     scores = score_lines(choose_lines(tmp_path / "masks", "abcd"), CLASSES)
     write_scores(tmp_path / "scores.json", "network", "val", scores, {"sams": details})
-    show_scores(tmp_path / "scores.json")
+    print_scores(tmp_path / "scores.json")
     assert f"{100 * sum(expected) / 3:.1f}" in (out := capsys.readouterr().out)
     assert f"worst images of network, val, sams (mIoU): {min(mious, key=mious.get)} " in out

@@ -171,6 +171,14 @@ def test_validation_gets_masks(tree: Path) -> None:
     assert truths["COCO_val2014_000000000025"].unique().tolist() == [0, 2]
 
 
+def test_masks_can_be_made_for_splits_that_nothing_looks_at(tree: Path) -> None:
+    module = make_coco(tree, training=None, labelled=False)
+    module.prepare_data()
+    assert not (tree / "cache").exists()
+    module.make_masks("train,val")
+    assert [len(list(module.find_mask_folder(s).iterdir())) for s in ("train", "val")] == [3, 3]
+
+
 def test_masks_of_another_conversion_go_by_name_or_number(tree: Path) -> None:
     for name in (FIRST, "000000000025"):
         write_mask(tree / "others" / f"{name}.png", np.ones((20, 30), np.uint8))

@@ -10,7 +10,6 @@ from golden_tools import assert_close, load_case
 
 import datamodules.transforms as transforms_file
 from datamodules.transforms import (
-    IGNORED,
     ColourChange,
     ColourJitter,
     FixedView,
@@ -24,6 +23,7 @@ from datamodules.transforms import (
     find_range_size,
     resize_mask,
 )
+from fmawsss.metrics import IGNORE
 from fmawsss.resizing import AlignToPatch, KeepSize, Normaliser, ResizeSquare, resize_image
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -148,7 +148,7 @@ def test_a_crop_beyond_the_image_is_padded_right_and_below() -> None:
     outside = np.ones((64, 64), bool)
     outside[:30, :40] = False
     assert (view.padding == outside).all()
-    assert ((view.seed == IGNORED) == outside).all()
+    assert ((view.seed == IGNORE) == outside).all()
     assert augment(View(make_view().image, None), np.random.default_rng(0)).padding.any()
 
 

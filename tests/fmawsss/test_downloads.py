@@ -104,9 +104,9 @@ def test_processes_that_need_one_file_do_not_disturb_each_other(
 ) -> None:
     (tmp_path / "source").write_bytes(b"weights")
     url, written = (tmp_path / "source").as_uri(), []
-    write = downloads._write_rest
+    write = downloads.write_rest
     monkeypatch.setattr(
-        downloads, "_write_rest", lambda *more: (written.append(1), sleep(0.2), write(*more))
+        downloads, "write_rest", lambda *more: (written.append(1), sleep(0.2), write(*more))
     )
     with ThreadPoolExecutor() as pool:
         fetched = [pool.submit(downloads.fetch_file, tmp_path / "a.pth", url) for _ in range(3)]

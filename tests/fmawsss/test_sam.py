@@ -1,4 +1,4 @@
-"""Quasi-superpixels against the golden vectors and against segment_anything's own mask generator."""
+"""Quasi-superpixels against the golden vectors and against segment_anything's own generator."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from segment_anything.modeling import (
 from torch import Tensor
 
 from fmawsss.sam.generator import SuperpixelGenerator
-from fmawsss.sam.points import Frame, SamPoints
+from fmawsss.sam.points import Frame, PlainSamPoints, PointPredictor, SamPoints
 from fmawsss.tiny.models import tiny_sam
 
 NO_OFFSETS = {
@@ -123,9 +123,10 @@ def test_generation_equals_the_golden_vectors(name: str) -> None:
     np.testing.assert_allclose(found.stability, arrays["stability_score"], atol=5e-4)
 
 
-def test_the_golden_answers_of_sam_are_reproduced() -> None:
+@pytest.mark.parametrize("points", [PlainSamPoints, SamPoints])
+def test_the_golden_answers_of_sam_are_reproduced(points: Callable[..., PointPredictor]) -> None:
     arrays, _ = load_case("case8_sam/tiny_sam_raw")
-    predictor, size = SamPoints(golden_sam(), EXACT), arrays["image"].shape[:2]
+    predictor, size = points(golden_sam(), EXACT), arrays["image"].shape[:2]
     with torch.no_grad():
         crop = next(
             predictor.encode_crops([(arrays["image"], Frame((0, 0, size[1], size[0]), size))], 1)
@@ -134,11 +135,12 @@ def test_the_golden_answers_of_sam_are_reproduced() -> None:
         drawn = predictor.draw_masks(crop, answer, torch.ones(4, 3, dtype=torch.bool))
         logits = predictor.enlarge_masks(crop, drawn)
     assert_close(answer.iou, arrays["iou_preds"], "case8_sam/tiny_sam_raw:iou_preds")
-    low = arrays["low_res"][
-        :, :, : drawn.shape[1], : drawn.shape[2]
-    ]  # the rest is padding, and not drawn
     assert drawn.shape[1] == 64 or drawn.shape[2] == 64
-    np.testing.assert_allclose(drawn.view(low.shape), low, atol=2e-4 * np.abs(low).max())
+    # what lies in the padding is drawn by the plain form alone, and not looked at
+    low, side = arrays["low_res"], predictor.sam.image_encoder.img_size
+    down, right = (-(-length * 64 // side) for length in crop.input_size)
+    drawn, low = drawn.unflatten(0, (4, 3))[..., :down, :right], low[..., :down, :right]
+    np.testing.assert_allclose(drawn, low, atol=2e-4 * np.abs(low).max())
     np.testing.assert_allclose(
         logits.view(4, 3, *size),
         arrays["masks_logits"],
@@ -155,6 +157,41 @@ def draw_image(height: int, width: int, seed: int = 0) -> np.ndarray:
     return (blocks[:height, :width] * 0.8 + rng.integers(0, 52, (height, width, 3))).astype(
         np.uint8
     )
+
+
+@pytest.mark.parametrize("size", [(112, 112), (64, 200), (90, 41)])
+@pytest.mark.parametrize("make_sam", [tiny_sam, random_sam])
+def test_fast_points_equal_plain_points(make_sam: Callable[[], Sam], size: tuple[int, int]) -> None:
+    image, rng = draw_image(*size), np.random.default_rng(1)
+    frame = Frame((size[1] // 4, 0, size[1], size[0]), size)
+    points = rng.random((6, 2)) * [frame.box[2] - frame.box[0], size[0]]
+    wanted = torch.from_numpy(rng.random((6, 3)) < 0.6)
+    found = []
+    for predictor in (SamPoints(make_sam(), EXACT), PlainSamPoints(make_sam(), EXACT)):
+        with torch.no_grad():
+            crop = next(predictor.encode_crops([(image, frame)], 1))
+            answer = predictor.answer_points(crop, points)
+            logits = predictor.draw_masks(crop, answer, wanted)
+            found.append((answer.iou, predictor.enlarge_masks(crop, logits)))
+    (fast_iou, fast), (iou, plain) = found
+    torch.testing.assert_close(fast_iou, iou, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(fast, plain, rtol=0, atol=1e-4 * float(plain.abs().max()))
+
+
+@pytest.mark.parametrize("make_sam", [tiny_sam, random_sam])
+def test_plain_points_are_a_predictor_like_any_other(make_sam: Callable[[], Sam]) -> None:
+    settings = SPEED | OFFICIAL | OPEN | NO_OFFSETS | {"points_per_side": 4, "crop_n_layers": 1}
+    settings |= {"recall_threshold": 0.3, "box_nms_thresh": 0.99}
+    plain, fast = (
+        SuperpixelGenerator(make_sam(), **settings | {"predictor": predictor})
+        for predictor in (PlainSamPoints, SamPoints)
+    )
+    image = draw_image(90, 130)
+    found, expected = plain.generate(image), fast.generate(image)
+    assert len(found) == len(expected) > 2
+    assert torch.equal(found.level, expected.level)
+    torch.testing.assert_close(found.predicted_iou, expected.predicted_iou, rtol=0, atol=1e-5)
+    assert len(find_flipped(plain, image, found, expected.masks())) <= 2
 
 
 OPEN = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0}

@@ -1,7 +1,6 @@
-"""The sweeper of this project: goes on where it stopped, survives failed jobs, ends with a summary.
+"""The sweeper of this project: goes on where it stopped, survives failed jobs, sums up at the end.
 
-Hydra takes plugins from the namespace package `hydra_plugins` only; infer.py puts `conf/` on the
-path.
+Hydra takes plugins from the namespace package `hydra_plugins` only, which lies in `conf/`.
 """
 
 from __future__ import annotations
@@ -35,6 +34,7 @@ from stages.sweeps.jobs import (
     lock_sweep,
     read_jobs,
     record_job,
+    refuse_failures,
 )
 from stages.sweeps.searches import Axis, Choices, Interval, Point, Search
 
@@ -43,9 +43,7 @@ CONF = Path(__file__).parents[2]
 
 
 class ResumableSweeper(Sweeper):
-    """Run the points of a search as jobs of any launcher; jobs that are finished already are not
-    run again.
-    """
+    """Run the points of a search as jobs of any launcher, but for those that are finished."""
 
     def __init__(
         self,
@@ -65,11 +63,10 @@ class ResumableSweeper(Sweeper):
         """Give the launcher a task that records how each job ended."""
         self.hydra_context = hydra_context
         self.config = config
-        # fresh processes of a launcher (SLURM) find our packages, and this plugin, wherever they
-        # start
-        os.environ["PYTHONPATH"] = os.pathsep.join(
-            map(str, [CONF.parent, CONF, *read_python_path()])
-        )
+
+        # fresh processes of a launcher (SLURM) find our packages, and this plugin, from anywhere
+        python_path = map(str, [CONF.parent, CONF, *read_python_path()])
+        os.environ["PYTHONPATH"] = os.pathsep.join(python_path)
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context,
             task_function=RecordedTask(task_function, self.gpus),
@@ -83,67 +80,81 @@ class ResumableSweeper(Sweeper):
             ValueError: when nothing names the split to choose by.
             RuntimeError: when everything else is done, naming the jobs that failed.
         """
-        typed = [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        axes = {
-            override.get_key_element(): read_axis(override)
-            for override in parser.parse_overrides(typed)
-        }
+        # read what varies
+        axes = self.read_axes(arguments)
         chosen = [key for key, axis in axes.items() if key != SEED and varies(axis)]
         folder = Path(self.config.hydra.sweep.dir)
+
         with lock_sweep(folder):
+            # say what the sweep is
             OmegaConf.save(self.config, folder / "multirun.yaml")
             write_json(folder / SWEEP_FILE, self.describe(folder, list(axes)))
+
+            # try what the search proposes
             self.search.open(axes, folder)
             while points := self.search.ask():
-                self.search.tell([job.value for job in self.run_points(folder, points, chosen)])
+                jobs = self.run_points(folder, points, chosen)
+                self.search.tell([job.value for job in jobs])
             self.summarise(folder)
         return refuse_failures(folder)
 
+    def read_axes(self, arguments: Sequence[str]) -> dict[str, Axis]:
+        """Read what each setting may be: from the sweep's YAML, replaced by the command line."""
+        typed = [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        overrides = parser.parse_overrides(typed)
+        return {override.get_key_element(): read_axis(override) for override in overrides}
+
     def describe(self, folder: Path, keys: Sequence[str]) -> dict[str, Any]:
         """Describe the sweep for its summary."""
-        loader, hydra = self.hydra_context.config_loader, self.config.hydra
+        # what it is chosen by
         criterion = OmegaConf.to_container(self.config.criterion, resolve=True)
-        program = f"python {hydra.job.name}.py"
+        label = str(criterion.pop("_target_")).rpartition("read_")[2]
+        for place in criterion.keys() & {"scores", "product"}:
+            del criterion[place]
+        given = [f"{key} {value}" for key, value in criterion.items() if value is not None]
+
+        # which settings are groups of the config
+        groups = self.hydra_context.config_loader.get_group_options
+        program = f"python {self.config.hydra.job.name}.py"
         return {
             "title": f"sweep {folder.name}",
             "program": program,
-            "command": shlex.join([*program.split(), "-m", *list_typed(hydra)]),
-            "label": str(criterion.pop("_target_")).rpartition("read_")[2],
-            "criterion": ", ".join(
-                f"{key} {value}"
-                for key, value in criterion.items()
-                if key not in ("scores", "product") and value is not None
-            ),
-            "groups": [
-                key for key in keys if loader.get_group_options(key.partition("@")[0].lstrip("+"))
-            ],
+            "command": shlex.join([*program.split(), "-m", *list_typed(self.config.hydra)]),
+            "label": label,
+            "criterion": ", ".join(given),
+            "groups": [key for key in keys if groups(key.partition("@")[0].lstrip("+"))],
         }
 
     def run_points(self, folder: Path, points: Sequence[Point], chosen: Sequence[str]) -> list[Job]:
         """Run the jobs of a batch that are not finished; return all of them as they ended."""
+        # a typo shows before anything runs
         overrides = [[f"{key}={value}" for key, value in point.items()] for point in points]
-        configs = [self.compose(job) for job in overrides]  # a typo shows before anything runs
+        configs = [self.compose(job) for job in overrides]
         for cfg in configs:
             refuse_unnamed_split(OmegaConf.to_container(cfg.criterion, resolve=True), chosen)
+
+        # find the jobs that are missing
         jobs = enter_jobs(folder, list(zip(overrides, map(digest_config, configs), strict=True)))
-        again = {job.number for job, cfg in zip(jobs, configs, strict=True) if cfg.overwrite}
-        missing = {job.number: job for job in jobs if job.status != FINISHED or job.number in again}
+        missing = {
+            job.number: job
+            for job, cfg in zip(jobs, configs, strict=True)
+            if job.status != FINISHED or cfg.overwrite
+        }
         logger.info("%s: %d jobs, %d finished before", folder, len(jobs), len(jobs) - len(missing))
+
+        # run them
         if missing:
-            launched = [
-                [*job.overrides, f"hydra.sweep.subdir={number}"] for number, job in missing.items()
-            ]
-            self.launch(launched, min(missing))
+            self.launch(list(missing.values()))
         ended = {job.number: job for job in read_jobs(folder)}
         return [ended[job.number] for job in jobs]
 
-    def launch(self, jobs: Sequence[Sequence[str]], first: int) -> None:
-        """Run jobs and wait; what a machine took down with it is reported at the end, as not
-        finished.
-        """
+    def launch(self, jobs: Sequence[Job]) -> None:
+        """Run jobs and wait; those that died with their machine are reported at the end."""
+        overrides = [[*job.overrides, f"hydra.sweep.subdir={job.number}"] for job in jobs]
+        first = min(job.number for job in jobs)
         try:
-            self.launcher.launch(jobs, initial_job_idx=first)
+            self.launcher.launch(overrides, initial_job_idx=first)
         except Exception:
             logger.exception("the launcher gave up on a job that left no record")
 
@@ -181,12 +192,9 @@ def read_axis(override: Override) -> Axis:
 
 
 def list_typed(hydra: DictConfig) -> list[str]:
-    """List what a sweep was started with, Hydra's own settings (launcher, folder) included; `-m`
-    sets its mode.
-    """
-    added = [
-        source.path for source in hydra.runtime.config_sources if source.provider == "command-line"
-    ]
+    """List what a sweep was started with, but for `-m`: Hydra's own settings are included."""
+    sources = hydra.runtime.config_sources
+    added = [source.path for source in sources if source.provider == "command-line"]
     own = [override for override in hydra.overrides.hydra if not override.startswith("hydra.mode=")]
     return [*(f"--config-dir={path}" for path in added), *hydra.overrides.task, *own]
 
@@ -208,24 +216,3 @@ def read_python_path() -> list[str]:
     """List the folders of PYTHONPATH but for our own."""
     known = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     return [folder for folder in known if folder not in (str(CONF.parent), str(CONF))]
-
-
-def refuse_failures(folder: Path) -> list[Job]:
-    """Return the jobs of a sweep; raise RuntimeError if some failed or left no record."""
-    jobs = read_jobs(folder)
-    failed = [job for job in jobs if job.status != FINISHED]
-    if failed:
-        lines = (
-            f"  job {job.number} ({' '.join(job.overrides)}): "
-            f"{job.reason or 'ended without a record'}"
-            for job in failed
-        )
-        raise RuntimeError(
-            "\n".join(
-                [
-                    f"{len(failed)} of {len(jobs)} jobs failed, the others are done; see {folder}",
-                    *lines,
-                ]
-            )
-        )
-    return jobs

@@ -23,13 +23,13 @@ from fmawsss.viz import (
 )
 from stages.reports.report import RunFolder, StageNote
 
-SIDE = 192  # of a picture, in pixels
+OVERVIEW_SIDE = 192  # of a picture, in pixels
 NAMES = {"coarse": "coarse seed", "fine": "fine seed", "masks": "prediction"}  # of products
 PALETTE = make_palette(256)
 
 
 @dataclass(frozen=True)
-class Scene:
+class Overview:
     """An image with pictures of superpixels and CAMs, and masks, in the order of the method.
 
     All have one size.
@@ -49,12 +49,12 @@ class Scene:
         return {"image": self.image, **self.pictures, **laid}
 
 
-def gather_scene(folder: RunFolder, line: Mapping[str, Any]) -> Scene | None:
+def gather_overview(folder: RunFolder, line: Mapping[str, Any]) -> Overview | None:
     """Read what there is of an image that a journal names; None when the image is gone."""
     path, name = Path(line.get("image") or ""), line["name"]
     if not path.is_file():
         return None
-    image = fit_image(read_image(path), SIDE)
+    image = fit_image(read_image(path), OVERVIEW_SIDE)
     pictures = draw_superpixels(folder, name) | draw_cams(folder, line, image)
 
     # Masks of every stage, then the ground truth
@@ -66,7 +66,7 @@ def gather_scene(folder: RunFolder, line: Mapping[str, Any]) -> Scene | None:
             masks[caption] = fit_mask(read_mask(mask), image)
     if line.get("truth") and Path(line["truth"]).is_file():
         masks["truth"] = fit_mask(read_mask(Path(line["truth"])), image)
-    return Scene(name, image, pictures, masks)
+    return Overview(name, image, pictures, masks)
 
 
 def draw_superpixels(folder: RunFolder, name: str) -> dict[str, Picture]:
@@ -76,7 +76,8 @@ def draw_superpixels(folder: RunFolder, name: str) -> dict[str, Picture]:
     files = [place / f"{name}.npz" for place in places if (place / f"{name}.npz").is_file()]
     if not files:
         return {}
-    return {"superpixels": fit_image(colour_superpixels(read_superpixels(files[0]), SIDE), SIDE)}
+    picture = colour_superpixels(read_superpixels(files[0]), OVERVIEW_SIDE)
+    return {"superpixels": fit_image(picture, OVERVIEW_SIDE)}
 
 
 def draw_cams(folder: RunFolder, line: Mapping[str, Any], image: Picture) -> dict[str, Picture]:
