@@ -10,7 +10,7 @@ from stages.dashboards import open_stage_loggers
 from stages.learn import learn
 from stages.preflight import check_run
 from stages.publish import publish
-from stages.scores import show_scores
+from stages.scores import print_scores
 from stages.stage import Stage
 
 logger = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ def run_stages(stages: Sequence[Stage]) -> None:
         if len(stages) > 1:
             logger.info("stage %d of %d: %s", number, len(stages), stage.name)
         run_stage(stage)
-    show_scores(stages[-1].run.work / "scores.json")
+    print_scores(stages[-1].run.work / "scores.json")
 
 
 def run_stage(stage: Stage) -> None:
