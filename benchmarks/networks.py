@@ -45,7 +45,8 @@ SMALL = {
     "segformer_b5": ["network.build.encoder=mit_b0"],
     "mask2former_swin_l": [
         "network.build.swin.embed_dim=8", "network.build.swin.num_heads=[1,1,1,1]",
-        "network.build.swin.depths=[1,1,1,1]", "network.build.swin.window_size=4", "network.loss.points=100",
+        "network.build.swin.depths=[1,1,1,1]", "network.build.swin.window_size=4",
+        "network.loss.points=100",
     ],
 }  # fmt: skip
 FULL = {"tower": ["clip.clip.pretrained=null"]}
@@ -144,7 +145,8 @@ def measure_network(name: str, changes: list[str], sizes: Sizes, setting: Settin
     parameters = sum(p.numel() for p in module.network.parameters())
     loader = time_loader(cfg, sizes, setting)
     return Costs(
-        parameters, bare / sizes.batch, bare_whole, step / sizes.batch, prediction, loader, step_peak, peak
+        parameters, bare / sizes.batch, bare_whole, step / sizes.batch, prediction, loader,
+        step_peak, peak,
     )  # fmt: skip
 
 

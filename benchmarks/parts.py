@@ -10,7 +10,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from benchmarks import plain, plain_seeds
-from benchmarks.comparison import Comparison, Results, encode_text_plainly, run_bare_encoder
+from benchmarks.comparison import (
+    Comparison,
+    Results,
+    compute_cams_plainly,
+    encode_text_plainly,
+    run_bare_encoder,
+)
 from benchmarks.inputs import (
     Setting,
     build_recipe,
@@ -58,10 +64,10 @@ def compare_text(task: str, dataset: str, setting: Setting) -> Comparison:
 
 def compare_cams(setting: Setting) -> Comparison:
     """Compare CAMs, forward only, from the input of the last block on."""
-    module = build_recipe("cls", "voc", setting).module
-    batch = make_training_batch(setting.batch, setting.sizes.crop, len(module.classes)).to(
-        setting.device
-    )
+    recipe = build_recipe("cls", "voc", setting)
+    module = recipe.module
+    batch = make_training_batch(setting.batch, setting.sizes.crop, len(module.classes))
+    batch = batch.to(setting.device)
     tokens = module.clip.encode_images(batch.images, None, attention_blocks=0)
     with torch.no_grad():
         texts = module.prompts()
@@ -71,10 +77,8 @@ def compare_cams(setting: Setting) -> Comparison:
         return {"cams": module.compute_cams(tokens, texts, batch.labels)[1]}
 
     def plainly() -> Results:
-        _, cams = plain.compute_cams(
-            module.clip.clip, tokens.inputs, texts, batch.labels, keep_graph=False
-        )
-        return {"cams": cams.unflatten(1, tokens.grid)}
+        with torch.no_grad():
+            return {"cams": compute_cams_plainly(recipe, tokens.inputs, texts, batch)[1]}
 
     return Comparison(f"CAMs of {setting.batch} crops, last block only", ours, plainly)
 
@@ -123,21 +127,14 @@ def compare_prediction(dataset: str, present: int, setting: Setting) -> Comparis
     @torch.no_grad()
     def ours() -> Results:
         (found,) = module.predict_step(batch)
-        # two masks may be equally sure but for rounding: how sure they are can be compared, which
-        # is on top cannot
-        return {
-            "cams": found.cams,
-            "refined": found.refined,
-            "sure": found.seeds["sams"].confidence,
-        }
+        # two masks may be equally sure but for rounding: what is on top cannot be compared
+        sure = found.seeds["sams"].confidence
+        return {"cams": found.cams, "refined": found.refined, "sure": sure}
 
     @torch.no_grad()
     def plainly() -> Results:
         inputs, attention = plain.store_attention(clip.visual, batch.images)
-        _, cams = plain.compute_cams(
-            clip, inputs, encode_text_plainly(recipe), batch.labels, keep_graph=False
-        )
-        cams = cams.unflatten(1, (batch.images.shape[2] // 16, batch.images.shape[3] // 16))
+        _, cams = compute_cams_plainly(recipe, inputs, encode_text_plainly(recipe), batch)
         refined = refine_plainly(module.seeding.refine, cams, attention[:, 0])
         power = module.seeding.sams.background.power
         _, sure = plain_seeds.paint_seed(refined, classes, batch.superpixels[0], power)

@@ -1,5 +1,6 @@
-"""The prompt tasks as first written, straight from METHOD 2-4: slow, obvious, the same numbers as
-ours.
+"""The prompt tasks as first written, straight from METHOD 2 and 4: slow, obvious, the same numbers.
+
+The plain form of a CAM (METHOD 3) is the library's own, `fmawsss.cam.compute_cams_plainly`.
 """
 
 from __future__ import annotations
@@ -21,18 +22,17 @@ def embed_prompts(
     contexts: Float[Tensor, "S K W"],
     name_first: bool,
 ) -> tuple[Float[Tensor, "T L W"], Integer[Tensor, "T"]]:
-    """Write `[SOS] v_1 … v_K name . [EOS]`, filled up to all tokens that the encoder takes; return
-    where EOS stands.
+    """Write `[SOS] v_1 … v_K name . [EOS]`, filled up to all tokens that the encoder takes.
+
+    Returns the embedded prompts, and where EOS stands in each.
     """
-    device, rows, ends = contexts.device, [], []
-    embed = clip.token_embedding
+    device, embed = contexts.device, clip.token_embedding
     start, dot, end = tokenize(["."])[0, :3].to(device)
+    rows, ends = [], []
     for index, name in enumerate(names):
         ids = tokenize([name])[0].to(device)
-        words, context = (
-            embed(ids[1 : int(ids.argmax())]),
-            contexts[index if len(contexts) > 1 else 0],
-        )
+        words = embed(ids[1 : int(ids.argmax())])
+        context = contexts[index if len(contexts) > 1 else 0]
         middle = torch.cat([words, context] if name_first else [context, words])
         written = torch.cat([embed(start[None]), middle, embed(torch.stack([dot, end]))])
         unused = embed(ids.new_zeros(clip.context_length - len(written)))
@@ -46,10 +46,8 @@ def encode_text(
 ) -> Float[Tensor, "T E"]:
     """Run the text encoder on all tokens of all prompts."""
     tokens = clip.transformer(prompts + clip.positional_embedding, attn_mask=clip.attn_mask)
-    return (
-        clip.ln_final(tokens)[torch.arange(len(ends), device=ends.device), ends]
-        @ clip.text_projection
-    )
+    last = clip.ln_final(tokens)[torch.arange(len(ends), device=ends.device), ends]
+    return last @ clip.text_projection
 
 
 def embed_images(
@@ -111,59 +109,13 @@ def attend(
     return block.attn(normed, normed, normed, need_weights=True)
 
 
-def compute_cams(
-    clip: CLIP,
-    inputs: Float[Tensor, "B L D"],
-    text_features: Float[Tensor, "T E"],
-    labels: Bool[Tensor, "B C"],
-    keep_graph: bool,
-) -> tuple[Float[Tensor, "B T"], Float[Tensor, "P N"]]:
-    """Return logits and the softmax Grad-CAM of every positive pair, differentiated through the
-    whole last block.
-    """
-    visual = clip.visual
-    block = visual.transformer.resblocks[-1]
-    with torch.enable_grad():
-        normed = block.ln_1(inputs)
-        activations = normed[:, 1:].detach().requires_grad_()
-        tokens = inputs + attend(block, torch.cat([normed[:, :1], activations], dim=1))[0]
-        tokens = tokens + block.mlp(block.ln_2(tokens))
-        features = visual.ln_post(tokens)[:, 1:].mean(dim=1) @ visual.proj
-        logits = compare(clip, features, text_features)
-        compared = F.pad(labels, (0, logits.shape[1] - labels.shape[1]), value=True)
-        scores = logits.masked_fill(~compared, float("-inf")).softmax(dim=1)
-
-        # one score for every pair, and the gradient of each by the activations of all images: (P,
-        # B, N, D)
-        images, classes = labels.nonzero(as_tuple=True)
-        pairs = torch.arange(len(images), device=images.device)
-        chosen = scores.new_zeros(len(images), *scores.shape)
-        chosen[pairs, images, classes] = 1.0
-        (gradients,) = torch.autograd.grad(
-            scores, activations, chosen, create_graph=keep_graph, is_grads_batched=True
-        )
-        weights = gradients[pairs, images].mean(dim=1)
-    return logits, torch.einsum("pnd,pd->pn", activations.detach()[images], weights)
-
-
-def compare(
-    clip: CLIP, features: Float[Tensor, "B E"], text_features: Float[Tensor, "T E"]
-) -> Float[Tensor, "B T"]:
-    """Return the logits."""
-    return (
-        clip.logit_scale.exp()
-        * F.normalize(features, dim=-1)
-        @ F.normalize(text_features, dim=-1).T
-    )
-
-
 def contrastive_loss(
     logits: Float[Tensor, "B C"], labels: Bool[Tensor, "B C"]
 ) -> Float[Tensor, ""]:
     """Compare each positive with the negatives of its image, averaged over all positive pairs."""
     losses = []
-    for scores, present in zip(logits, labels, strict=True):
-        exponentials = scores.exp()
+    for row, present in zip(logits, labels, strict=True):
+        exponentials = row.exp()
         losses += [-(e / (e + exponentials[~present].sum())).log() for e in exponentials[present]]
     return torch.stack(losses).mean()
 
@@ -171,19 +123,14 @@ def contrastive_loss(
 def cam_activation_loss(
     cams: Float[Tensor, "P h w"], seeds: UInt8[Tensor, "B H W"], labels: Bool[Tensor, "B C"]
 ) -> Float[Tensor, ""]:
-    """Compare each CAM with its seed map by L1, divided by the number of pixels that are not
-    ignored.
-    """
-    total, pixels = cams.new_zeros(()), 0
+    """Compare each CAM with its seed map by L1; divide by the pixels that are not ignored."""
     maps = F.interpolate(cams[None], size=seeds.shape[1:], mode="bilinear", align_corners=False)[0]
     images, classes = labels.nonzero(as_tuple=True)
+    total, pixels = cams.new_zeros(()), 0
     for cam, seed, index in zip(maps, seeds[images], classes, strict=True):
         foreground, known = seed == index + 1, seed != 255
         peak = (cam * foreground).max().detach()
-        total = (
-            total
-            + (peak - cam)[foreground].abs().sum()
-            + cam[~foreground & known].clamp_min(0).sum()
-        )
+        total = total + (peak - cam)[foreground].abs().sum()
+        total = total + cam[~foreground & known].clamp_min(0).sum()
         pixels = pixels + known.sum()
     return total / pixels

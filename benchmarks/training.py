@@ -7,12 +7,19 @@ from dataclasses import replace
 from tempfile import TemporaryDirectory
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from benchmarks import plain
-from benchmarks.comparison import Comparison, Results, Side, encode_text_plainly, run_bare_encoder
+from benchmarks.comparison import (
+    Comparison,
+    Results,
+    Side,
+    compute_cams_plainly,
+    encode_text_plainly,
+    run_bare_encoder,
+)
 from benchmarks.inputs import Recipe, Setting, build_recipe, make_training_batch
+from fmawsss.cam import compute_logits
 from fmawsss.files.features import LABELS, SEEDS, open_store
 from fmawsss.records import Batch
 from lightning_modules.prompts import PromptModule
@@ -21,16 +28,13 @@ SETTINGS = 10  # of a sweep
 
 
 def compare_cls_steps(dataset: str, setting: Setting) -> Comparison:
-    """Compare classification steps; as released, plain also makes CAMs and their second-order
-    graph, times 0.
-    """
+    """Compare classification steps; as released, plain also makes CAMs with a graph, times 0."""
     recipe, batch = prepare_training("cls", dataset, setting)
 
     def classify_with_cams() -> Tensor:
-        visual = recipe.module.clip.clip.visual
-        logits, cams = compute_cams_plainly(
-            recipe, plain.enter_last_block(visual, batch.images), batch
-        )
+        inputs = plain.enter_last_block(recipe.module.clip.clip.visual, batch.images)
+        texts = encode_text_plainly(recipe)
+        logits, cams = compute_cams_plainly(recipe, inputs, texts, batch)
         unused = plain.cam_activation_loss(cams, batch.seeds, batch.labels)
         return plain.contrastive_loss(logits[:, : batch.labels.shape[1]], batch.labels) + 0 * unused
 
@@ -46,7 +50,7 @@ def compare_logit_steps(setting: Setting) -> Comparison:
     def classify() -> Tensor:
         clip = recipe.module.clip.clip
         features, texts = plain.run_encoder(clip.visual, batch.images), encode_text_plainly(recipe)
-        logits = plain.compare(clip, features, texts)
+        logits = compute_logits(features, texts, clip.logit_scale.exp())
         return plain.contrastive_loss(logits[:, : batch.labels.shape[1]], batch.labels)
 
     return compare_steps("cls step, VOC, plain without CAMs", recipe, batch, classify, speed=None)
@@ -57,19 +61,18 @@ def compare_seg_steps(dataset: str, setting: Setting) -> Comparison:
     recipe, batch = prepare_training("seg", dataset, setting)
 
     def segment() -> Tensor:
-        visual = recipe.module.clip.clip.visual
-        _, cams = compute_cams_plainly(recipe, plain.enter_last_block(visual, batch.images), batch)
+        inputs = plain.enter_last_block(recipe.module.clip.clip.visual, batch.images)
+        _, cams = compute_cams_plainly(recipe, inputs, encode_text_plainly(recipe), batch)
         return plain.cam_activation_loss(cams, batch.seeds, batch.labels)
 
     return compare_steps(f"seg step, {dataset.upper()}", recipe, batch, segment, speed=5.0)
 
 
 def compare_sweeps(task: str, setting: Setting) -> Comparison:
-    """Compare a step of ten settings, the views encoded once and kept on disk, with the same
-    uncached.
+    """Compare a step of ten settings on views encoded once and kept on disk with ten plain steps.
 
     Where every view is seen once by every setting, this is the ratio of whole sweeps. Both sides
-    are ours.
+    are ours: the second one encodes the views for every setting.
     """
     recipe, batch = prepare_training(task, "voc", setting)
     module, known = recipe.module, {LABELS: batch.labels, SEEDS: batch.seeds}
@@ -115,7 +118,7 @@ def prepare_training(task: str, dataset: str, setting: Setting) -> tuple[Recipe,
 def compare_steps(
     label: str, recipe: Recipe, batch: Batch, plain_loss: Callable[[], Tensor], speed: float | None
 ) -> Comparison:
-    """Compare forward, backward and optimiser; aims hold for whole batches, not for micro-batches."""
+    """Compare forward, backward and optimiser; aims hold for whole batches alone."""
     module = recipe.module
     whole = speed is not None and recipe.micro_batches == 1
     return Comparison(
@@ -145,14 +148,3 @@ def build_step(module: PromptModule, compute_loss: Callable[[], Tensor]) -> Side
         return {"loss": loss.detach(), "gradient": context.grad.clone()}
 
     return step
-
-
-def compute_cams_plainly(
-    recipe: Recipe, inputs: Float[Tensor, "B L D"], batch: Batch
-) -> tuple[Float[Tensor, "B T"], Float[Tensor, "P h w"]]:
-    """Return logits and CAMs that can be differentiated by the contexts."""
-    texts = encode_text_plainly(recipe)
-    logits, cams = plain.compute_cams(
-        recipe.module.clip.clip, inputs, texts, batch.labels, keep_graph=True
-    )
-    return logits, cams.unflatten(1, (batch.images.shape[2] // 16, batch.images.shape[3] // 16))
