@@ -12,7 +12,7 @@ from datamodules.choosing import name_splits
 from stages.apply import Result
 from stages.dashboards import publish_stage
 from stages.exports.masks import MaskSet, export_masks
-from stages.reports.report import StageNote, note_stage
+from stages.reports.report import StageNote, find_sources, note_stage
 from stages.stage import Stage
 
 
@@ -27,7 +27,7 @@ def publish(stage: Stage, result: Result, loggers: Sequence[Logger]) -> None:
         split=result.split,
         images=result.images,
         classes=("background", *stage.output.data.classes),
-        sources=list_sources(stage, None if learned else result.checkpoint),
+        sources=find_sources(list_inputs(stage), None if learned else result.checkpoint),
     )
     note_stage(stage.run.work, note)
     if result.made:
@@ -36,14 +36,10 @@ def publish(stage: Stage, result: Result, loggers: Sequence[Logger]) -> None:
         publish_stage(loggers, stage.run.work, note, result.scores, stage.config, products, step)
 
 
-def list_sources(stage: Stage, checkpoint: Path | None) -> dict[str, Path]:
-    """List what a stage was made from: its inputs, and a checkpoint that another run learned."""
-    inputs = dict(stage.output.inputs)
-    if stage.training is not None:
-        inputs |= stage.training.inputs
-    if checkpoint is not None:
-        inputs["checkpoint"] = checkpoint
-    return {name: path for name, path in inputs.items() if path.exists()}
+def list_inputs(stage: Stage) -> dict[str, Path]:
+    """List the folders that a stage reads, to learn and to apply."""
+    learned = {} if stage.training is None else stage.training.inputs
+    return {**learned, **stage.output.inputs}
 
 
 def export(stage: Stage) -> None:
