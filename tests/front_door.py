@@ -14,6 +14,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+from stages.words import translate
+
 ROOT = Path(__file__).parents[1]
 
 # A pipeline of seconds: few images, few steps, few points
@@ -43,7 +45,7 @@ def run(main: Callable[[], None], monkeypatch: pytest.MonkeyPatch, *overrides: s
 
 def compose_config(name: str, *overrides: str, hydra: bool = False) -> DictConfig:
     """Compose `train` or `infer` as Hydra would, without running anything; a copy of one's own."""
-    return pickle.loads(compose_once(name, overrides, hydra))
+    return pickle.loads(compose_once(name, tuple(translate(overrides)), hydra))
 
 
 @cache
