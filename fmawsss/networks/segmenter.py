@@ -78,6 +78,7 @@ class Segmenter:
         build: builds the network for a number of classes, `build(classes=21)`; needed for one that
             is not on the list of `fmawsss.networks.builders`.
         """
+        # The network and its view of images may be given, the rest is in the file
         checkpoint = read_checkpoint(path)
         rule = build_resize(checkpoint, resize)
         network = build_network(checkpoint, build)
@@ -138,10 +139,13 @@ class Segmenter:
 
 def load_picture(image: Source) -> Picture:
     """Return an image as an array of 8-bit RGB; raises ValueError for arrays of another form."""
+    # Files and pictures
     if isinstance(image, str | Path):
         return read_image(Path(image))
     if isinstance(image, Image.Image):
         return np.array(convert_to_rgb(image))
+
+    # Arrays
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(
             f"an array is {image.dtype} of shape {image.shape}, "
