@@ -1,8 +1,15 @@
-"""Small Mask2Formers with random weights, and batches for them."""
+"""Small networks with random weights, batches for them, and what `conf/network` builds."""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
+
 import torch
+from front_door import ROOT
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from torch import nn
 
 from fmawsss.networks.mask2former import Mask2FormerNetwork, MaskQueries
 
@@ -38,3 +45,16 @@ def draw_queries(
     ]
     masks = [torch.randn(images, queries, *size, generator=generator) for _ in range(outputs)]
     return MaskQueries([a.requires_grad_() for a in answers], [m.requires_grad_() for m in masks])
+
+
+def compose_network(name: str, *overrides: str) -> Callable[..., nn.Module]:
+    """Compose `conf/network/NAME.yaml` alone, and return what builds the network.
+
+    overrides: what to change in the network's node, `encoder=resnet18`.
+    """
+    changed = [f"network.learning.network.{override}" for override in overrides]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "In 'network/.*_self_")  # the defaults come first
+        with initialize_config_dir(str(ROOT / "conf"), version_base=None):
+            cfg = compose(f"network/{name}", changed)
+    return instantiate(cfg.network.learning.network)
