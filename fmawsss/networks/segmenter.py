@@ -40,7 +40,7 @@ class Segmentation:
     @cached_property
     def areas(self) -> dict[str, int]:
         """Number of pixels of each class that occurs."""
-        return count_areas(self.mask, self.classes)
+        return count_pixels(self.mask, self.classes)
 
     def overlay(self, image: Picture) -> Picture:
         """Lay the mask over its image."""
@@ -154,7 +154,7 @@ def load_picture(image: Source) -> Picture:
     return image
 
 
-def count_areas(mask: UInt8[np.ndarray, "H W"], classes: Sequence[str]) -> dict[str, int]:
+def count_pixels(mask: UInt8[np.ndarray, "H W"], classes: Sequence[str]) -> dict[str, int]:
     """Count the pixels of each class that occurs.
 
     classes: names of the mask's values, the background first.
