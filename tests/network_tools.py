@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
-from front_door import ROOT
+from front_door import ROOT, compose_config
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from torch import nn
 
 from fmawsss.networks.mask2former import Mask2FormerNetwork, MaskQueries
+from lightning_modules.network import NetworkModule
+from stages.words import translate
 
 SWIN = {
     "embed_dim": 8,
@@ -28,6 +30,7 @@ DECODER = {
     "encoder_layers": 1,
     "num_attention_heads": 2,
 }
+CARRIED = {"network": {"_target_": "mynets.MyNet"}}  # what a checkpoint brings along
 DECODER |= {"dim_feedforward": 32, "encoder_feedforward_dim": 32}
 
 
@@ -58,3 +61,12 @@ def compose_network(name: str, *overrides: str) -> Callable[..., nn.Module]:
         with initialize_config_dir(str(ROOT / "conf"), version_base=None):
             cfg = compose(f"network/{name}", changed)
     return instantiate(cfg.network.learning.network)
+
+
+def build_module(classes: Sequence[str], *words: str) -> NetworkModule:
+    """Build what `task=network` trains, with the words of a command line."""
+    node = compose_config("train", *translate(["task=network", "logger=none", *words])).stage
+    arguments = {"carried": CARRIED, "config": {"seed": 1}, "classes": list(classes)}
+    for section in (node.learning, node.applying, node.runtime.arguments):
+        arguments |= instantiate(section, _convert_="all")
+    return instantiate(node.model, _partial_=True, _convert_="all")(**arguments)
