@@ -89,6 +89,14 @@ def test_moved_folders_make_nothing_stale(task: str) -> None:
     assert print_config(here) == print_config(there)
 
 
+def test_inputs_and_output_count_wherever_they_lie() -> None:
+    words = ["infer", "task=cls", "dataset=voc"]
+    moved = compose_config(*words, "data.superpixels=/a/superpixels", "emits=/b/coarse")
+    assert print_config(moved) == print_config(compose_config(*words))
+    without = compose_config(*words, "data.superpixels=null")
+    assert print_config(without) != print_config(moved)
+
+
 def test_a_file_that_a_setting_names_counts_by_its_content(tmp_path: Path) -> None:
     file = tmp_path / "templates.json"
     words = ["task=cls", "dataset=voc", "prompts=handwritten_sharpest"]
