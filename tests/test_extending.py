@@ -15,6 +15,8 @@ import infer
 import train
 from fmawsss.files.products import read_record
 from fmawsss.files.storage import read_mask
+from fmawsss.scores import resize_then_score
+from fmawsss.seeding import CamSeeder, SeedMaker
 
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -79,14 +81,11 @@ def test_its_encoder_follows_the_device_and_stays_frozen(own, monkeypatch):
     monkeypatch.syspath_prepend(str(own))
     from mine import AffinityOfColours
 
-    from fmawsss.seeding import SeedMaker
-
-    maker = SeedMaker(AffinityOfColours(4), None, None, None)
+    seeders = [CamSeeder(resize_then_score, None, crf=None)] * 3
+    maker = SeedMaker(AffinityOfColours(4), *seeders)
     assert not any(parameter.requires_grad for parameter in maker.parameters())
-    assert {p.device.type for p in maker.to("meta").parameters()} == {"meta"}
-    assert {
-        p.dtype for p in SeedMaker(AffinityOfColours(4), *[None] * 3).double().parameters()
-    } == {torch.float64}
+    assert {parameter.dtype for parameter in maker.double().parameters()} == {torch.float64}
+    assert {parameter.device.type for parameter in maker.to("meta").parameters()} == {"meta"}
 
 
 def test_a_score(walk, finished, tmp_path):
