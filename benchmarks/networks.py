@@ -27,13 +27,12 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from benchmarks.inputs import QUICK, Setting, build_module, compose_training
-from benchmarks.loader import ROOT, SIZE, draw_photos
+from benchmarks.loader import SIZE, draw_photos
 from benchmarks.measure import read_peak, reset_peak, set_threads, time_call
 from datamodules.folder import FolderDataModule
 from datamodules.labels import keep_image_labels
 from datamodules.views import TrainingView
 from fmawsss.records import Batch
-
 from lightning_modules.network import NetworkModule
 
 NETWORKS = ("tower", "deeplabv3plus_r101", "segformer_b5", "mask2former_swin_l")
