@@ -148,11 +148,14 @@ class StageBuilder:
         node = self.node
 
         # the settings of all sections
+        learning = node.learning.copy()
+        if adopted is not None:  # its network, and no weights that the config's would start from
+            learning.network = learning.weights = None
         arguments: dict[str, Any] = {}
-        for section in (node.learning, node.applying, node.runtime.arguments):
+        for section in (learning, node.applying, node.runtime.arguments):
             arguments |= instantiate(section, _convert_="all")
         if adopted is not None:
-            arguments |= {"network": self.choose_network(adopted), "weights": None}
+            arguments["network"] = self.choose_network(adopted)
         if prompts is not None:
             arguments["prompts"] = prompts
 
@@ -175,8 +178,9 @@ class StageBuilder:
 
     def choose_network(self, adopted: NetworkCheckpoint) -> Callable[..., Any]:
         """Return what builds the network of a checkpoint: its file, or the config that names it."""
-        configured = instantiate(self.node.learning.network, _convert_="all")
-        return choose_builder(adopted, configured if self.names(adopted) else None)
+        if not self.names(adopted):
+            return choose_builder(adopted)
+        return choose_builder(adopted, instantiate(self.node.learning.network, _convert_="all"))
 
     def names(self, adopted: NetworkCheckpoint) -> bool:
         """Say whether the config names a builder that its checkpoint may not choose."""
