@@ -70,7 +70,8 @@ def build_run(cfg: DictConfig, stages: Sequence[str]) -> Run:
     options, paths = cfg.options, cfg.paths
     cache = None
     if cfg.cache.store is not None:
-        cache = FeatureCache(Path(cfg.cache.store.folder), instantiate(cfg.cache.store))
+        store = instantiate(cfg.cache.store)
+        cache = FeatureCache(Path(cfg.cache.store.folder), cfg.cache.dtype, store)
     return Run(
         folder=Path(HydraConfig.get().runtime.output_dir),
         work=Path(paths.work),
