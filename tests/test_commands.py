@@ -11,7 +11,6 @@ import pytest
 from front_door import compose_config
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
-from stages.words import translate
 
 from benchmarks import compare_trees
 
@@ -43,13 +42,12 @@ def list_swept(name: str, words: list[str]) -> list[str]:
 
 def compose_jobs(name: str, typed: list[str]) -> Iterator[DictConfig]:
     """Compose each job of a command as its door would."""
-    words = translate([word for word in typed if not word.startswith("-") and word != "job"])
+    words = [word for word in typed if not word.startswith("-") and word != "job"]
     if "-m" not in typed:
         yield compose_config(name, *words)
         return
-    first = next(split_sweep(words))
-    swept = list_swept(name, first)
-    for job in split_sweep([*translate(swept), *words]):
+    swept = list_swept(name, next(split_sweep(words)))
+    for job in split_sweep([*swept, *words]):
         yield compose_config(name, *job)
 
 
