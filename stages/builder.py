@@ -251,7 +251,5 @@ class StageBuilder:
         runtime = self.node.runtime
         own = instantiate(self.node.writers, _convert_="all").values()
         beside = instantiate(runtime.writers, _convert_="all").values()
-        shared = (
-            instantiate(self.cfg.callbacks, _convert_="all").values() if runtime.pictures else ()
-        )
-        return [*own, *beside, *(build(product=runtime.output) for build in shared)]
+        shared = instantiate(self.cfg.callbacks, _convert_="all") if runtime.pictures else {}
+        return [*own, *beside, *(build(product=runtime.output) for build in shared.values())]
