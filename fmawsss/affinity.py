@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from fmawsss.precision import widen
@@ -116,6 +116,25 @@ def gather_all(boxes: Bool[Tensor, "P N"]) -> Bool[Tensor, "P N"]:
     return torch.ones_like(boxes)
 
 
+@runtime_checkable
+class Affinity(Protocol):
+    """Spread the CAMs of one image over what looks alike.
+
+    `attention_blocks` of CLIP are averaged for it, 0 for none. One that is an `nn.Module` moves to
+    the device, stays frozen, and counts in fingerprints with its weights.
+    """
+
+    attention_blocks: int
+
+    def __call__(
+        self,
+        cams: Float[Tensor, "P h w"],
+        attention: Float[Tensor, "N N"] | None,
+        image: UInt8[Tensor, "H W 3"] | None = None,
+    ) -> Float[Tensor, "P h w"]:
+        """Refine the CAMs of an image, which lies where the CAMs do."""
+
+
 @dataclass(frozen=True)
 class AffinityRefiner:
     """Refine CAMs by `CAM'[i] = sum over j of (A ** power)[i, j] M[i, j] x[j]`."""
@@ -130,7 +149,10 @@ class AffinityRefiner:
     outside_from: GatherRule  # where those outside may
 
     def __call__(
-        self, cams: Float[Tensor, "P h w"], attention: Float[Tensor, "N N"] | None
+        self,
+        cams: Float[Tensor, "P h w"],
+        attention: Float[Tensor, "N N"] | None,
+        image: UInt8[Tensor, "H W 3"] | None = None,
     ) -> Float[Tensor, "P h w"]:
         """Refine the CAMs of one image.
 
@@ -164,7 +186,10 @@ class NoRefinement:
     attention_blocks: ClassVar[int] = 0
 
     def __call__(
-        self, cams: Float[Tensor, "P h w"], attention: Float[Tensor, "N N"] | None
+        self,
+        cams: Float[Tensor, "P h w"],
+        attention: Float[Tensor, "N N"] | None,
+        image: UInt8[Tensor, "H W 3"] | None = None,
     ) -> Float[Tensor, "P h w"]:
         """Return the CAMs; the attention may be missing."""
         return cams

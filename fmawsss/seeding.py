@@ -9,9 +9,9 @@ from typing import TypeAlias
 import numpy as np
 import torch
 from jaxtyping import Float, Int, Int64, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
-from fmawsss.affinity import AffinityRefiner, NoRefinement
+from fmawsss.affinity import Affinity
 from fmawsss.metrics import IGNORE
 from fmawsss.networks.refinement import Refine, require_image
 from fmawsss.precision import widen
@@ -138,14 +138,15 @@ class SuperpixelSeeder:
         return ScoredMasks(scores, label, confidence, level, area)
 
 
-@dataclass(frozen=True)
-class SeedMaker:
+class SeedMaker(nn.Module):
     """CAM → CAA → seeds (METHOD 5-7): `sams` is the product, `cam` and `caa` show each step."""
 
-    refine: AffinityRefiner | NoRefinement
-    cam: Seeder
-    caa: Seeder
-    sams: Seeder
+    def __init__(self, refine: Affinity, cam: Seeder, caa: Seeder, sams: Seeder) -> None:
+        super().__init__()
+        self.refine = refine.requires_grad_(False) if isinstance(refine, nn.Module) else refine
+        self.cam = cam
+        self.caa = caa
+        self.sams = sams
 
     def make(
         self,
@@ -158,9 +159,10 @@ class SeedMaker:
     ) -> tuple[Float[Tensor, "P h w"], dict[str, Seed]]:
         """Refine the CAMs of one image and seed from them at `size` (height, width).
 
-        Without superpixels there is no `sams`. Only a CRF looks at the image itself.
+        Without superpixels there is no `sams`. Only a CRF, and an affinity from another encoder,
+        look at the image itself.
         """
-        refined = self.refine(cams, attention)
+        refined = self.refine(cams, attention, None if image is None else image.to(cams.device))
         seeds = {
             "cam": self.cam(cams, classes, None, size, image),
             "caa": self.caa(refined, classes, None, size, image),

@@ -32,7 +32,11 @@ GROUPS = {
     "inference": "",
     "speed": "",
     "save_as": "runtime.exports",
+    "format": "",
 }
+
+# Groups that fill the same place in every run
+RUN_GROUPS = {"masks": "masks", "format": "format@job"}
 
 # Beginnings of keys within a stage, the longest first
 KEYS = {
@@ -105,6 +109,7 @@ KEYS = {
     "scored": "runtime.scored",
     "scored_on": "runtime.scored_on",
     "validation": "runtime.watchers",
+    "writers.pictures": "runtime.writers.pictures",
     "writers": "writers",
     "save_as": "runtime.exports",
     "carried": "carried",
@@ -166,6 +171,8 @@ def translate_word(word: str) -> str:
     # an option of a group: where does it go?
     if key in GROUPS and not stage and is_choice(rest):
         return f"{sign}{key}{place_option(key, package)}{rest}"
+    if key in RUN_GROUPS and not stage:
+        return f"{sign}{RUN_GROUPS[key]}{rest}"
 
     # a value: of one stage of a pipeline, of the run, or of the only stage
     if package:
@@ -183,6 +190,8 @@ def is_choice(rest: str) -> bool:
 
 def place_option(group: str, package: str) -> str:
     """Name the package that an option of a group fills."""
+    if group == "format":  # of a job
+        return package or "@job"
     if not package:
         return f"@stage.{GROUPS[group]}".rstrip(".")
     of_stage = re.fullmatch(rf"@(stages\.\w+)\.{group}", package)
