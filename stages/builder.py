@@ -199,6 +199,7 @@ class StageBuilder:
             for key in drop_null(section):
                 section[key] = f"<{key}>"
         sections = pin_files(plain(node), plain(self.node))
+        sections["writers"] = plain(node.writers)  # their files are written, not read
         if adopted is not None:
             carried = self.describe_carried(adopted)
             sections["prediction"]["view"]["resize"] = carried["resize"]

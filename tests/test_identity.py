@@ -90,10 +90,15 @@ def test_moved_folders_make_nothing_stale(task: str) -> None:
     assert print_config(here) == print_config(there)
 
 
-def test_inputs_and_output_count_wherever_they_lie() -> None:
+def test_inputs_and_output_count_wherever_they_lie(tmp_path: Path) -> None:
     words = ["infer", "task=cls", "dataset=voc"]
     moved = compose_config(*words, "data.superpixels=/a/superpixels", "emits=/b/coarse")
     assert print_config(moved) == print_config(compose_config(*words))
+    table = tmp_path / "labels.csv"
+    words_of_labels = ["infer", "task=labels", "dataset=voc", f"emits={table}"]
+    before = print_config(compose_config(*words_of_labels))
+    table.touch()
+    assert print_config(compose_config(*words_of_labels)) == before
     without = compose_config(*words, "data.superpixels=null")
     assert print_config(without) != print_config(moved)
 
