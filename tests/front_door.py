@@ -14,6 +14,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+from stages.words import translate
+
 ROOT = Path(__file__).parents[1]
 
 # A pipeline of seconds: few images, few steps, few points
@@ -50,7 +52,7 @@ def compose_config(name: str, *overrides: str, hydra: bool = False) -> DictConfi
 def compose_once(name: str, overrides: tuple[str, ...], hydra: bool) -> bytes:
     """Compose a config that no test composed before; pickled, it costs the collector nothing."""
     with initialize_config_dir(str(ROOT / "conf"), version_base=None):
-        return pickle.dumps(compose(name, list(overrides), return_hydra_config=hydra))
+        return pickle.dumps(compose(name, translate(overrides), return_hydra_config=hydra))
 
 
 def read_once(load: Callable[[Any], Any]) -> Callable[[Any], Any]:
