@@ -1,10 +1,19 @@
-"""Small Mask2Formers with random weights, and batches for them."""
+"""Small networks with random weights, batches for them, and what `conf/network` builds."""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable, Sequence
+
 import torch
+from front_door import ROOT, compose_config
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from torch import nn
 
 from fmawsss.networks.mask2former import Mask2FormerNetwork, MaskQueries
+from lightning_modules.network import NetworkModule
+from stages.words import translate
 
 SWIN = {
     "embed_dim": 8,
@@ -21,6 +30,7 @@ DECODER = {
     "encoder_layers": 1,
     "num_attention_heads": 2,
 }
+CARRIED = {"network": {"_target_": "mynets.MyNet"}}  # what a checkpoint brings along
 DECODER |= {"dim_feedforward": 32, "encoder_feedforward_dim": 32}
 
 
@@ -38,3 +48,25 @@ def draw_queries(
     ]
     masks = [torch.randn(images, queries, *size, generator=generator) for _ in range(outputs)]
     return MaskQueries([a.requires_grad_() for a in answers], [m.requires_grad_() for m in masks])
+
+
+def compose_network(name: str, *overrides: str) -> Callable[..., nn.Module]:
+    """Compose `conf/network/NAME.yaml` alone, and return what builds the network.
+
+    overrides: what to change in the network's node, `encoder=resnet18`.
+    """
+    changed = [f"network.learning.network.{override}" for override in overrides]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "In 'network/.*_self_")  # the defaults come first
+        with initialize_config_dir(str(ROOT / "conf"), version_base=None):
+            cfg = compose(f"network/{name}", changed)
+    return instantiate(cfg.network.learning.network)
+
+
+def build_module(classes: Sequence[str], *words: str) -> NetworkModule:
+    """Build what `task=network` trains, with the words of a command line."""
+    node = compose_config("train", *translate(["task=network", "logger=none", *words])).stage
+    arguments = {"carried": CARRIED, "config": {"seed": 1}, "classes": list(classes)}
+    for section in (node.learning, node.applying, node.runtime.arguments):
+        arguments |= instantiate(section, _convert_="all")
+    return instantiate(node.model, _partial_=True, _convert_="all")(**arguments)

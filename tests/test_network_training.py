@@ -48,7 +48,8 @@ SMALL = {
 
 
 FIXED = {"mask2former_swin_l"}  # its windows are cut for one size of images
-PARTS = {"version", "classes", "palette", "carried", "config"}  # of a checkpoint, beside the weights
+# Of a checkpoint, beside the weights
+PARTS = {"version", "classes", "palette", "carried", "config"}
 
 
 def places(folder: Path, name: str = "outputs") -> list[str]:

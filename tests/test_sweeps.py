@@ -25,6 +25,7 @@ import infer
 import train
 from fmawsss.files.features import FeatureStore
 from stages.sweeps.jobs import Job, lock_sweep, read_jobs
+from stages.words import translate
 
 IMAGES = ["dataset.train_images=4", "dataset.val_images=1"]
 QUICK = [
@@ -39,6 +40,7 @@ BARE = [
     "writers.seeds.kind=caa",
     "criterion.masks=caa",
 ]  # nothing made before
+POWER = "stage.applying.seeding.refine.power"
 AFFINITY = ["affinity.threshold=0.4", "affinity.iterations=1", "seeding.sams.background.power=0.5"]
 
 
@@ -93,7 +95,7 @@ def stamp_jobs(folder: Path) -> dict[str, int]:
 def test_a_seeding_sweep_ends_with_a_summary_and_its_best_settings_run(base, monkeypatch):
     folder = sweep_seeding(monkeypatch, base, "affinity.power=0,2")
     jobs = read_jobs(folder)
-    assert [job.settings["affinity.power"] for job in jobs] == ["0", "2"]
+    assert [job.settings[POWER] for job in jobs] == ["0", "2"]
     scores = [
         json.loads((folder / str(n) / "scores.json").read_text())["seeds"]["train"]["sams"]
         for n in (0, 1)
@@ -106,7 +108,7 @@ def test_a_seeding_sweep_ends_with_a_summary_and_its_best_settings_run(base, mon
         (job.value for job in jobs), reverse=True
     )
     assert (
-        f"| affinity.power | {best.settings['affinity.power']} |"
+        f"| {POWER} | {best.settings[POWER]} |"
         in (folder / "summary.md").read_text()
     )
     assert "data:image/png;base64" in (folder / "summary.html").read_text()
@@ -141,7 +143,7 @@ def test_the_command_of_a_summary_is_the_whole_one(base, monkeypatch):
     command = re.search("Command: `(.*?)`", (base / "mine/summary.md").read_text())[1]
     program, *words = shlex.split(command)[1:]
     assert program == "infer.py"
-    assert set(words) == {*typed, f"--config-dir={base}/more"}
+    assert set(words) == {*translate(typed), f"--config-dir={base}/more"}
     before = stamp_jobs(base / "mine")
     run(infer.main, monkeypatch, *words)
     assert stamp_jobs(base / "mine") == before
@@ -158,7 +160,7 @@ def test_a_stopped_sweep_goes_on_and_wider_values_are_added(base, monkeypatch):
 
     sweep_seeding(monkeypatch, base, "affinity.power=1,2,4")
     jobs = read_jobs(folder)
-    assert [job.settings["affinity.power"] for job in jobs] == ["1", "2", "4"]
+    assert [job.settings[POWER] for job in jobs] == ["1", "2", "4"]
     assert all(job.status == "finished" for job in jobs)
     after = stamp_jobs(folder)
     assert after["0"] == before["0"]
@@ -169,7 +171,7 @@ def test_a_stopped_sweep_goes_on_and_wider_values_are_added(base, monkeypatch):
 
 def test_a_failed_job_is_named_and_stops_no_other(base, monkeypatch):
     with pytest.raises(
-        RuntimeError, match=r"1 of 2 jobs failed[\s\S]*job 0 \(.*affinity.power=oops.*'oops'"
+        RuntimeError, match=r"1 of 2 jobs failed[\s\S]*job 0 \(.*refine\.power=oops.*'oops'"
     ):
         sweep_seeding(monkeypatch, base, "affinity.power=oops,2")
     folder = base / "shapes/sweeps/seeds_seeding"
@@ -239,7 +241,7 @@ def test_optuna_repeats_killed_trials_and_the_encoder_is_paid_once(tmp_path, mon
     assert sorted(written) == [0, 1, 2, 3]
     assert (folder / "study.jsonl").is_file()
     with pytest.raises(
-        ValueError, match=r"study of other settings \(optimizer.lr\)[\s\S]*hydra.sweep.dir"
+        ValueError, match=r"study of other settings \(stage.learning.optimizer.lr\)[\s\S]*hydra.sweep.dir"
     ):
         run(train.main, monkeypatch, *sweep, "optimizer.lr=0.5")
 
@@ -278,7 +280,7 @@ NETWORK = [
 @pytest.mark.parametrize("task", ["task=network", "task=pipeline"])
 def test_the_reported_split_chooses_nothing_by_itself(tmp_path, monkeypatch, task):
     with pytest.raises(
-        ValueError, match=r"chooses compile by the network masks[\s\S]*criterion.split=train"
+        ValueError, match=r"chooses options.compile by the network masks[\s\S]*criterion.split=train"
     ):
         run(
             train.main,
@@ -358,8 +360,8 @@ def test_every_setting_of_the_prompts_is_a_choice():
     last = compose_config(
         "train", "task=seg", *(f"{key}={values[-1]}" for key, values in choices.items())
     )
-    assert (last.module.prompts.contexts.std, last.module.optimizer.lr) == (0.03, 0.002)
-    assert "Foreground" in last.module.prompts._target_
+    assert (last.stage.model.prompts.contexts.std, last.stage.learning.optimizer.lr) == (0.03, 0.002)
+    assert "Foreground" in last.stage.model.prompts._target_
 
 
 def compose_sweep(*overrides: str) -> DictConfig:

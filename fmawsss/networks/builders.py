@@ -167,10 +167,13 @@ def read_argument(value: Any, annotation: Any, what: str) -> Any:
 
     A CLIP is built from its node, a decoder is handed on as a builder; all else is plain data.
     """
+    # Parts of a network
     if annotation is CLIP:
         return prepare_part(value, CLIPS.get, what)()
     if annotation == Callable[..., nn.Module]:
         return prepare_part(value, find_decoder, what)
+
+    # Plain data
     if not is_plain(value, annotation):
         expected = inspect.formatannotation(annotation)
         raise ValueError(
@@ -184,6 +187,7 @@ def is_plain(value: Any, annotation: Any) -> bool:
 
     Strings are words, so that none is a path or an address; open mappings hold numbers and lists.
     """
+    # Made of other annotations
     origin, choices = get_origin(annotation), get_args(annotation)
     if origin in (Union, UnionType):
         return any(is_plain(value, choice) for choice in choices)
@@ -193,6 +197,8 @@ def is_plain(value: Any, annotation: Any) -> bool:
         return isinstance(value, list) and all(is_plain(one, choices[0]) for one in value)
     if origin is Mapping:
         return isinstance(value, Mapping) and all(is_setting(one) for one in value.values())
+
+    # Simple ones
     if annotation is str:
         return isinstance(value, str) and WORD.fullmatch(value) is not None
     if annotation is float:

@@ -71,16 +71,12 @@ def describe_network(
     Raises:
         ValueError: for settings that are no plain data.
     """
-    read_target(network, "network")
-    read_target(resize, "resize")
-    return make_plain(
-        {
-            "network": drop_weights(network),
-            "resize": dict(resize),
-            "image_mean": list(image_mean),
-            "image_std": list(image_std),
-        }
-    )
+    for node, what in ((network, "network"), (resize, "resize")):
+        read_target(node, what)
+    settings = {"network": drop_weights(network), "resize": dict(resize)}
+    settings |= {"image_mean": list(image_mean), "image_std": list(image_std)}
+    plain: dict[str, Any] = make_plain(settings)
+    return plain
 
 
 def drop_weights(node: Any) -> Any:
@@ -99,6 +95,7 @@ def read_checkpoint(path: Path | str) -> NetworkCheckpoint:
         FileNotFoundError: without the file.
         ValueError: for another kind of file, and for data that are not as they should be.
     """
+    # A file of the right kind
     make = "make one with `python train.py task=network`"
     if not Path(path).is_file():
         raise FileNotFoundError(f"no checkpoint {path}: {make}")
@@ -107,6 +104,7 @@ def read_checkpoint(path: Path | str) -> NetworkCheckpoint:
     if not isinstance(content, dict) or not needed <= set(content):
         raise ValueError(f"{path} is no checkpoint of a network; {make}")
 
+    # What it says
     with name_in_errors(Path(path)):
         named, carried = read_description(content)
         classes = read_names(named, "classes")
@@ -162,6 +160,7 @@ def build_network(
     Raises:
         ValueError: for a network that must be named again, and for weights of another network.
     """
+    # With random weights, then with its own
     network = choose_builder(checkpoint, build)(classes=len(checkpoint.classes) + 1)
     learned = {
         name.removeprefix("network."): value
@@ -236,9 +235,12 @@ def read_learned(path: Path | str) -> dict[str, Any]:
     Raises:
         ValueError: for another kind of file.
     """
+    # Of another project
     checkpoint = read_tensors(path, REMEDY)
     if find_contexts(checkpoint):
         return {"state_dict": {"prompts.context": load_released_context(path)}}
+
+    # One of ours
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
         raise ValueError(
             f"{path} is no checkpoint, it holds neither `state_dict` nor `prompt_learner.ctx`: "

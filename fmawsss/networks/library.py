@@ -97,7 +97,8 @@ def build_on_timm_encoder(
     Raises:
         ValueError: for feature maps that are no pyramid, as those of a plain vision transformer.
     """
-    name = f"tu-{encoder}"  # how segmentation_models_pytorch calls it
+    # The decoder's library builds encoders of timm by a name of its own
+    name = f"tu-{encoder}"
     try:
         network = decoder(encoder_name=name, encoder_weights=None, classes=classes, **settings)
     except ValueError as error:

@@ -84,8 +84,11 @@ def export_onnx(
 
 def translate(network: nn.Module, size: Size, dynamic: bool) -> Any:
     """Translate a network to an ONNX program."""
+    # Sides and batch that stay open
     free = {axis: torch.export.Dim.DYNAMIC for axis in (0, 2, 3)} if dynamic else None
     example = torch.zeros(2 if dynamic else 1, 3, *size)
+
+    # Traced, then translated
     try:
         traced = torch.export.export(network, (example,), dynamic_shapes=(free,), strict=False)
         return torch.onnx.export(

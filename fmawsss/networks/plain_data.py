@@ -33,6 +33,7 @@ def require_mapping(data: Any, what: str) -> dict[str, Any]:
 
 def require_keys(data: Any, keys: set[str], what: str) -> dict[str, Any]:
     """Return a dictionary that has exactly these keys; raises ValueError naming the others."""
+    # Neither more nor less
     found = set(require_mapping(data, what))
     if found - keys:
         raise ValueError(
@@ -64,10 +65,13 @@ def read_channels(numbers: Any, what: str) -> tuple[float, ...]:
 
 def read_palette(palette: Any, colours: int) -> UInt8[np.ndarray, "R 3"]:
     """Return a palette of so many colours; raises ValueError for anything else."""
+    # Rows of numbers
     try:
         found = np.array(palette)
     except ValueError:  # rows of several lengths
         found = np.array(None)
+
+    # Three bytes each
     if found.shape != (colours, 3) or found.dtype.kind not in "iu" or not is_byte(found):
         raise ValueError(
             f"the checkpoint's palette is not {colours} colours, background included, of 0 to 255"

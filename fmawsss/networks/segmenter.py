@@ -40,7 +40,7 @@ class Segmentation:
     @cached_property
     def areas(self) -> dict[str, int]:
         """Number of pixels of each class that occurs."""
-        return count_areas(self.mask, self.classes)
+        return count_pixels(self.mask, self.classes)
 
     def overlay(self, image: Picture) -> Picture:
         """Lay the mask over its image."""
@@ -78,6 +78,7 @@ class Segmenter:
         build: builds the network for a number of classes, `build(classes=21)`; needed for one that
             is not on the list of `fmawsss.networks.builders`.
         """
+        # The network and its view of images may be given, the rest is in the file
         checkpoint = read_checkpoint(path)
         rule = build_resize(checkpoint, resize)
         network = build_network(checkpoint, build)
@@ -138,10 +139,13 @@ class Segmenter:
 
 def load_picture(image: Source) -> Picture:
     """Return an image as an array of 8-bit RGB; raises ValueError for arrays of another form."""
+    # Files and pictures
     if isinstance(image, str | Path):
         return read_image(Path(image))
     if isinstance(image, Image.Image):
         return np.array(convert_to_rgb(image))
+
+    # Arrays
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(
             f"an array is {image.dtype} of shape {image.shape}, "
@@ -150,7 +154,7 @@ def load_picture(image: Source) -> Picture:
     return image
 
 
-def count_areas(mask: UInt8[np.ndarray, "H W"], classes: Sequence[str]) -> dict[str, int]:
+def count_pixels(mask: UInt8[np.ndarray, "H W"], classes: Sequence[str]) -> dict[str, int]:
     """Count the pixels of each class that occurs.
 
     classes: names of the mask's values, the background first.

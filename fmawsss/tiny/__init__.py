@@ -1,3 +1,1 @@
-"""The embedded default: generated images, and a CLIP and a SAM small enough to ship, trained on
-such images.
-"""
+"""The embedded world: generated images, and a CLIP and a SAM that were trained on them."""

@@ -1,6 +1,4 @@
-"""Captions of the generated images: what a photo's text might say about them, with synonyms and
-omissions.
-"""
+"""Captions of the generated images: what a text might say of a photo, and what it leaves out."""
 
 import re
 
@@ -35,8 +33,9 @@ SIZES = ("big", "small")
 
 
 def draw_caption(rng: np.random.Generator, scene: Scene, p_omit: float = 0.12) -> str:
-    """Describe a scene in one phrase; each object is left out with probability `p_omit`, but never
-    all of them.
+    """Describe a scene in one phrase.
+
+    p_omit: probability that an object is left out; one is always named.
     """
     return draw_phrase(rng, scene.objects, scene.background, scene.stuff, p_omit)
 
@@ -48,12 +47,13 @@ def draw_phrase(
     stuff: tuple[str, ...],
     p_omit: float = 0.12,
 ) -> str:
-    """Describe some objects (a crop shows only part of a scene), sometimes the background,
-    sometimes the stuff.
-    """
+    """Describe some objects of a scene, sometimes its background, sometimes its stuff."""
+    # The objects, in any order
     told = [thing for thing in objects if rng.random() > p_omit] or list(objects[:1])
     nouns = [_name_object(rng, told[i]) for i in rng.permutation(len(told))]
     text = _choose(rng, TEMPLATES).format((" and " if rng.random() < 0.6 else ", ").join(nouns))
+
+    # What is around them
     if rng.random() < 0.45:
         text += _choose(rng, BACKGROUND_PHRASES).format(background)
     if stuff and rng.random() < 0.4:
@@ -63,38 +63,24 @@ def draw_phrase(
 
 def list_words() -> list[str]:
     """List every lower-case word that a caption can hold, in alphabetical order."""
-    phrases = [
-        *TEMPLATES,
-        *BACKGROUND_PHRASES,
-        *SIZES,
-        *COLOUR_NAMES,
-        *TEXTURES,
-        *BACKGROUNDS,
-        *STUFF,
-        *CLASS_NAMES,
-    ]
-    phrases += [
-        "twotone",
-        "marked",
-        "a",
-        "an",
-        "and",
-        "with",
-        *(word for words in SYNONYMS.values() for word in words),
-    ]
+    nouns = [word for words in SYNONYMS.values() for word in words]
+    others = [*SIZES, *COLOUR_NAMES, *TEXTURES, *BACKGROUNDS, *STUFF, *CLASS_NAMES]
+    small = ["twotone", "marked", "a", "an", "and", "with"]
+    phrases = [*TEMPLATES, *BACKGROUND_PHRASES, *others, *small, *nouns]
     return sorted({word for phrase in phrases for word in re.findall("[a-z]+", phrase)})
 
 
 def _name_object(rng: np.random.Generator, thing: SceneObject) -> str:
-    """Name an object by a synonym of its class, with some of its size, texture and colour before
-    it.
-    """
+    """Name an object by a synonym of its class, after some of its size, texture and colour."""
+    # Before the noun
     size = "big" if thing.radius > 25 else "small" if thing.radius < 17 else ""
     words = [size] if size and rng.random() < 0.3 else []
     if thing.texture != "solid" and rng.random() < 0.2:
         words.append(thing.texture)
     if rng.random() < 0.5:
         words.append(thing.colour)
+
+    # The noun
     words.append(_choose(rng, SYNONYMS[CLASS_NAMES[thing.class_index]]))
     return ("an " if words[0][0] in "aeiou" else "a ") + " ".join(words)
 

@@ -1,10 +1,8 @@
-"""The tiny CLIP and SAM that ship with the project: the original classes, sized and filled from one
-file each.
+"""The tiny CLIP and SAM that ship with the project, each of the original class, from one file.
 
-A file holds fp16 weights and, in its metadata, the architecture, so the file alone defines the
-model. They stand in for
-the foundation models so that everything runs without a download: `python -m fmawsss.tiny.pretrain`
-    makes both.
+A file holds fp16 weights and, in its metadata, the architecture: it alone defines the model. They
+stand in for the foundation models, so that everything runs without a download.
+`python -m fmawsss.tiny.pretrain` makes both.
 """
 
 import json
@@ -51,9 +49,7 @@ class ClipArchitecture:
 
 @dataclass(frozen=True)
 class SamArchitecture:
-    """Sizes of a tiny SAM; masks have four times the resolution of the token grid, as in the big
-    one.
-    """
+    """Sizes of a tiny SAM; its masks are four times as fine as its tokens, as in the big one."""
 
     image_size: int = 112
     patch_size: int = 8
@@ -68,18 +64,22 @@ class SamArchitecture:
 
 
 def tiny_clip(weights: str | Path | None = None) -> CLIP:
-    """Load a tiny CLIP as an ordinary `open_clip.model.CLIP`, in float32 and evaluation mode, on
-    the CPU.
+    """Load a tiny CLIP as an `open_clip.model.CLIP`: float32, evaluation mode, on the CPU.
 
-    `weights` defaults to the file that ships with the project. Rows of the token table that were
-    never trained are
-    zero: see `known_words`. Tokenize with `open_clip.get_tokenizer("ViT-B-32")`; normalise pixels
-    with `visual.image_mean` and `visual.image_std`. Raises FileNotFoundError and ValueError, naming
-    the file and the repair.
+    Tokenize with `open_clip.get_tokenizer("ViT-B-32")`; normalise pixels with `visual.image_mean`
+    and `visual.image_std`.
+
+    weights: a file, by default the one that ships with the project.
+
+    Raises:
+        FileNotFoundError, ValueError: naming the file and how to make it.
     """
+    # The model
     path = Path(weights or CLIP_FILE)
     architecture = _read_architecture(path)
     model = build_clip(ClipArchitecture(**architecture))
+
+    # Its weights; rows of the token table that were never trained are zero, see `known_words`
     state = _load_tensors(path)
     rows, ids = state.pop("token_rows"), state.pop("token_ids").long()
     state[TOKEN_TABLE] = torch.zeros_like(model.token_embedding.weight).index_copy(0, ids, rows)
@@ -88,32 +88,29 @@ def tiny_clip(weights: str | Path | None = None) -> CLIP:
 
 
 def tiny_sam(weights: str | Path | None = None) -> Sam:
-    """Load a tiny SAM as an ordinary `segment_anything.modeling.Sam`, in float32 and evaluation
-    mode, on the CPU.
+    """Load a tiny SAM as a `segment_anything.modeling.Sam`: float32, evaluation mode, on the CPU.
 
-    `weights` defaults to the file that ships with the project. Raises FileNotFoundError and
-    ValueError, naming the file and the repair.
+    weights: a file, by default the one that ships with the project.
+
+    Raises:
+        FileNotFoundError, ValueError: naming the file and how to make it.
     """
     path = Path(weights or SAM_FILE)
     architecture = _read_architecture(path)
-    model = build_sam(
-        SamArchitecture(**(architecture | {"global_blocks": tuple(architecture["global_blocks"])}))
-    )
+    architecture["global_blocks"] = tuple(architecture["global_blocks"])
+    model = build_sam(SamArchitecture(**architecture))
     model.load_state_dict(_load_tensors(path))
     return model.eval()
 
 
 def known_words(weights: str | Path | None = None) -> frozenset[str]:
-    """List the lower-case words that a tiny CLIP was trained on; any other word has no meaning to
-    it.
-    """
+    """List the lower-case words that a tiny CLIP was trained on; others mean nothing to it."""
     return frozenset(json.loads(_read_metadata(Path(weights or CLIP_FILE))["words"]))
 
 
 def build_clip(architecture: ClipArchitecture) -> CLIP:
-    """Build an untrained CLIP of the given sizes; the image feature is the mean of the patch
-    tokens.
-    """
+    """Build an untrained CLIP; the image feature is the mean of the patch tokens."""
+    # Both sides
     vision = CLIPVisionCfg(
         layers=architecture.layers,
         width=architecture.width,
@@ -127,15 +124,16 @@ def build_clip(architecture: ClipArchitecture) -> CLIP:
         heads=architecture.text_heads,
         layers=architecture.text_layers,
     )
+
+    # Together, with the pixel values of the big one
     model = CLIP(architecture.embed_dim, vision, text)
     model.visual.image_mean, model.visual.image_std = OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
     return model
 
 
 def build_sam(architecture: SamArchitecture) -> Sam:
-    """Build an untrained SAM of the given sizes; `image_encoder.img_size` is the side its images
-    are resized to.
-    """
+    """Build an untrained SAM; its images are resized to a side of `image_encoder.img_size`."""
+    # The image encoder
     size, grid = architecture.image_size, architecture.image_size // architecture.patch_size
     encoder = ImageEncoderViT(
         img_size=size,
@@ -148,6 +146,8 @@ def build_sam(architecture: SamArchitecture) -> Sam:
         window_size=architecture.window,
         global_attn_indexes=architecture.global_blocks,
     )
+
+    # Prompts and mask decoder
     prompts = PromptEncoder(architecture.prompt_width, (grid, grid), (size, size), mask_in_chans=8)
     transformer = TwoWayTransformer(
         depth=architecture.decoder_depth,
@@ -172,12 +172,16 @@ def save_clip(
     notes: Mapping[str, str],
     path: Path,
 ) -> None:
-    """Write a tiny CLIP in fp16, with only the `token_ids` rows of its token table; `notes` join
-    the metadata.
+    """Write a tiny CLIP in fp16.
+
+    token_ids: the rows of the token table to keep. notes: what else stands in the metadata.
     """
+    # Weights
     state = {name: tensor for name, tensor in model.state_dict().items() if name != TOKEN_TABLE}
     state["token_rows"] = model.token_embedding.weight[token_ids]
     tensors = _halve(state) | {"token_ids": token_ids.to(torch.int32).cpu()}
+
+    # What the file says about itself
     metadata = {
         "architecture": json.dumps(asdict(architecture)),
         "words": json.dumps(sorted(words)),
@@ -189,12 +193,12 @@ def save_clip(
 def save_sam(
     model: Sam, architecture: SamArchitecture, notes: Mapping[str, str], path: Path
 ) -> None:
-    """Write a tiny SAM in fp16; `notes` join the metadata."""
-    _write_file(
-        _halve(model.state_dict()),
-        {"architecture": json.dumps(asdict(architecture)), **notes},
-        path,
-    )
+    """Write a tiny SAM in fp16.
+
+    notes: what else stands in the metadata.
+    """
+    metadata = {"architecture": json.dumps(asdict(architecture)), **notes}
+    _write_file(_halve(model.state_dict()), metadata, path)
 
 
 def _halve(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -205,9 +209,7 @@ def _halve(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _write_file(tensors: dict[str, Tensor], metadata: dict[str, str], path: Path) -> None:
-    """Write to a temporary name beside `path`, then rename, so that a reader never meets half a
-    file.
-    """
+    """Write to a temporary name, then rename: a reader never meets half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_bytes(save(tensors, metadata))
@@ -223,15 +225,18 @@ def _read_architecture(path: Path) -> dict[str, Any]:
 
 
 def _read_metadata(path: Path) -> dict[str, str]:
+    # The file
     if not path.is_file():
         raise FileNotFoundError(
             f"no tiny model at {path}: make it with `python -m fmawsss.tiny.pretrain`"
         )
+
+    # What it says about itself
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
     if "architecture" not in metadata:
         raise ValueError(
-            f"{path} names no architecture in its metadata: remake it with `python -m "
-            "fmawsss.tiny.pretrain`"
+            f"{path} names no architecture in its metadata: "
+            "remake it with `python -m fmawsss.tiny.pretrain`"
         )
     return metadata

@@ -1,5 +1,4 @@
-"""Muon for the matrices of a transformer's blocks: momentum made orthogonal, so that all its
-directions learn alike.
+"""Muon for the matrices of a transformer: orthogonal momentum, so that all directions learn alike.
 
 Jordan et al., 2024, "Muon: an optimizer for hidden layers in neural networks". It needs about half
 the steps of AdamW here. PyTorch's own works in bfloat16, which CPUs without such instructions
@@ -20,9 +19,7 @@ LINEAR, CUBIC, QUINTIC, ROUNDS = 3.4445, -4.7750, 2.0315, 5
 
 
 class Muon(torch.optim.Optimizer):
-    """Descend along orthogonalised momentum; a stack of square matrices (queries, keys, values)
-    counts as several.
-    """
+    """Descend along orthogonal momentum; stacked queries, keys and values are three matrices."""
 
     def __init__(
         self,
@@ -37,6 +34,7 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Update all matrices, those of one shape together."""
         for group in self.param_groups:
+            # Where each matrix wants to go
             shapes = defaultdict(list)
             for parameter in group["params"]:
                 trace = self.state[parameter].setdefault("trace", torch.zeros_like(parameter))
@@ -44,6 +42,8 @@ class Muon(torch.optim.Optimizer):
                 ahead = parameter.grad + group["momentum"] * trace
                 for part, direction in zip(cut_square(parameter), cut_square(ahead), strict=True):
                     shapes[part.shape].append((part, direction))
+
+            # Where it goes
             for (rows, columns), pairs in shapes.items():
                 moves = orthogonalise(torch.stack([direction for _, direction in pairs]))
                 for (part, _), move in zip(pairs, moves, strict=True):
@@ -58,8 +58,9 @@ def cut_square(matrix: Float[Tensor, "R C"]) -> tuple[Tensor, ...]:
 
 
 def orthogonalise(matrices: Float[Tensor, "n R C"]) -> Float[Tensor, "n R C"]:
-    """Bring all singular values near 1 (about 0.7 to 1.2), singular vectors unchanged, by
-    Newton-Schulz rounds.
+    """Bring all singular values near 1 (about 0.7 to 1.2) by Newton-Schulz rounds.
+
+    Singular vectors stay as they are.
     """
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if tall else matrices

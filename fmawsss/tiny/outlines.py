@@ -1,14 +1,12 @@
-"""Outlines of the generated classes: polygons in the unit circle, each with 255 to fill or 0 to
-cut.
-"""
+"""Outlines of the generated classes: polygons in the unit circle, with 255 to fill or 0 to cut."""
 
 from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float
 
-Polygon = Float[np.ndarray, "points 2"]
-Outline = list[tuple[Polygon, int]]
+Corners = Float[np.ndarray, "points 2"]
+Outline = list[tuple[Corners, int]]
 
 _TURN = np.linspace(0, 2 * np.pi, 40, endpoint=False)
 _CIRCLE = np.stack([np.cos(_TURN), np.sin(_TURN)], 1)
@@ -57,9 +55,8 @@ def outline_cross(rng: np.random.Generator) -> Outline:
 def outline_heart(rng: np.random.Generator) -> Outline:
     """Outline a heart, the point downwards."""
     x = 16 * np.sin(_TURN) ** 3
-    y = 2.5 - (
-        13 * np.cos(_TURN) - 5 * np.cos(2 * _TURN) - 2 * np.cos(3 * _TURN) - np.cos(4 * _TURN)
-    )
+    waves = 13 * np.cos(_TURN) - 5 * np.cos(2 * _TURN) - 2 * np.cos(3 * _TURN) - np.cos(4 * _TURN)
+    y = 2.5 - waves
     return [(np.stack([x, y], 1) / 16, 255)]
 
 

@@ -1,8 +1,7 @@
 """The training view of a CLIP: its forward pass on crops, and the losses.
 
 The forward pass computes what open_clip's modules compute, over their own parameters; a test
-compares the two. Tags are
-words of the captions: classes, colours, backgrounds and stuff.
+compares the two. Tags are words of the captions: classes, colours, backgrounds and stuff.
 """
 
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ CLASSES = len(CLASS_NAMES)
 
 
 @dataclass(frozen=True)
-class Batch:
+class ClipBatch:
     """Crops with all that is said of them, in the order of `ClipTrainer.forward`."""
 
     images: Float[Tensor, "B 3 H W"]
@@ -35,8 +34,8 @@ class Batch:
 class ClipTrainer(nn.Module):
     """A CLIP with the helpers of its training: a compact token table, a tag head and a patch head.
 
-    `token_ids` are the rows of the full vocabulary that are trained; texts come as indices into
-    them. `class_weights` weigh the patch loss, ground last.
+    token_ids: rows of the full vocabulary that are trained; texts are indices into them.
+    class_weights: of the patch loss, ground last.
     """
 
     tag_weights: Float[Tensor, "T"]
@@ -50,12 +49,16 @@ class ClipTrainer(nn.Module):
         class_weights: Float[Tensor, "C_and_ground"],
     ) -> None:
         super().__init__()
-        start_attention(clip.visual)
+        start_clip(clip.visual)
+
+        # Only the rows of known words are trained
         width, embed = clip.token_embedding.weight.shape[1], clip.visual.output_dim
         self.tokens = nn.Embedding(len(token_ids), width)
         self.tokens.weight.data.copy_(clip.token_embedding.weight[token_ids])
         clip.token_embedding.requires_grad_(False)
         self.clip = clip
+
+        # Heads, and what their classes weigh
         self.tag_head = nn.Linear(embed, tags)
         self.patch_head = nn.Linear(embed, CLASSES + 1)
         tag_weights = torch.ones(tags)
@@ -64,13 +67,13 @@ class ClipTrainer(nn.Module):
         self.register_buffer("class_weights", class_weights)
 
     def forward(
-        self, batch: Batch, patch_weight: Float[Tensor, ""], early_weight: Float[Tensor, ""]
+        self, batch: ClipBatch, patch_weight: Float[Tensor, ""], early_weight: Float[Tensor, ""]
     ) -> dict[str, Tensor]:
         """Compute all losses of a batch; `total` is the one to minimise."""
+        # Patches and texts, encoded
         early, tokens = encode_patches(self.clip.visual, batch.images, batch.corner, batch.kept)
-        patches = batch.patches.gather(
-            1, batch.kept[..., None].expand(-1, -1, batch.patches.shape[2])
-        )
+        shape = (-1, -1, batch.patches.shape[2])
+        patches = batch.patches.gather(1, batch.kept[..., None].expand(shape))
         feature = tokens.mean(1)
         text = F.normalize(self.encode_texts(batch.captions).float(), dim=-1)
         direction = F.normalize(feature.float(), dim=-1)
@@ -84,13 +87,15 @@ class ClipTrainer(nn.Module):
         )
 
         # One head reads the patches before and after the last block: what a class looks like points
-        # the same way in
-        # both, so that the channels a CAM weighs there are those that the answer is made of
+        # the same way in both, so that the channels a CAM weighs there are those that the answer is
+        # made of
         logits = self.patch_head(tokens).float()
         entropy, early_entropy = (
             -(patches * self.class_weights * found.log_softmax(-1)).sum(-1).mean()
             for found in (logits, self.patch_head(early).float())
         )
+
+        # All together, and how often a patch is named rightly
         total = contrast + 5 * by_head + patch_weight * (entropy + early_weight * early_entropy)
         right = (logits.argmax(-1) == patches.argmax(-1)) & (patches.argmax(-1) < CLASSES)
         return {
@@ -102,17 +107,17 @@ class ClipTrainer(nn.Module):
         }
 
     def encode_texts(self, texts: Int[Tensor, "B t"]) -> Float[Tensor, "B D"]:
-        """Encode texts given as indices into the compact table; the end token has the highest
-        index.
-        """
+        """Encode texts, given as indices into the compact table; the end has the highest one."""
+        # Words that see only those before them
         length = texts.shape[1]
         tokens = self.tokens(texts) + self.clip.positional_embedding[:length]
         mask = torch.full((length, length), float("-inf"), device=texts.device).triu(1)
         for block in self.clip.transformer.resblocks:
-            tokens = apply_block(block, tokens, mask)
-        ends = self.clip.ln_final(
-            tokens[torch.arange(len(texts), device=texts.device), texts.argmax(1)]
-        )
+            tokens = run_clip_block(block, tokens, mask)
+
+        # The end stands for the text
+        rows = torch.arange(len(texts), device=texts.device)
+        ends = self.clip.ln_final(tokens[rows, texts.argmax(1)])
         return ends @ self.clip.text_projection.to(ends.dtype)
 
 
@@ -122,10 +127,11 @@ def encode_patches(
     corner: Int[Tensor, "2"],
     kept: Int[Tensor, "B K"],
 ) -> tuple[Float[Tensor, "B K D"], Float[Tensor, "B K D"]]:
-    """Project the `kept` patches of normalised crops, before and after the last block.
+    """Project patches of normalised crops, before and after the last block.
 
-    `corner` (row, column) is the place of the first patch on the full grid; the others are unseen.
+    corner: row and column of the first patch on the full grid. kept: the patches that are seen.
     """
+    # Pixels of each patch, and its place on the full grid
     patch, full = visual.patch_size[0], visual.grid_size[0]
     batch, grid = len(images), images.shape[-1] // patch
     pixels = (
@@ -135,14 +141,20 @@ def encode_patches(
     )
     rows, columns = (start + torch.arange(grid, device=images.device) for start in corner)
     places = visual.positional_embedding[1:].view(full, full, -1)[rows][:, columns].flatten(0, 1)
+
+    # Tokens of the patches that are seen, behind the class token
     pixels = pixels.gather(1, kept[..., None].expand(-1, -1, pixels.shape[2]))
     tokens = F.linear(pixels, visual.conv1.weight.flatten(1)) + places[kept]
     first = (visual.class_embedding + visual.positional_embedding[0]).expand(batch, 1, -1)
     tokens = visual.ln_pre(torch.cat([first.to(tokens.dtype), tokens], 1))
+
+    # Through the blocks
     *blocks, last = visual.transformer.resblocks
     for block in blocks:
-        tokens = apply_block(block, tokens, None)
-    return project_patches(visual, tokens), project_patches(visual, apply_block(last, tokens, None))
+        tokens = run_clip_block(block, tokens, None)
+    return project_patches(visual, tokens), project_patches(
+        visual, run_clip_block(last, tokens, None)
+    )
 
 
 def project_patches(
@@ -153,29 +165,31 @@ def project_patches(
     return patches @ visual.proj.to(patches.dtype)
 
 
-def apply_block(
+def run_clip_block(
     block: ResidualAttentionBlock, tokens: Float[Tensor, "B N D"], mask: Float[Tensor, "N N"] | None
 ) -> Float[Tensor, "B N D"]:
     """Apply one block by plain matrix products, whose backward pass is fast on CPU."""
+    # Queries, keys and values of each head
     attention = block.attn
     inputs = F.linear(block.ln_1(tokens), attention.in_proj_weight, attention.in_proj_bias)
     queries, keys, values = (
         inputs.unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
     )
-    scores = queries @ keys.transpose(-1, -2) * queries.shape[-1] ** -0.5
-    weights = (scores if mask is None else scores + mask).softmax(-1)
-    tokens = tokens + attention.out_proj(
-        (weights.to(values.dtype) @ values).transpose(1, 2).flatten(2)
-    )
+
+    # Tokens look at each other
+    logits = queries @ keys.transpose(-1, -2) * queries.shape[-1] ** -0.5
+    weights = (logits if mask is None else logits + mask).softmax(-1)
+    mixed = (weights.to(values.dtype) @ values).transpose(1, 2).flatten(2)
+    tokens = tokens + attention.out_proj(mixed)
     return tokens + block.mlp(block.ln_2(tokens))
 
 
 @torch.no_grad()
-def start_attention(visual: VisionTransformer) -> None:
+def start_clip(visual: VisionTransformer) -> None:
     """Start the image tower with sine positions and mimetic attention.
 
     The last block starts with values that come back as they are, not negated: a CAM is what
-        attention carries there.
+    attention carries there.
     """
     width, grid = visual.positional_embedding.shape[1], visual.grid_size[0]
     visual.positional_embedding.copy_(position_table(width, grid, class_token=True))

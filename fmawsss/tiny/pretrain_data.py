@@ -1,6 +1,4 @@
-"""What both pre-trainings share: a pool of generated scenes that is renewed while it is used, the
-step schedule.
-"""
+"""What both pre-trainings share: a pool of scenes that is renewed while used, schedule, starts."""
 
 import logging
 import math
@@ -18,14 +16,12 @@ from torch import Tensor, nn
 from fmawsss.tiny.shapes import Scene, draw_scene
 
 P_MATERIAL = 0.70
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass
 class ScenePool:
-    """Scenes to draw from; `renew` replaces the oldest ones, so that a long training never repeats
-    itself for long.
-    """
+    """Scenes to draw from; the oldest are replaced, so that no training sees them for long."""
 
     rng: np.random.Generator
     scenes: list[Scene]
@@ -68,15 +64,14 @@ def group_parameters(
 ) -> list[dict[str, object]]:
     """Split parameters for AdamW: matrices decay, vectors and position embeddings do not."""
     taken = {id(parameter) for parameter in leave_out}
-    named = [
-        (name, p) for name, p in model.named_parameters() if p.requires_grad and id(p) not in taken
-    ]
-    decays = [
-        p
-        for name, p in named
-        if p.ndim >= 2 and "pos_embed" not in name and "positional" not in name
-    ]
-    rests = [p for name, p in named if p.ndim < 2 or "pos_embed" in name or "positional" in name]
+    decays: list[nn.Parameter] = []
+    rests: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and id(parameter) not in taken:
+            is_position = "pos_embed" in name or "positional" in name
+            (rests if is_position or parameter.ndim < 2 else decays).append(parameter)
+
+    # As AdamW takes them
     return [
         {"params": decays, "weight_decay": weight_decay},
         {"params": rests, "weight_decay": 0.0},
@@ -84,22 +79,22 @@ def group_parameters(
 
 
 def position_table(width: int, grid: int, class_token: bool) -> Tensor:
-    """Tabulate two-dimensional sine-cosine positions at half amplitude, a row of zeros first for a
-    class token.
+    """Tabulate two-dimensional sine-cosine positions at half amplitude.
+
+    class_token: whether a row of zeros comes first.
     """
-    return (
-        0.5 * torch.from_numpy(get_2d_sincos_pos_embed(width, grid, cls_token=class_token)).float()
-    )
+    table = get_2d_sincos_pos_embed(width, grid, cls_token=class_token)
+    return 0.5 * torch.from_numpy(table).float()
 
 
 @torch.no_grad()
 def mimic_attention(qkv: Tensor, projection: Tensor, heads: int) -> None:
-    """Start attention as if trained: queries match keys near the identity, values come back
-    negated.
+    """Start attention as if trained: queries match equal keys, values come back negated.
 
-    Mimetic initialisation (Trockman and Kolter, 2023, arXiv:2305.09828); `qkv` is (3 D, D),
+    Mimetic initialisation (Trockman and Kolter, 2023, arXiv:2305.09828). Shapes: `qkv` (3 D, D),
     `projection` (D, D).
     """
+    # Queries and keys of each head
     width = qkv.shape[1]
     size = width // heads
     for head in range(heads):
@@ -109,6 +104,8 @@ def mimic_attention(qkv: Tensor, projection: Tensor, heads: int) -> None:
         )
         qkv[:width][rows] = (left[:, :size] * scale[:size].sqrt()).T
         qkv[width : 2 * width][rows] = right[:size] * scale[:size].sqrt()[:, None]
+
+    # Values and projection of all heads
     left, scale, right = torch.linalg.svd(
         0.4 * torch.randn(width, width) / width**0.5 - 0.4 * torch.eye(width)
     )
@@ -117,8 +114,9 @@ def mimic_attention(qkv: Tensor, projection: Tensor, heads: int) -> None:
 
 
 def compile_training(trainer: nn.Module, device: torch.device, steps: int) -> None:
-    """Compile the forward pass (a third faster on CPU) where a compiler is at hand and it is worth
-    a minute.
+    """Compile the forward pass where there is a compiler and steps enough to be worth a minute.
+
+    On a CPU it is then a third faster.
     """
     if steps > 200 and (device.type != "cpu" or shutil.which("g++") is not None):
         trainer.compile(dynamic=False)
@@ -126,9 +124,7 @@ def compile_training(trainer: nn.Module, device: torch.device, steps: int) -> No
 
 @dataclass
 class Progress:
-    """Write one line every `every` steps: step, time, and the mean of each number since the last
-    line.
-    """
+    """Log a line every so many steps: step, time, and means of the numbers since the last line."""
 
     name: str
     steps: int
@@ -143,5 +139,5 @@ class Progress:
         if (step + 1) % self.every == 0:
             text = "  ".join(f"{key} {value:.4f}" for key, value in self.sums.items())
             minutes = (time.monotonic() - self.started) / 60
-            log.info("%s %d/%d  %.1f min  %s", self.name, step + 1, self.steps, minutes, text)
+            logger.info("%s %d/%d  %.1f min  %s", self.name, step + 1, self.steps, minutes, text)
             self.sums.clear()

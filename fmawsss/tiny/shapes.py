@@ -1,5 +1,4 @@
-"""Generated images with exact masks: textured shapes over textured grounds, partly hidden, half
-two-coloured, in noise.
+"""Generated images with exact masks: textured shapes that hide each other on textured grounds.
 
 A class typically wears one material (colour and texture), as natural categories do; how often is
 `p_material`. All randomness comes from the generator that is passed. Coordinates are pixels, x to
@@ -18,7 +17,7 @@ from fmawsss.tiny.textures import (
     SIZE,
     TEXTURES,
     Colour,
-    Picture,
+    FloatPicture,
     draw_any_colour,
     draw_colour,
     draw_noise,
@@ -58,27 +57,28 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Scene:
-    """An image and all that is true of it. Instance `i + 1` is `objects[i]`; later objects lie in
-    front.
+    """An image and all that is true of it.
+
+    Instance `i + 1` is `objects[i]`; later objects lie in front. Parts are regions of patchwork,
+    bodies of objects, and second colours of objects.
     """
 
     image: UInt8[np.ndarray, "H W 3"]  # RGB
     semantic: UInt8[np.ndarray, "H W"]  # 0 background, class index + 1
     instance: UInt8[np.ndarray, "H W"]  # 0 background
-    part: UInt8[
-        np.ndarray, "H W"
-    ]  # 0 ground; one id per patchwork region, object body, second colour of an object
+    part: UInt8[np.ndarray, "H W"]  # 0 ground
     objects: tuple[SceneObject, ...]
     background: str  # one of BACKGROUNDS
     stuff: tuple[str, ...]  # some of STUFF
 
 
 def draw_scene(rng: np.random.Generator, p_material: float = 0.92) -> Scene:
-    """Draw one image of 112 x 112 pixels with one to four objects, each with at least 40 visible
-    pixels.
+    """Draw an image of 112 x 112 pixels with one to four objects.
 
-    `p_material` is the probability, for colour and for texture apart, that an object wears what its
-    class typically wears. A scene in which an object is hidden down to a sliver is drawn again.
+    At least 40 pixels of each object are visible; a scene that hides more is drawn again.
+
+    p_material: probability, for colour and for texture apart, that an object wears what its class
+        typically wears.
     """
     while True:
         scene = _draw_any_scene(rng, p_material)
@@ -95,11 +95,12 @@ def present_classes(scene: Scene, min_pixels: int = MIN_PIXELS) -> list[int]:
 
 @dataclass
 class _Canvas:
-    """A scene while it is painted; `image` is in 0..255, an object must stand out from the colours
-    in `grounds`.
+    """A scene while it is painted.
+
+    image: in 0..255. grounds: colours that an object must stand out from.
     """
 
-    image: Picture
+    image: FloatPicture
     semantic: UInt8[np.ndarray, "H W"]
     instance: UInt8[np.ndarray, "H W"]
     part: UInt8[np.ndarray, "H W"]
@@ -112,6 +113,8 @@ class _Canvas:
 
 def _draw_any_scene(rng: np.random.Generator, p_material: float) -> Scene:
     background = str(rng.choice(BACKGROUNDS))
+
+    # The ground
     canvas = _paint_ground(rng, background)
     for stuff, probability, paint in (
         ("patches", 0.35, _paint_patches),
@@ -126,6 +129,8 @@ def _draw_any_scene(rng: np.random.Generator, p_material: float) -> Scene:
     canvas.grounds.append(canvas.image[::4, ::4].reshape(-1, 3).mean(0))
     if rng.random() < 0.3:
         canvas.stuff.append("shadows")
+
+    # The objects, one over the other
     objects: list[SceneObject] = []
     count = int(rng.choice([1, 2, 3, 4], p=[0.3, 0.35, 0.22, 0.13]))
     for _ in range(count):
@@ -133,20 +138,14 @@ def _draw_any_scene(rng: np.random.Generator, p_material: float) -> Scene:
         if circle is not None:
             objects.append(_paint_object(rng, canvas, len(objects) + 1, *circle, p_material))
 
+    masks = (canvas.semantic, canvas.instance, canvas.part)
     image = _expose(rng, canvas.image)
-    return Scene(
-        image,
-        canvas.semantic,
-        canvas.instance,
-        canvas.part,
-        tuple(objects),
-        background,
-        tuple(canvas.stuff),
-    )
+    return Scene(image, *masks, tuple(objects), background, tuple(canvas.stuff))
 
 
 def _paint_ground(rng: np.random.Generator, background: str) -> _Canvas:
     """Fill the canvas with two muted colours in the background's texture."""
+    # Two muted colours
     first_name, second_name = rng.choice(COLOUR_NAMES, 2, replace=False)
     first = draw_colour(rng, first_name)
     second = draw_colour(rng, second_name)
@@ -157,6 +156,7 @@ def _paint_ground(rng: np.random.Generator, background: str) -> _Canvas:
     if background not in ("plain", "gradient"):
         second = first + (second - first) * rng.uniform(0.35, 0.9)
 
+    # In their texture
     image = np.array(fill_texture(rng, background, first, second), np.float32, order="C")
     semantic, instance, part = np.zeros((3, SIZE, SIZE), np.uint8)
     return _Canvas(image, semantic, instance, part, grounds=[first, second], stuff=[])
@@ -191,7 +191,7 @@ def _paint_specks(rng: np.random.Generator, canvas: _Canvas) -> None:
 def _place_circle(
     rng: np.random.Generator, objects: list[SceneObject], radii: tuple[float, float]
 ) -> tuple[tuple[float, float], float] | None:
-    """Draw a centre and a radius that overlap the objects only a little; None after 12 vain trials."""
+    """Draw a circle that overlaps the objects only a little; None after 12 vain trials."""
     for _ in range(12):
         radius = rng.uniform(*radii)
         x, y = rng.uniform(0.75 * radius, SIZE - 0.75 * radius, 2).tolist()
@@ -211,18 +211,17 @@ def _paint_object(
     p_material: float,
 ) -> SceneObject:
     """Paint one shape with its shadow, filling and outline, and enter it into the masks."""
+    # Its outline, colour and shadow
     class_index = int(rng.integers(len(CLASS_NAMES)))
-    coverage = _rasterize(
-        OUTLINES[CLASS_NAMES[class_index]](rng), centre, radius, rng.uniform(0, 2 * np.pi)
-    )
+    outline = OUTLINES[CLASS_NAMES[class_index]](rng)
+    coverage = _rasterize(outline, centre, radius, rng.uniform(0, 2 * np.pi))
     visible = coverage > 127
     colours, typical_texture = MATERIALS[CLASS_NAMES[class_index]]
     name, colour = _choose_colour(rng, canvas.grounds, colours, p_material)
     if "shadows" in canvas.stuff:
         _cast_shadow(rng, canvas, coverage)
 
-    # Three kinds of filling: one material, two colours on two sides of a line, a mark in the
-    # middle.
+    # Its filling: one material, two colours on two sides of a line, or a mark in the middle
     kind, second, region = rng.random(), draw_any_colour(rng), None
     if kind < 0.78:
         texture = typical_texture if rng.random() < p_material else str(rng.choice(TEXTURES))
@@ -234,10 +233,14 @@ def _paint_object(
     alpha = coverage[..., None].astype(np.float32) / 255
     canvas.image += (filling - canvas.image) * alpha
 
-    canvas.semantic[visible], canvas.instance[visible] = class_index + 1, instance
+    # Its masks
+    canvas.semantic[visible] = class_index + 1
+    canvas.instance[visible] = instance
     canvas.mark_part(visible)
     if region is not None:
         canvas.mark_part(visible & region)
+
+    # Sometimes a line around it
     if rng.random() < 0.15:
         edges, _ = cv2.findContours(visible.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(canvas.image, edges, -1, (colour * 0.4).tolist(), 1)
@@ -247,8 +250,9 @@ def _paint_object(
 def _choose_colour(
     rng: np.random.Generator, grounds: list[Colour], typical: tuple[str, ...], p_material: float
 ) -> tuple[str, Colour]:
-    """Draw a colour until it stands out from the grounds (sum of channel differences above 110),
-    six times at most.
+    """Draw a colour that stands out from the grounds, at the sixth trial any.
+
+    It does when its channels differ by more than 110 in sum.
     """
     for _ in range(6):
         name = str(rng.choice(typical if rng.random() < p_material else COLOUR_NAMES))
@@ -262,20 +266,16 @@ def _cast_shadow(
     rng: np.random.Generator, canvas: _Canvas, coverage: UInt8[np.ndarray, "H W"]
 ) -> None:
     shift = np.array([[1, 0, rng.uniform(3, 6)], [0, 1, rng.uniform(3, 6)]], np.float32)
-    shadow = (
-        cv2.GaussianBlur(cv2.warpAffine(coverage, shift, (SIZE, SIZE)), (5, 5), 0).astype(
-            np.float32
-        )
-        / 255
-    )
-    canvas.image *= 1 - 0.5 * shadow[..., None]
+    shadow = cv2.GaussianBlur(cv2.warpAffine(coverage, shift, (SIZE, SIZE)), (5, 5), 0)
+    canvas.image *= 1 - 0.5 * (shadow.astype(np.float32) / 255)[..., None]
 
 
 def _rasterize(
     rings: Outline, centre: tuple[float, float], radius: float, angle: float
 ) -> UInt8[np.ndarray, "H W"]:
-    """Fill polygons of the unit circle at a place, size and angle (radians); 255 inside, smooth at
-    the edge.
+    """Fill polygons of the unit circle at a place, size and angle; smooth at the edge.
+
+    angle: in radians.
     """
     cosine, sine = np.cos(angle), np.sin(angle)
     turn = np.array([[cosine, sine], [-sine, cosine]])
@@ -300,7 +300,7 @@ def _draw_disc(
     return np.hypot(_COLUMNS - centre[0], _ROWS - centre[1]) < radius * rng.uniform(0.3, 0.5)
 
 
-def _expose(rng: np.random.Generator, image: Picture) -> UInt8[np.ndarray, "H W 3"]:
+def _expose(rng: np.random.Generator, image: FloatPicture) -> UInt8[np.ndarray, "H W 3"]:
     """Change the brightness, add noise, and blur one image in five."""
     noise = rng.normal(0, rng.uniform(0, 6), image.shape).astype(np.float32)
     exposed = np.clip(image * rng.uniform(0.8, 1.1) + noise, 0, 255).astype(np.uint8)

@@ -28,7 +28,7 @@ TEXTURES = ("solid", "gradient", "striped", "dotted", "checkered", "grainy", "wa
 
 Colour = Float32[np.ndarray, "3"]
 Field = Float32[np.ndarray, "H W"]
-Picture = Float32[np.ndarray, "H W 3"]
+FloatPicture = Float32[np.ndarray, "H W 3"]
 
 _ROWS, _COLUMNS = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32)
 
@@ -45,15 +45,14 @@ def draw_any_colour(rng: np.random.Generator) -> Colour:
 
 
 def draw_noise(rng: np.random.Generator, cells: int, size: int = SIZE) -> Field:
-    """Draw smooth noise of about 0..1 with `cells` x `cells` independent values; the cubic
-    overshoots a little.
-    """
-    return cv2.resize(
-        rng.random((cells, cells), dtype=np.float32), (size, size), interpolation=cv2.INTER_CUBIC
-    )
+    """Draw smooth noise with `cells` x `cells` independent values, between about 0 and 1."""
+    values = rng.random((cells, cells), dtype=np.float32)
+    return cv2.resize(values, (size, size), interpolation=cv2.INTER_CUBIC)  # overshoots a little
 
 
-def fill_texture(rng: np.random.Generator, texture: str, first: Colour, second: Colour) -> Picture:
+def fill_texture(
+    rng: np.random.Generator, texture: str, first: Colour, second: Colour
+) -> FloatPicture:
     """Fill a picture with `first` and `second`, mixed by a texture at a random angle and scale."""
     if texture in ("solid", "plain"):
         return np.broadcast_to(first, (SIZE, SIZE, 3))
@@ -62,19 +61,16 @@ def fill_texture(rng: np.random.Generator, texture: str, first: Colour, second: 
 
 
 def shade_colour(rng: np.random.Generator, colour: Colour) -> Colour:
-    """Draw the second colour of an object's texture: darker, or lighter where the first is dark
-    already.
-    """
-    shaded = (
-        colour * rng.uniform(0.35, 0.6) if colour.mean() > 70 else colour + rng.uniform(60, 110)
-    )
+    """Draw the second colour of a texture: darker, or lighter where the first is dark already."""
+    if colour.mean() > 70:
+        shaded = colour * rng.uniform(0.35, 0.6)
+    else:
+        shaded = colour + rng.uniform(60, 110)
     return np.clip(shaded, 0, 255).astype(np.float32)
 
 
 def _turn_axes(rng: np.random.Generator) -> tuple[Field, Field, float]:
-    """Draw two perpendicular coordinates, in pixels, and the period of a texture along them, in
-    radians per pixel.
-    """
+    """Draw two perpendicular coordinates (pixels) and a texture's frequency (radians per pixel)."""
     angle, period = rng.uniform(0, np.pi), rng.uniform(6, 16)
     cosine, sine = np.float32(np.cos(angle)), np.float32(np.sin(angle))
     return _COLUMNS * cosine + _ROWS * sine, _ROWS * cosine - _COLUMNS * sine, 2 * np.pi / period

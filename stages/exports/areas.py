@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fmawsss.files.storage import write_json
-from fmawsss.networks.segmenter import count_areas
+from fmawsss.networks.segmenter import count_pixels
 from stages.exports.masks import MaskSet
 
 
@@ -15,7 +15,7 @@ def export_areas(masks: MaskSet, path: Path | str) -> None:
     images = {}
     for name, mask in masks.read():
         height, width = mask.shape
-        pixels = count_areas(mask, classes)
+        pixels = count_pixels(mask, classes)
         shares = {label: round(count / mask.size, 6) for label, count in pixels.items()}
         images[name] = {"height": height, "width": width, "pixels": pixels, "shares": shares}
     write_json(Path(path), {"classes": classes, "images": images})

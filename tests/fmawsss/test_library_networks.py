@@ -6,8 +6,7 @@ import pytest
 import segmentation_models_pytorch as smp
 import timm
 import torch
-from front_door import compose_config
-from hydra.utils import instantiate
+from network_tools import compose_network
 from safetensors.torch import save_file
 
 from fmawsss.networks.library import (
@@ -16,6 +15,7 @@ from fmawsss.networks.library import (
     load_smp_encoder,
     load_timm_encoder,
 )
+from fmawsss.networks.mask2former import Mask2FormerNetwork
 
 
 @pytest.mark.parametrize(
@@ -28,10 +28,7 @@ from fmawsss.networks.library import (
     ],
 )
 def test_networks_answer_logits_at_the_size_of_the_images(network, encoder):
-    cfg = compose_config(
-        "train", "task=network", f"network={network}", f"network.build.encoder={encoder}"
-    )
-    built = instantiate(cfg.network.build)(classes=5).eval()
+    built = compose_network(network, f"encoder={encoder}")(classes=5).eval()
     with torch.no_grad():
         for size in ((64, 96), (33, 47), (8, 100)):
             assert built(torch.randn(1, 3, *size)).shape == (1, 5, *size)
@@ -45,9 +42,9 @@ def test_networks_answer_logits_at_the_size_of_the_images(network, encoder):
     [("deeplabv3plus_r101", "resnet101", 45e6), ("segformer_b5", "mit_b5", 84e6)],
 )
 def test_the_networks_are_the_large_ones(network, encoder, parameters):
-    cfg = compose_config("train", "task=network", f"network={network}")
-    assert cfg.network.build.encoder == encoder
-    built = instantiate(cfg.network.build)(classes=21)
+    build = compose_network(network)
+    assert build.keywords["encoder"] == encoder
+    built = build(classes=21)
     assert sum(p.numel() for p in built.parameters()) == pytest.approx(parameters, rel=0.05)
 
 
@@ -90,3 +87,16 @@ def test_an_encoder_without_a_pyramid_is_refused():
         ValueError, match=r"'vit_tiny_patch16_224' has no feature maps at strides 4.*convnext_tiny"
     ):
         build_on_timm_encoder(smp.FPN, "vit_tiny_patch16_224", {}, classes=3)
+
+
+def test_torchvision_answers_logits_at_the_size_of_the_images():
+    small = "network._target_=torchvision.models.segmentation.lraspp_mobilenet_v3_large"
+    built = compose_network("torchvision", small)(classes=5).eval()
+    with torch.no_grad():
+        for size in ((64, 96), (33, 47), (8, 100)):
+            assert built(torch.randn(1, 3, *size)).shape == (1, 5, *size)
+
+
+def test_a_network_of_the_users_own_needs_a_name_alone():
+    built = compose_network("own", "_target_=network_tools.build_small")(classes=5)
+    assert isinstance(built, Mask2FormerNetwork)

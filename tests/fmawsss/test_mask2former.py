@@ -5,11 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from front_door import compose_config
-from hydra.utils import instantiate
-from network_tools import DECODER, build_small
+from network_tools import DECODER, build_module, build_small
 
-from fmawsss.networks.mask2former import load_swin, combine_queries
+from fmawsss.networks.mask2former import combine_queries, load_swin
 from fmawsss.networks.parameter_groups import split_parameters
 
 UNDECAYED = ["relative_position_bias_table", "level_embed"]
@@ -96,12 +94,10 @@ def test_parameter_groups_are_those_of_the_recipe():
 
 
 def test_the_config_builds_what_the_recipe_says():
-    cfg = compose_config(
-        "train", "task=network", "dataset=voc", "network.weights=null", "network.build.swin.embed_dim=8",
-        "network.build.swin.num_heads=[1,1,1,1]", "network.build.swin.depths=[1,1,1,1]",
-    )  # fmt: skip
-    build = instantiate(cfg.module, _partial_=True, _convert_="all")
-    module = build(classes=list(cfg.dataset.classes), carried={}, config={})
+    swin = {"embed_dim": "8", "num_heads": "[1,1,1,1]", "depths": "[1,1,1,1]"}
+    changes = [f"network.build.swin.{key}={value}" for key, value in swin.items()]
+    classes = [f"class {index}" for index in range(20)]
+    module = build_module(classes, "dataset=voc", "network.weights=null", *changes)
     model = module.network.model
     assert (
         model.config.num_queries

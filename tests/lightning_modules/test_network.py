@@ -6,15 +6,14 @@ import pytest
 import torch
 from front_door import compose_config
 from hydra.utils import instantiate
+from network_tools import CARRIED, build_module
 
 from benchmarks.measure import read_peak, reset_peak
 from fmawsss.records import Batch
 
 
 def build():
-    cfg = compose_config("train", "task=network", "logger=none")
-    build = instantiate(cfg.module, _partial_=True, _convert_="all")
-    return build(classes=["circle", "square"], carried={"data": {}}, config={"seed": 1})
+    return build_module(["circle", "square"])
 
 
 def test_a_few_steps_lower_the_loss():
@@ -79,7 +78,8 @@ def test_the_attention_of_all_patches_to_all_is_never_held():
 
 
 def test_photos_are_seen_no_larger_than_memory_allows():
-    resize = instantiate(compose_config("infer", "task=network", "dataset=folder").network.resize)
+    cfg = compose_config("infer", "task=network", "dataset=folder")
+    resize = instantiate(cfg.stage.prediction.view.resize)
     assert resize.find_size((3000, 4000)) == (768, 1024)
     assert resize.find_size((100_000, 10)) == (1024, 16)
     assert resize.find_size((112, 110)) == (112, 112)
@@ -90,4 +90,4 @@ def test_a_checkpoint_says_what_its_masks_mean():
     checkpoint = {}
     build().on_save_checkpoint(checkpoint)
     assert (checkpoint["version"], checkpoint["classes"]) == (2, ["circle", "square"])
-    assert (checkpoint["carried"], checkpoint["config"]) == ({"data": {}}, {"seed": 1})
+    assert (checkpoint["carried"], checkpoint["config"]) == (CARRIED, {"seed": 1})

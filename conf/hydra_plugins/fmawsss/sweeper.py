@@ -139,7 +139,7 @@ class ResumableSweeper(Sweeper):
         missing = {
             job.number: job
             for job, cfg in zip(jobs, configs, strict=True)
-            if job.status != FINISHED or cfg.overwrite
+            if job.status != FINISHED or cfg.options.overwrite
         }
         logger.info("%s: %d jobs, %d finished before", folder, len(jobs), len(jobs) - len(missing))
 
@@ -208,7 +208,7 @@ def digest_config(cfg: DictConfig) -> str:
     """Digest the config of a job: the same digest, the same job."""
     cfg = cfg.copy()
     with open_dict(cfg):
-        del cfg["hydra"], cfg["overwrite"]
+        del cfg["hydra"], cfg["options"]["overwrite"]
     return fingerprint(OmegaConf.to_container(cfg))
 
 
