@@ -37,7 +37,8 @@ def refuse_ambiguity(run: Run) -> None:
 
 def check_stage(stage: Stage, made: set[Path]) -> None:
     """Check what a stage reads, unless this run makes it (`made`), and where it writes."""
-    make_folder(stage.output.path.parent, "paths.outputs")
+    path = stage.output.path
+    make_folder(path.parent if path.suffix else path, "emits")  # some are one file: labels.csv
     stage.output.make_writers()
     open_data(stage.output.data, "predict", set(stage.output.inputs.values()) & made)
     if stage.training is not None and stage.learns:
@@ -57,7 +58,7 @@ def check_training(stage: Stage, training: Training, made: set[Path]) -> None:
             "`python infer.py task=seg callbacks=seed_confidence`, then "
             "`python train.py task=network targets=…`"
         )
-    make_folder(stage.checkpoint.parent, "paths.outputs")
+    make_folder(stage.checkpoint.parent, "learns")
     open_data(training.data, "fit", set(training.inputs.values()) & made)
     check_chosen(stage, training)
 
