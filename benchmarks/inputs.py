@@ -1,6 +1,4 @@
-"""What the benchmarks run on: CLIP with random weights, the modules of the recipes, batches and
-superpixels.
-"""
+"""What benchmarks run on: CLIP of random weights, modules of the recipes, batches, superpixels."""
 
 from __future__ import annotations
 
@@ -8,6 +6,7 @@ import math
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import open_clip
@@ -15,11 +14,13 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from jaxtyping import Bool, UInt8
+from omegaconf import DictConfig
 from torch import Tensor
 
 from fmawsss.records import Batch
 from fmawsss.superpixels import Superpixels, encode_masks
 from lightning_modules.prompts import PromptModule
+from stages.words import translate
 
 CONF = Path(__file__).parents[1] / "conf"
 SMALL = {  # of CLIP's architecture, for --quick
@@ -77,9 +78,7 @@ def build_clip(name: str) -> open_clip.CLIP:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A published recipe on random weights: what learns and predicts, and what its prompts are made
-    of.
-    """
+    """A published recipe on random weights, and what its prompts are made of."""
 
     module: PromptModule
     names: list[str]  # classes, then background
@@ -89,19 +88,40 @@ class Recipe:
 
 def build_recipe(task: str, dataset: str, setting: Setting) -> Recipe:
     """Build a recipe as the entry points do, but for the weights of CLIP."""
-    with initialize_config_dir(str(CONF), version_base=None):
-        cfg = compose("train", [f"task={task}", f"dataset={dataset}"])
+    # the config, with a CLIP of random weights
+    cfg = compose_training(f"task={task}", f"dataset={dataset}")
     cfg.clip.clip = {"_target_": "benchmarks.inputs.build_clip", "name": setting.sizes.clip}
     cfg.clip.tokenize.name = PAPER.clip
+
+    # the module
     names = list(cfg.dataset.classes)
-    build = instantiate(cfg.module, _partial_=True, _convert_="all")
-    module: PromptModule = build(classes=names, prompt_names=names)
+    module = build_module(cfg.stage, classes=names, prompt_names=names)
     module.trainer = L.Trainer(
         logger=False, enable_checkpointing=False, enable_progress_bar=False, accelerator="cpu"
     )
-    names_first = cfg.prompts.place_name["_target_"] == "fmawsss.prompts.name_at_front"
-    names = [*cfg.dataset.classes, *cfg.module.background]
-    return Recipe(module.to(setting.device), names, names_first, cfg.data.micro_batches)
+
+    # what its prompts are made of
+    place_name = cfg.stage.model.prompts.place_name["_target_"]
+    return Recipe(
+        module=module.to(setting.device),
+        names=[*names, *cfg.stage.model.background],
+        names_first=place_name == "fmawsss.prompts.name_at_front",
+        micro_batches=cfg.stage.training.view.micro_batches,
+    )
+
+
+def compose_training(*words: str) -> DictConfig:
+    """Compose the config of a training as the command line does."""
+    with initialize_config_dir(str(CONF), version_base=None):
+        return compose("train", translate(list(words)))
+
+
+def build_module(node: DictConfig, **told: Any) -> Any:
+    """Build the module of a stage from all sections of its node, and from what it is told."""
+    settings: dict[str, Any] = {}
+    for section in (node.learning, node.applying, node.runtime.arguments):
+        settings |= instantiate(section, _convert_="all")
+    return instantiate(node.model, _partial_=True, _convert_="all")(**settings, **told)
 
 
 def make_labels(present: list[int], classes: int) -> Bool[Tensor, "B C"]:

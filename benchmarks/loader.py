@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 import open_clip
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from PIL import Image
 
+from benchmarks.inputs import compose_training
 from datamodules.folder import FolderDataModule
 from datamodules.labels import keep_image_labels
 from datamodules.loading import Loading, prepare_worker
@@ -151,8 +151,8 @@ def time_encoder() -> tuple[str, float]:
 
 def load_augmentation() -> Callable:
     """Build the published augmentation from its config."""
-    with initialize_config_dir(str(ROOT / "conf"), version_base=None):
-        return instantiate(compose("train", ["task=seg", "dataset=voc"]).augment, _convert_="all")
+    view = compose_training("task=seg", "dataset=voc").stage.training.view
+    return instantiate(view.augment, _convert_="all")
 
 
 def measure_rate(step: Callable[[], object], repetitions: int) -> float:

@@ -23,18 +23,16 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from benchmarks.inputs import QUICK, Setting
-from benchmarks.loader import ROOT, SIZE, draw_photos
+from benchmarks.inputs import QUICK, Setting, build_module, compose_training
+from benchmarks.loader import SIZE, draw_photos
 from benchmarks.measure import read_peak, reset_peak, set_threads, time_call
 from datamodules.folder import FolderDataModule
 from datamodules.labels import keep_image_labels
 from datamodules.views import TrainingView
 from fmawsss.records import Batch
-from fmawsss.resizing import Normaliser
 from lightning_modules.network import NetworkModule
 
 NETWORKS = ("tower", "deeplabv3plus_r101", "segformer_b5", "mask2former_swin_l")
@@ -123,9 +121,10 @@ def measure_network(name: str, changes: list[str], sizes: Sizes, setting: Settin
     logging.disable(logging.WARNING)
     set_threads(setting.threads)
     cfg = compose_network(name, changes, sizes.crop)
-    build = instantiate(cfg.module, _partial_=True, _convert_="all")
-    module = build(classes=list(cfg.dataset.classes), carried={}, config={}).to(setting.device)
-    whole = torch.randn(1, 3, *instantiate(cfg.data.resize).find_size(SIZE), device=setting.device)
+    classes = list(cfg.dataset.classes)
+    module = build_module(cfg.stage, classes=classes, carried={}, config={}).to(setting.device)
+    height, width = instantiate(cfg.stage.prediction.view.resize).find_size(SIZE)
+    whole = torch.randn(1, 3, height, width, device=setting.device)
     crops = torch.randn(sizes.batch, 3, sizes.crop, sizes.crop, device=setting.device)
     seeds = draw_seeds(sizes, len(module.classes)).to(setting.device)
 
@@ -160,8 +159,7 @@ def compose_network(name: str, changes: list[str], crop: int) -> DictConfig:
         f"augment.crop={crop}",
         *changes,
     ]
-    with initialize_config_dir(str(ROOT / "conf"), version_base=None):
-        return compose("train", words)
+    return compose_training(*words)
 
 
 def draw_seeds(sizes: Sizes, classes: int) -> torch.Tensor:
@@ -199,8 +197,8 @@ def time_loader(cfg: DictConfig, sizes: Sizes, setting: Setting) -> float:
             batch_size=sizes.batch,
             micro_batches=1,
             seed=0,
-            normalise=Normaliser(cfg.data.image_mean, cfg.data.image_std),
-            augment=instantiate(cfg.augment, _convert_="all"),
+            normalise=instantiate(cfg.stage.prediction.view.normalise, _convert_="all"),
+            augment=instantiate(cfg.stage.training.view.augment, _convert_="all"),
             crop_labels=keep_image_labels,
             seeds=Path(folder) / "seeds",
         )

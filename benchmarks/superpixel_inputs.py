@@ -25,8 +25,9 @@ from benchmarks.inputs import CONF
 
 SETTINGS: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(CONF / "masks/published.yaml"))
 RECALL = SETTINGS.pop("recall_threshold")  # of the rock-sand-water filter
-# what segment_anything knows as well: it has no offsets
-PUBLISHED = {key: value for key, value in SETTINGS.items() if not key.endswith("_offsets")}
+# what segment_anything knows as well: it has no offsets, and no other predictor
+OURS = {"_target_", "_partial_", "predictor", "iou_offsets", "nms_offsets", "stability_offsets"}
+PUBLISHED = {key: value for key, value in SETTINGS.items() if key not in OURS}
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,15 @@
-"""CAA (METHOD 5, after CLIP-ES): class-aware affinity from attention spreads CAMs over the patches
-that look alike.
-"""
+"""CAA: CAMs spread over the patches that attend to each other (METHOD 5, after CLIP-ES)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from fmawsss.precision import widen
@@ -24,11 +22,10 @@ GatherRule: TypeAlias = Callable[[Tensor], Tensor]
 def find_sinkhorn_scales(
     attention: Float[Tensor, "*batch N N"], iterations: int
 ) -> tuple[Float[Tensor, "*batch N"], Float[Tensor, "*batch N"]]:
-    """Find `rows`, `columns` for which `rows * attention * columns` is the attention after
-    `iterations` of sinkhorn.
+    """Find the factors of rows and columns that normalise the attention by sinkhorn.
 
-    The matrix itself is only read, never divided; a patch that nobody attends to (padding) gets
-    scale 0.
+    `rows * attention * columns` is the attention after `iterations` divisions by column and row
+    sums. A patch that nobody attends to (padding) gets factor 0.
     """
     rows = columns = attention.new_ones(attention.shape[:-1])
     for _ in range(iterations):
@@ -56,8 +53,7 @@ def compute_affinity(
 def apply_affinity(
     values: Float[Tensor, "K N"], attention: Float[Tensor, "N N"], iterations: int, power: int
 ) -> Float[Tensor, "K N"]:
-    """Multiply each row by the affinity `power` times; neither the affinity nor a power of it is
-    ever formed.
+    """Multiply each row by the affinity `power` times, without ever forming the affinity.
 
     Autocast is off: a validation in mixed precision refines as an inference does.
     """
@@ -71,12 +67,11 @@ def apply_affinity(
 
 
 def find_boxes(score: Float[Tensor, "h w"], threshold: float) -> Int64[Tensor, "n 4"]:
-    """Find x0, y0, x1, y1 (ends exclusive) around every contour of the score, as the released code
-    does.
+    """Find the box around every contour of the score, as the released code does (METHOD 9).
 
-    The score in 0…255 and its threshold are truncated; holes have boxes of their own; ends are
-    clipped to w-1 and h-1, so that the last column and row lie in no box. A score without a contour
-    gives one empty box.
+    A box is x0, y0, x1, y1, ends exclusive. The score in 0…255 and its threshold are truncated;
+    holes have boxes of their own; ends are clipped to w-1 and h-1, so that the last column and row
+    lie in no box. A score without a contour gives one empty box.
     """
     return _bound_contours(_trace_contours(score, threshold), score.shape)
 
@@ -98,8 +93,9 @@ def mask_largest_box(scores: Float[Tensor, "P h w"], threshold: float) -> Bool[T
 
 
 def mask_boxes_corrected(scores: Float[Tensor, "P h w"], threshold: float) -> Bool[Tensor, "P N"]:
-    """Mark the patches inside the box of each connected region above `threshold * max`, to the last
-    row and column.
+    """Mark the patches inside the box of each connected region above `threshold * max`.
+
+    Boxes reach to the last row and column.
     """
     above = scores > threshold * scores.amax((1, 2), keepdim=True)
     return _fill_boxes(scores, [_bound_regions(region) for region in above])
@@ -120,6 +116,25 @@ def gather_all(boxes: Bool[Tensor, "P N"]) -> Bool[Tensor, "P N"]:
     return torch.ones_like(boxes)
 
 
+@runtime_checkable
+class Affinity(Protocol):
+    """Spread the CAMs of one image over what looks alike.
+
+    `attention_blocks` of CLIP are averaged for it, 0 for none. One that is an `nn.Module` moves to
+    the device, stays frozen, and counts in fingerprints with its weights.
+    """
+
+    attention_blocks: int
+
+    def __call__(
+        self,
+        cams: Float[Tensor, "P h w"],
+        attention: Float[Tensor, "N N"] | None,
+        image: UInt8[Tensor, "H W 3"] | None = None,
+    ) -> Float[Tensor, "P h w"]:
+        """Refine the CAMs of an image, which lies where the CAMs do."""
+
+
 @dataclass(frozen=True)
 class AffinityRefiner:
     """Refine CAMs by `CAM'[i] = sum over j of (A ** power)[i, j] M[i, j] x[j]`."""
@@ -134,26 +149,32 @@ class AffinityRefiner:
     outside_from: GatherRule  # where those outside may
 
     def __call__(
-        self, cams: Float[Tensor, "P h w"], attention: Float[Tensor, "N N"] | None
+        self,
+        cams: Float[Tensor, "P h w"],
+        attention: Float[Tensor, "N N"] | None,
+        image: UInt8[Tensor, "H W 3"] | None = None,
     ) -> Float[Tensor, "P h w"]:
-        """Refine the CAMs of one image; raises ValueError without the attention of its own patch
-        grid.
+        """Refine the CAMs of one image.
+
+        Raises:
+            ValueError: without the attention of its own patch grid.
         """
         attention = _check_attention(cams, attention)
-        boxes, values = self.mask_boxes(score_cams(cams), self.threshold), self.values(cams)
+        boxes = self.mask_boxes(score_cams(cams), self.threshold)
+        values = self.values(cams)
         if self.power == 0:
             return values  # the identity gathers from nobody, so the boxes do not act
 
-        # M masks columns of the affinity, one way for the rows inside the boxes, one way for the
-        # rows outside;
-        # where both are the same way (published), one is enough
+        # M masks columns of the affinity, in one way for the rows inside the boxes, in another for
+        # those outside; where the two ways are the same (published), one is enough
         ways = [self.inside_from(boxes), self.outside_from(boxes)]
         sources = torch.stack(ways[:1] if torch.equal(*ways) else ways)
         dtype = torch.promote_types(widen(values).dtype, attention.dtype)
         sources = sources * values.flatten(1).to(dtype)
-        gathered = apply_affinity(
-            sources.flatten(0, 1), attention.to(dtype), self.iterations, self.power
-        )
+
+        # A^t (M ∘ x)
+        flat = sources.flatten(0, 1)
+        gathered = apply_affinity(flat, attention.to(dtype), self.iterations, self.power)
         gathered = gathered.view_as(sources)
         return torch.where(boxes, gathered[0], gathered[-1]).view_as(cams)
 
@@ -165,28 +186,27 @@ class NoRefinement:
     attention_blocks: ClassVar[int] = 0
 
     def __call__(
-        self, cams: Float[Tensor, "P h w"], attention: Float[Tensor, "N N"] | None
+        self,
+        cams: Float[Tensor, "P h w"],
+        attention: Float[Tensor, "N N"] | None,
+        image: UInt8[Tensor, "H W 3"] | None = None,
     ) -> Float[Tensor, "P h w"]:
         """Return the CAMs; the attention may be missing."""
         return cams
 
 
 def _check_attention(cams: Float[Tensor, "P h w"], attention: Tensor | None) -> Tensor:
-    """Return the attention; raise ValueError unless it is there and belongs to the CAMs' patch
-    grid.
-    """
+    """Return the attention; raise ValueError unless it is there and fits the CAMs' patch grid."""
     height, width = cams.shape[1:]
     if attention is None:
         raise ValueError(
             "Affinity refinement needs attention, found none. Encode the image with "
-            "attention_blocks > 0, store it"
-            " beside the CAMs, or choose affinity=none."
+            "attention_blocks > 0, store it beside the CAMs, or choose affinity=none."
         )
     if len(attention) != height * width:
         raise ValueError(
             f"Attention between {len(attention)} patches does not fit CAMs on a {height} x {width} "
-            "grid: expected"
-            f" {height * width} patches, without the class token."
+            f"grid: expected {height * width} patches, without the class token."
         )
     return attention
 
@@ -196,9 +216,7 @@ def _invert(sums: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 
 def _trace_contours(score: Float[Tensor, "h w"], threshold: float) -> list[np.ndarray]:
-    """Trace all contours, inner ones too, of the pixels above `int(threshold * max)` of the score
-    in 0…255.
-    """
+    """Trace all contours, inner ones too, above `int(threshold * max)` of the score in 0…255."""
     grey = (score * 255).to(torch.uint8).cpu().numpy()
     bright = (grey > int(threshold * int(grey.max()))).astype(np.uint8)
     contours, _ = cv2.findContours(bright, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)

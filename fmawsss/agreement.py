@@ -1,6 +1,4 @@
-"""How well the seeds of an image agree with each other under its image labels: a measure that needs
-no truth.
-"""
+"""How well two seeds of an image agree under its image labels: needs no ground truth."""
 
 from __future__ import annotations
 
@@ -17,8 +15,8 @@ def measure_agreement(
 
     One seed was decided superpixel by superpixel, the other pixel by pixel from the same CAMs:
     where class regions are superpixels, the two are equal. A class that the image is labelled with
-    and that neither seed holds counts as 0, and
-    so does a missing background: an empty seed agrees with no label.
+    and that neither seed holds counts as 0, and so does a missing background: an empty seed agrees
+    with no label.
     """
     ious = [
         _compare_regions(superpixel_seed == label, pixel_seed == label)

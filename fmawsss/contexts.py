@@ -32,7 +32,7 @@ class NormalContexts:
     generator_seed: int
 
     def __post_init__(self) -> None:
-        require_length(self.length)
+        check_length(self.length)
 
     def __call__(self, clip: FrozenClip, count: int) -> Float[Tensor, "S K W"]:
         """Draw `count` contexts."""
@@ -44,9 +44,7 @@ class NormalContexts:
 
 @dataclass(frozen=True)
 class ContextsFromWords:
-    """Start every context from the token embeddings of a phrase; its number of tokens is the
-    context length.
-    """
+    """Start every context from the token embeddings of a phrase, one vector per token."""
 
     phrase: str
 
@@ -65,7 +63,7 @@ class TiledContexts:
     generator_seed: int
 
     def __post_init__(self) -> None:
-        require_length(self.length)
+        check_length(self.length)
 
     def __call__(self, clip: FrozenClip, count: int) -> Float[Tensor, "S K W"]:
         """Tile the embedded phrase for `count` contexts; each gets noise of its own."""
@@ -83,9 +81,7 @@ class ReleasedContexts:
     path: str
 
     def __call__(self, clip: FrozenClip, count: int) -> Float[Tensor, "S K W"]:
-        """Read the contexts; one shared context may not stand in for `count` of them, nor the other
-        way.
-        """
+        """Read `count` contexts; the file must hold as many, shared ones are not multiplied."""
         context = load_released_context(self.path)
         if context.shape[0] != count or context.shape[2] != clip.text_width:
             raise ValueError(
@@ -96,7 +92,7 @@ class ReleasedContexts:
         return context
 
 
-def require_length(length: int) -> None:
+def check_length(length: int) -> None:
     """Raise ValueError for contexts without a vector."""
     if length < 1:
         raise ValueError(
@@ -122,8 +118,7 @@ def embed_phrase(clip: FrozenClip, phrase: str) -> Float[Tensor, "K W"]:
 
 
 def load_released_context(path: str | Path) -> Float[Tensor, "S K W"]:
-    """Read the contexts of a released checkpoint (its `prompt_learner.ctx`); nothing in the file is
-    run.
+    """Read the contexts of a released checkpoint, `prompt_learner.ctx`; no code of it is run.
 
     Raises:
         FileNotFoundError: when there is no such file.

@@ -1,7 +1,6 @@
 """Losses on image labels that were published as options beside the contrastive one (METHOD 4).
 
-Means over equally many images need nothing from other processes; a sum (`torch.sum`) is that of one
-process.
+With several processes, each takes the mean of its own images, which needs nothing from the others.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from fmawsss.losses import Share, divide, keep_count, log_sum_exp_where
 
-EPSILON = 1e-6
+SHARPNESS_EPSILON = 1e-6
 
 
 def multi_label_soft_margin(
@@ -44,8 +43,9 @@ def thresholded_su_losses(
 
 
 class SuLoss(nn.Module):
-    """Present above absent classes, by any margin; `reduce` is torch.mean or torch.sum over the
-    images.
+    """Put present classes above absent ones, by any margin.
+
+    `reduce` is torch.mean or torch.sum, over the images of this process.
     """
 
     def __init__(self, reduce: Callable[[Tensor], Tensor]) -> None:
@@ -60,8 +60,9 @@ class SuLoss(nn.Module):
 
 
 class ThresholdedSuLoss(nn.Module):
-    """Present classes above a threshold, absent ones below it; `learned` makes the threshold a
-    parameter.
+    """Put present classes above a threshold and absent ones below it.
+
+    `learned` makes the threshold a parameter; `reduce` is that of `SuLoss`.
     """
 
     def __init__(self, reduce: Callable[[Tensor], Tensor], threshold: float, learned: bool) -> None:
@@ -104,7 +105,7 @@ def ratio_of_sums(
     (quotient rule).
     """
     above, below = numerators.sum(), denominators.sum()
-    whole = share(below.detach()) + EPSILON
+    whole = share(below.detach()) + SHARPNESS_EPSILON
     return (above - share(above.detach()) / whole * (below - below.detach())) / whole
 
 
@@ -113,18 +114,19 @@ def mean_of_ratios(
 ) -> Float[Tensor, ""]:
     """Average the ratios of the images (`mean`)."""
     return divide(
-        (numerators / (denominators + EPSILON)).sum(), numerators.new_tensor(len(numerators)), share
+        (numerators / (denominators + SHARPNESS_EPSILON)).sum(),
+        numerators.new_tensor(len(numerators)),
+        share,
     )
 
 
 @dataclass(frozen=True)
 class SharpnessLoss:
-    """How unequal the logits of an image's present classes are; images with fewer than two do not
-    count.
+    """Make the logits of an image's present classes equal.
 
-    The variance is divided by the number of present classes less `correction`; `measure` says what
-    is compared with what, `average` how images are put together. No valid image gives 0 with a
-    graph.
+    The variance of these logits is divided by their number less `correction`. `measure` says what
+    the variance is compared with, `average` how images are put together. Images with fewer than two
+    present classes do not count; a batch without any other gives 0 with a graph.
     """
 
     measure: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]

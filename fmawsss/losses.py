@@ -1,9 +1,7 @@
-"""The two losses of the method: multi-label contrastive (classification) and CAM activation
-(segmentation), METHOD 4.
+"""The two losses of the method: multi-label contrastive, and CAM activation (METHOD 4).
 
-A count that divides a sum passes through `share`: with several processes, give it a function that
-replaces the count of this process by the mean count of all, and the processes together descend as
-one would on all the images.
+A count that divides a sum passes through `share`. With several processes, `share` replaces the
+count of this process by the mean count of all, and together they learn as one process would.
 """
 
 from __future__ import annotations
@@ -34,8 +32,9 @@ def divide(total: Float[Tensor, ""], count: Tensor, share: Share) -> Float[Tenso
 
 
 def log_sum_exp_where(x: Float[Tensor, "B C"], chosen: Bool[Tensor, "B C"]) -> Float[Tensor, "B"]:
-    """Log of the sum of exponentials of the chosen entries; -inf, without gradient, for rows that
-    have none.
+    """Return the log of the sum of exponentials of the chosen entries.
+
+    A row without any gives -inf, and no gradient.
     """
     filled = chosen.any(dim=1)
     safe = x.masked_fill(~chosen & filled[:, None], float("-inf")).logsumexp(dim=1)
@@ -52,20 +51,17 @@ def average_pairs(
 def average_images(
     losses: Float[Tensor, "B C"], counted: Bool[Tensor, "B C"], share: Share
 ) -> Float[Tensor, ""]:
-    """Average over the pairs of each image first, then over the images that have any
-    (`sample_mean`).
-    """
+    """Average over the pairs of each image, then over the images with any (`sample_mean`)."""
     pairs = counted.sum(dim=1)
     return divide((losses.sum(dim=1) / pairs.clamp_min(1)).sum(), (pairs > 0).sum(), share)
 
 
 @dataclass(frozen=True)
 class ContrastiveLoss:
-    """Each present class against all absent classes of its image, never against another present
-    one.
+    """Compare each present class with all absent classes of its image.
 
     `-log(exp(S_p) / (exp(S_p) + Σ_n exp(S_n)))` with S = gamma · logits, averaged by `average`.
-    Images without a positive or without a negative do not count.
+    Images without a present class or without an absent one do not count.
     """
 
     gamma: float
@@ -78,12 +74,15 @@ class ContrastiveLoss:
         known: Bool[Tensor, "B C"] | None = None,
         share: Share = keep_count,
     ) -> Float[Tensor, ""]:
-        """Return the loss; classes that are not `known` (all are when None) count as neither
-        present nor absent.
+        """Return the loss.
+
+        Classes that are not `known` count as neither present nor absent; None: all are known.
         """
         scaled = self.gamma * logits
         present, absent = (labels, ~labels) if known is None else (labels & known, ~labels & known)
         counted = present & absent.any(dim=1, keepdim=True)
+
+        # -log(a / (a + b)) = softplus(log b - log a)
         against = log_sum_exp_where(scaled, absent)
         losses = torch.where(counted, F.softplus(against[:, None] - scaled), 0.0)
         return self.average(losses, counted, share)
@@ -100,9 +99,7 @@ class CamLoss:
 
 @dataclass(frozen=True)
 class Regions:
-    """Distances on the foreground and on the background of P pairs (0 elsewhere), and the number of
-    their pixels.
-    """
+    """Sums of distances of P pairs, and numbers of pixels, of foreground and background."""
 
     foreground: Float[Tensor, "P"]
     background: Float[Tensor, "P"]
@@ -123,23 +120,19 @@ def l2(difference: Tensor) -> Tensor:
 def reduce_all(regions: Regions, share: Share) -> tuple[Tensor, Tensor]:
     """Divide both sums by the number of pixels that are not ignored, over all pairs (published)."""
     pixels = (regions.foreground_pixels + regions.background_pixels).sum()
-    return divide(regions.foreground.sum(), pixels, share), divide(
-        regions.background.sum(), pixels, share
-    )
+    foreground = divide(regions.foreground.sum(), pixels, share)
+    return foreground, divide(regions.background.sum(), pixels, share)
 
 
 def reduce_fg_bg(regions: Regions, share: Share) -> tuple[Tensor, Tensor]:
     """Halve each sum and divide it by its own number of pixels + 1e-5, over all pairs."""
     foreground = 0.5 * regions.foreground.sum() / (share(regions.foreground_pixels.sum()) + 1e-5)
-    return foreground, 0.5 * regions.background.sum() / (
-        share(regions.background_pixels.sum()) + 1e-5
-    )
+    background = 0.5 * regions.background.sum() / (share(regions.background_pixels.sum()) + 1e-5)
+    return foreground, background
 
 
 def reduce_fg_bg_per_positive(regions: Regions, share: Share) -> tuple[Tensor, Tensor]:
-    """Halve each sum and divide it by its own number of pixels + 1e-5, pair by pair, then average
-    the pairs.
-    """
+    """Halve each pair's sums, divide them by their own number of pixels + 1e-5, average pairs."""
     pairs = regions.foreground.new_tensor(len(regions.foreground))
     foreground = 0.5 * regions.foreground / (regions.foreground_pixels + 1e-5)
     background = 0.5 * regions.background / (regions.background_pixels + 1e-5)
@@ -148,12 +141,12 @@ def reduce_fg_bg_per_positive(regions: Regions, share: Share) -> tuple[Tensor, T
 
 @dataclass(frozen=True)
 class CamActivationLoss:
-    """The CAM of a class should reach its peak all over the class's seed, and `threshold` or less
-    elsewhere.
+    """Lift a class's CAM to its peak all over the class's seed, and press it down elsewhere.
 
     `distance` is `l1` or `l2`, `reduce` one of the `reduce_*`. The peak is the largest CAM value on
-    the seed, and at least 0 when a pixel lies outside; `detach_peak` holds it fixed. CAMs are
-    divided by `initial_peak` first (1 leaves them as they are; the loss is not scale-invariant).
+    the seed, and at least 0 when a pixel lies outside; `detach_peak` holds it fixed. Outside, what
+    exceeds `threshold` costs. CAMs are divided by `initial_peak` first (1 leaves them as they are;
+    the loss is not scale-invariant).
     """
 
     distance: Callable[[Tensor], Tensor]
@@ -172,15 +165,11 @@ class CamActivationLoss:
         classes: Int[Tensor, "P"],
         share: Share = keep_count,
     ) -> CamLoss:
-        """Compare each pair's CAM with the seed of its image: 0 background, class index + 1, 255
-        ignored.
-        """
+        """Compare each pair's CAM with the seed: 0 background, class index + 1, 255 ignored."""
         regions = self.measure(cams, seeds[images], classes)
         foreground, background = self.reduce(regions, share)
-        foreground, background = (
-            self.foreground_weight * foreground,
-            self.background_weight * background,
-        )
+        foreground = self.foreground_weight * foreground
+        background = self.background_weight * background
         return CamLoss(foreground + background, foreground, background)
 
     def measure(
@@ -190,9 +179,12 @@ class CamActivationLoss:
         classes: Int[Tensor, "P"],
     ) -> Regions:
         """Sum the distances of each pair over its foreground and its background."""
+        # f and b of METHOD 4, and the CAM at the size of the seed
         inside = seeds == classes[:, None, None] + 1
         outside = ~inside & (seeds != IGNORED)
         maps = resize_cams(cams / self.initial_peak, (seeds.shape[1], seeds.shape[2]))
+
+        # |m - CAM| on f, max(CAM, threshold) - threshold on b
         peaks = (maps * inside).flatten(1).amax(dim=1)[:, None, None]
         missing = self.distance((peaks.detach() if self.detach_peak else peaks) - maps)
         excess = self.distance(maps.clamp_min(self.threshold) - self.threshold)

@@ -1,6 +1,4 @@
-"""Prompts around class names: learned contexts (CoOp), a learned foreground, or hand-written
-templates (METHOD 2).
-"""
+"""Prompts around class names: with learned contexts (CoOp), or hand-written (METHOD 2)."""
 
 from __future__ import annotations
 
@@ -46,9 +44,7 @@ def context_per_class(prompts: int) -> list[int]:
 
 @dataclass(frozen=True)
 class GroupedContexts:
-    """Share contexts within groups: `groups` names the context of each prompt, names first, then
-    background.
-    """
+    """Share contexts within groups: `groups` holds the context of each prompt, background last."""
 
     groups: Sequence[int]
 
@@ -63,12 +59,11 @@ class GroupedContexts:
 
 
 class LearnedPrompts(nn.Module):
-    """`[SOS] v_1 … v_K name . [EOS]` with learned vectors v, for the C names followed by the G
-    background prompts.
+    """Write `[SOS] v_1 … v_K name . [EOS]` with learned vectors v, for names, then background.
 
-    `contexts` initialises them, `place_name` says how many vectors stand before the name, `share`
-    which prompts have the same ones. `context` is the only parameter and the only thing in the
-    state dict.
+    `contexts` initialises the vectors, `place_name` says how many of them stand before the name,
+    `share` which prompts have the same ones. `context` is the only parameter and the only thing in
+    the state dict.
     """
 
     learns = True
@@ -90,12 +85,15 @@ class LearnedPrompts(nn.Module):
         # the clip belongs to whoever passed it: registered here, it would be saved with the prompts
         object.__setattr__(self, "clip", clip)
         texts = [*names, *background]
+
+        # the learned vectors
         groups = torch.tensor(share(len(texts)))
         device = clip.clip.token_embedding.weight.device
         self.context = nn.Parameter(contexts(clip, int(groups.max()) + 1).to(device))
         length = self.context.shape[1]
+
+        # the words around them
         ids, eos, vectors = lay_out_prompts(clip, texts, length, place_name(length))
-        shared = 1 + place_name(length) if self.context.shape[0] == 1 else 1
         self.register_buffer("words", clip.embed_text(ids.to(device)).detach(), persistent=False)
         self.register_buffer(
             "vectors",
@@ -103,7 +101,9 @@ class LearnedPrompts(nn.Module):
             persistent=False,
         )
         self.register_buffer("eos", eos, persistent=False)
+
         # what prompts have in common, or what is frozen in front of each, is encoded once
+        shared = 1 + place_name(length) if self.context.shape[0] == 1 else 1
         self.packing = Packing(eos, ids.shape[1], shared) if shared > 1 else None
         frozen = (vectors >= 0).int().argmax(dim=1)
         self.prefixes = FrozenPrefixes(clip.clip, self.words, eos, frozen) if shared == 1 else None
@@ -124,9 +124,7 @@ class LearnedPrompts(nn.Module):
 
 
 class LearnedForeground(LearnedPrompts):
-    """Contexts learned for the names alone; the background prompts stay hand-written in
-    `background_templates`.
-    """
+    """Learn contexts for the names alone; background prompts are written in fixed templates."""
 
     def __init__(
         self,
@@ -150,9 +148,7 @@ class LearnedForeground(LearnedPrompts):
 
 
 class HandwrittenPrompts(nn.Module):
-    """Each name written into every template (`{}`), the features averaged after normalising, as in
-    CLIP-ES.
-    """
+    """Write each name into every template (`{}`) and average the unit features, as in CLIP-ES."""
 
     learns = False
     clip: FrozenClip
@@ -180,18 +176,21 @@ class HandwrittenPrompts(nn.Module):
     @torch.no_grad()
     def forward(self) -> Float[Tensor, "T E"]:
         """Return the text features; the prompts of one class share a row."""
+        # every word, and the class that it stands for
         synonyms = [self.split_name(text) for text in self.texts]
         words = [word.replace("_", " ") for group in synonyms for word in group]
         rows = torch.cat([torch.full((len(group),), row) for row, group in enumerate(synonyms)])
         if not words:
             return self.clip.clip.visual.proj.new_zeros(0, self.clip.embed_dim)
-        written = [[template.replace("{}", word) for word in words] for template in self.templates]
-        features = torch.stack([self._encode(texts) for texts in written]).mean(dim=0)
+
+        # the mean over the templates, then the sum over the words of a class
+        encoded = [self._encode(words, template) for template in self.templates]
+        features = torch.stack(encoded).mean(dim=0)
         rows = rows.to(features.device)
         return features.new_zeros(len(self.texts), features.shape[1]).index_add(0, rows, features)
 
-    def _encode(self, texts: list[str]) -> Float[Tensor, "T E"]:
-        ids = tokenize_prompts(self.clip, texts)
+    def _encode(self, words: list[str], template: str) -> Float[Tensor, "T E"]:
+        ids = tokenize_prompts(self.clip, [template.replace("{}", word) for word in words])
         eos = self.clip.find_ends(ids)
         device = self.clip.clip.token_embedding.weight.device
         ids, eos = ids[:, : int(eos.max()) + 1].to(device), eos.to(device)
@@ -199,9 +198,7 @@ class HandwrittenPrompts(nn.Module):
 
 
 class SynonymPrompts(HandwrittenPrompts):
-    """Hand-written prompts that read a comma in a class name as `or`: each synonym is a prompt,
-    their sum the class.
-    """
+    """Read a comma in a class name as `or`: each synonym is a prompt, their sum the class."""
 
     def split_name(self, name: str) -> list[str]:
         """Return the synonyms of a class."""
@@ -238,11 +235,11 @@ def tokenize_prompts(clip: FrozenClip, texts: list[str]) -> Int[Tensor, "T L"]:
         ValueError: when one does not fit the text encoder (the tokenizer would cut it).
     """
     ids = clip.tokenize(texts)
+    # a prompt that fills all places has lost its end
     for text, end in zip(texts, clip.find_ends(ids).tolist(), strict=True):
         if end >= clip.text_length - 1:
             raise ValueError(
                 f"the prompt {text!r} has {clip.text_length} tokens or more, the text encoder "
-                "reads fewer: "
-                "shorten the name or the context"
+                "reads fewer: shorten the name or the context"
             )
     return ids

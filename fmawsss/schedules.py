@@ -1,6 +1,4 @@
-"""The learning rates of the published runs: a constant warm-up, then a cosine to zero (METHOD 8),
-and poly.
-"""
+"""Learning rates: a constant warm-up, then a cosine to zero (published, METHOD 8); and poly."""
 
 from __future__ import annotations
 
@@ -27,9 +25,7 @@ def warmup_cosine(step: int, warmup: int, total: int, base_lr: float, warmup_lr:
 def warmup_cosine_schedule(
     optimizer: Optimizer, warmup: int, total: int, warmup_lr: float
 ) -> LambdaLR:
-    """Schedule every parameter group of an optimizer, from its own learning rate; step it once per
-    optimiser step.
-    """
+    """Schedule every parameter group from its own learning rate; step it after the optimizer."""
     rates = [group.get("initial_lr", group["lr"]) for group in optimizer.param_groups]
     factors: list[Callable[[int], float]] = [
         partial(_compute_factor, warmup, total, rate, warmup_lr) for rate in rates
@@ -42,9 +38,7 @@ def _compute_factor(warmup: int, total: int, base_lr: float, warmup_lr: float, s
 
 
 def poly_schedule(optimizer: Optimizer, total: int, power: float) -> LambdaLR:
-    """Let every learning rate fall as `(1 - step / total) ** power`, to 0 at `total`; there is no
-    warm-up.
-    """
+    """Let every learning rate fall as `(1 - step / total) ** power`, without a warm-up."""
     return LambdaLR(optimizer, partial(_compute_poly, total, power))
 
 

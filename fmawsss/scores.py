@@ -1,6 +1,4 @@
-"""Scores (METHOD 6): class maps between 0 and 1, resized to the image, and a background score to
-stand against them.
-"""
+"""Scores: CAMs between 0 and 1, and a background score to stand against them (METHOD 6)."""
 
 from __future__ import annotations
 
@@ -15,7 +13,9 @@ from torch.nn.functional import interpolate
 
 from fmawsss.precision import widen
 
-EPSILON = 1e-7  # published, and absolute: a map whose range is near 1e-7 never reaches score 1
+RANGE_EPSILON = (
+    1e-7  # published, and absolute: a map whose range is near 1e-7 never reaches score 1
+)
 
 Score: TypeAlias = Callable[[Tensor, tuple[int, int]], Tensor]
 Background: TypeAlias = Callable[[Tensor], Tensor]
@@ -36,21 +36,17 @@ def normalise_range(maps: Float[Tensor, "P *shape"]) -> Float[Tensor, "P *shape"
     maps = widen(maps)
     places = tuple(range(1, maps.ndim))
     low = maps.amin(places, keepdim=True)
-    return (maps - low) / (maps.amax(places, keepdim=True) - low + EPSILON)
+    return (maps - low) / (maps.amax(places, keepdim=True) - low + RANGE_EPSILON)
 
 
 def score_cams(cams: Float[Tensor, "P *shape"]) -> Float[Tensor, "P *shape"]:
-    """Clip at 0 and stretch to 0…1, class by class; `shape` is a grid, an image, or the masks of an
-    image.
-    """
+    """Clip at 0 and stretch to 0…1, class by class, over a grid, an image, or superpixels."""
     return normalise_range(clip_cams(cams))
 
 
 @dataclass(frozen=True)
 class SoftmaxOverClasses:
-    """Score CAMs by `softmax(gamma * CAM)` over the classes: probabilities, which need no further
-    normalisation.
-    """
+    """Score CAMs by `softmax(gamma * CAM)` over the classes; no normalisation may follow."""
 
     gamma: float
 
@@ -82,9 +78,7 @@ def score_then_resize(
 
 @dataclass(frozen=True)
 class BackgroundPower:
-    """Put `(1 - max over classes) ** power` in front of the scores; scores lie in 0…1, or it may be
-    NaN.
-    """
+    """Put `(1 - max over classes) ** power` in front of scores, which lie in 0…1."""
 
     power: float
 
@@ -106,9 +100,7 @@ class BackgroundThreshold:
 
 @dataclass(frozen=True)
 class BackgroundAlpha:
-    """Raise a background channel that the scores already have to a power: the first one, of class
-    -1.
-    """
+    """Raise the background that scores already have, their first channel (class -1), to a power."""
 
     power: float
 

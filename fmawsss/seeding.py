@@ -9,9 +9,9 @@ from typing import TypeAlias
 import numpy as np
 import torch
 from jaxtyping import Float, Int, Int64, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
-from fmawsss.affinity import AffinityRefiner, NoRefinement
+from fmawsss.affinity import Affinity
 from fmawsss.metrics import IGNORE
 from fmawsss.networks.refinement import Refine, require_image
 from fmawsss.precision import widen
@@ -99,7 +99,12 @@ class SuperpixelSeeder:
         size: tuple[int, int],
         image: UInt8[Tensor, "H W 3"] | None = None,
     ) -> Seed:
-        """Make the seed of one image; raises ValueError without its superpixels."""
+        """Make the seed of one image.
+
+        Raises:
+            ValueError: without its superpixels.
+        """
+        # images without a class, images without a superpixel
         found = _check_superpixels(superpixels, size)
         if len(classes) == 0:
             return make_background(cams, size)
@@ -107,6 +112,7 @@ class SuperpixelSeeder:
             given = self.fallback(cams, classes, found, size, image)
             return Seed(_settle_ignored(given.labels), given.confidence, fell_back=True)
 
+        # every superpixel gets a class, every pixel the superpixel on top
         masks = self.score_masks(cams, classes, found)
         top = find_top_masks(order_masks(masks, self.priority), found, cams.device)
         covered = top >= 0
@@ -115,6 +121,7 @@ class SuperpixelSeeder:
         if self.fill is None:
             return Seed(labels, confidence, fell_back=False)
 
+        # pixels in no superpixel
         given = self.fill(cams, classes, found, size, image)
         labels = torch.where(covered, labels, _settle_ignored(given.labels))
         return Seed(labels, torch.where(covered, confidence, given.confidence), fell_back=False)
@@ -122,28 +129,24 @@ class SuperpixelSeeder:
     def score_masks(
         self, cams: Float[Tensor, "P h w"], classes: Int[Tensor, "P"], superpixels: Superpixels
     ) -> ScoredMasks:
-        """Score the superpixels, at least one, for background and classes; the result lies on the
-        CPU.
-        """
+        """Score one or more superpixels for background and classes; the result is on the CPU."""
         pooled = self.pool(self.prepare(resize_maps(cams, superpixels.size)), superpixels)
         oppose = self.background or BackgroundPower(self.background_power)
         scores = oppose(self.normalise(pooled))
-        return ScoredMasks(
-            scores,
-            *choose_labels(scores, classes),
-            superpixels.level.long(),
-            superpixels.area.long(),
-        )
+        label, confidence = choose_labels(scores, classes)
+        level, area = superpixels.level.long(), superpixels.area.long()
+        return ScoredMasks(scores, label, confidence, level, area)
 
 
-@dataclass(frozen=True)
-class SeedMaker:
+class SeedMaker(nn.Module):
     """CAM → CAA → seeds (METHOD 5-7): `sams` is the product, `cam` and `caa` show each step."""
 
-    refine: AffinityRefiner | NoRefinement
-    cam: Seeder
-    caa: Seeder
-    sams: Seeder
+    def __init__(self, refine: Affinity, cam: Seeder, caa: Seeder, sams: Seeder) -> None:
+        super().__init__()
+        self.refine = refine.requires_grad_(False) if isinstance(refine, nn.Module) else refine
+        self.cam = cam
+        self.caa = caa
+        self.sams = sams
 
     def make(
         self,
@@ -156,9 +159,10 @@ class SeedMaker:
     ) -> tuple[Float[Tensor, "P h w"], dict[str, Seed]]:
         """Refine the CAMs of one image and seed from them at `size` (height, width).
 
-        Without superpixels there is no `sams`. Only a CRF looks at the image itself.
+        Without superpixels there is no `sams`. Only a CRF, and an affinity from another encoder,
+        look at the image itself.
         """
-        refined = self.refine(cams, attention)
+        refined = self.refine(cams, attention, None if image is None else image.to(cams.device))
         seeds = {
             "cam": self.cam(cams, classes, None, size, image),
             "caa": self.caa(refined, classes, None, size, image),
@@ -177,21 +181,22 @@ def make_background(cams: Float[Tensor, "P h w"], size: tuple[int, int]) -> Seed
 def choose_labels(
     scores: Float[Tensor, "Q *shape"], classes: Int[Tensor, "P"]
 ) -> tuple[UInt8[Tensor, "*shape"], Float[Tensor, "*shape"]]:
-    """Choose the best channel, the first among equals: labels (class index + 1, background 0) and
-    their scores.
+    """Choose the label of highest score, the first among equals, and return its score as well.
 
-    The channels are the classes, with the background in front unless the first class is itself the
-    background, -1.
+    A label is 0 for background, else class index + 1. The channels are the classes, with the
+    background in front unless the first class is itself the background, -1.
     """
+    # what the channels stand for
     labels = (classes + 1).to(scores.device)
     if len(scores) == len(classes) + 1:
         labels = torch.cat([labels.new_zeros(1), labels])
     if labels[0] != 0 or labels.max() >= IGNORE:
         raise ValueError(
             f"Expected classes in 0…{IGNORE - 2}, the background (-1) first where the CAMs hold it "
-            "(BackgroundAlpha),"
-            f" found {classes.tolist()} for {len(scores)} scores."
+            "(BackgroundAlpha), "
+            f"found {classes.tolist()} for {len(scores)} scores."
         )
+
     best = scores.argmax(0, keepdim=True)
     return labels[best[0]].to(torch.uint8), scores.gather(0, best)[0]
 
@@ -212,10 +217,9 @@ def pool_sum(maps: Float[Tensor, "P H W"], superpixels: Superpixels) -> Float[Te
 def _sum_under_masks(
     maps: Float[Tensor, "P H W"], superpixels: Superpixels
 ) -> Float[Tensor, "P M"]:
-    """Sum maps over superpixels in float64, as differences of running sums at the ends of runs: no
-    mask is decoded.
+    """Sum maps over superpixels, as differences of cumulative sums at the ends of runs.
 
-    Equal superpixels get equal sums to the last bit, so that ties stay ties.
+    No mask is decoded. In float64 equal superpixels get equal sums, so that ties stay ties.
     """
     owner, start, stop = superpixels.runs()
     running = maps.mT.flatten(1).cumsum(1, dtype=torch.float64)
@@ -263,9 +267,7 @@ def order_masks(masks: ScoredMasks, priority: Sequence[Priority]) -> Int64[Tenso
 def find_top_masks(
     order: Int64[Tensor, "M"], superpixels: Superpixels, device: torch.device
 ) -> Int64[Tensor, "H W"]:
-    """Paint superpixels in the given order and tell, for every pixel, which one lies on top; -1
-    where there is none.
-    """
+    """Paint superpixels in order and return the one on top of every pixel, -1 where none is."""
     height, width = superpixels.size
     rank = torch.empty_like(order)
     rank[order] = torch.arange(len(order))

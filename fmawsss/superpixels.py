@@ -1,6 +1,4 @@
-"""Quasi-superpixels of one image: the record, its run-length coding, and the rock-sand-water filter
-(METHOD 1).
-"""
+"""Quasi-superpixels: the record of an image, and the rock-sand-water filter (METHOD 1)."""
 
 from __future__ import annotations
 
@@ -28,12 +26,11 @@ class ImageCutter(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Superpixels:
-    """The M masks of one image, run-length coded, with what SAM said about each; all tensors live
-    on the CPU.
+    """The M masks of one image, run-length coded, with what SAM said about each; on the CPU.
 
     A mask is coded column by column as in COCO's uncompressed RLE: lengths of alternating runs, the
-    first one outside the mask (0 when the mask holds the first pixel). `counts[offsets[m]:offsets[m
-    + 1]]` are the runs of mask m.
+    first one outside the mask (0 when the mask holds the first pixel). The runs of mask m are
+    `counts[offsets[m]:offsets[m + 1]]`.
     """
 
     size: tuple[int, int]  # height, width of the image
@@ -71,12 +68,11 @@ class Superpixels:
         return decode_masks(self.counts, self.offsets, self.size)
 
     def runs(self) -> tuple[Int64[Tensor, "S"], Int64[Tensor, "S"], Int64[Tensor, "S"]]:
-        """List the runs inside the masks: mask index, first pixel, pixel after the last, in
-        column-major order.
+        """List the runs inside the masks: mask index, first pixel, pixel after the last.
 
-        With `total` the cumulative sum of a map over its columns, a 0 in front, `total[stop] -
-        total[start]` summed per mask is the sum of the map under that mask, and no mask needs
-        decoding.
+        Pixels are counted column by column. They give sums under masks without decoding any: with
+        `total` the cumulative sum of a map over its columns, a 0 in front, it is the sum over the
+        runs of a mask of `total[stop] - total[start]`.
         """
         owner, inside = _number_runs(self.counts, self.offsets)
         stops = self.counts.long().cumsum(0) - owner * (self.size[0] * self.size[1])
@@ -107,9 +103,7 @@ def encode_masks(masks: Bool[Tensor, "M H W"]) -> tuple[Int32[Tensor, "R"], Int6
 def encode_packed(
     bits: UInt8[Tensor, "M Z"], size: tuple[int, int]
 ) -> tuple[Int32[Tensor, "R"], Int64[Tensor, "O"]]:
-    """Code masks packed by `pack_masks` as `encode_masks` does, without unpacking all of them at
-    once.
-    """
+    """Code masks packed by `pack_masks` as `encode_masks` does, unpacking a few at a time."""
     rows = max(1, CHUNK_PIXELS // (size[0] * size[1]))
     parts = [encode_masks(unpack_masks(chunk, size)) for chunk in bits.split(rows)]
     lengths = torch.cat([torch.zeros(1).long(), *(offsets.diff() for _, offsets in parts)])
@@ -129,11 +123,10 @@ def decode_masks(
 def filter_rock_sand_water(
     masks: Bool[Tensor, "M H W"], levels: Integer[Tensor, "M"], recall_threshold: float
 ) -> Int64[Tensor, "K"]:
-    """Keep big rocks, then sand between them, then water: the indices of the kept masks, highest
-    level first.
+    """Keep big rocks, then sand between them, then water (METHOD 1).
 
     A mask enters when less than `recall_threshold` of it lies in any one mask kept from the levels
-    above (METHOD 1).
+    above. Returns the indices of the kept masks, highest level first.
     """
     return choose_rock_sand_water(pack_masks(masks), levels.cpu(), recall_threshold)
 

@@ -1,6 +1,4 @@
-"""Choose a hand-written template without ground truth: the one of lowest sharpness (CLIP-ES; METHOD
-4).
-"""
+"""Hand-written templates ranked without ground truth, by their sharpness (CLIP-ES; METHOD 4)."""
 
 from __future__ import annotations
 
@@ -20,10 +18,10 @@ measure_sharpness = SharpnessLoss(variance_by_mean, ratio_of_sums, correction=0)
 def rank_templates(
     templates: Sequence[str], logits: Sequence[Float[Tensor, "S _"]]
 ) -> dict[str, float]:
-    """Return the sharpness of each template, the lowest first: the evener it finds the classes of
-    an image, the better.
+    """Return the sharpness of each template, the lowest first.
 
-    `logits` holds, for each image, the logits of its present classes, a row per template.
+    The lower it is, the more equal are the logits of the classes of an image. `logits` holds, for
+    each image, the logits of its present classes, a row per template.
 
     Raises:
         ValueError: when no image shows two classes.
@@ -32,11 +30,15 @@ def rank_templates(
         raise ValueError(
             "sharpness needs images that show two classes or more; none of this split does"
         )
+
+    # images side by side, filled up to the largest number of classes
     most = max(image.shape[1] for image in logits)
     padded = torch.stack(
         [torch.nn.functional.pad(image, (0, most - image.shape[1])) for image in logits]
     )
     present = torch.arange(most) < torch.tensor([image.shape[1] for image in logits])[:, None]
+
+    # one number per template
     sharpness = {
         text: measure_sharpness(padded[:, row], present).item()
         for row, text in enumerate(templates)

@@ -56,10 +56,10 @@ class StageBuilder:
     def build(self) -> Stage:
         """Build the data modules, the module and the records of a stage."""
         adopted = self.read_adopted()
-        identity = self.identify(adopted)
+        sections = self.read_sections(adopted)
 
         # the images: those that are missing show before weights are fetched
-        training = self.build_training(identity) if self.learning else None
+        training = self.build_training(sections) if self.learning else None
         if training is not None:
             training.data.read_records(training.split)
         whole = self.build_data(adopted, whole=self.build_whole_view(adopted))
@@ -73,7 +73,8 @@ class StageBuilder:
             checkpoint=Path(self.node.runtime.checkpoint or ""),
             steps=Path(self.node.runtime.steps),
             training=training,
-            output=self.build_output(identity, whole),
+            output=self.build_output(sections, whole),
+            reads={name: Path(folder) for name, folder in self.list_inputs().items()},
             config=self.describe(),
             adopted=None if adopted is None else adopted.path,
         )
@@ -81,6 +82,11 @@ class StageBuilder:
     def describe(self) -> dict[str, Any]:
         """Describe the stage as resolved settings, for people to read."""
         return {**plain(self.node), "dataset": plain(self.cfg.dataset), "seed": self.run.seed}
+
+    def list_inputs(self) -> dict[str, str]:
+        """List the folders that the stage reads, to learn and to be applied."""
+        learned, applied = self.node.training.inputs, self.node.prediction.inputs
+        return drop_null({**plain(learned), **plain(applied)})
 
     def read_adopted(self) -> NetworkCheckpoint | None:
         """Read the checkpoint that a module which is only applied is built from, if it is such."""
@@ -159,11 +165,14 @@ class StageBuilder:
         node = self.node
 
         # the settings of all sections
+        learning = node.learning.copy()
+        if adopted is not None:  # its network, and no weights that the config's would start from
+            learning.network = learning.weights = None
         arguments: dict[str, Any] = {}
-        for section in (node.learning, node.applying, node.runtime.arguments):
+        for section in (learning, node.applying, node.runtime.arguments):
             arguments |= instantiate(section, _convert_="all")
         if adopted is not None:
-            arguments |= {"network": self.choose_network(adopted), "weights": None}
+            arguments["network"] = self.choose_network(adopted)
         if prompts is not None:
             arguments["prompts"] = prompts
 
@@ -186,15 +195,16 @@ class StageBuilder:
 
     def choose_network(self, adopted: NetworkCheckpoint) -> Callable[..., Any]:
         """Return what builds the network of a checkpoint: its file, or the config that names it."""
-        configured = instantiate(self.node.learning.network, _convert_="all")
-        return choose_builder(adopted, configured if self.names(adopted) else None)
+        if not self.names(adopted):
+            return choose_builder(adopted)
+        return choose_builder(adopted, instantiate(self.node.learning.network, _convert_="all"))
 
     def names(self, adopted: NetworkCheckpoint) -> bool:
         """Say whether the config names a builder that its checkpoint may not choose."""
         named = self.node.learning.network._target_ == adopted.network["_target_"]
         return bool(named) and adopted.network["_target_"] not in NETWORKS
 
-    def identify(self, adopted: NetworkCheckpoint | None) -> dict[str, Any]:
+    def read_sections(self, adopted: NetworkCheckpoint | None) -> dict[str, Any]:
         """Return the sections of the node as plain data, places left as names, files as content."""
         named = self.cfg.copy()
         for key in named.paths:
@@ -207,62 +217,85 @@ class StageBuilder:
                 sections["prediction"]["view"]["normalise"][key] = carried[f"image_{key}"]
         return sections
 
-    def build_training(self, identity: Mapping[str, Any]) -> Training | None:
+    def identify_checkpoint(
+        self, sections: Mapping[str, Any], data: SegmentationDataModule
+    ) -> dict[str, Any]:
+        """Say what the checkpoint depends on, beside inputs, frozen weights and our own code."""
+        inputs = sorted(drop_null(sections["training"]["inputs"]))
+        return {
+            "classes": list(data.classes),
+            "prompt_names": list(data.prompt_names),
+            "seed": self.run.seed,
+            "model": sections["model"],
+            "learning": sections["learning"],
+            "training": {**sections["training"], "inputs": inputs},
+            "features": None if self.run.cache is None else self.cfg.cache.dtype,
+        }
+
+    def identify_output(
+        self, sections: Mapping[str, Any], data: SegmentationDataModule
+    ) -> dict[str, Any]:
+        """Say what the output depends on, beside checkpoint, inputs, frozen weights and our code.
+
+        Names of classes count where they stand in prompts.
+        """
+        inputs = sorted(drop_null(sections["prediction"]["inputs"]))
+        named = "prompt_names" in self.node.takes
+        return {
+            "classes": list(data.classes) if named else None,
+            "prompt_names": list(data.prompt_names) if named else None,
+            "model": sections["model"],
+            "applying": sections["applying"],
+            "prediction": {**sections["prediction"], "inputs": inputs},
+            "writers": sections["writers"],
+            "precision": self.run.precision,
+        }
+
+    def identify_views(self, sections: Mapping[str, Any]) -> dict[str, Any]:
+        """Say what the training views depend on: how they are made, not how they are batched."""
+        view = sections["training"]["view"]
+        made = {key: view.get(key) for key in ("augment", "crop_labels", "normalise")}
+        chosen = {key: view.get(key) for key in ("split", "views", "shots")}
+        encoder = {"target": sections["model"]["_target_"], "clip": sections["model"].get("clip")}
+        return {**made, **chosen, **encoder, "seed": self.run.seed}
+
+    def build_training(self, sections: Mapping[str, Any]) -> Training | None:
         """Build how the stage learns; None for one that does not."""
         node, section = self.node, self.node.training
         if section.view is None:
             return None
-        whole = self.build_whole_view(None)
+
+        # Its images, to learn from and to validate on
         inputs = drop_null(plain(section.inputs))
         view = {"crop_labels": keep_image_labels, **instantiate(section.view, _convert_="all")}
         data = self.build_data(
             training=TrainingView(seed=self.run.seed, **view, **inputs),
-            validation=self.build_validation_view(whole),
+            validation=self.build_validation_view(self.build_whole_view(None)),
         )
-        views = dict(identity["training"]["view"])
-        settings = {
-            "classes": list(data.classes),
-            "prompt_names": list(data.prompt_names),
-            "seed": self.run.seed,
-            "model": identity["model"],
-            "learning": identity["learning"],
-            "training": {**identity["training"], "inputs": sorted(inputs)},
-            "features": self.cfg.cache.dtype if self.run.cache is not None else None,
-        }
-        for key in ("batch_size", "micro_batches"):
-            views.pop(key)
-        watchers = instantiate(node.runtime.watchers) if node.runtime.val_every is not None else {}
+
+        # How long, and who watches
+        validates = node.runtime.val_every is not None
         return Training(
             data=data,
             split=plain(section.view.split),
             inputs={name: Path(folder) for name, folder in inputs.items()},
-            identity=settings,
-            view={**views, "seed": self.run.seed, "target": node.model._target_},
+            identity=self.identify_checkpoint(sections, data),
+            view=self.identify_views(sections),
             loop=plain(section.loop),
             save_every=node.runtime.save_every,
             val_every=node.runtime.val_every,
-            watchers=watchers,
+            watchers=instantiate(node.runtime.watchers) if validates else {},
             averaging=list(instantiate(section.averaging).values()),
         )
 
-    def build_output(self, identity: Mapping[str, Any], data: SegmentationDataModule) -> Output:
+    def build_output(self, sections: Mapping[str, Any], data: SegmentationDataModule) -> Output:
         """Build what the stage makes of whole images."""
         runtime, inputs = self.node.runtime, drop_null(plain(self.node.prediction.inputs))
-        prediction = {**identity["prediction"], "inputs": sorted(inputs)}
-        settings = {
-            "model": identity["model"],
-            "applying": identity["applying"],
-            "prediction": prediction,
-            "writers": identity["writers"],
-            "precision": self.run.precision,
-        }
-        if "prompt_names" in self.node.takes:
-            settings |= {"classes": list(data.classes), "prompt_names": list(data.prompt_names)}
         return Output(
             path=Path(runtime.output),
             data=data,
             inputs={name: Path(folder) for name, folder in inputs.items()},
-            identity=settings,
+            identity=self.identify_output(sections, data),
             make_writers=self.make_writers,
             also_scored=plain(runtime.also_scored),
             grows=runtime.grows,

@@ -32,6 +32,7 @@ GROUPS = {
     "inference": "",
     "speed": "",
     "save_as": "runtime.exports",
+    "format": "",
 }
 
 # Beginnings of keys within a stage, the longest first
@@ -177,6 +178,8 @@ def is_choice(rest: str) -> bool:
 
 def place_option(group: str, package: str) -> str:
     """Name the package that an option of a group fills."""
+    if group == "format":  # of a job
+        return package or "@job"
     if not package:
         return f"@stage.{GROUPS[group]}".rstrip(".")
     of_stage = re.fullmatch(rf"@(stages\.\w+)\.{group}", package)

@@ -52,7 +52,8 @@ def compose_config(name: str, *overrides: str, hydra: bool = False) -> DictConfi
 def compose_once(name: str, overrides: tuple[str, ...], hydra: bool) -> bytes:
     """Compose a config that no test composed before; pickled, it costs the collector nothing."""
     with initialize_config_dir(str(ROOT / "conf"), version_base=None):
-        return pickle.dumps(compose(name, translate(overrides), return_hydra_config=hydra))
+        words = translate(list(overrides))
+        return pickle.dumps(compose(name, words, return_hydra_config=hydra))
 
 
 def read_once(load: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -169,7 +169,7 @@ def test_a_checkpoint_says_what_its_masks_mean(checkpoint) -> None:
     assert content.classes == tuple(CLASS_NAMES)
     assert content.palette[1].tolist() == [128, 0, 0]
     config = torch.load(checkpoint, weights_only=True)["config"]  # for people
-    assert config["loop"]["max_steps"] == 4
+    assert config["training"]["loop"]["max_steps"] == 4
 
 
 STRANGERS = [

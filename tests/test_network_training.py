@@ -110,6 +110,54 @@ def test_a_network_is_trained_and_applied(network, tmp_path, monkeypatch):
         assert [segmentation.mask.shape for segmentation in found] == sizes
 
 
+OWN = """
+from torch import nn
+
+class MyNet(nn.Module):
+    def __init__(self, classes, depth=1):
+        super().__init__()
+        layers = [nn.Conv2d(3, 3, 3, padding=1) for _ in range(depth)]
+        self.layers = nn.Sequential(*layers, nn.Conv2d(3, classes, 1))
+
+    def forward(self, images):
+        return self.layers(images)
+"""
+
+
+def test_a_network_of_the_users_own_is_trained_and_applied_when_it_is_named_again(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code/mynets.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path / "code")
+    named = ["network=own", "network.build._target_=mynets.MyNet", "+network.build.depth=2"]
+    learn(monkeypatch, tmp_path, "outputs", *named)
+    path = tmp_path / "outputs/shapes/network.ckpt"
+    carried = torch.load(path, weights_only=True)["carried"]["network"]
+    assert carried == {"_target_": "mynets.MyNet", "_partial_": True, "depth": 2}
+
+    # nothing in the file chooses code; one line says what to type
+    photos = ["dataset=folder", f"dataset.root={tmp_path}/data/shapes-0/JPEGImages"]
+    again = ["task=network", *photos, f"ckpt={path}", *places(tmp_path)[:2]]
+    with pytest.raises(ValueError, match=r"'mynets\.MyNet' as network.*name it again") as caught:
+        run(infer.main, monkeypatch, *again)
+    assert "\n" not in str(caught.value)
+    assert f"ckpt={path} {' '.join(named[:2])}" in str(caught.value)
+    run(infer.main, monkeypatch, *again, *named)
+    folders = (tmp_path / "outputs/folder", path.parent)
+    masks = [read_mask(folder / "masks/val_00001.png") for folder in folders]
+    assert (masks[0] == masks[1]).all()
+
+
+def test_a_network_of_torchvision_is_trained_and_applied(tmp_path, monkeypatch):
+    small = "torchvision.models.segmentation.lraspp_mobilenet_v3_large"
+    named = ["network=torchvision", f"network.build.network._target_={small}"]
+    learn(monkeypatch, tmp_path, "outputs", *named)
+    path = tmp_path / "outputs/shapes/network.ckpt"
+    found = Segmenter.from_checkpoint(path).predict([draw_image(0, (33, 47))])
+    assert found[0].mask.shape == (33, 47)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("network", sorted(SMALL))
 def test_a_network_is_exported_for_any_size(network, tmp_path, monkeypatch):

@@ -107,10 +107,7 @@ def test_a_seeding_sweep_ends_with_a_summary_and_its_best_settings_run(base, mon
     assert [float(row["value"]) for row in rows] == sorted(
         (job.value for job in jobs), reverse=True
     )
-    assert (
-        f"| {POWER} | {best.settings[POWER]} |"
-        in (folder / "summary.md").read_text()
-    )
+    assert f"| {POWER} | {best.settings[POWER]} |" in (folder / "summary.md").read_text()
     assert "data:image/png;base64" in (folder / "summary.html").read_text()
     assert (folder / "effects.png").read_bytes().startswith(b"\x89PNG")
 
@@ -241,7 +238,8 @@ def test_optuna_repeats_killed_trials_and_the_encoder_is_paid_once(tmp_path, mon
     assert sorted(written) == [0, 1, 2, 3]
     assert (folder / "study.jsonl").is_file()
     with pytest.raises(
-        ValueError, match=r"study of other settings \(stage.learning.optimizer.lr\)[\s\S]*hydra.sweep.dir"
+        ValueError,
+        match=r"study of other settings \(stage.learning.optimizer.lr\)[\s\S]*hydra.sweep.dir",
     ):
         run(train.main, monkeypatch, *sweep, "optimizer.lr=0.5")
 
@@ -280,7 +278,8 @@ NETWORK = [
 @pytest.mark.parametrize("task", ["task=network", "task=pipeline"])
 def test_the_reported_split_chooses_nothing_by_itself(tmp_path, monkeypatch, task):
     with pytest.raises(
-        ValueError, match=r"chooses options.compile by the network masks[\s\S]*criterion.split=train"
+        ValueError,
+        match=r"chooses options.compile by the network masks[\s\S]*criterion.split=train",
     ):
         run(
             train.main,
@@ -360,8 +359,9 @@ def test_every_setting_of_the_prompts_is_a_choice():
     last = compose_config(
         "train", "task=seg", *(f"{key}={values[-1]}" for key, values in choices.items())
     )
-    assert (last.stage.model.prompts.contexts.std, last.stage.learning.optimizer.lr) == (0.03, 0.002)
-    assert "Foreground" in last.stage.model.prompts._target_
+    stage = last.stage
+    assert (stage.model.prompts.contexts.std, stage.learning.optimizer.lr) == (0.03, 0.002)
+    assert "Foreground" in stage.model.prompts._target_
 
 
 def compose_sweep(*overrides: str) -> DictConfig:

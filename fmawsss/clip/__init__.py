@@ -1,3 +1,1 @@
-"""The frozen CLIP: encoder, the opened last block, text encoded once where prompts begin alike,
-weights.
-"""
+"""The frozen CLIP: encoder, the vjp of its last block, text packed or behind prefixes, weights."""

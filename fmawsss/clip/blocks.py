@@ -22,20 +22,20 @@ def check_block(block: Block) -> None:
         ValueError: naming the options of open_clip that make such blocks.
     """
     attention = block.attn
-    extras = [getattr(attention, name, None) for name in ("ln_q", "ln_k", "ln_inner")]
-    extras += [getattr(block, "ln_attn", None), getattr(block.mlp, "ln", None)]
+
+    # norms within the block, scales of its attention
+    norms = [getattr(attention, name, None) for name in ("ln_q", "ln_k", "ln_inner")]
+    norms += [getattr(block, "ln_attn", None), getattr(block.mlp, "ln", None)]
     scales = [getattr(attention, name, None) for name in ("logit_scale", "head_scale")]
-    plain = all(extra is None or isinstance(extra, nn.Identity) for extra in extras)
-    if (
-        not plain
-        or any(scale is not None for scale in scales)
-        or getattr(attention, "in_proj_weight", None) is None
-    ):
+    found = [norm for norm in norms if not isinstance(norm, nn.Identity)] + scales
+
+    # queries, keys and values must come from one matrix
+    joined = getattr(attention, "in_proj_weight", None) is not None
+    if any(part is not None for part in found) or not joined:
         raise ValueError(
             "the transformer blocks normalise or scale queries, keys, heads or hidden layers; "
-            "expected plain blocks: "
-            "choose an open_clip model without qk_norm, scaled_cosine_attn, scale_heads, "
-            "scale_attn(_inner), scale_fc"
+            "expected plain blocks: choose an open_clip model without qk_norm, "
+            "scaled_cosine_attn, scale_heads, scale_attn(_inner), scale_fc"
         )
 
 
@@ -69,14 +69,15 @@ def weigh_keys(
     visible: Bool[Tensor, "B 1 1 L"] | None,
 ) -> Float[Tensor, "B heads Q L"]:
     """Return the attention weights: rows sum to one, keys that are not visible get zero."""
-    scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-1, -2)
+    logits = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-1, -2)
     if visible is not None:
-        scores = scores.masked_fill(~visible, float("-inf"))
-    if scores.requires_grad:
-        return scores.softmax(dim=-1)
+        logits = logits.masked_fill(~visible, float("-inf"))
+    if logits.requires_grad:
+        return logits.softmax(dim=-1)
+
     # in place: on the CPU, new memory of this size costs more than what is computed in it
-    scores = widen(scores)
-    return torch.softmax(scores, dim=-1, out=scores)
+    logits = widen(logits)
+    return torch.softmax(logits, dim=-1, out=logits)
 
 
 def attend(
@@ -100,14 +101,11 @@ def attend(
 def attend_openly(
     block: Block, normed: Float[Tensor, "B L D"], visible: Bool[Tensor, "B 1 1 L"] | None
 ) -> tuple[Float[Tensor, "B L D"], Float[Tensor, "B L L"]]:
-    """Return what the attention of a block adds to the tokens, and its weights, their mean over the
-    heads.
-    """
+    """Return what the attention of a block adds to the tokens, and its mean weights."""
     queries, keys, values = project_heads(block, normed)
     weights = weigh_keys(queries, keys, visible)
-    return block.ls_1(
-        block.attn.out_proj(merge_heads(weights.to(values.dtype) @ values))
-    ), weights.mean(dim=1)
+    heads = weights.to(values.dtype) @ values
+    return block.ls_1(block.attn.out_proj(merge_heads(heads))), weights.mean(dim=1)
 
 
 def transform(block: Block, x: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:

@@ -1,6 +1,4 @@
-"""FrozenClip: images of any size to tokens and attention, prompts to text features, on any
-open_clip ViT.
-"""
+"""The frozen CLIP of any open_clip ViT: images of any size to tokens, prompts to features."""
 
 from __future__ import annotations
 
@@ -57,10 +55,9 @@ class ImageTokens:
 
 
 class FrozenClip(nn.Module):
-    """An open_clip ViT CLIP, every weight frozen, whose image feature is the mean of the patches
-    (METHOD 2).
+    """An open_clip ViT CLIP, frozen, whose image feature is the mean of the patches (METHOD 2).
 
-    `tokenize` turns a list of strings into token ids (T, L); `patch_size` is compared with the model.
+    `tokenize` turns a list of strings into token ids (T, L); `patch_size` must be the model's.
 
     Raises:
         ValueError: for an architecture that the method does not describe.
@@ -82,7 +79,10 @@ class FrozenClip(nn.Module):
         self.image_std = tuple(float(value) for value in image_std)
         self.patch_size = int(self.clip.visual.patch_size[0])
         if patch_size not in (None, self.patch_size):
-            raise ValueError(f"the patches of this CLIP are {self.patch_size} wide, not {patch_size}: set clip.patch_size")
+            raise ValueError(
+                f"the patches of this CLIP are {self.patch_size} wide, not {patch_size}: "
+                f"set clip.patch_size={self.patch_size}"
+            )
         self.width = int(self.clip.visual.conv1.out_channels)
         self.embed_dim = int(self.clip.visual.proj.shape[1])
         self.text_width = int(self.clip.token_embedding.weight.shape[1])
@@ -118,8 +118,7 @@ class FrozenClip(nn.Module):
         visible = None if valid is None else show_keys(valid)
         tokens = self._embed_patches(images, grid, valid)
 
-        # attention weights are held only where they are asked for; the last block gives nothing
-        # else
+        # attention weights are held only where they are asked for; of the last block they are all
         opened = min(attention_blocks, len(blocks))
         for block in blocks[: len(blocks) - max(opened, 1)]:
             tokens = run_block(block, tokens, visible)
@@ -130,29 +129,25 @@ class FrozenClip(nn.Module):
             attention = attention + weights
         if opened:
             queries, keys, _ = project_heads(blocks[-1], blocks[-1].ln_1(tokens))
-            attention = (attention + weigh_keys(queries, keys, visible).mean(dim=1))[
-                :, 1:, 1:
-            ] / opened
+            attention = attention + weigh_keys(queries, keys, visible).mean(dim=1)
+            attention = attention[:, 1:, 1:] / opened
 
         if valid is None:
-            valid = torch.ones(
-                len(images), grid[0] * grid[1], dtype=torch.bool, device=images.device
-            )
-        return ImageTokens(
-            tokens, valid, grid, attention if isinstance(attention, Tensor) else None
-        )
+            patches = grid[0] * grid[1]
+            valid = torch.ones(len(images), patches, dtype=torch.bool, device=images.device)
+        kept = attention if isinstance(attention, Tensor) else None
+        return ImageTokens(tokens, valid, grid, kept)
 
     def read_activations(self, tokens: ImageTokens) -> Float[Tensor, "B N D"]:
-        """Return the patches after the first norm of the last block: what a CAM is made of (METHOD
-        3).
-        """
+        """Return the patches after ln_1 of the last block: what a CAM is made of (METHOD 3)."""
         return self.clip.visual.transformer.resblocks[-1].ln_1(tokens.inputs)[:, 1:]
 
     def pool_images(
         self, tokens: ImageTokens, activations: Float[Tensor, "B N D"] | None = None
     ) -> Float[Tensor, "B E"]:
-        """Run the last block, average the valid patches and project; a graph runs through
-        `activations` when given.
+        """Run the last block, average the valid patches and project.
+
+        A graph runs through `activations`, the patches after ln_1, when they are given.
         """
         patches = self._run_last_block(tokens, activations)[:, 1:]
         valid = tokens.valid[..., None].to(patches.dtype)
@@ -161,7 +156,7 @@ class FrozenClip(nn.Module):
         )
 
     def project_tokens(self, tokens: ImageTokens) -> Float[Tensor, "B L E"]:
-        """Run the last block and project every token, the class token first; nothing is averaged."""
+        """Run the last block and project every token, the class token first."""
         return multiply(self._run_last_block(tokens, None), self.clip.visual.proj)
 
     def open_last_block(self, tokens: ImageTokens) -> LastBlock:
@@ -181,9 +176,7 @@ class FrozenClip(nn.Module):
     def encode_prompts(
         self, prompts: Float[Tensor, "T L W"], eos: Int[Tensor, "T"]
     ) -> Float[Tensor, "T E"]:
-        """Encode embedded prompts, not normalised; L may be any length that holds the longest
-        prompt.
-        """
+        """Encode embedded prompts, of any length L that holds the longest; not normalised."""
         count, length, _ = prompts.shape
         tokens = prompts + self.clip.positional_embedding[:length]
         visible = torch.ones(length, length, dtype=torch.bool, device=prompts.device).tril()
@@ -202,9 +195,7 @@ class FrozenClip(nn.Module):
     def encode_behind(
         self, prompts: Float[Tensor, "T L W"], prefixes: FrozenPrefixes
     ) -> Float[Tensor, "T E"]:
-        """Encode embedded prompts whose beginnings are frozen; the same result as `encode_prompts`,
-        sooner.
-        """
+        """Encode prompts whose beginnings are frozen; the same as `encode_prompts`, sooner."""
         tokens = prefixes.cut(prompts) + self.clip.positional_embedding[prefixes.rest]
         before = list(zip(prefixes.keys, prefixes.values, strict=True))
         return self._encode_text(tokens, prefixes.visible, prefixes.ends, before)
@@ -212,24 +203,23 @@ class FrozenClip(nn.Module):
     def place_positions(
         self, grid: tuple[int, int], valid: Bool[Tensor, "B N"] | None
     ) -> Float[Tensor, "#B L D"]:
-        """Resize the position embedding to the grid or, with padding, to the region of each image,
-        zeros elsewhere.
+        """Resize the position embedding to the grid or, with padding, to the region of each image.
+
+        What is padding gets zeros.
         """
-        visual = self.clip.visual
-        class_position, positions = visual.positional_embedding.split(
-            [1, visual.positional_embedding.shape[0] - 1]
-        )
-        positions = positions.unflatten(0, tuple(visual.grid_size))
+        # the class token's position, and those of the patches
+        known = self.clip.visual.positional_embedding
+        class_position, positions = known[:1], known[1:]
+        positions = positions.unflatten(0, tuple(self.clip.visual.grid_size))
         if valid is None:
-            return torch.cat([class_position, resize_positions(positions, grid).flatten(0, 1)])[
-                None
-            ]
+            resized = resize_positions(positions, grid).flatten(0, 1)
+            return torch.cat([class_position, resized])[None]
+
+        # one region after the other
         placed = positions.new_zeros(len(valid), *grid, positions.shape[-1])
         for image, region in enumerate(valid.cpu().unflatten(1, grid)):
-            rows, columns = (
-                region.any(dim=1).nonzero().flatten().tolist(),
-                region.any(dim=0).nonzero().flatten().tolist(),
-            )
+            rows = region.any(dim=1).nonzero().flatten().tolist()
+            columns = region.any(dim=0).nonzero().flatten().tolist()
             if rows:
                 size = (rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1)
                 area = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
@@ -267,33 +257,33 @@ class FrozenClip(nn.Module):
         ends: Int[Tensor, "T"],
         before: Sequence[tuple[Tensor, Tensor] | None] | None = None,
     ) -> Float[Tensor, "T E"]:
-        """Run the text encoder; `ends` indexes the tokens of all sequences in a row, `before` is
-        per block.
+        """Run the text encoder.
+
+        `ends` indexes the tokens of all sequences in a row; `before` holds, for each block, keys
+        and values of tokens that stand before these.
         """
         blocks, projection = self.clip.transformer.resblocks, self.clip.text_projection
         before = before or [None] * len(blocks)
         for block, frozen in zip(blocks[:-1], before, strict=False):
             tokens = run_block(block, tokens, visible, frozen)
         tokens = tokens + attend(blocks[-1], blocks[-1].ln_1(tokens), visible, before[-1])
+
         # only the ends are read, so only they pass the last perceptron
         features = self.clip.ln_final(
             transform(blocks[-1], tokens.flatten(0, 1).index_select(0, ends))
         )
         if projection is None:
             return features
-        return (
-            projection(features)
-            if isinstance(projection, nn.Linear)
-            else multiply(features, projection)
-        )
+        if isinstance(projection, nn.Linear):
+            return projection(features)
+        return multiply(features, projection)
 
     def _measure_grid(self, images: Float[Tensor, "B 3 H W"]) -> tuple[int, int]:
         height, width = images.shape[-2:]
         if height % self.patch_size or width % self.patch_size or not height or not width:
             raise ValueError(
                 f"images are {height}x{width}; each side must be a multiple of the patch size "
-                f"{self.patch_size}: "
-                "resize them first (fmawsss.resizing.AlignToPatch)"
+                f"{self.patch_size}: resize them first (fmawsss.resizing.AlignToPatch)"
             )
         return height // self.patch_size, width // self.patch_size
 
@@ -304,9 +294,7 @@ class FrozenClip(nn.Module):
 
 
 class FixedPositionClip(FrozenClip):
-    """Position embeddings as they were trained, whatever part of the image is padding; other grids
-    are refused.
-    """
+    """A CLIP whose position embeddings stay as they were trained; other grids are refused."""
 
     def place_positions(
         self, grid: tuple[int, int], valid: Bool[Tensor, "B N"] | None

@@ -263,8 +263,6 @@ def _read_output_layer(block: Block) -> Float[Tensor, "D D"]:
 
 
 def _read_second_layer(block: Block) -> Float[Tensor, "D hidden"]:
-    """Read the weights of the perceptron's second layer, with the block's layer scale if it has
-    one.
-    """
+    """Read the weights of the perceptron's second layer, with the block's layer scale if any."""
     gain = getattr(block.ls_2, "gamma", None)
     return block.mlp.c_proj.weight if gain is None else gain[:, None] * block.mlp.c_proj.weight

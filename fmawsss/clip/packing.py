@@ -8,12 +8,11 @@ from torch import Tensor, nn
 
 
 class Packing(nn.Module):
-    """Where the tokens of T prompts of length L lie in one sequence of R tokens, and which of them
-    see each other.
+    """Place the tokens of T prompts of length L in one sequence of R tokens.
 
     The first `shared` tokens must be the same in all prompts. What follows the end of a prompt
-    (EOS) is left out: text attention is causal, so packing is exact. Nothing here is learned or
-    stored.
+    (EOS) is left out, and no prompt sees another: text attention is causal, so packing is exact.
+    Nothing here is learned or stored.
     """
 
     tokens: Int[Tensor, "R"]  # index into the flattened (T, L) prompts
@@ -23,11 +22,14 @@ class Packing(nn.Module):
 
     def __init__(self, eos: Int[Tensor, "T"], length: int, shared: int) -> None:
         super().__init__()
+        # the shared tokens, then the own ones of every prompt
         steps = torch.arange(length)
         own = (steps >= shared) & (steps <= eos[:, None])
         prompt, position = own.nonzero(as_tuple=True)
         positions = torch.cat([steps[:shared], position])
         prompts = torch.cat([torch.full((shared,), -1), prompt])
+
+        # a token sees the shared ones and those of its own prompt, none behind itself
         same = (prompts[:, None] == prompts) | (prompts == -1)
         self.register_buffer("tokens", prompts.clamp_min(0) * length + positions, persistent=False)
         self.register_buffer("positions", positions, persistent=False)

@@ -63,6 +63,8 @@ def encode_beginnings(clip: CLIP, prompts: Float[Tensor, "T F W"]) -> tuple[Tens
     length = prompts.shape[1]
     tokens = prompts + clip.positional_embedding[:length]
     visible = torch.ones(length, length, dtype=torch.bool, device=prompts.device).tril()
+
+    # block by block
     kept = []
     for block in clip.transformer.resblocks:
         kept.append(project_heads(block, block.ln_1(tokens))[1:])

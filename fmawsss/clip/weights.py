@@ -1,4 +1,4 @@
-"""Find the published weights of an open_clip model on disk, or download them, and build the model."""
+"""The published weights of open_clip models: found on disk or downloaded, and made a model."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
 def load_open_clip(name: str, pretrained: str | None, folder: str) -> CLIP:
-    """Build an open_clip model in float32 from weights under `folder`, downloading them there when
-    they are missing.
+    """Build an open_clip model in float32 from weights under `folder`.
 
-    `pretrained` is a tag of open_clip (`openai`, `laion2b_s34b_b88k`, …) or the name of a weights
-    file in `folder`; None builds it untrained, to be filled from a checkpoint.
+    Weights that are missing are downloaded to it. `pretrained` is a tag of open_clip (`openai`,
+    `laion2b_s34b_b88k`, …) or the name of a weights file in `folder`; None builds it untrained,
+    to be filled from a checkpoint.
 
     Raises:
         ValueError: for an unknown model or tag, and for a file that is broken or belongs to another
@@ -44,8 +44,7 @@ def load_open_clip(name: str, pretrained: str | None, folder: str) -> CLIP:
     except Exception as error:  # torch and safetensors have many kinds for one fault
         raise ValueError(
             f"{path} holds no whole weights of {name} ({describe_fault(error)}): delete it, "
-            "published ones will be "
-            "fetched again, or choose the model that they belong to"
+            "published ones will be fetched again, or choose the model that they belong to"
         ) from None
 
 
@@ -64,9 +63,7 @@ def open_clip_tokenizer(name: str) -> Callable[[list[str]], Int[Tensor, "T L"]]:
 def tokenize_texts(
     tokenizer: Callable[[list[str]], Tensor], texts: list[str]
 ) -> Int[Tensor, "T L"]:
-    """Tokenize, reading CLIP's own spelling of the begin and end marks, which open_clip spells
-    otherwise.
-    """
+    """Tokenize; CLIP's own spelling of the begin and end marks is read as open_clip's."""
     marks = {"<|startoftext|>": "<start_of_text>", "<|endoftext|>": "<end_of_text>"}
     pattern = re.compile("|".join(map(re.escape, marks)), re.IGNORECASE)
     return tokenizer(
@@ -75,9 +72,7 @@ def tokenize_texts(
 
 
 def build_openai_clip(state: dict[str, Tensor]) -> CLIP:
-    """Build a CLIP in float32 from a state dict with OpenAI's keys; the sizes are read from the
-    tensors.
-    """
+    """Build a CLIP in float32 from a state dict with OpenAI's keys, of the sizes of its tensors."""
     # the builder passes the weights through fp16, in which they were published
     return build_model_from_openai_state_dict(dict(state), cast_dtype=torch.float32).float()
 
@@ -100,9 +95,7 @@ def find_weights(name: str, pretrained: str, folder: Path) -> Path:
 
 
 def list_sources(name: str, pretrained: str, folder: Path) -> dict[Path, str]:
-    """List where the weights of a model may lie under `folder`, and the address each file comes
-    from.
-    """
+    """List where the weights of a model may lie under `folder`, and where each is fetched."""
     entry = open_clip.pretrained.get_pretrained_cfg(name, pretrained)
     if not entry:
         tags = open_clip.list_pretrained_tags_by_model(name)
@@ -113,15 +106,13 @@ def list_sources(name: str, pretrained: str, folder: Path) -> dict[Path, str]:
         return {folder / Path(entry["url"]).name: entry["url"]}
     repository = entry["hf_hub"].strip("/")
     return {
-        folder
-        / repository.split("/")[-1]
-        / file: f"{HUB}/{repository}/resolve/main/{file}"
+        folder / repository.split("/")[-1] / file: f"{HUB}/{repository}/resolve/main/{file}"
         for file in HUB_FILES
     }
 
 
 def is_torchscript(path: Path) -> bool:
-    """Tell whether a file is a TorchScript archive, the form in which OpenAI published its weights."""
+    """Tell whether a file is a TorchScript archive, as OpenAI's weights are."""
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:

@@ -116,15 +116,21 @@ def open_store(
         _check_record(store)
         return store
 
-    # make an empty one
-    size = rows * sum(column.bytes for column in columns.values())
-    logger.info("features of %d views take %.2f GB in %s", rows, size / GIGABYTE, store.folder)
+    _make_empty(store, max_gb * GIGABYTE)
+    return store
+
+
+def _make_empty(store: FeatureStore, most: float) -> None:
+    """Make the folder of a store of at most so many bytes, after saying how large it will be."""
+    size = store.rows * sum(column.bytes for column in store.columns.values())
+    logger.info(
+        "features of %d views take %.2f GB in %s", store.rows, size / GIGABYTE, store.folder
+    )
     store.folder.mkdir(parents=True, exist_ok=True)
-    _check_size(store, size, max_gb * GIGABYTE)
+    _check_size(store, size, most)
     for path in store.folder.glob("*.bin"):  # left by a kill before the record was written
         path.unlink()
     write_json(store.folder / RECORD, _describe(store))
-    return store
 
 
 def _check_size(store: FeatureStore, size: int, most: float) -> None:

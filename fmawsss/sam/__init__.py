@@ -1,3 +1,1 @@
-"""SAM on a grid of points: encoder, decoder, thresholds, candidates; and other sources of
-superpixels.
-"""
+"""SAM asked with points, plainly and fast; what passes; and other sources of superpixels."""

@@ -1,6 +1,4 @@
-"""Boolean masks of one image as packed bits, eight pixels a byte: an eighth of the memory, on any
-device.
-"""
+"""Boolean masks of one image as packed bits, eight pixels a byte, on any device."""
 
 from __future__ import annotations
 

@@ -48,10 +48,9 @@ class Candidates:
 
 def join_candidates(parts: Iterable[Candidates], size: tuple[int, int]) -> Candidates:
     """Append candidates of one image of `size` (height, width) to one another."""
-    parts = list(parts) or [Candidates.empty(size)]
-    return Candidates(
-        *(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Candidates))
-    )
+    rows = [vars(part) for part in parts] or [vars(Candidates.empty(size))]
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    return Candidates(**{name: torch.cat(column) for name, column in columns.items()})
 
 
 def suppress_duplicates(

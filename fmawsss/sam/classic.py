@@ -1,6 +1,4 @@
-"""Superpixels without a network: regions of a classic segmentation of the image, for people without
-a GPU.
-"""
+"""Superpixels without a network, for people without a GPU: regions of a classic segmentation."""
 
 from __future__ import annotations
 
@@ -17,8 +15,9 @@ WHOLE = 2  # the level of masks that can stand for objects
 
 
 class ClassicSuperpixels:
-    """Cut images with `segment`, which labels every pixel (`skimage.segmentation`); all regions are
-    wholes.
+    """Cut images with `segment` of `skimage.segmentation`, which labels every pixel.
+
+    All regions are wholes.
     """
 
     def __init__(self, segment: Callable[..., Integer[np.ndarray, "H W"]]) -> None:
@@ -31,10 +30,13 @@ class ClassicSuperpixels:
 
 def record_regions(labels: Integer[np.ndarray, "H W"]) -> Superpixels:
     """Turn a partition into a record: level 2, predicted IoU and stability 1, no point (NaN)."""
+    # one mask for each region
     _, regions = np.unique(labels, return_inverse=True)
     partition = torch.from_numpy(regions.reshape(labels.shape))
     amount, (height, width) = int(partition.max()) + 1, labels.shape
     masks = partition == torch.arange(amount)[:, None, None]
+
+    # what a record tells of it
     corners, ones = batched_mask_to_box(masks), torch.ones(amount)
     counts, offsets = encode_masks(masks)
     return Superpixels(

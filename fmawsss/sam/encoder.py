@@ -62,6 +62,7 @@ def run_encoder_block(
     block: Block, maps: Float[Tensor, "B h w D"], bias_numbers: int
 ) -> Float[Tensor, "B h w D"]:
     """Run one block of the encoder, in windows if it has them."""
+    # attention
     normed, size = block.norm1(maps), (maps.shape[1], maps.shape[2])
     if block.window_size:
         windows, padded = window_partition(normed, block.window_size)
@@ -70,6 +71,8 @@ def run_encoder_block(
         )
     else:
         attended = attend_map(block.attn, normed, bias_numbers)
+
+    # the perceptron
     maps = maps + attended
     return maps + block.mlp(block.norm2(maps))
 
@@ -78,10 +81,13 @@ def attend_map(
     attention: Attention, maps: Float[Tensor, "B h w D"], bias_numbers: int
 ) -> Float[Tensor, "B h w D"]:
     """Attend with the relative-position bias, some rows of the map at a time."""
+    # queries, keys and values
     batch, height, width, _ = maps.shape
     heads = attention.num_heads
     qkv = attention.qkv(maps).view(batch, height * width, 3, heads, -1).permute(2, 0, 3, 1, 4)
     queries, keys, values = qkv.unbind(0)
+
+    # attention, in pieces where a bias goes with it
     if not attention.use_rel_pos:
         attended = scaled_dot_product_attention(queries, keys, values)
     else:

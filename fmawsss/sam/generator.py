@@ -102,9 +102,11 @@ class SuperpixelGenerator(nn.Module):
         super().__init__()
         model: Any = predictor(sam, encoder) if isinstance(sam, Sam) else sam
         self.predictor: PointPredictor = model.eval().requires_grad_(False)
+        # how much at once
         self.points_per_batch = points_per_batch
         self.crops_per_batch = crops_per_batch
         self.chunk_numbers = int(chunk_megabytes * (1 << 18))  # of four bytes
+        # what passes
         self.box_nms_thresh = box_nms_thresh
         self.crop_n_layers = crop_n_layers
         self.crop_nms_thresh = crop_nms_thresh
@@ -131,11 +133,14 @@ class SuperpixelGenerator(nn.Module):
         While one image is cleaned on the CPU, a GPU is at the next. Autocast is off: the encoder
         alone chooses its precision.
         """
+        # what SAM will see: the images, and crops of them
         sizes = [check_rgb(image) for image in images]
         frames = [self.list_frames(size) for size in sizes]
         views = [
             (image, frame) for image, own in zip(images, frames, strict=True) for frame, _ in own
         ]
+
+        # encode, search, clean
         device = next(self.parameters(), torch.empty(0)).device.type
         with (
             torch.no_grad(),
@@ -172,9 +177,12 @@ class SuperpixelGenerator(nn.Module):
 
     def search_crop(self, crop: Any, frame: Frame, layer: int) -> Candidates:
         """Ask for the masks of all points of one crop, and suppress duplicates of what passes."""
+        # the grid of this layer, in batches
         left, top, right, bottom = frame.box
         points = self.grids[layer] * np.array([right - left, bottom - top])
         batches = np.split(points, range(self.points_per_batch, len(points), self.points_per_batch))
+
+        # what passes the thresholds
         found = [
             part
             for batch in batches
@@ -182,20 +190,24 @@ class SuperpixelGenerator(nn.Module):
                 self.predictor, crop, batch, frame, self.thresholds, self.chunk_numbers
             )
         ]
+
+        # NMS
         masks = join_candidates(found, frame.size)
         ranks = masks.predicted_iou + self.nms_offsets.to(masks.level.device)[masks.level.int()]
         return suppress_duplicates(masks, ranks, self.box_nms_thresh)
 
     def finish(self, masks: Candidates, size: tuple[int, int]) -> Superpixels:
         """Clean and filter the masks of an image, on the CPU."""
+        # small regions
         masks = masks.to("cpu")
         if self.min_mask_region_area > 0:
             iou_threshold = max(self.box_nms_thresh, self.crop_nms_thresh)
             masks = clean_regions(masks, size, self.min_mask_region_area, iou_threshold)
+
+        # rocks, sand, water
         if self.recall_threshold is not None:
-            masks = masks.select(
-                choose_rock_sand_water(masks.bits, masks.level, self.recall_threshold)
-            )
+            kept = choose_rock_sand_water(masks.bits, masks.level, self.recall_threshold)
+            masks = masks.select(kept)
         return record_superpixels(masks, size)
 
 
@@ -214,14 +226,11 @@ def check_rgb(image: UInt8[np.ndarray, "H W 3"]) -> tuple[int, int]:
 
 
 def build_grids(points_per_side: int, layers: int, downscale: int) -> list[np.ndarray]:
-    """Lay SAM's grids of points, in shares of a crop's sides, for the image and for each layer of
-    crops.
-    """
+    """Lay SAM's grids of points, in shares of a crop's sides, for image and layers of crops."""
     if points_per_side < downscale**layers:
         raise ValueError(
             f"points_per_side={points_per_side} leaves no point in crop layer {layers}: raise it, "
-            "or lower "
-            f"crop_n_layers or crop_n_points_downscale_factor={downscale}"
+            f"or lower crop_n_layers or crop_n_points_downscale_factor={downscale}"
         )
     return build_all_layer_point_grids(points_per_side, layers, downscale)
 

@@ -86,14 +86,19 @@ def judge_masks(
     thresholds: LevelThresholds,
 ) -> Candidates:
     """Keep stable masks, but for those near an edge of the crop beyond which the image goes on."""
+    # stability
     high, low = (
         count_above(logits, mask_threshold + sign * thresholds.stability_margin) for sign in (1, -1)
     )
     stability = high / low
     stable = thresholds.pass_stability(stability.cpu(), of.level).nonzero()[:, 0]
+
+    # boxes that end within the crop, or where the image ends
     logits = logits[stable.to(logits.device)]
     corners = find_corners(logits, mask_threshold)
     whole = ~is_box_near_crop_edge(corners, list(frame.box), [0, 0, frame.size[1], frame.size[0]])
+
+    # in the frame of the image
     kept = stable[whole.cpu()]
     masks = uncrop_masks(logits[whole] > mask_threshold, list(frame.box), *frame.size)
     device = logits.device

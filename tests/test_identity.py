@@ -1,0 +1,107 @@
+"""What a product depends on is said: a new key outside `runtime` makes it stale, one inside not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from front_door import compose_config
+from omegaconf import DictConfig, OmegaConf
+
+from fmawsss.files.fingerprints import fingerprint
+from stages.builder import StageBuilder
+from stages.config import list_nodes
+
+TASKS = ("superpixels", "cls", "seg", "network", "seeds", "labels", "templates")
+DATASETS = ("voc", "coco", "folder", "shapes")
+NEEDED = {"seeds": ["cams=cams"]}
+PRODUCTS = {
+    "model": {"checkpoint", "output"},
+    "learning": {"checkpoint"},
+    "training": {"checkpoint"},
+    "applying": {"output"},
+    "prediction": {"output"},
+    "writers": {"output"},
+    "runtime": set(),
+}
+
+
+def compose_task(task: str, dataset: str) -> DictConfig:
+    root = ["dataset.root=photos"] if dataset == "folder" else []
+    return compose_config(
+        "infer", f"task={task}", f"dataset={dataset}", *root, *NEEDED.get(task, ())
+    )
+
+
+def make_builder(cfg: DictConfig) -> StageBuilder:
+    ((place, node),) = list_nodes(cfg).items()
+    run = SimpleNamespace(seed=cfg.seed, cache=None, precision="32-true")
+    return StageBuilder(cfg, place, node, run, True)
+
+
+def find_prints(builder: StageBuilder, sections: dict[str, Any]) -> dict[str, str]:
+    """Return the fingerprints of checkpoint and output as the sections of the stage say them."""
+    data = SimpleNamespace(classes=("cat",), prompt_names=("cat",))
+    found = {"output": fingerprint(builder.identify_output(sections, data))}
+    if sections["training"]["view"] is not None:
+        found["checkpoint"] = fingerprint(builder.identify_checkpoint(sections, data))
+    return found
+
+
+def print_config(cfg: DictConfig) -> dict[str, str]:
+    builder = make_builder(cfg)
+    return find_prints(builder, builder.read_sections(None))
+
+
+def list_mappings(node: Any) -> Iterator[dict[str, Any]]:
+    """List a mapping and all mappings below it."""
+    children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    if isinstance(node, dict):
+        yield node
+    for child in list(children):
+        yield from list_mappings(child)
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+@pytest.mark.parametrize("task", TASKS)
+def test_a_new_key_makes_stale_what_depends_on_its_section(task: str, dataset: str) -> None:
+    builder = make_builder(compose_task(task, dataset))
+    sections = builder.read_sections(None)
+    assert set(sections) == {*PRODUCTS, "name", "labelled", "takes", "carried"}
+    before = find_prints(builder, sections)
+    for section, products in PRODUCTS.items():
+        for mapping in list_mappings(sections[section]):
+            mapping["new_key"] = 1
+            after = find_prints(builder, sections)
+            del mapping["new_key"]
+            changed = {product for product in before if before[product] != after[product]}
+            assert changed == products & set(before), (section, mapping)
+    assert find_prints(builder, sections) == before
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_moved_folders_make_nothing_stale(task: str) -> None:
+    here, there = compose_task(task, "voc"), compose_task(task, "voc")
+    there.paths.outputs, there.paths.data, there.paths.weights = "/a", "/b", "/c"
+    assert print_config(here) == print_config(there)
+
+
+def test_a_file_that_a_setting_names_counts_by_its_content(tmp_path: Path) -> None:
+    file = tmp_path / "templates.json"
+    words = ["task=cls", "dataset=voc", "prompts=handwritten_sharpest"]
+    file.write_text("{}")
+    first, second = (compose_config("infer", *words, f"paths.base={tmp_path}") for _ in range(2))
+    before = print_config(first)
+    assert print_config(second) == before
+    file.write_text('{"a": 1}')
+    assert print_config(second) != before
+
+
+def test_a_section_that_no_stage_has_is_refused() -> None:
+    cfg = compose_task("cls", "voc")
+    OmegaConf.update(cfg, "stage.lerning", {"lr": 1}, force_add=True)
+    with pytest.raises(ValueError, match="stage has no lerning"):
+        list_nodes(cfg)
