@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +12,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-# Pages and tables name times and commands; a record holds settings, which may be spelled anew
-PASSING = {".html", ".log", ".md", ".lock", ".yaml", ".pkl"}
-RECORDS = {"run.json", "stages.json", "job.json", "sweep.json"}
-RUNS = {"runs", ".hydra"}
+# What tells times, or settings, which may be spelled anew; journals tell both, and become scores
+PASSING = {".html", ".log", ".md", ".lock", ".yaml", ".pkl", ".done", ""}
+RECORDS = ("run.json", "stages.json", "job.json", "sweep.json", "*.scores.*.jsonl")
+FOLDERS = {"runs", ".hydra", "features"}  # the name of a feature store is a fingerprint
 
 
 def list_products(folder: Path) -> list[str]:
@@ -26,15 +27,17 @@ def list_products(folder: Path) -> list[str]:
 def is_product(path: Path, place: Path) -> bool:
     """Say whether the file is more than a record of how, and when, a run went."""
     beside = path.with_suffix("")  # the product that a record `cls.ckpt.json` describes
-    is_record = path.name in RECORDS or (path.suffix == ".json" and beside.exists())
-    return not (is_record or path.suffix in PASSING or RUNS & {*place.parts})
+    is_record = path.suffix == ".json" and beside.exists()
+    is_record |= any(path.match(pattern) for pattern in RECORDS)
+    return not (is_record or path.suffix in PASSING or FOLDERS & {*place.parts})
 
 
 def find_differences(old: Path, new: Path) -> Iterator[tuple[str, str]]:
     """Name each part in which two files of the same kind differ, and how."""
     if old.read_bytes() == new.read_bytes():
         return
-    readers = {".png": read_picture, ".npz": read_arrays, ".ckpt": read_tensors, ".json": read_json}
+    readers = {".png": read_picture, ".npz": read_arrays, ".ckpt": read_tensors}
+    readers |= {".json": read_json, ".csv": read_table}
     read = readers.get(old.suffix)
     if read is None:
         yield "bytes", f"{old.stat().st_size} and {new.stat().st_size} bytes"
@@ -91,6 +94,14 @@ def read_tensors(path: Path) -> Iterator[tuple[str, Any]]:
 def read_json(path: Path) -> Iterator[tuple[str, Any]]:
     """Read scores or exports, one value for each path of keys."""
     yield from flatten(json.loads(path.read_text()), "")
+
+
+def read_table(path: Path) -> Iterator[tuple[str, Any]]:
+    """Read the cells of a table; how long a job of a sweep took is no result."""
+    with path.open(newline="") as file:
+        for number, row in enumerate(csv.DictReader(file)):
+            row.pop("seconds", None)
+            yield from flatten(row, str(number))
 
 
 def flatten(node: Any, name: str) -> Iterator[tuple[str, Any]]:

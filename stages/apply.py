@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -56,12 +56,8 @@ def apply(stage: Stage) -> Result:
     # The images that lack something
     records = data.read_records(data.whole.split)
     parts = data.list_parts(split, output.also_scored)
-    mine = shard.choose(parts[split])
     writers = list_writers(stage, records, shard.number)
-    remaining = [r for r in records if r.name in mine and not has_all(writers, r.name)]
-    if output.grows and not output.keeps_changed:
-        left = {record.name for record in remaining}
-        refuse_changed(product.path, [r for r in records if r.name not in left])
+    remaining = find_remaining(stage, records, shard.choose(parts[split]), writers)
 
     # Make them
     if product.is_complete(split) and not remaining:
@@ -81,11 +77,23 @@ def apply(stage: Stage) -> Result:
 
 def list_writers(stage: Stage, records: Sequence[ImageRecord], shard: int) -> list[L.Callback]:
     """List what writes the product, what goes beside it, and the journal of this shard."""
-    scored = (
-        records if stage.output.data.whole.truths else [replace(r, truth=None) for r in records]
-    )
-    journal = ScoreJournal(stage.output.path, scored, shard)
-    return [*stage.output.make_writers(), journal]
+    if not stage.output.data.whole.truths:
+        records = [replace(record, truth=None) for record in records]
+    return [*stage.output.make_writers(), ScoreJournal(stage.output.path, records, shard)]
+
+
+def find_remaining(
+    stage: Stage,
+    records: Sequence[ImageRecord],
+    mine: Container[str],
+    writers: Sequence[L.Callback],
+) -> list[ImageRecord]:
+    """List those of `mine` that lack something; refuse files that changed since they were done."""
+    remaining = [r for r in records if r.name in mine and not has_all(writers, r.name)]
+    if stage.output.grows and not stage.output.keeps_changed:
+        left = {record.name for record in remaining}
+        refuse_changed(stage.output.path, [r for r in records if r.name not in left])
+    return remaining
 
 
 def has_all(writers: Sequence[L.Callback], name: str) -> bool:

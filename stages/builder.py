@@ -1,9 +1,4 @@
-"""Build a stage from its node of the config.
-
-`conf/task/_stage.yaml` says what every stage has. Its sections `model`, `learning`, `training` make
-the identity of the checkpoint, `model`, `applying`, `prediction`, `writers` that of the output;
-`runtime` changes no product and enters neither.
-"""
+"""Build a stage from its node of the config; `conf/task/_stage.yaml` says what every stage has."""
 
 from __future__ import annotations
 
@@ -22,7 +17,6 @@ from datamodules.base import SegmentationDataModule
 from datamodules.labels import keep_image_labels
 from datamodules.loading import Loading
 from datamodules.views import TrainingView, WholeView
-from fmawsss.files.products import read_fingerprint
 from fmawsss.networks.builders import NETWORKS
 from fmawsss.networks.checkpoints import (
     NetworkCheckpoint,
@@ -33,6 +27,13 @@ from fmawsss.networks.checkpoints import (
 )
 from fmawsss.resizing import Normaliser
 from stages.checkpoints import find_network
+from stages.identity import (
+    drop_null,
+    identify_checkpoint,
+    identify_output,
+    identify_views,
+    pin_files,
+)
 from stages.stage import Output, Run, Stage, Training
 
 logger = logging.getLogger(__name__)
@@ -217,48 +218,6 @@ class StageBuilder:
                 sections["prediction"]["view"]["normalise"][key] = carried[f"image_{key}"]
         return sections
 
-    def identify_checkpoint(
-        self, sections: Mapping[str, Any], data: SegmentationDataModule
-    ) -> dict[str, Any]:
-        """Say what the checkpoint depends on, beside inputs, frozen weights and our own code."""
-        inputs = sorted(drop_null(sections["training"]["inputs"]))
-        return {
-            "classes": list(data.classes),
-            "prompt_names": list(data.prompt_names),
-            "seed": self.run.seed,
-            "model": sections["model"],
-            "learning": sections["learning"],
-            "training": {**sections["training"], "inputs": inputs},
-            "features": None if self.run.cache is None else self.cfg.cache.dtype,
-        }
-
-    def identify_output(
-        self, sections: Mapping[str, Any], data: SegmentationDataModule
-    ) -> dict[str, Any]:
-        """Say what the output depends on, beside checkpoint, inputs, frozen weights and our code.
-
-        Names of classes count where they stand in prompts.
-        """
-        inputs = sorted(drop_null(sections["prediction"]["inputs"]))
-        named = "prompt_names" in self.node.takes
-        return {
-            "classes": list(data.classes) if named else None,
-            "prompt_names": list(data.prompt_names) if named else None,
-            "model": sections["model"],
-            "applying": sections["applying"],
-            "prediction": {**sections["prediction"], "inputs": inputs},
-            "writers": sections["writers"],
-            "precision": self.run.precision,
-        }
-
-    def identify_views(self, sections: Mapping[str, Any]) -> dict[str, Any]:
-        """Say what the training views depend on: how they are made, not how they are batched."""
-        view = sections["training"]["view"]
-        made = {key: view.get(key) for key in ("augment", "crop_labels", "normalise")}
-        chosen = {key: view.get(key) for key in ("split", "views", "shots")}
-        encoder = {"target": sections["model"]["_target_"], "clip": sections["model"].get("clip")}
-        return {**made, **chosen, **encoder, "seed": self.run.seed}
-
     def build_training(self, sections: Mapping[str, Any]) -> Training | None:
         """Build how the stage learns; None for one that does not."""
         node, section = self.node, self.node.training
@@ -279,8 +238,8 @@ class StageBuilder:
             data=data,
             split=plain(section.view.split),
             inputs={name: Path(folder) for name, folder in inputs.items()},
-            identity=self.identify_checkpoint(sections, data),
-            view=self.identify_views(sections),
+            identity=identify_checkpoint(sections, data, self.run),
+            view=identify_views(sections, self.run),
             loop=plain(section.loop),
             save_every=node.runtime.save_every,
             val_every=node.runtime.val_every,
@@ -295,7 +254,7 @@ class StageBuilder:
             path=Path(runtime.output),
             data=data,
             inputs={name: Path(folder) for name, folder in inputs.items()},
-            identity=self.identify_output(sections, data),
+            identity=identify_output(sections, data, self.run),
             make_writers=self.make_writers,
             also_scored=plain(runtime.also_scored),
             grows=runtime.grows,
@@ -309,28 +268,5 @@ class StageBuilder:
         runtime = self.node.runtime
         own = instantiate(self.node.writers, _convert_="all").values()
         beside = instantiate(runtime.writers, _convert_="all").values()
-        shared = (
-            instantiate(self.cfg.callbacks, _convert_="all").values() if runtime.pictures else ()
-        )
-        return [*own, *beside, *(build(product=runtime.output) for build in shared)]
-
-
-def drop_null(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Drop what is None."""
-    return {key: value for key, value in values.items() if value is not None}
-
-
-def pin_files(named: Any, real: Any) -> Any:
-    """Replace, at any depth, a `path` that names a file by the fingerprint of its content.
-
-    `named` are the same settings as `real` with places left as names.
-    """
-    if isinstance(named, list):
-        return [pin_files(*pair) for pair in zip(named, real, strict=True)]
-    if not isinstance(named, dict):
-        return named
-    pinned = {key: pin_files(value, real[key]) for key, value in named.items()}
-    path = real.get("path")
-    if isinstance(path, str) and Path(path).is_file():
-        pinned["path"] = read_fingerprint(Path(path))
-    return pinned
+        shared = instantiate(self.cfg.callbacks, _convert_="all") if runtime.pictures else {}
+        return [*own, *beside, *(build(product=runtime.output) for build in shared.values())]

@@ -36,9 +36,8 @@ def place_job(cfg: DictConfig) -> None:
     """Give a sweep's job a folder of its own; all jobs are one group in dashboards."""
     if is_sweep() and cfg.paths.work == cfg.paths.base:
         folder = Path(HydraConfig.get().runtime.output_dir)
-        cfg.paths.group = (
-            str(folder.parent) if cfg.paths.group == cfg.paths.work else cfg.paths.group
-        )
+        if cfg.paths.group == cfg.paths.work:
+            cfg.paths.group = str(folder.parent)
         cfg.paths.work = str(folder)
 
 
@@ -70,7 +69,8 @@ def build_run(cfg: DictConfig, stages: Sequence[str]) -> Run:
     options, paths = cfg.options, cfg.paths
     cache = None
     if cfg.cache.store is not None:
-        cache = FeatureCache(Path(cfg.cache.store.folder), instantiate(cfg.cache.store))
+        store = instantiate(cfg.cache.store)
+        cache = FeatureCache(Path(cfg.cache.store.folder), cfg.cache.dtype, store)
     return Run(
         folder=Path(HydraConfig.get().runtime.output_dir),
         work=Path(paths.work),
@@ -103,9 +103,8 @@ def open_run(cfg: DictConfig) -> Iterator[None]:
     place_job(cfg)
     typed = OmegaConf.to_container(HydraConfig.get().overrides.task)  # not to be resolved here
     what = {"stage": cfg.name, "dataset": cfg.paths.dataset, "overrides": typed, "job": is_job(cfg)}
-    draw = (
-        partial(instantiate(cfg.report), cfg.paths.work) if cfg.report and not is_job(cfg) else None
-    )
+    reports = bool(cfg.report) and not is_job(cfg)
+    draw = partial(instantiate(cfg.report), cfg.paths.work) if reports else None
     folder = Path(HydraConfig.get().runtime.output_dir)
     with record_run(folder, what, OmegaConf.to_yaml(cfg, resolve=True), draw):
         yield
@@ -116,9 +115,14 @@ def choose_split(cfg: DictConfig, learning: bool) -> None:
 
     A stage that is applied to the images that it learns from, as seeds are, follows.
     """
+    nodes = list_nodes(cfg)
     if cfg.options.split is None:
         return
-    for node in list_nodes(cfg).values():
+    if len(nodes) > 1:
+        raise ValueError(
+            "split belongs to one stage, not to the pipeline: use `python infer.py task=cls split=…`"
+        )
+    for node in nodes.values():
         follows = node.training.view is None or node.runtime.apply_to == node.training.view.split
         if not learning or follows:
             node.runtime.apply_to = cfg.options.split
@@ -137,9 +141,8 @@ def is_job(cfg: DictConfig) -> bool:
 
 
 def refuse_job(cfg: DictConfig) -> None:
-    """Raise ValueError for a task that learns nothing."""
-    learned = [place for place, node in list_nodes(cfg).items() if node.training.view is not None]
-    if is_job(cfg) or not learned:
+    """Raise ValueError for a task that is no stage and learns nothing."""
+    if is_job(cfg):
         raise ValueError(f"task={cfg.name} learns nothing: use `python infer.py task={cfg.name}`")
 
 

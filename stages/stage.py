@@ -31,6 +31,7 @@ class FeatureCache:
     """Where features of fixed views are kept, and what opens a store of them."""
 
     folder: Path
+    dtype: str
     open: Callable[..., FeatureStore]
 
 

@@ -35,6 +35,9 @@ GROUPS = {
     "format": "",
 }
 
+# Groups that fill the same place in every run
+RUN_GROUPS = {"masks": "masks", "format": "format@job"}
+
 # Beginnings of keys within a stage, the longest first
 KEYS = {
     "network.build": "learning.network",
@@ -100,6 +103,9 @@ KEYS = {
     "emits": "runtime.output",
     "learns": "runtime.checkpoint",
     "grows": "runtime.grows",
+    "scored": "runtime.scored",
+    "scored_on": "runtime.scored_on",
+    "writers.pictures": "runtime.writers.pictures",
     "writers": "writers",
     "save_as": "runtime.exports",
     "carried": "carried",
@@ -161,6 +167,8 @@ def translate_word(word: str) -> str:
     # an option of a group: where does it go?
     if key in GROUPS and not stage and is_choice(rest):
         return f"{sign}{key}{place_option(key, package)}{rest}"
+    if key in RUN_GROUPS and not stage:
+        return f"{sign}{RUN_GROUPS[key]}{rest}"
 
     # a value: of one stage of a pipeline, of the run, or of the only stage
     if package:

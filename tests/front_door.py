@@ -44,8 +44,8 @@ def run(main: Callable[[], None], monkeypatch: pytest.MonkeyPatch, *overrides: s
 
 
 def compose_config(name: str, *overrides: str, hydra: bool = False) -> DictConfig:
-    """Compose `train` or `infer` as Hydra would, without running anything; a copy of one's own."""
-    return pickle.loads(compose_once(name, overrides, hydra))
+    """Compose `train` or `infer` as the door would, without running it; a copy of one's own."""
+    return pickle.loads(compose_once(name, tuple(translate(overrides)), hydra))
 
 
 @cache

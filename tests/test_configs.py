@@ -25,6 +25,7 @@ LABELS = sorted(path.stem for path in (ROOT / "conf/dataset/labels").glob("*.yam
 UNSET = {
     "task=seeds": "cams=CAMS",
     "dataset=folder": "dataset.root=photos",
+    "network=own": "network.build._target_=torch.nn.Identity",
 }  # what a person must name
 UNSET |= dict.fromkeys(
     (f"dataset/labels={name}" for name in ("file", "list", "coco_json")), "dataset.labels.path=FILE"

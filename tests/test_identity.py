@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from fmawsss.files.fingerprints import fingerprint
 from stages.builder import StageBuilder
 from stages.config import list_nodes
+from stages.identity import identify_checkpoint, identify_output
 
 TASKS = ("superpixels", "cls", "seg", "network", "seeds", "labels", "templates")
 DATASETS = ("voc", "coco", "folder", "shapes")
@@ -45,9 +46,9 @@ def make_builder(cfg: DictConfig) -> StageBuilder:
 def find_prints(builder: StageBuilder, sections: dict[str, Any]) -> dict[str, str]:
     """Return the fingerprints of checkpoint and output as the sections of the stage say them."""
     data = SimpleNamespace(classes=("cat",), prompt_names=("cat",))
-    found = {"output": fingerprint(builder.identify_output(sections, data))}
+    found = {"output": fingerprint(identify_output(sections, data, builder.run))}
     if sections["training"]["view"] is not None:
-        found["checkpoint"] = fingerprint(builder.identify_checkpoint(sections, data))
+        found["checkpoint"] = fingerprint(identify_checkpoint(sections, data, builder.run))
     return found
 
 

@@ -59,8 +59,7 @@ class Product:
             ProductMismatch: when the product on disk was made otherwise and `overwrite` is false.
         """
         record = read_record(self.path)
-        current = record is not None and record["version"] == VERSION
-        if current and record["fingerprint"] == self.fingerprint and not overwrite:
+        if record is not None and self._is_made_by(record) and not overwrite:
             return
         if record is None and self._holds_files():
             raise ProductMismatch(
@@ -104,11 +103,7 @@ class Product:
 
     def _read_parts(self) -> dict[str, Any]:
         record = read_record(self.path)
-        return (
-            record["parts"]
-            if record is not None and record["fingerprint"] == self.fingerprint
-            else {}
-        )
+        return record["parts"] if record is not None and self._is_made_by(record) else {}
 
     def _write(self, parts: Mapping[str, Any]) -> None:
         record = {
@@ -119,6 +114,10 @@ class Product:
             "settings": flatten(self.settings),
         }
         write_json(self.record_path, record)
+
+    def _is_made_by(self, record: Mapping[str, Any]) -> bool:
+        """Say whether a record is of this very product."""
+        return record["version"] == VERSION and record["fingerprint"] == self.fingerprint
 
     def _holds_files(self) -> bool:
         return self.path.is_file() or (self.path.is_dir() and any(self.path.iterdir()))
