@@ -37,15 +37,15 @@ def identify_checkpoint(
 
 def identify_output(sections: Sections, data: SegmentationDataModule, run: Run) -> dict[str, Any]:
     """Say what an output depends on; names of classes count where they stand in prompts."""
-    inputs = sorted(drop_null(sections["prediction"]["inputs"]))
+    inputs = drop_null(sections["prediction"]["inputs"])
     named = "prompt_names" in sections["takes"]
     return {
         "classes": list(data.classes) if named else None,
         "prompt_names": list(data.prompt_names) if named else None,
         "model": sections["model"],
         "applying": sections["applying"],
-        "prediction": {**sections["prediction"], "inputs": inputs},
-        "writers": sections["writers"],
+        "prediction": {**sections["prediction"], "inputs": sorted(inputs)},
+        "writers": name_inputs(sections["writers"], inputs),
         "precision": run.precision,
     }
 
@@ -58,6 +58,13 @@ def identify_views(sections: Sections, run: Run) -> dict[str, Any]:
     encoder = {"target": model["_target_"], "clip": model.get("clip")}
     dtype = None if run.cache is None else run.cache.dtype
     return {**made, **chosen, **encoder, "seed": run.seed, "dtype": dtype}
+
+
+def name_inputs(settings: Any, inputs: Mapping[str, str]) -> Any:
+    """Let the name of an input stand for its folder, at any depth: only its content counts."""
+    if isinstance(settings, dict):
+        return {key: name_inputs(value, inputs) for key, value in settings.items()}
+    return next((name for name, folder in inputs.items() if folder == settings), settings)
 
 
 def drop_null(values: Mapping[str, Any]) -> dict[str, Any]:
