@@ -57,20 +57,37 @@ class StageBuilder:
     def build(self) -> Stage:
         """Build the data modules, the module and the records of a stage."""
         adopted = self.read_adopted()
-        whole = self.build_data(adopted, whole=self.build_whole_view(adopted))
-        module = self.make_module(whole.classes, whole.prompt_names, adopted)
         sections = self.read_sections(adopted)
+
+        # the images: those that are missing show before weights are fetched
+        training = self.build_training(sections) if self.learning else None
+        if training is not None:
+            training.data.read_records(training.split)
+        whole = self.build_data(adopted, whole=self.build_whole_view(adopted))
+        whole.read_records(whole.whole.split)
+
+        # what learns and predicts
         return Stage(
             name=self.node.name,
             run=self.run,
-            module=module,
+            module=self.make_module(whole.classes, whole.prompt_names, adopted),
             checkpoint=Path(self.node.runtime.checkpoint or ""),
             steps=Path(self.node.runtime.steps),
-            training=self.build_training(sections) if self.learning else None,
+            training=training,
             output=self.build_output(sections, whole),
-            config={**plain(self.node), "dataset": plain(self.cfg.dataset), "seed": self.run.seed},
+            reads={name: Path(folder) for name, folder in self.list_inputs().items()},
+            config=self.describe(),
             adopted=None if adopted is None else adopted.path,
         )
+
+    def describe(self) -> dict[str, Any]:
+        """Describe the stage as resolved settings, for people to read."""
+        return {**plain(self.node), "dataset": plain(self.cfg.dataset), "seed": self.run.seed}
+
+    def list_inputs(self) -> dict[str, str]:
+        """List the folders that the stage reads, to learn and to be applied."""
+        learned, applied = self.node.training.inputs, self.node.prediction.inputs
+        return drop_null({**plain(learned), **plain(applied)})
 
     def read_adopted(self) -> NetworkCheckpoint | None:
         """Read the checkpoint that a module which is only applied is built from, if it is such."""
@@ -161,8 +178,8 @@ class StageBuilder:
             arguments["prompts"] = prompts
 
         # and what a module is told beside them
-        told = {"classes": list(classes), "prompt_names": list(prompt_names), "config": plain(node)}
-        told["carried"] = self.describe_carried(adopted)
+        told: dict[str, Any] = {"classes": list(classes), "prompt_names": list(prompt_names)}
+        told |= {"config": self.describe(), "carried": self.describe_carried(adopted)}
         arguments |= {name: told[name] for name in node.takes}
         build = instantiate(node.model, _partial_=True, _convert_="all")
         module: L.LightningModule = build(**arguments)

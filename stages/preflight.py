@@ -22,7 +22,8 @@ def check_run(stages: Sequence[Stage]) -> None:
 
 def check_stage(stage: Stage, made: set[Path]) -> None:
     """Check what a stage reads, unless this run makes it (`made`), and where it writes."""
-    make_folder(stage.output.path.parent, "paths.outputs")
+    path = stage.output.path
+    make_folder(path.parent if path.suffix else path, "emits")  # some are one file: labels.csv
     stage.output.make_writers()
     open_data(stage.output.data, "predict", set(stage.output.inputs.values()) & made)
     if stage.training is not None and stage.learns:
@@ -36,7 +37,7 @@ def check_training(stage: Stage, training: Training, made: set[Path]) -> None:
             f"val_every={training.val_every}, but stage {stage.name} has no images to validate on: "
             "set data.val_split to a split that has masks, or val_every=null"
         )
-    make_folder(stage.checkpoint.parent, "paths.outputs")
+    make_folder(stage.checkpoint.parent, "learns")
     open_data(training.data, "fit", set(training.inputs.values()) & made)
     check_chosen(stage, training)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
@@ -27,19 +26,13 @@ def publish(stage: Stage, result: Result, loggers: Sequence[Logger]) -> None:
         split=result.split,
         images=result.images,
         classes=("background", *stage.output.data.classes),
-        sources=find_sources(list_inputs(stage), None if learned else result.checkpoint),
+        sources=find_sources(stage.reads, None if learned else result.checkpoint),
     )
     note_stage(stage.run.work, note)
     if result.made:
         products = [stage.checkpoint] if learned else []
         step = int(stage.config["training"]["loop"].get("max_steps", 0))
         publish_stage(loggers, stage.run.work, note, result.scores, stage.config, products, step)
-
-
-def list_inputs(stage: Stage) -> dict[str, Path]:
-    """List the folders that a stage reads, to learn and to apply."""
-    learned = {} if stage.training is None else stage.training.inputs
-    return {**learned, **stage.output.inputs}
 
 
 def export(stage: Stage) -> None:

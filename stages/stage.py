@@ -130,6 +130,7 @@ class Stage:
     """A stage of a run: the module, how it learns (None: it is only applied) and what it makes.
 
     checkpoint: what it learned, or will learn; `steps` is the folder of checkpoints on the way.
+    reads: all folders that its data come from, those that it learned from also when it does not.
     config: the resolved settings, for people to read.
     adopted: the checkpoint of any data set that the module was built from.
     """
@@ -141,6 +142,7 @@ class Stage:
     steps: Path
     training: Training | None
     output: Output
+    reads: Mapping[str, Path]
     config: Mapping[str, Any]
     adopted: Path | None = None
 

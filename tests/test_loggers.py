@@ -128,7 +128,7 @@ def test_wandb_has_panels_tables_and_a_confusion_matrix(logged):
 def test_wandb_keeps_config_and_artifacts(logged):
     records = read_wandb(logged)
     config = read_config(records)
-    assert config["stage"] == "cls"
+    assert config["name"] == "cls"
     assert config["made_from"] == {}
     artifacts = {
         name: aliases
