@@ -29,7 +29,7 @@ from datamodules.loading import Loading, prepare_worker
 from datamodules.transforms import View
 from datamodules.views import TrainingView
 from fmawsss.files.images import read_image
-from fmawsss.files.storage import read_mask, write_palette_png
+from fmawsss.files.png import read_mask, write_palette_png
 from fmawsss.resizing import Normaliser, resize_image
 from fmawsss.viz import make_palette
 

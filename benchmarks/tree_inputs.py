@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fmawsss.files.storage import write_palette_png
+from fmawsss.files.png import write_palette_png
 from fmawsss.tiny.shapes import CLASS_NAMES, Scene, draw_scene
 from fmawsss.viz import make_palette
 

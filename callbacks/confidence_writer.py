@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from callbacks.prediction_writer import PngWriter
-from fmawsss.files.storage import write_png
+from fmawsss.files.png import write_png
 from fmawsss.records import SeedPrediction
 
 

@@ -9,7 +9,7 @@ import lightning as L
 import numpy as np
 
 from callbacks.prediction_writer import PngWriter
-from fmawsss.files.storage import write_palette_png, write_png
+from fmawsss.files.png import write_palette_png, write_png
 from fmawsss.records import Batch, MaskPrediction, Prediction
 from fmawsss.viz import make_palette, overlay_mask
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import lightning as L
 
 from callbacks.prediction_writer import PngWriter
-from fmawsss.files.storage import write_palette_png
+from fmawsss.files.png import write_palette_png
 from fmawsss.records import SeedPrediction
 from fmawsss.viz import make_palette
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import lightning as L
 
-from fmawsss.files.storage import write_png
+from fmawsss.files.png import write_png
 from fmawsss.records import Batch, SuperpixelPrediction
 from fmawsss.viz import colour_levels, colour_superpixels, draw_panel
 

@@ -9,8 +9,9 @@ from typing import Any
 import lightning as L
 import numpy as np
 
+from fmawsss.files.png import write_png
 from fmawsss.files.products import read_fingerprint
-from fmawsss.files.storage import write_half_cams, write_png
+from fmawsss.files.storage import write_half_cams
 from fmawsss.records import Batch, Captioned, Prediction
 from fmawsss.resizing import Picture
 from fmawsss.viz import PANEL_SIDE, draw_legend, draw_panel, make_palette, overlay_mask

@@ -18,7 +18,8 @@ from datamodules.transforms import View
 from datamodules.views import TrainingView, WholeView
 from fmawsss.files.features import LABELS, SEEDS, FeatureStore
 from fmawsss.files.images import read_image
-from fmawsss.files.storage import read_cams, read_mask, read_superpixels
+from fmawsss.files.png import read_mask
+from fmawsss.files.storage import read_cams, read_superpixels
 from fmawsss.metrics import IGNORE
 from fmawsss.records import Batch, ImageRecord
 from fmawsss.superpixels import Superpixels

@@ -26,7 +26,8 @@ from datamodules.images import list_stems, strip_suffix
 from datamodules.label_files import require_file
 from datamodules.labels import Labels, LabelsFromMasks, LabelSource, find_classes, refuse_ignored
 from fmawsss.files.images import stamp_file
-from fmawsss.files.storage import read_json, read_mask, write_bytes, write_palette_png
+from fmawsss.files.png import read_mask, write_palette_png
+from fmawsss.files.storage import read_json, write_bytes
 from fmawsss.records import ImageRecord
 from fmawsss.viz import make_palette
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from fmawsss.files.images import read_size, stamp_file, try_image
-from fmawsss.files.storage import BROKEN_ARCHIVE, GREY, INDEXED, REMAKE, read_mask
+from fmawsss.files.png import GREY, INDEXED, read_mask
+from fmawsss.files.storage import BROKEN_ARCHIVE, REMAKE
 from fmawsss.records import ImageRecord
 
 # No compressed pixels look like these.

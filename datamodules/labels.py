@@ -16,7 +16,8 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from fmawsss.files.images import stamp_file
-from fmawsss.files.storage import read_mask, write_bytes
+from fmawsss.files.png import read_mask
+from fmawsss.files.storage import write_bytes
 from fmawsss.metrics import IGNORE
 
 logger = logging.getLogger(__name__)

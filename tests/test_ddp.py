@@ -13,7 +13,7 @@ import pytest
 import torch
 from front_door import ROOT
 
-from fmawsss.files.storage import read_mask, write_palette_png
+from fmawsss.files.png import read_mask, write_palette_png
 from fmawsss.viz import make_palette
 
 TASK = [

@@ -18,7 +18,7 @@ from PIL import Image
 
 import infer
 import stages.demo.page as demo_page
-from fmawsss.files.storage import read_mask
+from fmawsss.files.png import read_mask
 from fmawsss.tiny.shapes import CLASS_NAMES
 from stages.demo.analyst import HANDWRITTEN, Analyst
 

@@ -22,7 +22,7 @@ from PIL import Image
 import infer
 import train
 from datamodules.voc import read_split_list
-from fmawsss.files.storage import read_mask
+from fmawsss.files.png import read_mask
 from fmawsss.tiny.shapes import CLASS_NAMES
 from stages.exports.labelstudio import encode_brush
 from stages.exports.masks import MaskSet, export_cvat, export_voc, require_masks

@@ -13,8 +13,8 @@ from PIL import Image
 
 import infer
 import train
+from fmawsss.files.png import read_mask
 from fmawsss.files.products import read_record
-from fmawsss.files.storage import read_mask
 from fmawsss.scores import resize_then_score
 from fmawsss.seeding import CamSeeder, SeedMaker
 

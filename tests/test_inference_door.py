@@ -20,8 +20,8 @@ from PIL import Image
 import infer
 import train
 from datamodules.images import list_stems
+from fmawsss.files.png import read_mask, write_png
 from fmawsss.files.products import ProductMismatch
-from fmawsss.files.storage import read_mask, write_png
 from fmawsss.networks.checkpoints import read_checkpoint
 from fmawsss.networks.inference import WholeImages
 from fmawsss.networks.refinement import keep_maps

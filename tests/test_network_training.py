@@ -15,7 +15,7 @@ from network_tools import DECODER, SWIN
 
 import infer
 import train
-from fmawsss.files.storage import read_mask
+from fmawsss.files.png import read_mask
 from fmawsss.networks.averaging import average_weights
 from fmawsss.networks.checkpoints import read_checkpoint
 from fmawsss.networks.inference import SlidingWindows, WholeImages

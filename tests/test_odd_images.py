@@ -11,7 +11,7 @@ from front_door import run
 from PIL import Image
 
 import infer
-from fmawsss.files.storage import read_mask
+from fmawsss.files.png import read_mask
 
 TURNED = Image.Exif()
 TURNED[0x0112] = 6  # shown turned by a quarter

@@ -28,7 +28,7 @@ from PIL import Image
 
 import infer
 import train
-from fmawsss.files.storage import read_mask
+from fmawsss.files.png import read_mask
 
 # pycocotools 2.0.11 decodes through an array interface that numpy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings(

@@ -13,7 +13,8 @@ from front_door import QUICK, compose_config, run
 
 import infer
 import train
-from fmawsss.files.storage import read_cams, read_mask
+from fmawsss.files.png import read_mask
+from fmawsss.files.storage import read_cams
 
 
 def places(finished: Path, work: Path) -> list[str]:

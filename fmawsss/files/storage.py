@@ -1,6 +1,4 @@
-"""Superpixels, CAMs, seeds and masks on disk: written atomically, without pickle, versioned,
-checked when read.
-"""
+"""Superpixels, CAMs and JSON on disk: written whole or not at all, checked when read, no pickle."""
 
 from __future__ import annotations
 
@@ -16,8 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8, UInt16
-from PIL import Image
+from jaxtyping import Float
 from torch import Tensor
 
 from fmawsss.records import Cams
@@ -25,9 +22,8 @@ from fmawsss.superpixels import Superpixels
 
 SUPERPIXELS, SUPERPIXELS_VERSION = "fmawsss superpixels", 1
 CAMS, CAMS_VERSION = "fmawsss cams", 1
-SUPERPIXEL_ARRAYS: Mapping[
-    str, tuple[str, tuple[int, ...]]
-] = {  # type, and shape of what belongs to one mask or run
+# type, and shape of what belongs to one mask or run
+SUPERPIXEL_ARRAYS: Mapping[str, tuple[str, tuple[int, ...]]] = {
     "level": ("uint8", ()),
     "area": ("int64", ()),
     "box": ("int64", (4,)),
@@ -39,7 +35,6 @@ SUPERPIXEL_ARRAYS: Mapping[
     "offsets": ("int64", ()),
 }
 REMAKE = "delete it and run the command that made it again"
-GREY, INDEXED = 0, 3  # colour types of a PNG
 BROKEN_ARCHIVE = (
     OSError,
     ValueError,
@@ -53,9 +48,7 @@ BROKEN_ARCHIVE = (
 
 @contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
-    """Hand out a temporary name beside `path`; rename it to `path` on success, remove it on
-    failure.
-    """
+    """Hand out a temporary name beside `path`, which becomes `path` on success alone."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
@@ -81,7 +74,7 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read JSON; raise ValueError naming the file when it is broken."""
     try:
-        return json.loads(_require_file(path).read_text(encoding="utf-8"))
+        return json.loads(require_file(path).read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is no JSON ({error}): {REMAKE}") from error
 
@@ -97,8 +90,10 @@ def write_superpixels(path: Path, superpixels: Superpixels, fingerprint: str) ->
 
 
 def read_superpixels(path: Path, expected_fingerprint: str | None = None) -> Superpixels:
-    """Read the record of one image; raise ValueError naming the file if it is broken or made with
-    other settings.
+    """Read the record of one image.
+
+    Raises:
+        ValueError: naming the file, if it is broken or made with other settings.
     """
     arrays = _read_archive(path, SUPERPIXELS, SUPERPIXELS_VERSION)
     _check_fingerprint(path, arrays, expected_fingerprint)
@@ -119,8 +114,9 @@ def write_cams(path: Path, cams: Cams, fingerprint: str) -> None:
 
 
 def write_half_cams(path: Path, cams: Cams, fingerprint: str) -> None:
-    """Write CAMs in half the space: float16 after division by each map's largest magnitude, kept in
-    float32.
+    """Write CAMs in half the space.
+
+    They are float16 after division by each map's largest magnitude, which is kept in float32.
     """
     arrays = {"classes": np.asarray(cams.classes)}
     arrays["cam"], arrays["cam_scale"] = _halve_maps(np.asarray(cams.maps, np.float32))
@@ -131,8 +127,9 @@ def write_half_cams(path: Path, cams: Cams, fingerprint: str) -> None:
 
 
 def read_cams(path: Path, expected_fingerprint: str | None = None) -> Cams:
-    """Read CAMs written by either writer, or by others (docs/cams.md): arrays `cam`, and `classes`
-    or `fg_cls`.
+    """Read CAMs written by either writer, or by others.
+
+    Those hold arrays `cam`, and `classes` or `fg_cls` (docs/cams.md).
     """
     arrays = _read_archive(path, CAMS, CAMS_VERSION, foreign=("classes", "fg_cls"))
     if "format" in arrays:
@@ -151,59 +148,8 @@ def read_cams(path: Path, expected_fingerprint: str | None = None) -> Cams:
     return Cams(maps, torch.from_numpy(classes), attention)
 
 
-def write_palette_png(
-    path: Path,
-    mask: UInt8[Tensor, "H W"] | UInt8[np.ndarray, "H W"],
-    palette: UInt8[Tensor, "R 3"] | UInt8[np.ndarray, "R 3"],
-) -> None:
-    """Write a class mask as an indexed PNG, shown in the palette's colours."""
-    image = Image.fromarray(np.ascontiguousarray(mask))
-    image.putpalette(
-        np.asarray(palette).tobytes().ljust(768, b"\0")
-    )  # a shorter one would cut the indices' bits
-    with replace_file(path) as temporary:
-        image.save(temporary, format="png", compress_level=3)
-
-
-def write_png(
-    path: Path,
-    image: UInt8[np.ndarray, "H W 3"] | UInt8[np.ndarray, "H W"] | UInt16[np.ndarray, "H W"],
-) -> None:
-    """Write an RGB picture, or a grey one of 8 or 16 bits."""
-    with replace_file(path) as temporary:
-        Image.fromarray(np.ascontiguousarray(image)).save(temporary, format="png", compress_level=3)
-
-
-def read_mask(path: Path) -> UInt8[np.ndarray, "H W"]:
-    """Read the class indices of an indexed or 8-bit grey PNG; raise ValueError naming the file for
-    anything else.
-    """
-    try:
-        with Image.open(_require_file(path)) as image:
-            _check_mask_format(path, image)
-            return np.array(image)
-    except FileNotFoundError:
-        raise
-    except (OSError, SyntaxError, EOFError) as error:
-        raise ValueError(f"{path} cannot be read as a PNG mask ({error}): {REMAKE}") from error
-
-
-def _check_mask_format(path: Path, image: Image.Image) -> None:
-    found = f"{image.format} of mode {image.mode}"
-    if image.format == "PNG":
-        with Path(path).open("rb") as file:
-            depth, colour = file.read(26)[24:]
-        if colour == INDEXED or (colour, depth) == (GREY, 8):
-            return
-        found += f" with {depth} bits a channel"
-    raise ValueError(
-        f"{path} is no class mask: expected an indexed or 8-bit grey PNG of class indices, found "
-        f"{found}. "
-        "Convert its colours to class indices first"
-    )
-
-
-def _require_file(path: Path) -> Path:
+def require_file(path: Path) -> Path:
+    """Return the path of a file; raise FileNotFoundError when there is none."""
     if not Path(path).is_file():
         raise FileNotFoundError(
             f"no file {path}: run the command that makes it, or correct the path"
@@ -219,11 +165,12 @@ def _write_archive(path: Path, kind: str, version: int, arrays: Mapping[str, Any
 def _read_archive(
     path: Path, kind: str, version: int, foreign: Sequence[str] = ()
 ) -> dict[str, np.ndarray]:
-    """Read all arrays of an npz after checking its kind and version; files with a `foreign` array
-    may lack both.
+    """Read all arrays of an npz after checking its kind and version.
+
+    Files with a `foreign` array may lack both.
     """
     try:
-        with _require_file(path).open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        with require_file(path).open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}  # an .npy has no `files`
     except FileNotFoundError:
         raise
@@ -245,20 +192,24 @@ def _check_fingerprint(path: Path, arrays: Mapping[str, np.ndarray], expected: s
     if expected is not None and found != expected:
         raise ValueError(
             f"{path} was made with other settings: fingerprint {found}, expected {expected}. Make "
-            "it again with "
-            f"overwrite=true, or choose another paths.work"
+            "it again with overwrite=true, or choose another paths.work"
         )
 
 
 def _build_superpixels(arrays: Mapping[str, np.ndarray]) -> Superpixels:
-    """Turn arrays into a record; raise ValueError unless all are as documented and every mask's
-    runs fill the image.
+    """Turn arrays into a record.
+
+    Raises:
+        ValueError: unless all are as documented and every mask's runs fill the image.
     """
+    # the arrays, each in its type
     height, width = _convert("size", arrays["size"], "int64", ()).tolist()
     tensors = {
         name: _convert(name, arrays[name], *kind) for name, kind in SUPERPIXEL_ARRAYS.items()
     }
     record = Superpixels(size=(height, width), **tensors)
+
+    # one row for each mask
     offsets, counts, masks = record.offsets, record.counts, len(record)
     lengths = {len(tensor) for name, tensor in tensors.items() if name not in ("counts", "offsets")}
     if lengths != {masks} or len(offsets) != masks + 1:
@@ -267,6 +218,8 @@ def _build_superpixels(arrays: Mapping[str, np.ndarray]) -> Superpixels:
         raise ValueError("levels other than 0, 1, 2, or masks without a pixel")
     if not (record.predicted_iou.isfinite() & record.stability.isfinite()).all():
         raise ValueError("predicted IoU or stability that is no number")
+
+    # runs that begin with their mask, and fill the image
     if (
         int(offsets[0]) != 0
         or int(offsets[-1]) != len(counts)
@@ -285,8 +238,10 @@ def _build_superpixels(arrays: Mapping[str, np.ndarray]) -> Superpixels:
 
 
 def _convert(name: str, array: np.ndarray, dtype: str, row: tuple[int, ...]) -> Tensor:
-    """Return an array in its documented type; raise ValueError where it is of another kind or
-    shape, or overflows.
+    """Return an array in its documented type.
+
+    Raises:
+        ValueError: where it is of another kind or shape, or overflows.
     """
     kinds = "iu" if "int" in dtype else "f"
     if array.dtype.kind not in kinds or array.ndim != 1 + len(row) or array.shape[1:] != row:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fmawsss.files.storage import write_palette_png
+from fmawsss.files.png import write_palette_png
 from fmawsss.networks.segmenter import Segmenter
 from fmawsss.records import Batch, SeedPrediction
 from fmawsss.resizing import Normaliser, Picture, Resize

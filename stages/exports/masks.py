@@ -19,7 +19,8 @@ from jaxtyping import UInt8
 from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
-from fmawsss.files.storage import read_mask, replace_file, write_bytes
+from fmawsss.files.png import read_mask
+from fmawsss.files.storage import replace_file, write_bytes
 from fmawsss.metrics import IGNORE
 from fmawsss.viz import make_palette
 

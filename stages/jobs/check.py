@@ -15,7 +15,7 @@ from datamodules.choosing import Records, Splits, name_splits
 from datamodules.labels import LabelFaults, LabelsFromMasks
 from datamodules.loading import find_start_context
 from fmawsss.files.images import try_image
-from fmawsss.files.storage import read_mask
+from fmawsss.files.png import read_mask
 from fmawsss.files.texts import name_first
 from fmawsss.records import ImageRecord
 from stages.jobs.tables import show_table

@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from fmawsss.files.images import read_image
-from fmawsss.files.storage import read_cams, read_mask, read_superpixels
+from fmawsss.files.png import read_mask
+from fmawsss.files.storage import read_cams, read_superpixels
 from fmawsss.resizing import Picture
 from fmawsss.viz import (
     colour_superpixels,

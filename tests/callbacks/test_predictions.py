@@ -13,7 +13,8 @@ from callbacks.score_journal import ScoreJournal
 from callbacks.visual_logger import VisualLogger
 from fmawsss.files.images import read_image
 from fmawsss.files.journals import read_lines, score_lines
-from fmawsss.files.storage import read_cams, read_mask, write_cams
+from fmawsss.files.png import read_mask
+from fmawsss.files.storage import read_cams, write_cams
 from fmawsss.records import Batch, Cams, Prediction, SeedPrediction
 from fmawsss.seeding import Seed
 

@@ -9,15 +9,15 @@ import torch
 from superpixel_tools import make_superpixels
 
 from fmawsss import records
-from fmawsss.files.storage import write_palette_png, write_png
+from fmawsss.files.png import write_palette_png, write_png
 from fmawsss.records import describe_superpixels
 from fmawsss.superpixels import Superpixels
 from fmawsss.viz import make_palette
 from stages import dashboards, pages
 from stages.reports import curves, images
 from stages.reports.curves import draw_plot, read_trainings
-from stages.reports.report import RunFolder, StageNote, note_stage
 from stages.reports.overviews import gather_overview
+from stages.reports.report import RunFolder, StageNote, note_stage
 from stages.reports.scores import list_confusions
 
 

@@ -13,7 +13,7 @@ from datamodules.coco import CocoDataModule, LabelsFromAnnotations, LabelsFromCo
 from datamodules.coco_annotations import paint_mask, read_annotations
 from datamodules.folder import FolderDataModule
 from datamodules.labels import LabelsFromMasks
-from fmawsss.files.storage import read_mask
+from fmawsss.files.png import read_mask
 
 # pycocotools 2.0.11 decodes through an array interface that numpy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings(

@@ -10,7 +10,7 @@ from PIL import Image
 import datamodules.shapes as shapes_file
 from datamodules.labels import LabelsFromMasks, LabelsFromXml
 from datamodules.shapes import ShapesDataModule
-from fmawsss.files.storage import read_mask
+from fmawsss.files.png import read_mask
 from fmawsss.tiny.shapes import CLASS_NAMES
 
 

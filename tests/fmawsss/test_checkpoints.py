@@ -15,7 +15,7 @@ from front_door import ROOT
 from network_tools import DECODER, SWIN
 from torch import Tensor, nn
 
-from fmawsss.files.storage import read_mask
+from fmawsss.files.png import read_mask
 from fmawsss.networks.builders import NETWORKS, TORCHVISION, prepare_part
 from fmawsss.networks.checkpoints import (
     build_network,
@@ -164,7 +164,7 @@ STRANGERS = [
     "os.system",
     "builtins.eval",
     "torch.load",
-    "fmawsss.files.storage.write_png",
+    "fmawsss.files.png.write_png",
     "fmawsss.files.downloads.fetch_file",
     "fmawsss.files.products.shutil.rmtree",
     "fmawsss.networks.library.load_smp_encoder",

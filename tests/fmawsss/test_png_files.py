@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fmawsss.files.storage import read_mask, write_palette_png, write_png
+from fmawsss.files.png import read_mask, write_palette_png, write_png
 
 PALETTE = np.random.default_rng(0).integers(0, 256, (256, 3)).astype(np.uint8)
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from fmawsss.files import storage
+from fmawsss.files.png import read_mask
 from fmawsss.files.storage import (
     Cams,
     read_cams,
     read_json,
-    read_mask,
     read_superpixels,
     replace_file,
     write_bytes,

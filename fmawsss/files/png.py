@@ -1,0 +1,66 @@
+"""Masks and pictures as PNG files: class masks keep their indices, whatever is none is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8, UInt16
+from PIL import Image
+from torch import Tensor
+
+from fmawsss.files.storage import REMAKE, replace_file, require_file
+
+GREY, INDEXED = 0, 3  # colour types of a PNG
+
+
+def write_palette_png(
+    path: Path,
+    mask: UInt8[Tensor, "H W"] | UInt8[np.ndarray, "H W"],
+    palette: UInt8[Tensor, "R 3"] | UInt8[np.ndarray, "R 3"],
+) -> None:
+    """Write a class mask as an indexed PNG, shown in the palette's colours."""
+    image = Image.fromarray(np.ascontiguousarray(mask))
+    # a shorter palette would cut the indices' bits
+    image.putpalette(np.asarray(palette).tobytes().ljust(768, b"\0"))
+    with replace_file(path) as temporary:
+        image.save(temporary, format="png", compress_level=3)
+
+
+def write_png(
+    path: Path,
+    image: UInt8[np.ndarray, "H W 3"] | UInt8[np.ndarray, "H W"] | UInt16[np.ndarray, "H W"],
+) -> None:
+    """Write an RGB picture, or a grey one of 8 or 16 bits."""
+    with replace_file(path) as temporary:
+        Image.fromarray(np.ascontiguousarray(image)).save(temporary, format="png", compress_level=3)
+
+
+def read_mask(path: Path) -> UInt8[np.ndarray, "H W"]:
+    """Read the class indices of an indexed or 8-bit grey PNG.
+
+    Raises:
+        ValueError: naming the file, for anything else.
+    """
+    try:
+        with Image.open(require_file(path)) as image:
+            _check_mask_format(path, image)
+            return np.array(image)
+    except FileNotFoundError:
+        raise
+    except (OSError, SyntaxError, EOFError) as error:
+        raise ValueError(f"{path} cannot be read as a PNG mask ({error}): {REMAKE}") from error
+
+
+def _check_mask_format(path: Path, image: Image.Image) -> None:
+    found = f"{image.format} of mode {image.mode}"
+    if image.format == "PNG":
+        with Path(path).open("rb") as file:
+            depth, colour = file.read(26)[24:]
+        if colour == INDEXED or (colour, depth) == (GREY, 8):
+            return
+        found += f" with {depth} bits a channel"
+    raise ValueError(
+        f"{path} is no class mask: expected an indexed or 8-bit grey PNG of class indices, found "
+        f"{found}. Convert its colours to class indices first"
+    )
