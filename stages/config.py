@@ -111,16 +111,20 @@ def open_run(cfg: DictConfig) -> Iterator[None]:
 
 
 def choose_split(cfg: DictConfig, learning: bool) -> None:
-    """Let `split` name the images to apply a stage to, or to learn it from.
+    """Let `split` name the images to apply a stage to, to learn it from, or to do a job on.
 
     A stage that is applied to the images that it learns from, as seeds are, follows.
     """
     nodes = list_nodes(cfg)
     if cfg.options.split is None:
         return
+    if OmegaConf.select(cfg, "job.splits") is not None:
+        cfg.job.splits = cfg.options.split
+        return
     if len(nodes) > 1:
         raise ValueError(
-            "split belongs to one stage, not to the pipeline: use `python infer.py task=cls split=…`"
+            "split belongs to one stage, not to the pipeline: use "
+            "`python infer.py task=cls split=…`"
         )
     for node in nodes.values():
         follows = node.training.view is None or node.runtime.apply_to == node.training.view.split
