@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from stages.builder import StageBuilder
 from stages.checkpoints import find_network
 from stages.hush import hush_warnings
+from stages.preflight import refuse_ambiguity
 from stages.run_record import record_run
 from stages.stage import FeatureCache, Run, Stage
 
@@ -93,6 +94,7 @@ def build_stages(cfg: DictConfig, learning: bool) -> list[Stage]:
     """Build all stages of a run, to learn them or only to apply them."""
     nodes = list_nodes(cfg)
     run = build_run(cfg, [node.name for node in nodes.values()])
+    refuse_ambiguity(run)
     return [StageBuilder(cfg, place, node, run, learning).build() for place, node in nodes.items()]
 
 

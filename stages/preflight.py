@@ -15,8 +15,6 @@ from stages.stage import Run, Stage, Training
 def check_run(stages: Sequence[Stage]) -> None:
     """Check the stages of a run in their order; raises for the first fault."""
     made: set[Path] = set()
-    if len(stages) > 1:
-        refuse_ambiguity(stages[0].run)
     for stage in stages:
         check_stage(stage, made)
         made.add(stage.output.path)
@@ -24,6 +22,8 @@ def check_run(stages: Sequence[Stage]) -> None:
 
 def refuse_ambiguity(run: Run) -> None:
     """Raise ValueError for settings of one stage that are given to a pipeline."""
+    if len(run.stages) < 2:
+        return
     given = {
         "ckpt": (run.ckpt, "task=cls ckpt=…"),
         "shard": (run.shard, "task=superpixels shard=…"),
