@@ -8,7 +8,14 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from stages.config import build_stages, choose_split, measure, open_run, refuse_job
+from stages.config import (
+    build_stages,
+    choose_split,
+    measure,
+    open_run,
+    refuse_ambiguity,
+    refuse_job,
+)
 from stages.pipeline import run_stages
 from stages.places import make_folder
 from stages.words import translate
@@ -22,6 +29,7 @@ OmegaConf.register_new_resolver("folder", make_folder, replace=True)  # before H
 def learn(cfg: DictConfig) -> float | None:
     """Run the chosen stage, or every stage of the pipeline; return what a sweep maximises."""
     refuse_job(cfg)
+    refuse_ambiguity(cfg)
     with open_run(cfg):
         choose_split(cfg, learning=True)
         run_stages(build_stages(cfg, learning=True))

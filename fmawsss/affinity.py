@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import cv2
@@ -116,6 +117,13 @@ def gather_all(boxes: Bool[Tensor, "P N"]) -> Bool[Tensor, "P N"]:
     return torch.ones_like(boxes)
 
 
+def strip_partial(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return the function itself where a partial fixes none of its arguments."""
+    while isinstance(function, partial) and not function.args and not function.keywords:
+        function = function.func
+    return function
+
+
 @runtime_checkable
 class Affinity(Protocol):
     """Spread the CAMs of one image over what looks alike.
@@ -147,6 +155,11 @@ class AffinityRefiner:
     mask_boxes: BoxMask
     inside_from: GatherRule  # where the patches inside the boxes may gather from
     outside_from: GatherRule  # where those outside may
+
+    def __post_init__(self) -> None:
+        # Hydra's partials check their target at every call, which takes as long as a refinement
+        for name in ("values", "mask_boxes", "inside_from", "outside_from"):
+            object.__setattr__(self, name, strip_partial(getattr(self, name)))
 
     def __call__(
         self,

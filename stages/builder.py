@@ -210,7 +210,13 @@ class StageBuilder:
         named = self.cfg.copy()
         for key in named.paths:
             named.paths[key] = f"<{key}>"
-        sections = pin_files(plain(OmegaConf.select(named, self.place)), plain(self.node))
+        node = OmegaConf.select(named, self.place)
+        node.runtime.output = "<output>"
+        for section in (node.training.inputs, node.prediction.inputs):
+            for key in drop_null(section):
+                section[key] = f"<{key}>"
+        sections = pin_files(plain(node), plain(self.node))
+        sections["writers"] = plain(node.writers)  # their files are written, not read
         if adopted is not None:
             carried = self.describe_carried(adopted)
             sections["prediction"]["view"]["resize"] = carried["resize"]

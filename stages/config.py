@@ -18,7 +18,6 @@ from omegaconf import DictConfig, OmegaConf
 from stages.builder import StageBuilder
 from stages.checkpoints import find_network
 from stages.hush import hush_warnings
-from stages.preflight import refuse_ambiguity
 from stages.run_record import record_run
 from stages.stage import FeatureCache, Run, Stage
 
@@ -65,6 +64,29 @@ def list_nodes(cfg: DictConfig) -> dict[str, DictConfig]:
     return nodes
 
 
+def refuse_ambiguity(cfg: DictConfig) -> None:
+    """Raise ValueError for settings of one stage that are given to a pipeline."""
+    nodes = list_nodes(cfg)
+    if len(nodes) < 2:
+        return
+    remedies = {
+        "ckpt": "task=cls ckpt=…",
+        "split": "task=cls split=…",
+        "shard": "task=superpixels shard=…",
+    }
+    for key, remedy in remedies.items():
+        if cfg.options[key] is not None:
+            raise ValueError(
+                f"{key} belongs to one stage, not to the pipeline: use `python infer.py {remedy}`"
+            )
+    if any(node.training.inputs.get("confidence") for node in nodes.values()):
+        raise ValueError(
+            "a pipeline keeps no confidence of its seeds: run it with hard targets, then "
+            "`python infer.py task=seg callbacks=seed_confidence`, then "
+            "`python train.py task=network targets=…`"
+        )
+
+
 def build_run(cfg: DictConfig, stages: Sequence[str]) -> Run:
     """Build what all stages of a run share."""
     options, paths = cfg.options, cfg.paths
@@ -91,10 +113,17 @@ def build_run(cfg: DictConfig, stages: Sequence[str]) -> Run:
 
 
 def build_stages(cfg: DictConfig, learning: bool) -> list[Stage]:
-    """Build all stages of a run, to learn them or only to apply them."""
+    """Build all stages of a run, to learn them or only to apply them.
+
+    Raises:
+        ValueError: for a pipeline that is only to be applied; each of its stages can be.
+    """
     nodes = list_nodes(cfg)
+    if len(nodes) > 1 and not learning:
+        raise ValueError(
+            f"task={cfg.name} cannot be applied on its own; use `python train.py task={cfg.name}`"
+        )
     run = build_run(cfg, [node.name for node in nodes.values()])
-    refuse_ambiguity(run)
     return [StageBuilder(cfg, place, node, run, learning).build() for place, node in nodes.items()]
 
 
@@ -117,18 +146,11 @@ def choose_split(cfg: DictConfig, learning: bool) -> None:
 
     A stage that is applied to the images that it learns from, as seeds are, follows.
     """
-    nodes = list_nodes(cfg)
     if cfg.options.split is None:
         return
     if OmegaConf.select(cfg, "job.splits") is not None:
         cfg.job.splits = cfg.options.split
-        return
-    if len(nodes) > 1:
-        raise ValueError(
-            "split belongs to one stage, not to the pipeline: use "
-            "`python infer.py task=cls split=…`"
-        )
-    for node in nodes.values():
+    for node in list_nodes(cfg).values():
         follows = node.training.view is None or node.runtime.apply_to == node.training.view.split
         if not learning or follows:
             node.runtime.apply_to = cfg.options.split

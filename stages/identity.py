@@ -37,14 +37,14 @@ def identify_checkpoint(
 
 def identify_output(sections: Sections, data: SegmentationDataModule, run: Run) -> dict[str, Any]:
     """Say what an output depends on; names of classes count where they stand in prompts."""
-    inputs = sorted(drop_null(sections["prediction"]["inputs"]))
+    inputs = drop_null(sections["prediction"]["inputs"])
     named = "prompt_names" in sections["takes"]
     return {
         "classes": list(data.classes) if named else None,
         "prompt_names": list(data.prompt_names) if named else None,
         "model": sections["model"],
         "applying": sections["applying"],
-        "prediction": {**sections["prediction"], "inputs": inputs},
+        "prediction": {**sections["prediction"], "inputs": sorted(inputs)},
         "writers": sections["writers"],
         "precision": run.precision,
     }

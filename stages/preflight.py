@@ -9,7 +9,7 @@ from datamodules.base import SegmentationDataModule
 from lightning_modules.learned import read_fitting
 from stages.checkpoints import find_checkpoint
 from stages.places import make_folder
-from stages.stage import Run, Stage, Training
+from stages.stage import Stage, Training
 
 
 def check_run(stages: Sequence[Stage]) -> None:
@@ -18,21 +18,6 @@ def check_run(stages: Sequence[Stage]) -> None:
     for stage in stages:
         check_stage(stage, made)
         made.add(stage.output.path)
-
-
-def refuse_ambiguity(run: Run) -> None:
-    """Raise ValueError for settings of one stage that are given to a pipeline."""
-    if len(run.stages) < 2:
-        return
-    given = {
-        "ckpt": (run.ckpt, "task=cls ckpt=…"),
-        "shard": (run.shard, "task=superpixels shard=…"),
-    }
-    for key, (value, remedy) in given.items():
-        if value is not None:
-            raise ValueError(
-                f"{key} belongs to one stage, not to the pipeline: use `python infer.py {remedy}`"
-            )
 
 
 def check_stage(stage: Stage, made: set[Path]) -> None:
@@ -51,12 +36,6 @@ def check_training(stage: Stage, training: Training, made: set[Path]) -> None:
         raise ValueError(
             f"val_every={training.val_every}, but stage {stage.name} has no images to validate on: "
             "set data.val_split to a split that has masks, or val_every=null"
-        )
-    if len(stage.run.stages) > 1 and "confidence" in training.inputs:
-        raise ValueError(
-            "a pipeline keeps no confidence of its seeds: run it with hard targets, then "
-            "`python infer.py task=seg callbacks=seed_confidence`, then "
-            "`python train.py task=network targets=…`"
         )
     make_folder(stage.checkpoint.parent, "learns")
     open_data(training.data, "fit", set(training.inputs.values()) & made)

@@ -39,6 +39,10 @@ def compose_task(task: str, dataset: str) -> DictConfig:
 
 def make_builder(cfg: DictConfig) -> StageBuilder:
     ((place, node),) = list_nodes(cfg).items()
+    return build_builder(cfg, place, node)
+
+
+def build_builder(cfg: DictConfig, place: str, node: DictConfig) -> StageBuilder:
     run = SimpleNamespace(seed=cfg.seed, cache=None, precision="32-true")
     return StageBuilder(cfg, place, node, run, True)
 
@@ -88,6 +92,32 @@ def test_moved_folders_make_nothing_stale(task: str) -> None:
     here, there = compose_task(task, "voc"), compose_task(task, "voc")
     there.paths.outputs, there.paths.data, there.paths.weights = "/a", "/b", "/c"
     assert print_config(here) == print_config(there)
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_stages_of_a_pipeline_make_what_they_make_alone(dataset: str) -> None:
+    root = ["dataset.root=photos"] if dataset == "folder" else []
+    cfg = compose_config("train", f"dataset={dataset}", *root)
+    for place, node in list_nodes(cfg).items():
+        builder = build_builder(cfg, place, node)
+        found = find_prints(builder, builder.read_sections(None))
+        assert found == print_config(compose_task(node.name, dataset)), node.name
+
+
+def test_inputs_in_any_folder_make_nothing_stale() -> None:
+    here, there = compose_task("cls", "voc"), compose_task("cls", "voc")
+    there.stage.prediction.inputs.superpixels = "/elsewhere/superpixels"
+    assert print_config(here) == print_config(there)
+    there.stage.prediction.inputs.superpixels = None
+    assert print_config(here)["output"] != print_config(there)["output"]
+
+
+def test_an_output_counts_wherever_it_lies(tmp_path: Path) -> None:
+    words, table = ["infer", "task=labels", "dataset=voc"], tmp_path / "labels.csv"
+    before = print_config(compose_config(*words))
+    assert print_config(compose_config(*words, f"emits={table}")) == before
+    table.touch()
+    assert print_config(compose_config(*words, f"emits={table}")) == before
 
 
 def test_a_file_that_a_setting_names_counts_by_its_content(tmp_path: Path) -> None:

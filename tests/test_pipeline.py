@@ -308,3 +308,15 @@ def test_the_network_masks_a_folder_of_photos(finished, tmp_path, monkeypatch):
     report = (tmp_path / "out/report.html").read_text()
     assert "most uncertain" in report
     assert "confidence 0." in report  # of the less sure one of the two
+
+
+@pytest.mark.parametrize("word", ["ckpt=3", "split=val", "shard=1/2"])
+def test_what_belongs_to_one_stage_is_refused_before_any_work(tmp_path, monkeypatch, word):
+    with pytest.raises(ValueError, match=f"{word.partition('=')[0]} belongs to one stage"):
+        run(train.main, monkeypatch, *QUICK, word, *places(tmp_path))
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_pipeline_is_learned_and_never_only_applied(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match=r"use `python train\.py task=pipeline`"):
+        run(infer.main, monkeypatch, "task=pipeline", *QUICK, *places(tmp_path))

@@ -72,10 +72,18 @@ def name_target(node: DictConfig) -> str:
     return " ".join(target.split(".")[-1] for target in (node._target_, *inner))
 
 
+def name_crop_labels(view: DictConfig) -> str:
+    """The name of what chooses the labels of a crop; a crop keeps all those of its image."""
+    named = name_target(view.crop_labels) if "crop_labels" in view else "keep_image_labels"
+    return "all" if named == "keep_image_labels" else named
+
+
 def describe(task: str, dataset: str) -> dict[str, object]:
     """The resolved values of one recipe, in the rows of the published table."""
     cfg = compose_config("train", f"task={task}", f"dataset={dataset}")
-    caa, contexts, background = cfg.affinity, cfg.prompts.contexts, list(cfg.module.background)
+    stage, prompts, view = cfg.stage, cfg.stage.model.prompts, cfg.stage.training.view
+    caa, contexts = stage.applying.seeding.refine, prompts.contexts
+    background = list(stage.model.background)
     values = (
         [caa.iterations, caa.threshold, caa.power, caa["values"].path.split(".")[-1]]
         if "power" in caa
@@ -83,27 +91,25 @@ def describe(task: str, dataset: str) -> dict[str, object]:
     )
     return {
         "context length": contexts.length,
-        "contexts": name_target(cfg.prompts.share),
-        "name": name_target(cfg.prompts.place_name),
+        "contexts": name_target(prompts.share),
+        "name": name_target(prompts.place_name),
         "std of contexts": contexts.std,
         "background prompts": f"{len(background)} {'named' if all(background) else 'empty'}",
-        "loss": name_target(cfg.loss),
-        "labels of a crop": name_target(cfg.data.crop_labels)
-        if "crop_labels" in cfg.data
-        else "all",
+        "loss": name_target(stage.learning.loss),
+        "labels of a crop": name_crop_labels(view),
         "image labels": name_target(cfg.dataset.labels),
-        "iterations": cfg.loop.max_steps,
-        "warm-up": cfg.module.scheduler.warmup,
-        "batch": cfg.data.batch_size,
-        "micro-batches": cfg.data.micro_batches,
-        "save every": cfg.save_every,
-        "validate every": cfg.val_every,
-        "checkpoint": cfg.apply_step or "last",
-        "crop": cfg.augment.crop,
-        "long side": list(cfg.augment.long_side),
-        "short side": cfg.augment.short_side,
+        "iterations": stage.training.loop.max_steps,
+        "warm-up": stage.learning.scheduler.warmup,
+        "batch": view.batch_size,
+        "micro-batches": view.micro_batches,
+        "save every": stage.runtime.save_every,
+        "validate every": stage.runtime.val_every,
+        "checkpoint": stage.runtime.apply_step or "last",
+        "crop": view.augment.crop,
+        "long side": list(view.augment.long_side),
+        "short side": view.augment.short_side,
         "CAA": values,
-        "power of SAMS": cfg.seeding.sams.background.power,
+        "power of SAMS": stage.applying.seeding.sams.background_power,
         "seed of contexts": contexts.generator_seed.name,
     }
 
@@ -121,17 +127,15 @@ def test_the_recipes_resolve_to_the_published_table():
 
 @pytest.mark.parametrize(("task", "dataset"), COLUMNS)
 def test_what_all_prompt_recipes_share(task, dataset):
-    cfg = compose_config("train", f"task={task}", f"dataset={dataset}")
-    assert (cfg.optimizer.lr, cfg.optimizer.momentum, cfg.optimizer.weight_decay) == (
-        1e-3,
-        0.9,
-        5e-4,
-    )
-    assert (cfg.module.scheduler.warmup_lr, cfg.loop.precision) == (1e-5, "16-mixed")
-    assert (cfg.augment.jitter.brightness, cfg.augment.jitter.hue) == (25, 25)
-    assert (cfg.augment.jitter.contrast, cfg.augment.jitter.saturation) == ([0.6, 1.4], [0.5, 1.5])
-    assert list(cfg.module.val_powers) == [5, 10]
-    assert cfg.affinity.get("attention_blocks", 8) == 8
+    stage = compose_config("train", f"task={task}", f"dataset={dataset}").stage
+    optimizer, jitter = stage.learning.optimizer, stage.training.view.augment.jitter
+    assert (optimizer.lr, optimizer.momentum, optimizer.weight_decay) == (1e-3, 0.9, 5e-4)
+    assert stage.learning.scheduler.warmup_lr == 1e-5
+    assert stage.training.loop.precision == "16-mixed"
+    assert (jitter.brightness, jitter.hue) == (25, 25)
+    assert (jitter.contrast, jitter.saturation) == ([0.6, 1.4], [0.5, 1.5])
+    assert list(stage.runtime.arguments.val_powers) == [5, 10]
+    assert stage.applying.seeding.refine.get("attention_blocks", 8) == 8
 
 
 def test_names():
@@ -143,7 +147,8 @@ def test_names():
     for dataset, (classes, backgrounds) in expected.items():
         for task in ("cls", "seg"):
             cfg = compose_config("train", f"task={task}", f"dataset={dataset}")
-            found = [list(cfg.dataset.classes), list(cfg.module.background), len(cfg.dataset.names)]
+            prompt_names, background_names = cfg.dataset.prompt_names, cfg.stage.model.background
+            found = [list(prompt_names), list(background_names), len(cfg.dataset.classes)]
             print(f"{dataset} {task}: {'; '.join(found[0])} | {', '.join(found[1])}")  # noqa: T201
             empty = (task, dataset) == ("seg", "voc")
             assert found == [
@@ -156,15 +161,9 @@ def test_names():
 @pytest.mark.parametrize("dataset", ["voc", "coco"])
 def test_superpixels(dataset):
     cfg = compose_config("infer", "task=superpixels", f"dataset={dataset}")
-    generator = dict(cfg.module.generator)
-    for free in (
-        "_target_",
-        "_partial_",
-        "encoder",
-        "points_per_batch",
-        "crops_per_batch",
-        "chunk_megabytes",
-    ):
+    assert cfg.stage.applying.generator == cfg.masks
+    generator = dict(cfg.masks)
+    for free in ("_target_", "_partial_", "predictor"):
         del generator[free]
     assert cfg.sam.kind == "vit_h"
     assert generator == {
@@ -189,10 +188,11 @@ def test_superpixels(dataset):
     ("dataset", "steps", "split"), [("voc", 80000, "trainaug"), ("coco", 100000, "train")]
 )
 def test_network_recipes(dataset, steps, split):
-    cfg = compose_config("train", "task=network", f"dataset={dataset}")
-    build, loss, groups = cfg.network.build, cfg.module.loss, cfg.module.parameters
+    stage = compose_config("train", "task=network", f"dataset={dataset}").stage
+    learning, view, seen = stage.learning, stage.training.view, stage.prediction.view
+    build, loss, groups = learning.network, learning.loss, learning.parameters
     assert build._target_ == "fmawsss.networks.mask2former.Mask2FormerNetwork"
-    assert cfg.module.weights.repository.endswith("swin-large-patch4-window12-384-in22k")
+    assert learning.weights.repository.endswith("swin-large-patch4-window12-384-in22k")
     assert (build.decoder.num_queries, build.decoder.decoder_layers, build.swin.drop_path_rate) == (
         50,
         10,
@@ -205,21 +205,15 @@ def test_network_recipes(dataset, steps, split):
         0.1,
     )
     assert (loss.points, loss.oversample, loss.importance) == (12544, 3, 0.75)
-    assert (cfg.optimizer.lr, cfg.optimizer.weight_decay, groups.encoder_factor) == (
-        1e-4,
-        0.05,
-        0.1,
-    )
+    optimizer, scheduler, loop = learning.optimizer, learning.scheduler, stage.training.loop
+    assert (optimizer.lr, optimizer.weight_decay, groups.encoder_factor) == (1e-4, 0.05, 0.1)
     assert (groups.lr, groups.weight_decay) == (1e-4, 0.05)
-    assert cfg.optimizer._target_ == "torch.optim.AdamW"
-    assert (cfg.scheduler.power, cfg.scheduler.total, cfg.loop.max_steps) == (0.9, steps, steps)
-    assert (cfg.loop.gradient_clip_val, cfg.data.batch_size, cfg.val_every) == (0.01, 8, 5000)
-    assert (cfg.data.train_split, cfg.data.val_split, cfg.data.predict_split) == (
-        split,
-        "val",
-        "val",
-    )
-    assert (cfg.augment.crop, cfg.augment.class_share) == (512, 0.75)
-    assert list(cfg.augment.scales) == [scale / 10 for scale in range(5, 21)]
-    assert (cfg.data.resize.side, cfg.data.resize.longest) == (512, 2048)
-    assert list(cfg.data.image_mean) == [0.485, 0.456, 0.406]
+    assert optimizer._target_ == "torch.optim.AdamW"
+    assert (scheduler.power, scheduler.total, loop.max_steps) == (0.9, steps, steps)
+    assert (loop.gradient_clip_val, view.batch_size, stage.runtime.val_every) == (0.01, 8, 5000)
+    runtime = stage.runtime
+    assert (view.split, runtime.validation.split, runtime.apply_to) == (split, "val", "val")
+    assert (view.augment.crop, view.augment.class_share) == (512, 0.75)
+    assert list(view.augment.scales) == [scale / 10 for scale in range(5, 21)]
+    assert (seen.resize.side, seen.resize.longest) == (512, 2048)
+    assert list(seen.normalise.mean) == [0.485, 0.456, 0.406]

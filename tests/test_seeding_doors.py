@@ -108,7 +108,8 @@ def test_half_precision_cams_are_written_and_read(finished, tmp_path, monkeypatc
 
 def test_contexts_are_grouped_or_go_on_from_released_ones(finished, tmp_path, monkeypatch):
     cfg = compose_config("train", "task=cls")
-    groups = [index % 3 for index in range(len(cfg.dataset.classes) + len(cfg.background))]
+    prompts = len(cfg.dataset.classes) + len(cfg.dataset.background)
+    groups = [index % 3 for index in range(prompts)]
     grouped, released = ["prompts=grouped", f"prompts.share.groups={groups}"], ["prompts=released"]
     start = torch.randn(1, 5, 128, generator=torch.Generator().manual_seed(0))
     few = ["task=cls", "loop.max_steps=1", "save_every=1", *places(finished, tmp_path)]

@@ -73,8 +73,7 @@ def test_a_missing_ranking_names_its_command(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("prompts", ["handwritten_ensemble", "handwritten_synonyms"])
 def test_ensembles_and_synonyms_make_seeds(tmp_path, monkeypatch, prompts):
-    classes = "dataset.classes=['circle,disc',square,triangle,star,ring,cross,heart,moon]"
-    names = "+dataset.names=[circle,square,triangle,star,ring,cross,heart,moon]"
+    names = "dataset.prompt_names=['circle,disc',square,triangle,star,ring,cross,heart,moon]"
     run(
         train.main,
         monkeypatch,
@@ -82,7 +81,6 @@ def test_ensembles_and_synonyms_make_seeds(tmp_path, monkeypatch, prompts):
         *QUICK,
         *places(tmp_path),
         f"prompts={prompts}",
-        classes,
         names,
     )
     seeds = list((tmp_path / "outputs/shapes/seeds/coarse").glob("*.png"))

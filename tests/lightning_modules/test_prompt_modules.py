@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import lightning as L
 import pytest
 import torch
 from front_door import compose_config
-from hydra.utils import instantiate
 
 from datamodules.sample import Sample, collate_samples
 from fmawsss.records import Batch
+from stages.builder import StageBuilder
 
 CLASSES = ["circle", "square", "triangle"]
 PROMPT_NAMES = ["circle", "square", "corner"]
@@ -17,8 +19,8 @@ PROMPT_NAMES = ["circle", "square", "corner"]
 
 def build(task: str, *overrides: str) -> L.LightningModule:
     cfg = compose_config("train", f"task={task}", "logger=none", *overrides)
-    build = instantiate(cfg.module, _partial_=True, _convert_="all")
-    module = build(classes=CLASSES, prompt_names=PROMPT_NAMES)
+    builder = StageBuilder(cfg, "stage", cfg.stage, SimpleNamespace(seed=cfg.seed), learning=True)
+    module = builder.make_module(CLASSES, PROMPT_NAMES)
     module.trainer = L.Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False)
     return module
 
