@@ -27,7 +27,12 @@ ROOT = Path(__file__).parents[1]
 COMMANDS = Path(__file__).with_name("tree_commands.txt")
 
 # What differs because it was changed on purpose: file, part of the file, why
-ON_PURPOSE = (("*.npz", "fingerprint", "settings have other names, so other fingerprints"),)
+ON_PURPOSE = (
+    ("*.npz", "fingerprint", "settings have other names, so other fingerprints"),
+    ("*/summary.csv", "header", "what a sweep varies is named by its full key"),
+    ("*/effects.png", "*", "the same names in plots"),
+    ("*/interactions.png", "*", "the same names in plots"),
+)
 
 FEW = "data.batch_size=4 data.micro_batches=1 data.workers=0 val_every=null loop.precision=32-true"
 STAGES = ("cls", "seg", "network")

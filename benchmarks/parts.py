@@ -104,7 +104,7 @@ def compare_seeding(setting: Setting) -> Comparison:
     seeder = build_recipe("cls", "voc", setting).module.seeding.sams
     size, classes = setting.sizes.image, torch.tensor([3, 11], device=setting.device)
     superpixels = make_superpixels(setting.sizes.superpixels, size)
-    cams, power = make_cams(2, setting.sizes.grids[0]).to(setting.device), seeder.background.power
+    cams, power = make_cams(2, setting.sizes.grids[0]).to(setting.device), seeder.background_power
     return Comparison(
         f"SAMS, {len(superpixels)} superpixels, 2 classes",
         ours=lambda: {"labels": seeder(cams, classes, superpixels, size).labels},
@@ -136,7 +136,7 @@ def compare_prediction(dataset: str, present: int, setting: Setting) -> Comparis
         inputs, attention = plain.store_attention(clip.visual, batch.images)
         _, cams = compute_cams_plainly(recipe, inputs, encode_text_plainly(recipe), batch)
         refined = refine_plainly(module.seeding.refine, cams, attention[:, 0])
-        power = module.seeding.sams.background.power
+        power = module.seeding.sams.background_power
         _, sure = plain_seeds.paint_seed(refined, classes, batch.superpixels[0], power)
         return {"cams": cams, "refined": refined, "sure": sure}
 

@@ -97,11 +97,14 @@ def read_json(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def read_table(path: Path) -> Iterator[tuple[str, Any]]:
-    """Read the cells of a table; how long a job of a sweep took is no result."""
+    """Read the names of columns, then the cells; how long a job of a sweep took is no result."""
     with path.open(newline="") as file:
-        for number, row in enumerate(csv.DictReader(file)):
-            row.pop("seconds", None)
-            yield from flatten(row, str(number))
+        header, *rows = csv.reader(file)
+    yield "header", header
+    for number, row in enumerate(rows):
+        for column, (name, value) in enumerate(zip(header, row, strict=True)):
+            if name != "seconds":
+                yield f"row {number}, column {column}", value
 
 
 def flatten(node: Any, name: str) -> Iterator[tuple[str, Any]]:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float32, Float64, Int32, Int64, Integer, UInt8
 from torch import Tensor
 
-from fmawsss.sam.bitmasks import count_overlaps, count_pixels, pack_masks, unpack_masks
+from fmawsss.sam.bitmasks import count_bits, count_overlaps, pack_masks, unpack_masks
 
 CHUNK_PIXELS = 1 << 26  # of Boolean masks unpacked at once: 64 MB
 
@@ -142,9 +142,7 @@ def choose_rock_sand_water(
 
     # one product for all levels: the top level is never judged, the lowest never judges
     top, low = int((levels == levels.max()).sum()), int((levels > levels.min()).sum())
-    recall = (
-        count_overlaps(bits, slice(top, None), slice(0, low)) / count_pixels(bits[top:])[:, None]
-    )
+    recall = count_overlaps(bits, slice(top, None), slice(0, low)) / count_bits(bits[top:])[:, None]
 
     kept = levels == levels[0]
     for level in levels.unique().flip(0)[1:]:

@@ -24,4 +24,4 @@ def test_every_cost_of_a_network_is_measured(capsys):
 def test_the_tower_starts_without_weights(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     cfg = benchmarks.networks.compose_network("tower", benchmarks.networks.FULL["tower"], crop=224)
-    assert instantiate(cfg.module.network, _convert_="all")(classes=21)
+    assert instantiate(cfg.stage.learning.network, _convert_="all")(classes=21)

@@ -40,7 +40,7 @@ def load_open_clip(name: str, pretrained: str | None, folder: str) -> CLIP:
         return CLIP(**open_clip.get_model_config(name))
     path = find_weights(name, pretrained, Path(folder))
     try:
-        return read_weights(name, path)
+        return build_from_file(name, path)
     except Exception as error:  # torch and safetensors have many kinds for one fault
         raise ValueError(
             f"{path} holds no whole weights of {name} ({describe_fault(error)}): delete it, "
@@ -48,7 +48,7 @@ def load_open_clip(name: str, pretrained: str | None, folder: str) -> CLIP:
         ) from None
 
 
-def read_weights(name: str, path: Path) -> CLIP:
+def build_from_file(name: str, path: Path) -> CLIP:
     """Build a model from a file of any kind that open_clip or OpenAI publish."""
     if is_torchscript(path):
         return build_openai_clip(read_torchscript(path))

@@ -26,7 +26,7 @@ def unpack_masks(bits: UInt8[Tensor, "M Z"], size: tuple[int, int]) -> Bool[Tens
     return _unpack_flat(bits)[:, : size[0] * size[1]].unflatten(1, size).bool()
 
 
-def count_pixels(bits: UInt8[Tensor, "M Z"]) -> Int64[Tensor, "M"]:
+def count_bits(bits: UInt8[Tensor, "M Z"]) -> Int64[Tensor, "M"]:
     """Count the pixels of every mask."""
     pairs = bits - ((bits >> 1) & 0x55)
     fours = (pairs & 0x33) + ((pairs >> 2) & 0x33)

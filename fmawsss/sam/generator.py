@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from fmawsss.files.downloads import fetch_file
 from fmawsss.files.tensor_files import describe_fault
-from fmawsss.sam.bitmasks import count_pixels
+from fmawsss.sam.bitmasks import count_bits
 from fmawsss.sam.candidates import (
     Candidates,
     clean_regions,
@@ -243,7 +243,7 @@ def record_superpixels(masks: Candidates, size: tuple[int, int]) -> Superpixels:
     return Superpixels(
         size=size,
         level=masks.level,
-        area=count_pixels(masks.bits),
+        area=count_bits(masks.bits),
         box=_measure_boxes(masks.box),
         predicted_iou=masks.predicted_iou,
         stability=masks.stability,

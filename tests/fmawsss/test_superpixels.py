@@ -15,7 +15,7 @@ from segment_anything.utils.amg import mask_to_rle_pytorch
 from torch import Tensor
 
 from fmawsss import superpixels as module
-from fmawsss.sam.bitmasks import count_overlaps, count_pixels, pack_masks, unpack_masks
+from fmawsss.sam.bitmasks import count_bits, count_overlaps, pack_masks, unpack_masks
 from fmawsss.superpixels import (
     Superpixels,
     decode_masks,
@@ -100,7 +100,7 @@ def test_packed_masks_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
     bits = pack_masks(masks)
     assert bits.shape == (9, 18)
     assert torch.equal(unpack_masks(bits, (11, 13)), masks)
-    assert torch.equal(count_pixels(bits), masks.sum((1, 2)))
+    assert torch.equal(count_bits(bits), masks.sum((1, 2)))
     monkeypatch.setattr(module, "CHUNK_PIXELS", 2 * 11 * 13)
     for found, expected in zip(encode_packed(bits, (11, 13)), encode_masks(masks), strict=True):
         assert torch.equal(found, expected)
