@@ -23,9 +23,9 @@ OmegaConf.register_new_resolver("folder", make_folder, replace=True)  # before H
 def apply(cfg: DictConfig) -> float | None:
     """Apply the chosen stage, or do the job; return the number that a sweep maximises."""
     with open_run(cfg):
+        choose_split(cfg, learning=False)
         if is_job(cfg):
             return run_job(cfg)
-        choose_split(cfg, learning=False)
         stages = build_stages(cfg, learning=False)
         run_stages(stages)
         export(stages[-1])

@@ -142,12 +142,14 @@ def open_run(cfg: DictConfig) -> Iterator[None]:
 
 
 def choose_split(cfg: DictConfig, learning: bool) -> None:
-    """Let `split` name the images to apply a stage to, or to learn it from.
+    """Let `split` name the images to apply a stage to, to learn it from, or to do a job on.
 
     A stage that is applied to the images that it learns from, as seeds are, follows.
     """
     if cfg.options.split is None:
         return
+    if OmegaConf.select(cfg, "job.splits") is not None:
+        cfg.job.splits = cfg.options.split
     for node in list_nodes(cfg).values():
         follows = node.training.view is None or node.runtime.apply_to == node.training.view.split
         if not learning or follows:

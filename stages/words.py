@@ -127,6 +127,8 @@ RUN_KEYS = {
     "patch_size": "clip.patch_size",
     "group": "paths.group",
     "run": "job.run",
+    "job.expected": "dataset.splits.expected",
+    "job.withheld": "dataset.splits.withheld",
     "module.generator": "masks",
     "stages.superpixels.module.generator": "masks",
 }

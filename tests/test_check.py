@@ -85,7 +85,7 @@ def test_few_of_many_problems_are_shown(voc: Path, tmp_path: Path, monkeypatch, 
 
 def test_masks_that_were_not_made_name_the_command(tmp_path: Path, monkeypatch, capsys) -> None:
     build_coco_tree(tmp_path / "coco")
-    settings = ["dataset.names=[person,dog,toothbrush]", "dataset.classes=[person,dog,toothbrush]"]
+    settings = ["dataset.classes=[person,dog,toothbrush]", "dataset.prompt_names=null"]
     with pytest.raises(SystemExit):
         check(
             monkeypatch,

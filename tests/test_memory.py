@@ -9,8 +9,8 @@ import pytest
 import torch
 from front_door import run
 
-import infer
 import train
+from stages.stage import Run
 
 
 class TensorCounter(L.Callback):
@@ -45,12 +45,11 @@ def sum_tensors() -> int:
 @pytest.mark.parametrize("task", ["cls", "seg"])
 def test_memory_stays_flat(task: str, tmp_path_factory, monkeypatch) -> None:
     folder = tmp_path_factory.getbasetemp() / "memory"  # seg learns from what cls made
-    counter, build = TensorCounter(), infer.build_trainer
-    count = lambda cfg, stage, callbacks, settings: build(
-        cfg, stage, [*callbacks, counter], settings
+    counter, build = TensorCounter(), Run.build_trainer
+    count = lambda run, stage, action, callbacks, settings: build(
+        run, stage, action, [*callbacks, counter], settings
     )
-    monkeypatch.setattr(infer, "build_trainer", count)
-    monkeypatch.setattr(train, "build_trainer", count)
+    monkeypatch.setattr(Run, "build_trainer", count)
     few = [
         "dataset.train_images=12",
         "dataset.val_images=1",

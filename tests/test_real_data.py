@@ -279,7 +279,7 @@ def pack_coco(folder: Path) -> list[str]:
     downloads = folder / "data" / "downloads"
     downloads.mkdir(parents=True)
     tree = build_coco_tree(folder / "tree")
-    settings = ["dataset.names=[person,dog,toothbrush]", "dataset.classes=[person,dog,toothbrush]"]
+    settings = ["dataset.classes=[person,dog,toothbrush]", "dataset.prompt_names=null"]
     for part, name in (
         ("train2014", "train2014"),
         ("val2014", "val2014"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -108,16 +109,15 @@ def test_the_trainer_chooses_the_speed_and_no_precision(whole, tmp_path, monkeyp
     for path in expected.iterdir():
         one, other = vars(read_superpixels(path)), vars(read_superpixels(made / path.name))
         assert all(torch.equal(one[key], other[key]) for key in list(one)[1:])
-    speeds = {
-        name: compose_config("infer", "task=superpixels", f"trainer={name}").speed
-        for name in ("cpu", "gpu", "ddp")
-    }
-    assert speeds["cpu"].crops_per_batch == 1
-    assert (
-        speeds["gpu"]
-        == speeds["ddp"]
-        == compose_config("infer", "task=superpixels", "speed=gpu").speed
-    )
+    speeds = {name: read_speed(f"trainer={name}") for name in ("cpu", "gpu", "ddp")}
+    assert speeds["cpu"][0].crops_per_batch == 1
+    assert speeds["gpu"] == speeds["ddp"] == read_speed("speed=gpu")
+
+
+def read_speed(option: str) -> tuple[Any, ...]:
+    """Return all that an option of `speed` says: numbers, images at once, the encoder."""
+    stage = compose_config("infer", "task=superpixels", option).stage
+    return stage.runtime.arguments.speed, stage.runtime.batch_size, stage.applying.encoder
 
 
 def decode(record):
