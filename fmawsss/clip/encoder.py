@@ -7,16 +7,14 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from open_clip.model import CLIP
-from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
+from fmawsss.clip.architecture import check_clip
 from fmawsss.clip.blocks import (
     attend,
     attend_openly,
-    check_block,
     project_heads,
     run_block,
     show_keys,
@@ -25,17 +23,9 @@ from fmawsss.clip.blocks import (
 )
 from fmawsss.clip.last_block import LastBlock, open_last_block
 from fmawsss.clip.packing import Packing
+from fmawsss.clip.positions import resize_positions
 from fmawsss.clip.prefixes import FrozenPrefixes
-from fmawsss.clip.weights import load_open_clip, open_clip_tokenizer
 from fmawsss.precision import multiply
-
-__all__ = [
-    "FixedPositionClip",
-    "FrozenClip",
-    "ImageTokens",
-    "load_open_clip",
-    "open_clip_tokenizer",
-]
 
 
 @dataclass(frozen=True)
@@ -113,30 +103,18 @@ class FrozenClip(nn.Module):
         Raises:
             ValueError: when a side is no multiple of the patch size.
         """
-        blocks, grid = self.clip.visual.transformer.resblocks, self._measure_grid(images)
+        # patches, and which of them belong to an image
+        grid = self._measure_grid(images)
         valid = None if padding is None else self._find_valid(padding)
         visible = None if valid is None else show_keys(valid)
         tokens = self._embed_patches(images, grid, valid)
 
-        # attention weights are held only where they are asked for; of the last block they are all
-        opened = min(attention_blocks, len(blocks))
-        for block in blocks[: len(blocks) - max(opened, 1)]:
-            tokens = run_block(block, tokens, visible)
-        attention: Tensor | float = 0.0
-        for block in blocks[len(blocks) - opened : -1]:
-            added, weights = attend_openly(block, block.ln_1(tokens), visible)
-            tokens = transform(block, tokens + added)
-            attention = attention + weights
-        if opened:
-            queries, keys, _ = project_heads(blocks[-1], blocks[-1].ln_1(tokens))
-            attention = attention + weigh_keys(queries, keys, visible).mean(dim=1)
-            attention = attention[:, 1:, 1:] / opened
-
+        # all blocks but the last
+        tokens, attention = self._run_first_blocks(tokens, visible, attention_blocks)
         if valid is None:
             patches = grid[0] * grid[1]
             valid = torch.ones(len(images), patches, dtype=torch.bool, device=images.device)
-        kept = attention if isinstance(attention, Tensor) else None
-        return ImageTokens(tokens, valid, grid, kept)
+        return ImageTokens(tokens, valid, grid, attention)
 
     def read_activations(self, tokens: ImageTokens) -> Float[Tensor, "B N D"]:
         """Return the patches after ln_1 of the last block: what a CAM is made of (METHOD 3)."""
@@ -239,6 +217,28 @@ class FrozenClip(nn.Module):
             torch.cat([class_token, patches], dim=1) + self.place_positions(grid, valid)
         )
 
+    def _run_first_blocks(
+        self, tokens: Float[Tensor, "B L D"], visible: Bool[Tensor, "..."] | None, opened: int
+    ) -> tuple[Float[Tensor, "B L D"], Float[Tensor, "B N N"] | None]:
+        """Run all blocks but the last, and average the attention of the last `opened` ones."""
+        # weights are held only where they are asked for
+        blocks = self.clip.visual.transformer.resblocks
+        opened = min(opened, len(blocks))
+        for block in blocks[: len(blocks) - max(opened, 1)]:
+            tokens = run_block(block, tokens, visible)
+        if not opened:
+            return tokens, None
+
+        # of the last block they are all that is computed
+        attention: Tensor | float = 0.0
+        for block in blocks[len(blocks) - opened : -1]:
+            added, weights = attend_openly(block, block.ln_1(tokens), visible)
+            tokens = transform(block, tokens + added)
+            attention = attention + weights
+        queries, keys, _ = project_heads(blocks[-1], blocks[-1].ln_1(tokens))
+        attention = attention + weigh_keys(queries, keys, visible).mean(dim=1)
+        return tokens, attention[:, 1:, 1:] / opened
+
     def _run_last_block(
         self, tokens: ImageTokens, activations: Float[Tensor, "B N D"] | None
     ) -> Float[Tensor, "B L D"]:
@@ -291,69 +291,3 @@ class FrozenClip(nn.Module):
         """Return the patches that hold at least one pixel of the image."""
         cells = padding.unflatten(2, (-1, self.patch_size)).unflatten(1, (-1, self.patch_size))
         return ~cells.all(dim=4).all(dim=2).flatten(1)
-
-
-class FixedPositionClip(FrozenClip):
-    """A CLIP whose position embeddings stay as they were trained; other grids are refused."""
-
-    def place_positions(
-        self, grid: tuple[int, int], valid: Bool[Tensor, "B N"] | None
-    ) -> Float[Tensor, "#B L D"]:
-        """Return the position embedding as it is.
-
-        Raises:
-            ValueError: when the grid is not the one of the pretraining.
-        """
-        native = tuple(self.clip.visual.grid_size)
-        if grid != native:
-            raise ValueError(
-                f"the patch grid is {grid}, fixed positions need {native}: use "
-                "fmawsss.clip.encoder.FrozenClip"
-            )
-        return self.clip.visual.positional_embedding[None]
-
-
-def resize_positions(
-    positions: Float[Tensor, "h w D"], size: tuple[int, int]
-) -> Float[Tensor, "h2 w2 D"]:
-    """Resize a grid of position embeddings bilinearly (align_corners false)."""
-    if tuple(positions.shape[:2]) == size:
-        return positions
-    resized = F.interpolate(
-        positions.permute(2, 0, 1)[None], size, mode="bilinear", align_corners=False
-    )
-    return resized[0].permute(1, 2, 0)
-
-
-def check_clip(clip: nn.Module) -> None:
-    """Refuse what the method does not describe.
-
-    Raises:
-        ValueError: naming what was found.
-    """
-    if not isinstance(clip, CLIP):
-        raise ValueError(
-            f"expected an open_clip.CLIP with its own text encoder, found {type(clip).__name__}"
-        )
-    visual = clip.visual
-    if not isinstance(visual, VisionTransformer):
-        raise ValueError(
-            f"expected a vision transformer of open_clip, found {type(visual).__name__}"
-        )
-    for refused, found in {
-        "an attentional pool": getattr(visual, "attn_pool", None) is not None,
-        "no class token": getattr(visual, "class_embedding", None) is None,
-        "a final norm after pooling": visual.final_ln_after_pool,
-        "no visual projection": visual.proj is None,
-        "patches that are not square": visual.patch_size[0] != visual.patch_size[1],
-        "a bias on its logits (SigLIP)": clip.logit_bias is not None,
-        "a text encoder that is not causal": clip.attn_mask is None,
-        f"text pooling {clip.text_pool_type!r}": clip.text_pool_type not in ("argmax", "eos"),
-    }.items():
-        if found:
-            raise ValueError(
-                f"this CLIP has {refused}, which the method does not describe: choose another "
-                "open_clip ViT"
-            )
-    for block in (*visual.transformer.resblocks, *clip.transformer.resblocks):
-        check_block(block)

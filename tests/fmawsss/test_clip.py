@@ -9,7 +9,9 @@ from golden_clip import DTYPES, freeze, load_state, make_golden_clip, make_small
 from golden_tools import assert_close, load_case
 from open_clip.model import CustomTextCLIP
 
-from fmawsss.clip.encoder import FixedPositionClip, FrozenClip, resize_positions
+from fmawsss.clip.encoder import FrozenClip
+from fmawsss.clip.fixed_positions import FixedPositionClip
+from fmawsss.clip.positions import resize_positions
 from fmawsss.clip.weights import open_clip_tokenizer
 from fmawsss.tiny.models import tiny_clip
 
