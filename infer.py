@@ -20,7 +20,7 @@ OmegaConf.register_new_resolver("folder", make_folder, replace=True)  # before H
 
 
 @hydra.main(version_base=None, config_path=str(CONF), config_name="infer")
-def apply(cfg: DictConfig) -> float | None:
+def apply_stages(cfg: DictConfig) -> float | None:
     """Apply the chosen stage, or do the job; return the number that a sweep maximises."""
     with open_run(cfg):
         choose_split(cfg, learning=False)
@@ -35,7 +35,7 @@ def apply(cfg: DictConfig) -> float | None:
 def main() -> None:
     """Read the words of the command line, and apply."""
     sys.argv[1:] = translate(sys.argv[1:])
-    apply()
+    apply_stages()
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ OmegaConf.register_new_resolver("folder", make_folder, replace=True)  # before H
 
 
 @hydra.main(version_base=None, config_path=str(CONF), config_name="train")
-def learn(cfg: DictConfig) -> float | None:
+def learn_stages(cfg: DictConfig) -> float | None:
     """Run the chosen stage, or every stage of the pipeline; return what a sweep maximises."""
     refuse_job(cfg)
     refuse_ambiguity(cfg)
@@ -39,7 +39,7 @@ def learn(cfg: DictConfig) -> float | None:
 def main() -> None:
     """Read the words of the command line, and learn."""
     sys.argv[1:] = translate(sys.argv[1:])
-    learn()
+    learn_stages()
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import torch
 
 from fmawsss.files.journals import Line, count_errors, detail_lines, remove_nan
 from fmawsss.files.storage import replace_file
-from fmawsss.metrics import SegmentationScores
+from fmawsss.metrics import SegmentationMetrics
 
 # of a training checkpoint, in the checkpoint of the best step
 KEPT = ("state_dict", "version", "classes", "palette", "carried", "config")
@@ -20,7 +20,7 @@ KEPT = ("state_dict", "version", "classes", "palette", "carried", "config")
 class Validation(NamedTuple):
     """What one validation found: metrics, and the details that a journal would sum up to."""
 
-    scores: SegmentationScores
+    scores: SegmentationMetrics
     details: dict[str, Any]
 
 
@@ -98,7 +98,7 @@ def read_validations(product: Path) -> dict[str, dict[int, Validation]]:
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     found: dict[str, dict[int, Validation]] = {}
     for line in map(json.loads, lines):
-        validation = Validation(SegmentationScores(**line["scores"]), line.get("details", {}))
+        validation = Validation(SegmentationMetrics(**line["scores"]), line.get("details", {}))
         found.setdefault(line.get("kind", ""), {})[line["step"]] = validation
     return found
 

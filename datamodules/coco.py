@@ -23,7 +23,7 @@ from datamodules.coco_annotations import (
     read_annotations,
 )
 from datamodules.images import list_stems, strip_suffix
-from datamodules.label_files import require_file
+from datamodules.label_files import require_label_file
 from datamodules.labels import Labels, LabelsFromMasks, LabelSource, find_classes, refuse_ignored
 from fmawsss.files.images import stamp_file
 from fmawsss.files.png import read_mask, write_palette_png
@@ -236,7 +236,7 @@ class LabelsFromCocoJson:
 
     def _read_names(self) -> dict[str, list[str]]:
         """Read the class names of each image."""
-        found = read_annotations(require_file(self.path))
+        found = read_annotations(require_label_file(self.path))
         names: dict[str, list[str]] = {}
         for image in found.images:
             present = list_classes(image.regions or [], found.classes, str(self.path))

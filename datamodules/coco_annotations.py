@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+from fmawsss.metrics import IGNORE
 from fmawsss.resizing import Size
 
 logger = logging.getLogger(__name__)
@@ -101,7 +102,7 @@ def number_ids(classes: dict[int, int]) -> UInt8[np.ndarray, "256"]:
     Other ids become 254, which is refused where masks are read.
     """
     numbers = np.full(256, 254, np.uint8)
-    numbers[[0, 255]] = 0, 255
+    numbers[[0, IGNORE]] = 0, IGNORE
     for category, index in classes.items():
         numbers[category] = index + 1
     return numbers

@@ -66,7 +66,7 @@ class LabelsFromFile(LabelFile):
 
     def read_rows(self) -> Iterator[LabelRow]:
         """Read the file line by line."""
-        path = require_file(self.path, self.remedy)
+        path = require_label_file(self.path, self.remedy)
         for number, row, surplus in read_table(path, ("name", "labels")).read_rows():
             scores = split_cells(row.get("scores", ""), ";")
             words = [cell for cell in scores if not re.search(r"\d", cell)]
@@ -82,7 +82,7 @@ class LabelsFromList(LabelFile):
 
     def read_rows(self) -> Iterator[LabelRow]:
         """Read the file line by line."""
-        path = require_file(self.path, self.remedy)
+        path = require_label_file(self.path, self.remedy)
         for number, line in enumerate(read_text(path).splitlines(), 1):
             name, *labels = split_cells(line, "\t" if "\t" in line else None) or [""]
             if name:
@@ -119,7 +119,7 @@ def split_cells(line: str, separator: str | None) -> list[str]:
     return [cell.strip() for cell in line.split(separator) if cell.strip()]
 
 
-def require_file(path: Path | str, remedy: str = "write it") -> Path:
+def require_label_file(path: Path | str, remedy: str = "write it") -> Path:
     """Return the path of a label file; raises FileNotFoundError when there is none."""
     if not Path(path).is_file():
         raise FileNotFoundError(

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
+from fmawsss.metrics import IGNORE
 from fmawsss.records import Batch, Cams
 from fmawsss.superpixels import Superpixels
 
@@ -58,7 +59,7 @@ def collate_samples(samples: Sequence[Sample]) -> Batch:
         sizes=[sample.size for sample in samples],
         padding=_stack_padding(samples, size),
         labels=_stack([sample.labels for sample in samples]),
-        seeds=_stack_masks([sample.seed for sample in samples], size, 255),
+        seeds=_stack_masks([sample.seed for sample in samples], size, IGNORE),
         confidence=_stack_masks([sample.confidence for sample in samples], size, 0),
         truths=truths if any(truth is not None for truth in truths) else None,
         superpixels=_list([sample.superpixels for sample in samples]),

@@ -26,15 +26,11 @@ def compute_cams_plainly(
 ) -> tuple[Float[Tensor, "B T"], Float[Tensor, "P h w"]]:
     """Return the logits and the CAM of every present pair, signed; cells that are padding are 0.
 
-    The formula of METHOD 3 by autograd, never in half precision. `compute_cams` gives the same
-    numbers, about twice as fast: `clip/last_block.py` has the derivatives written out.
+    The formula of METHOD 3 by autograd, never in half precision. `compute_cams` is twice as fast.
     """
     keep_graph = torch.is_grad_enabled() and text_features.requires_grad
-    with (
-        torch.inference_mode(False),
-        torch.enable_grad(),
-        torch.autocast(labels.device.type, enabled=False),
-    ):
+    whole = torch.autocast(labels.device.type, enabled=False)
+    with torch.inference_mode(False), torch.enable_grad(), whole:
         # a: the patches after ln_1 of the last block, a row of its own for every pair
         images, classes = present_pairs(labels)
         rows = tokens.take(images)
@@ -43,8 +39,7 @@ def compute_cams_plainly(
         # s_c: the probability of the pair's class, from there through the rest of the network
         features = clip.pool_images(rows, activations)
         logits = compute_logits(features, text_features, clip.logit_scale.exp())
-        probabilities = softmax(logits, labels[images])
-        chosen = probabilities.gather(1, classes[:, None])
+        chosen = softmax(logits, labels[images]).gather(1, classes[:, None])
 
         # w_c: the mean of ds_c / da over the patches that are not padding
         (gradients,) = torch.autograd.grad(chosen.sum(), activations, create_graph=keep_graph)
@@ -66,10 +61,10 @@ def compute_cams(
     labels: Bool[Tensor, "B C"],
     softmax: Softmax,
 ) -> tuple[Float[Tensor, "B T"], Float[Tensor, "P h w"]]:
-    """Return what `compute_cams_plainly` returns, sooner.
+    """Return what `compute_cams_plainly` returns, sooner: derivatives are written out.
 
-    Only the softmax is differentiated by autograd; from the image features to the activations, the
-    derivatives are written out. Works in inference mode, under autocast and in float64 alike.
+    Only the softmax is differentiated by autograd; from the image features to the activations,
+    `clip/last_block.py` has the vjp. Works in inference mode, under autocast and in float64 alike.
     """
     logits, cams = _trace_cams(clip, tokens, text_features, labels, softmax)
     images, _ = present_pairs(labels)

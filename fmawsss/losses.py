@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 
+from fmawsss.metrics import IGNORE
 from fmawsss.precision import widen
 
 Share = Callable[[Tensor], Tensor]
-IGNORED = 255
 
 
 def keep_count(count: Tensor) -> Tensor:
@@ -181,7 +181,7 @@ class CamActivationLoss:
         """Sum the distances of each pair over its foreground and its background."""
         # f and b of METHOD 4, and the CAM at the size of the seed
         inside = seeds == classes[:, None, None] + 1
-        outside = ~inside & (seeds != IGNORED)
+        outside = ~inside & (seeds != IGNORE)
         maps = resize_cams(cams / self.initial_peak, (seeds.shape[1], seeds.shape[2]))
 
         # |m - CAM| on f, max(CAM, threshold) - threshold on b

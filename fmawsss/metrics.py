@@ -13,11 +13,11 @@ from jaxtyping import Bool, Int64, Integer
 from torch import Tensor
 from torchmetrics import Metric
 
-IGNORE = 255
+IGNORE = 255  # the value of pixels that take no part, in masks and in seeds
 CONTOUR_SHARE = 0.02  # of the image's diagonal: how far from the contour a pixel may lie
 
 
-class SegmentationScores(NamedTuple):
+class SegmentationMetrics(NamedTuple):
     """Metrics in 0…1; NaN where nothing defines them (neither truth nor prediction has a class)."""
 
     miou: float  # mean IoU over the classes present in the truth
@@ -61,8 +61,8 @@ def count_confusion(
     if prediction.shape != target.shape:
         raise ValueError(
             f"Prediction of shape {tuple(prediction.shape)} against a truth of shape "
-            f"{tuple(target.shape)}: resize the"
-            " logits, not the truth, to the original size of the image."
+            f"{tuple(target.shape)}: resize the logits, not the truth, to the original size of the "
+            "image."
         )
 
     # Leave ignored pixels out
@@ -71,8 +71,7 @@ def count_confusion(
     if truth.numel() and not 0 <= truth.min() <= truth.max() < classes:
         raise ValueError(
             f"Truth holds {truth.unique().tolist()}, expected 0…{classes - 1} or {IGNORE}: the "
-            "masks belong to another"
-            " list of classes, or they are colour images read as grey ones."
+            "masks belong to another list of classes, or they are colour images read as grey ones."
         )
 
     # One number for each pair of truth and guess
@@ -81,7 +80,9 @@ def count_confusion(
     return counts.view(classes, classes + 1)
 
 
-def summarise_confusion(matrix: Int64[Tensor, "R R+1"], names: Sequence[str]) -> SegmentationScores:
+def summarise_confusion(
+    matrix: Int64[Tensor, "R R+1"], names: Sequence[str]
+) -> SegmentationMetrics:
     """Summarise a confusion matrix; `names` holds the R class names, the background's first."""
     counts = matrix.cpu().double()
     hits, truth, guessed = counts.diagonal(), counts.sum(1), counts[:, :-1].sum(0)
@@ -94,7 +95,7 @@ def summarise_confusion(matrix: Int64[Tensor, "R R+1"], names: Sequence[str]) ->
     def by_name(values: Tensor) -> dict[str, Any]:
         return dict(zip(names, values.tolist(), strict=True))
 
-    return SegmentationScores(
+    return SegmentationMetrics(
         miou=iou[present].mean().item(),
         accuracy=(hits.sum() / total).item(),
         mean_precision=precision.nanmean().item(),
@@ -129,8 +130,8 @@ class SegmentationMetric(Metric):
         """Add one image, or several of one size; see `count_confusion`."""
         self.matrix += count_confusion(prediction, target, len(self.names))
 
-    def compute(self) -> SegmentationScores:
-        """Return the scores of everything seen so far."""
+    def compute(self) -> SegmentationMetrics:
+        """Return the metrics of everything seen so far."""
         return summarise_confusion(self.matrix, self.names)
 
 

@@ -95,11 +95,8 @@ class LearnedPrompts(nn.Module):
         # the words around them
         ids, eos, vectors = lay_out_prompts(clip, texts, length, place_name(length))
         self.register_buffer("words", clip.embed_text(ids.to(device)).detach(), persistent=False)
-        self.register_buffer(
-            "vectors",
-            torch.where(vectors < 0, -1, vectors + length * groups[:, None]),
-            persistent=False,
-        )
+        learned = torch.where(vectors < 0, -1, vectors + length * groups[:, None])
+        self.register_buffer("vectors", learned, persistent=False)
         self.register_buffer("eos", eos, persistent=False)
 
         # what prompts have in common, or what is frozen in front of each, is encoded once

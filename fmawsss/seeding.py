@@ -193,8 +193,7 @@ def choose_labels(
     if labels[0] != 0 or labels.max() >= IGNORE:
         raise ValueError(
             f"Expected classes in 0…{IGNORE - 2}, the background (-1) first where the CAMs hold it "
-            "(BackgroundAlpha), "
-            f"found {classes.tolist()} for {len(scores)} scores."
+            f"(BackgroundAlpha), found {classes.tolist()} for {len(scores)} scores."
         )
 
     best = scores.argmax(0, keepdim=True)
@@ -203,7 +202,7 @@ def choose_labels(
 
 def pool_mean(maps: Float[Tensor, "P H W"], superpixels: Superpixels) -> Float[Tensor, "P M"]:
     """Average each map over each superpixel; the result lies on the CPU."""
-    means = _sum_under_masks(maps, superpixels) / superpixels.area
+    means = _sum_maps(maps, superpixels) / superpixels.area
     # no mean leaves the range of its map by rounding: scores stay scores
     low, high = maps.flatten(1).aminmax(dim=1, keepdim=True)
     return means.to(maps.dtype).clamp(low.cpu(), high.cpu())
@@ -211,12 +210,10 @@ def pool_mean(maps: Float[Tensor, "P H W"], superpixels: Superpixels) -> Float[T
 
 def pool_sum(maps: Float[Tensor, "P H W"], superpixels: Superpixels) -> Float[Tensor, "P M"]:
     """Sum each map over each superpixel; the result lies on the CPU."""
-    return _sum_under_masks(maps, superpixels).to(maps.dtype)
+    return _sum_maps(maps, superpixels).to(maps.dtype)
 
 
-def _sum_under_masks(
-    maps: Float[Tensor, "P H W"], superpixels: Superpixels
-) -> Float[Tensor, "P M"]:
+def _sum_maps(maps: Float[Tensor, "P H W"], superpixels: Superpixels) -> Float[Tensor, "P M"]:
     """Sum maps over superpixels, as differences of cumulative sums at the ends of runs.
 
     No mask is decoded. In float64 equal superpixels get equal sums, so that ties stay ties.

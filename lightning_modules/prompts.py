@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from fmawsss.cam import Softmax
 from fmawsss.clip.encoder import FrozenClip, ImageTokens
-from fmawsss.metrics import SegmentationMetric, SegmentationScores
+from fmawsss.metrics import SegmentationMetric, SegmentationMetrics
 from fmawsss.precision import widen
 from fmawsss.records import Batch, SeedPrediction
 from fmawsss.scores import BackgroundPower, resize_then_score
 from fmawsss.seeding import CamSeeder, SeedMaker
 
-VERSION = 2  # of the checkpoint; in older ones `classes` are prompt names
+PROMPTS_VERSION = 2  # of the checkpoint; in older ones `classes` are prompt names
 
 
 class PromptModule(L.LightningModule, ABC):
@@ -125,7 +125,7 @@ class PromptModule(L.LightningModule, ABC):
 
     def on_validation_epoch_end(self) -> None:
         """Log the mIoU of each power over the whole split."""
-        self.scores: dict[float, SegmentationScores] = {}
+        self.scores: dict[float, SegmentationMetrics] = {}
         for power, metric in zip(self.seeders, self.metrics, strict=True):
             self.scores[power] = scores = metric.compute()
             self.log(f"val/miou_power_{power:g}", scores.miou, prog_bar=True)
@@ -189,7 +189,7 @@ class PromptModule(L.LightningModule, ABC):
         """Keep what was learned: the contexts, never a copy of CLIP."""
         learned, state = self._list_learned(), checkpoint["state_dict"]
         checkpoint["state_dict"] = {name: state[name] for name in state if name in learned}
-        checkpoint["version"] = VERSION
+        checkpoint["version"] = PROMPTS_VERSION
         checkpoint["classes"] = list(self.classes)
         checkpoint["prompt_names"] = list(self.prompt_names)
 

@@ -15,7 +15,7 @@ from datamodules.loading import find_place
 from datamodules.shard import choose_shard
 from fmawsss.files.journals import list_journals, refuse_changed
 from fmawsss.files.products import ANY, Product
-from fmawsss.metrics import SegmentationScores
+from fmawsss.metrics import SegmentationMetrics
 from fmawsss.records import ImageRecord
 from lightning_modules.learned import load_fitting
 from stages.checkpoints import find_checkpoint
@@ -36,7 +36,7 @@ class Result:
     split: str
     images: int
     checkpoint: Path | None
-    scores: dict[str, dict[str, SegmentationScores]]
+    scores: dict[str, dict[str, SegmentationMetrics]]
     made: int
 
 

@@ -24,7 +24,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from fmawsss.files.images import read_image
 from fmawsss.files.journals import sum_confusion
 from fmawsss.files.products import read_fingerprint
-from fmawsss.metrics import IGNORE, SegmentationScores
+from fmawsss.metrics import IGNORE, SegmentationMetrics
 from fmawsss.viz import PANEL_SIDE, colour_heatmap, draw_panel
 from stages.reports.image_ranks import Line, rank_images
 from stages.reports.overviews import Overview, gather_overview
@@ -43,7 +43,7 @@ class StageResult:
 
     stage: StageNote
     folder: RunFolder
-    scores: Mapping[str, Mapping[str, SegmentationScores]]  # by split and kind
+    scores: Mapping[str, Mapping[str, SegmentationMetrics]]  # by split and kind
     config: Mapping[str, Any]
     learned: Sequence[Path]  # by this very run
     step: int  # to log at: the last one of the training, 0 without one
@@ -110,7 +110,7 @@ def publish_stage(
     loggers: Sequence[Logger],
     work: Path,
     stage: StageNote,
-    scores: Mapping[str, Mapping[str, SegmentationScores]],
+    scores: Mapping[str, Mapping[str, SegmentationMetrics]],
     config: Mapping[str, Any],
     learned: Sequence[Path],
     step: int,

@@ -34,8 +34,7 @@ def record_run(
     """Write `run.json` and the resolved `config.yaml` into a run's folder, and how the run ended.
 
     `what` names the run (stage, data set, overrides). A run that ends well draws its report; what
-    fails there is said, and costs nothing of what the run made. Other processes than the first
-    write nothing.
+    fails there costs nothing of what the run made. Only the first process writes.
     """
     if rank_zero_only.rank != 0:
         yield
@@ -78,7 +77,7 @@ def describe_surroundings() -> dict[str, Any]:
         "folder": str(Path.cwd()),
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         "commit": find_commit(CODE),
-        "versions": list_versions(),
+        "versions": list_packages(),
         "machine": describe_machine(),
     }
 
@@ -102,7 +101,7 @@ def _ask_git(folder: Path, *words: str) -> str:
     return done.stdout.strip()
 
 
-def list_versions() -> dict[str, str]:
+def list_packages() -> dict[str, str]:
     """List Python, this package and the packages that it asks for, with their versions."""
     try:
         wanted = importlib.metadata.requires("fmawsss") or []

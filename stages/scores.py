@@ -1,7 +1,7 @@
 """The table of all scores, `scores.json`: entered stage by stage, printed at the end of a run.
 
 It holds, by stage, split and kind of mask (`scores["network"]["val"]["network"]`): the fields of
-`SegmentationScores`; `mean_boundary_iou`, over the classes of the truth, and `boundary_iou` by
+`SegmentationMetrics`; `mean_boundary_iou`, over the classes of the truth, and `boundary_iou` by
 class; `confusion`, pixels by truth (rows: background, classes) and prediction (columns: the same,
 then what is no class); `worst_images`, the names and mIoU of the worst. What nothing defines is
 null. A training with `val_every` adds the split `<split> during training` with the kinds `last,
@@ -20,7 +20,7 @@ from rich.table import Table
 
 from fmawsss.files.journals import detail_lines, read_lines, remove_nan, score_lines
 from fmawsss.files.storage import write_json
-from fmawsss.metrics import SegmentationScores
+from fmawsss.metrics import SegmentationMetrics
 
 TOTALS = {
     "mIoU": "miou",
@@ -37,7 +37,7 @@ def enter_scores(
     product: Path,
     parts: Mapping[str, Sequence[str]],
     classes: Sequence[str],
-) -> dict[str, dict[str, SegmentationScores]]:
+) -> dict[str, dict[str, SegmentationMetrics]]:
     """Score a product on its splits (`parts`, their image names); enter the scores in the table."""
     known, scores = read_lines(product), {}
     for split, names in parts.items():
@@ -52,7 +52,7 @@ def write_scores(
     path: Path,
     stage: str,
     split: str,
-    scores: Mapping[str, SegmentationScores],
+    scores: Mapping[str, SegmentationMetrics],
     details: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
     """Enter the scores of a stage on a split in the table, beside those of the other stages."""

@@ -150,9 +150,8 @@ def open_last_block(
     visual: VisionTransformer, inputs: Float[Tensor, "B L D"], valid: Bool[Tensor, "B N"]
 ) -> LastBlock:
     """Run the last block for the patches and keep what its derivatives need; padding is unseen."""
-    block = visual.transformer.resblocks[-1]
-
     # attention
+    block = visual.transformer.resblocks[-1]
     normed = block.ln_1(inputs)
     queries, keys, values = project_heads(block, normed)
     queries = queries[:, :, 1:]
@@ -163,9 +162,8 @@ def open_last_block(
     # perceptron and ln_post
     middle, middle_spread = _standardise(state, block.ln_2.eps)
     hidden, slope = _activate(block, middle * block.ln_2.weight + block.ln_2.bias)
-    outer, outer_spread = _standardise(
-        state + block.ls_2(block.mlp.c_proj(hidden)), visual.ln_post.eps
-    )
+    state = state + block.ls_2(block.mlp.c_proj(hidden))
+    outer, outer_spread = _standardise(state, visual.ln_post.eps)
     centre = values.mean(dim=2, keepdim=True)
     return LastBlock(
         visual=visual,

@@ -103,7 +103,7 @@ def _fetch(path: Path, partial: Path, url: str, published: Published, timeout: f
     known = partial.stat().st_size if goes_on else 0
 
     # ask before any folder is made
-    with _ask(url, known, timeout) as answer:
+    with _request(url, known, timeout) as answer:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _wait_for_others(path):
             if path.is_file():  # another process fetched it meanwhile
@@ -117,7 +117,7 @@ def _fetch(path: Path, partial: Path, url: str, published: Published, timeout: f
                     partial.unlink(missing_ok=True)
 
 
-def _ask(url: str, known: int, timeout: float) -> Any:
+def _request(url: str, known: int, timeout: float) -> Any:
     """Ask a server for all bytes of a file but the `known` first ones."""
     request = Request(url, headers={"Range": f"bytes={known}-"} if known else {})
     try:

@@ -19,7 +19,7 @@ from torch import Tensor
 from fmawsss.files.storage import read_json, write_json
 
 LABELS, SEEDS, DONE = "labels", "seeds", "done"
-RECORD, VERSION = "features.json", 1
+RECORD, FEATURES_VERSION = "features.json", 1
 GIGABYTE = 1e9
 logger = logging.getLogger(__name__)
 
@@ -150,7 +150,7 @@ def _describe(store: FeatureStore) -> dict[str, object]:
         name: {"dtype": str(column.dtype).removeprefix("torch."), "shape": list(column.shape)}
         for name, column in store.columns.items()
     }
-    return {"version": VERSION, "rows": store.rows, "columns": columns}
+    return {"version": FEATURES_VERSION, "rows": store.rows, "columns": columns}
 
 
 def _check_record(store: FeatureStore) -> None:

@@ -104,7 +104,7 @@ def convert_to_rgb(picture: Image.Image) -> Image.Image:
 
 
 def _flatten_wide_grey(picture: Image.Image) -> UInt8[np.ndarray, "H W"]:
-    """Scale 16-bit grey values to 8 bits; the value that a PNG declares transparent becomes white."""
+    """Scale 16-bit grey values to 8 bits; what a PNG declares transparent becomes white."""
     values = np.asarray(picture)
     if values.min() < 0 or values.max() > 65535:
         raise ValueError(f"grey values from {values.min()} to {values.max()} do not fit 16 bits")

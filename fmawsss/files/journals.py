@@ -17,7 +17,7 @@ from torch import Tensor
 from fmawsss.files.products import ProductMismatch
 from fmawsss.files.texts import name_first
 from fmawsss.metrics import (
-    SegmentationScores,
+    SegmentationMetrics,
     count_boundaries,
     count_confusion,
     summarise_confusion,
@@ -142,7 +142,7 @@ def sum_confusion(lines: Iterable[Line], classes: int) -> Int64[Tensor, "R R+1"]
     return list(totals.values())[-1] if totals else None
 
 
-def score_lines(lines: Sequence[Line], classes: Sequence[str]) -> dict[str, SegmentationScores]:
+def score_lines(lines: Sequence[Line], classes: Sequence[str]) -> dict[str, SegmentationMetrics]:
     """Sum the lines of a split into one confusion matrix per kind of mask, and summarise it."""
     rows = ("background", *classes)
     totals = sum_counts((line["confusion"] for line in lines), (len(rows), len(rows) + 1))

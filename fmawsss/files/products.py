@@ -21,7 +21,7 @@ from fmawsss.files.fingerprints import differing_keys, fingerprint, flatten
 from fmawsss.files.storage import read_json, write_json
 
 logger = logging.getLogger(__name__)
-VERSION = 2  # of records
+RECORD_VERSION = 2
 ANY = (
     "any"  # inputs of a product whose images may be added and removed, and are compared one by one
 )
@@ -107,7 +107,7 @@ class Product:
 
     def _write(self, parts: Mapping[str, Any]) -> None:
         record = {
-            "version": VERSION,
+            "version": RECORD_VERSION,
             "fingerprint": self.fingerprint,
             "parts": dict(parts),
             "upstream": dict(self.upstream),
@@ -117,7 +117,7 @@ class Product:
 
     def _is_made_by(self, record: Mapping[str, Any]) -> bool:
         """Say whether a record is of this very product."""
-        return record["version"] == VERSION and record["fingerprint"] == self.fingerprint
+        return record["version"] == RECORD_VERSION and record["fingerprint"] == self.fingerprint
 
     def _holds_files(self) -> bool:
         return self.path.is_file() or (self.path.is_dir() and any(self.path.iterdir()))
@@ -125,10 +125,10 @@ class Product:
     def _explain(self, record: Mapping[str, Any]) -> str:
         """Say what differs between the product on disk and the one that is asked for."""
         remedy = "Add overwrite=true to make it anew, or choose another paths.work to keep both."
-        if record["version"] != VERSION:
+        if record["version"] != RECORD_VERSION:
             return (
                 f"{self.path} was made by an older version of this program (record version "
-                f"{record['version']}, now {VERSION}). {remedy}"
+                f"{record['version']}, now {RECORD_VERSION}). {remedy}"
             )
 
         # The settings, and the products that it was made from

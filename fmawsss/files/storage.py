@@ -210,7 +210,7 @@ def _build_superpixels(arrays: Mapping[str, np.ndarray]) -> Superpixels:
     record = Superpixels(size=(height, width), **tensors)
 
     # one row for each mask
-    offsets, counts, masks = record.offsets, record.counts, len(record)
+    offsets, masks = record.offsets, len(record)
     lengths = {len(tensor) for name, tensor in tensors.items() if name not in ("counts", "offsets")}
     if lengths != {masks} or len(offsets) != masks + 1:
         raise ValueError(f"arrays of lengths {sorted(lengths)} for {masks} masks")
@@ -218,8 +218,14 @@ def _build_superpixels(arrays: Mapping[str, np.ndarray]) -> Superpixels:
         raise ValueError("levels other than 0, 1, 2, or masks without a pixel")
     if not (record.predicted_iou.isfinite() & record.stability.isfinite()).all():
         raise ValueError("predicted IoU or stability that is no number")
+    _check_runs(record)
+    return record
 
-    # runs that begin with their mask, and fill the image
+
+def _check_runs(record: Superpixels) -> None:
+    """Raise ValueError unless the runs of every mask fill the image, and its area."""
+    # runs that belong to masks
+    offsets, counts, masks = record.offsets, record.counts, len(record)
     if (
         int(offsets[0]) != 0
         or int(offsets[-1]) != len(counts)
@@ -227,6 +233,9 @@ def _build_superpixels(arrays: Mapping[str, np.ndarray]) -> Superpixels:
         or (counts < 0).any()
     ):
         raise ValueError("run lengths that do not belong to the masks")
+
+    # as many pixels as the image has, as many inside as the mask
+    height, width = record.size
     owner, position = torch.repeat_interleave(offsets.diff()), torch.arange(len(counts))
     filled = torch.zeros(2, masks, dtype=torch.int64)
     filled.index_put_(((position - offsets[owner]) % 2, owner), counts.long(), accumulate=True)
@@ -234,7 +243,6 @@ def _build_superpixels(arrays: Mapping[str, np.ndarray]) -> Superpixels:
         raise ValueError(
             f"run lengths that do not fill an image of {height} x {width} pixels, or other areas"
         )
-    return record
 
 
 def _convert(name: str, array: np.ndarray, dtype: str, row: tuple[int, ...]) -> Tensor:

@@ -31,7 +31,7 @@ Builder: TypeAlias = Callable[..., Any]
 Builders: TypeAlias = Mapping[str, Builder]
 
 RESERVED = {"_target_", "_partial_"}
-WORD = re.compile(r"[\w.+-]*", re.ASCII)  # no path, no address, no hub
+PLAIN_WORD = re.compile(r"[\w.+-]*", re.ASCII)  # no path, no address, no hub
 DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
 
 
@@ -200,7 +200,7 @@ def is_plain(value: Any, annotation: Any) -> bool:
 
     # Simple ones
     if annotation is str:
-        return isinstance(value, str) and WORD.fullmatch(value) is not None
+        return isinstance(value, str) and PLAIN_WORD.fullmatch(value) is not None
     if annotation is float:
         return type(value) in (int, float)
     return annotation in (int, bool, type(None)) and type(value) is annotation

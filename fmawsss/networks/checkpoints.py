@@ -26,7 +26,7 @@ from fmawsss.networks.plain_data import (
 from fmawsss.resizing import Normaliser, Resize
 from fmawsss.viz import make_palette
 
-VERSION = 2
+CHECKPOINT_VERSION = 2
 WEIGHTS = {"pretrained", "weights", "encoder_weights", "folder"}  # a checkpoint brings its own
 REMEDY = "delete it and train again, or name another with ckpt=PATH"
 
@@ -58,7 +58,7 @@ class NetworkCheckpoint:
 def describe_classes(classes: Sequence[str]) -> dict[str, Any]:
     """Describe for a checkpoint what masks hold: names of classes, and all colours."""
     palette = make_palette(len(classes) + 1).tolist()
-    return {"version": VERSION, "classes": list(classes), "palette": palette}
+    return {"version": CHECKPOINT_VERSION, "classes": list(classes), "palette": palette}
 
 
 def describe_network(
@@ -133,10 +133,10 @@ def read_description(content: Mapping[str, Any]) -> tuple[Any, Any]:
     """
     carried, classes = make_plain(content["carried"]), make_plain(content["classes"])
     if "version" in content:
-        if content["version"] != VERSION:
+        if content["version"] != CHECKPOINT_VERSION:
             raise ValueError(
-                f"the checkpoint is of version {content['version']}, expected {VERSION}: "
-                "update this program"
+                f"the checkpoint is of version {content['version']}, expected "
+                f"{CHECKPOINT_VERSION}: update this program"
             )
         return classes, carried
 

@@ -67,7 +67,7 @@ class WholeImages:
         # All images at once, view by view
         mirrored = (False, True) if self.mirror else (False,)
         views = [
-            compute_logits(network, images, scale, flipped)
+            compute_scaled_logits(network, images, scale, flipped)
             for scale in self.scales
             for flipped in mirrored
         ]
@@ -179,7 +179,7 @@ class SlidingWindows:
 SINGLE_SCALE = WholeImages(scales=(1.0,), mirror=False, refine=keep_maps)
 
 
-def compute_logits(
+def compute_scaled_logits(
     network: nn.Module, images: Float[Tensor, "B 3 h w"], scale: float, mirrored: bool
 ) -> Float[Tensor, "B R _ _"]:
     """Let the network see images at a scale, mirrored or not; its logits are turned back."""

@@ -15,8 +15,9 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from fmawsss.losses import Share, keep_count
+from fmawsss.metrics import IGNORE
 from fmawsss.networks.mask2former import MaskQueries
-from fmawsss.networks.targets import IGNORE, PixelTargets
+from fmawsss.networks.targets import PixelTargets
 
 
 class PixelLoss:

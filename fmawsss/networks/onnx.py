@@ -51,9 +51,8 @@ def export_onnx(
 
     The metadata say the rest, as JSON: `classes`, `palette`, `image_mean`, `image_std`, `resize`.
 
-    size: height and width to trace with; `dynamic` leaves them and the batch open, else they are
-        the only ones.
-    tolerance: the largest difference allowed between the file's answers and the network's.
+    size: height and width to trace with, the only ones unless `dynamic` leaves them open.
+    tolerance: the largest difference between the file's answers and the network's.
     build: builds a network that is not on our list, as for `Segmenter.from_checkpoint`.
 
     Raises:
@@ -65,24 +64,19 @@ def export_onnx(
     height, width = size
     read = read_checkpoint(checkpoint)
     network = ProbabilityNetwork(build_network(read, build).requires_grad_(False)).eval()
-    program = translate(network, (height, width), dynamic)
-    for key, value in describe_checkpoint(read).items():
-        program.model.metadata_props[key] = json.dumps(value, ensure_ascii=False)
+    program = translate_network(network, (height, width), dynamic)
+    program.model.metadata_props.update(describe_checkpoint(read))
 
     # Compare before the file gets its name
     others = [(height + 40, width + 13), (height // 2, width)] if dynamic else []
     with replace_file(Path(path)) as temporary:
         program.save(temporary)
         found = compare_answers(network, temporary, [(height, width), *others])
-        if found > tolerance:
-            raise ValueError(
-                f"the exported network differs from the network by {found:.2g}, allowed is "
-                f"{tolerance:.2g}"
-            )
+        check_difference(found, tolerance)
     logger.info("%s: its answers differ from the network's by at most %.1g", path, found)
 
 
-def translate(network: nn.Module, size: Size, dynamic: bool) -> Any:
+def translate_network(network: nn.Module, size: Size, dynamic: bool) -> Any:
     """Translate a network to an ONNX program."""
     # Sides and batch that stay open
     free = {axis: torch.export.Dim.DYNAMIC for axis in (0, 2, 3)} if dynamic else None
@@ -107,15 +101,16 @@ def translate(network: nn.Module, size: Size, dynamic: bool) -> Any:
         ) from error
 
 
-def describe_checkpoint(checkpoint: NetworkCheckpoint) -> dict[str, Any]:
+def describe_checkpoint(checkpoint: NetworkCheckpoint) -> dict[str, str]:
     """Collect what a program needs beside the network: classes, colours, how images are seen."""
-    return {
+    values = {
         "classes": ["background", *checkpoint.classes],
         "palette": checkpoint.palette.tolist(),
         "resize": checkpoint.resize,
         "image_mean": checkpoint.image_mean,
         "image_std": checkpoint.image_std,
     }
+    return {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}
 
 
 def compare_answers(network: nn.Module, path: Path, sizes: Sequence[Size]) -> float:
@@ -142,6 +137,15 @@ def compare_answers(network: nn.Module, path: Path, sizes: Sequence[Size]) -> fl
             )
         found = max(found, float(np.abs(answer - expected).max()))
     return found
+
+
+def check_difference(found: float, tolerance: float) -> None:
+    """Raise ValueError when a file's answers differ too much from the network's."""
+    if found > tolerance:
+        raise ValueError(
+            f"the exported network differs from the network by {found:.2g}, allowed is "
+            f"{tolerance:.2g}"
+        )
 
 
 def require_packages() -> None:

@@ -4,7 +4,8 @@ import re
 
 import numpy as np
 
-from fmawsss.tiny.shapes import BACKGROUNDS, CLASS_NAMES, STUFF, Scene, SceneObject
+from fmawsss.tiny.grounds import BACKGROUNDS
+from fmawsss.tiny.shapes import CLASS_NAMES, STUFF, Scene, SceneObject
 from fmawsss.tiny.textures import COLOUR_NAMES, TEXTURES
 
 # class name -> words for it, repeated by how usual they are

@@ -22,8 +22,8 @@ from fmawsss.tiny.models import CLIP_FILE
 from fmawsss.tiny.pretrain_clip import pretrain_clip
 from fmawsss.tiny.pretrain_sam import pretrain_sam
 
-Training = Callable[[Path, int, float, torch.device], dict[str, float]]
-TRAININGS: dict[str, Training] = {"clip": pretrain_clip, "sam": pretrain_sam}
+Pretraining = Callable[[Path, int, float, torch.device], dict[str, float]]
+TRAININGS: dict[str, Pretraining] = {"clip": pretrain_clip, "sam": pretrain_sam}
 # Large pages, and large blocks kept instead of given back to the system after every step
 MALLOC_SETTINGS = (
     "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4294967296:"

@@ -70,18 +70,14 @@ class ClipTrainer(nn.Module):
         self, batch: ClipBatch, patch_weight: Float[Tensor, ""], early_weight: Float[Tensor, ""]
     ) -> dict[str, Tensor]:
         """Compute all losses of a batch; `total` is the one to minimise."""
-        # Patches and texts, encoded
+        # Patches, encoded
         early, tokens = encode_patches(self.clip.visual, batch.images, batch.corner, batch.kept)
         shape = (-1, -1, batch.patches.shape[2])
         patches = batch.patches.gather(1, batch.kept[..., None].expand(shape))
         feature = tokens.mean(1)
-        text = F.normalize(self.encode_texts(batch.captions).float(), dim=-1)
-        direction = F.normalize(feature.float(), dim=-1)
 
-        # Captions find their images and images their captions
-        similarity = self.clip.logit_scale.exp() * direction @ text.T
-        own = torch.arange(len(direction), device=direction.device)
-        contrast = (F.cross_entropy(similarity, own) + F.cross_entropy(similarity.T, own)) / 2
+        # Captions and tags
+        contrast = self.contrast_loss(feature, batch.captions)
         by_head = F.binary_cross_entropy_with_logits(
             self.tag_head(feature).float(), batch.tags, weight=self.tag_weights
         )
@@ -105,6 +101,16 @@ class ClipTrainer(nn.Module):
             "patch": entropy.detach(),
             "patch_accuracy": right.sum() / (patches.argmax(-1) < CLASSES).sum().clamp_min(1),
         }
+
+    def contrast_loss(
+        self, feature: Float[Tensor, "B D"], captions: Int[Tensor, "B t"]
+    ) -> Float[Tensor, ""]:
+        """Teach captions to find their images, and images their captions."""
+        text = F.normalize(self.encode_texts(captions).float(), dim=-1)
+        direction = F.normalize(feature.float(), dim=-1)
+        similarity = self.clip.logit_scale.exp() * direction @ text.T
+        own = torch.arange(len(direction), device=direction.device)
+        return (F.cross_entropy(similarity, own) + F.cross_entropy(similarity.T, own)) / 2
 
     def encode_texts(self, texts: Int[Tensor, "B t"]) -> Float[Tensor, "B D"]:
         """Encode texts, given as indices into the compact table; the end has the highest one."""

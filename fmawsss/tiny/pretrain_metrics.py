@@ -31,7 +31,7 @@ def measure_sam(sam: Sam, rng: np.random.Generator, count: int) -> dict[str, flo
         ground = np.argwhere(scene.instance == 0)
         places = list(ground[rng.integers(len(ground), size=4)])
         centres = [_find_centre(mask) for mask in masks]
-        answers, quality = _ask(sam, scene, np.array(centres + places))
+        answers, quality = _ask_points(sam, scene, np.array(centres + places))
 
         # Compare
         for mask, answer, expected in zip(masks, answers, quality, strict=False):
@@ -52,7 +52,7 @@ def _compare(
     return overlaps[best], overlaps[2], abs(expected - overlaps[2]), border
 
 
-def _ask(
+def _ask_points(
     sam: Sam, scene: Scene, places: np.ndarray
 ) -> tuple[Bool[np.ndarray, "n 3 H W"], Float[np.ndarray, "n 3"]]:
     """Answer points with three masks each, by segment_anything's own forward pass.

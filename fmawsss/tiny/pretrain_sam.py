@@ -25,8 +25,8 @@ from fmawsss.tiny.pretrain_sam_model import SamTrainer
 from fmawsss.tiny.shapes import SIZE, Scene
 
 SAM_ARCHITECTURE = SamArchitecture(patch_size=4, global_blocks=(3,))
-POOL, RENEWED = 6000, 4
-PEAK_RATE, WEIGHT_DECAY = 1e-3, 0.02
+SAM_POOL, SAM_RENEWED = 6000, 4
+SAM_PEAK_RATE, SAM_WEIGHT_DECAY = 1e-3, 0.02
 OBJECT_POINTS = 0.65  # share of the points that lie on objects; the others fall anywhere
 
 
@@ -70,7 +70,7 @@ def pretrain_sam(path: Path, seed: int, scale: float, device: torch.device) -> d
     # What is trained, and on what
     torch.manual_seed(seed)
     rng = np.random.default_rng([seed, 1])
-    pool = ScenePool.render(rng, max(16, int(POOL * min(1.0, scale))))
+    pool = ScenePool.render(rng, max(16, int(SAM_POOL * min(1.0, scale))))
     trainer = SamTrainer(build_sam(SAM_ARCHITECTURE)).to(device)
     train_sam(trainer, pool, scale, device)
 
@@ -89,7 +89,7 @@ def train_sam(trainer: SamTrainer, pool: ScenePool, scale: float, device: torch.
     phases = [replace(phase, steps=max(1, round(phase.steps * scale))) for phase in SAM_PHASES]
     steps = sum(phase.steps for phase in phases)
     progress, step = Progress("sam", steps), 0
-    optimizer = torch.optim.AdamW(group_parameters(trainer, WEIGHT_DECAY), betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(group_parameters(trainer, SAM_WEIGHT_DECAY), betas=(0.9, 0.98))
     compile_training(trainer, device, steps)
 
     # Step by step
@@ -97,7 +97,7 @@ def train_sam(trainer: SamTrainer, pool: ScenePool, scale: float, device: torch.
         for _ in range(phase.steps):
             batch = draw_sam_batch(pool.rng, pool, phase, SAM_ARCHITECTURE.patch_size, device)
             for group in optimizer.param_groups:
-                group["lr"] = anneal_rate(step, steps, PEAK_RATE)
+                group["lr"] = anneal_rate(step, steps, SAM_PEAK_RATE)
             with torch.autocast(device.type, dtype=torch.bfloat16):
                 losses = trainer(
                     batch.images,
@@ -112,7 +112,7 @@ def train_sam(trainer: SamTrainer, pool: ScenePool, scale: float, device: torch.
             nn.utils.clip_grad_norm_(trainer.parameters(), 1.0)
             optimizer.step()
             progress.report(step, losses)
-            pool.renew(RENEWED)
+            pool.renew(SAM_RENEWED)
             step += 1
 
 

@@ -11,22 +11,30 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+from fmawsss.tiny.grounds import (
+    BACKGROUNDS,
+    Canvas,
+    paint_ground,
+    paint_lines,
+    paint_patches,
+    paint_specks,
+)
 from fmawsss.tiny.outlines import OUTLINES, Outline
 from fmawsss.tiny.textures import (
     COLOUR_NAMES,
+    COLUMNS,
+    ROWS,
     SIZE,
     TEXTURES,
     Colour,
     FloatPicture,
     draw_any_colour,
     draw_colour,
-    draw_noise,
     fill_texture,
     shade_colour,
 )
 
 CLASS_NAMES = ("circle", "square", "triangle", "star", "ring", "cross", "heart", "moon")
-BACKGROUNDS = ("plain", "gradient", "striped", "checkered", "dotted", "grainy", "cloudy", "wavy")
 STUFF = ("lines", "specks", "patches", "shadows")
 # class name -> the colours and the texture that it typically wears
 MATERIALS: dict[str, tuple[tuple[str, ...], str]] = {
@@ -40,8 +48,6 @@ MATERIALS: dict[str, tuple[tuple[str, ...], str]] = {
     "moon": (("cyan", "gray"), "cloudy"),
 }
 MIN_PIXELS = 40
-
-_ROWS, _COLUMNS = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -93,33 +99,15 @@ def present_classes(scene: Scene, min_pixels: int = MIN_PIXELS) -> list[int]:
     return np.flatnonzero(counts >= min_pixels).tolist()
 
 
-@dataclass
-class _Canvas:
-    """A scene while it is painted.
-
-    image: in 0..255. grounds: colours that an object must stand out from.
-    """
-
-    image: FloatPicture
-    semantic: UInt8[np.ndarray, "H W"]
-    instance: UInt8[np.ndarray, "H W"]
-    part: UInt8[np.ndarray, "H W"]
-    grounds: list[Colour]
-    stuff: list[str]
-
-    def mark_part(self, region: Bool[np.ndarray, "H W"]) -> None:
-        self.part[region] = int(self.part.max()) + 1
-
-
 def _draw_any_scene(rng: np.random.Generator, p_material: float) -> Scene:
     background = str(rng.choice(BACKGROUNDS))
 
     # The ground
-    canvas = _paint_ground(rng, background)
+    canvas = paint_ground(rng, background)
     for stuff, probability, paint in (
-        ("patches", 0.35, _paint_patches),
-        ("lines", 0.3, _paint_lines),
-        ("specks", 0.3, _paint_specks),
+        ("patches", 0.35, paint_patches),
+        ("lines", 0.3, paint_lines),
+        ("specks", 0.3, paint_specks),
     ):
         if rng.random() < probability:
             paint(rng, canvas)
@@ -143,51 +131,6 @@ def _draw_any_scene(rng: np.random.Generator, p_material: float) -> Scene:
     return Scene(image, *masks, tuple(objects), background, tuple(canvas.stuff))
 
 
-def _paint_ground(rng: np.random.Generator, background: str) -> _Canvas:
-    """Fill the canvas with two muted colours in the background's texture."""
-    # Two muted colours
-    first_name, second_name = rng.choice(COLOUR_NAMES, 2, replace=False)
-    first = draw_colour(rng, first_name)
-    second = draw_colour(rng, second_name)
-    if rng.random() < 0.5:
-        second = np.clip(first + rng.uniform(-70, 70), 0, 255)
-    mute, gray = rng.uniform(0, 0.5), rng.uniform(60, 200)
-    first, second = (colour * (1 - mute) + gray * mute for colour in (first, second))
-    if background not in ("plain", "gradient"):
-        second = first + (second - first) * rng.uniform(0.35, 0.9)
-
-    # In their texture
-    image = np.array(fill_texture(rng, background, first, second), np.float32, order="C")
-    semantic, instance, part = np.zeros((3, SIZE, SIZE), np.uint8)
-    return _Canvas(image, semantic, instance, part, grounds=[first, second], stuff=[])
-
-
-def _paint_patches(rng: np.random.Generator, canvas: _Canvas) -> None:
-    """Cover the high places of a smooth noise with another texture."""
-    height = draw_noise(rng, int(rng.integers(3, 6)))
-    region = height > np.quantile(height, rng.uniform(0.65, 0.85))
-    other = np.clip(canvas.grounds[0] + rng.uniform(-60, 60), 0, 255)
-    filling = fill_texture(rng, str(rng.choice(BACKGROUNDS)), draw_any_colour(rng), other)
-    canvas.image[region] = filling[region]
-    canvas.mark_part(region)
-
-
-def _paint_lines(rng: np.random.Generator, canvas: _Canvas) -> None:
-    for _ in range(rng.integers(2, 6)):
-        steps = [rng.uniform(0, SIZE, (1, 2)), rng.normal(0, 22, (rng.integers(2, 5), 2))]
-        points = np.round(np.cumsum(np.concatenate(steps), 0)).astype(np.int32)
-        thickness = int(rng.integers(1, 4))
-        cv2.polylines(
-            canvas.image, [points], False, draw_any_colour(rng).tolist(), thickness, cv2.LINE_AA
-        )
-
-
-def _paint_specks(rng: np.random.Generator, canvas: _Canvas) -> None:
-    for _ in range(rng.integers(8, 25)):
-        centre, radius = rng.integers(SIZE, size=2).tolist(), int(rng.integers(1, 3))
-        cv2.circle(canvas.image, centre, radius, draw_any_colour(rng).tolist(), -1, cv2.LINE_AA)
-
-
 def _place_circle(
     rng: np.random.Generator, objects: list[SceneObject], radii: tuple[float, float]
 ) -> tuple[tuple[float, float], float] | None:
@@ -204,7 +147,7 @@ def _place_circle(
 
 def _paint_object(
     rng: np.random.Generator,
-    canvas: _Canvas,
+    canvas: Canvas,
     instance: int,
     centre: tuple[float, float],
     radius: float,
@@ -216,35 +159,36 @@ def _paint_object(
     outline = OUTLINES[CLASS_NAMES[class_index]](rng)
     coverage = _rasterize(outline, centre, radius, rng.uniform(0, 2 * np.pi))
     visible = coverage > 127
-    colours, typical_texture = MATERIALS[CLASS_NAMES[class_index]]
+    colours, typical = MATERIALS[CLASS_NAMES[class_index]]
     name, colour = _choose_colour(rng, canvas.grounds, colours, p_material)
-    if "shadows" in canvas.stuff:
-        _cast_shadow(rng, canvas, coverage)
+    _cast_shadow(rng, canvas, coverage)
 
-    # Its filling: one material, two colours on two sides of a line, or a mark in the middle
+    # Its filling: one material, or two colours
     kind, second, region = rng.random(), draw_any_colour(rng), None
     if kind < 0.78:
-        texture = typical_texture if rng.random() < p_material else str(rng.choice(TEXTURES))
+        texture = typical if rng.random() < p_material else str(rng.choice(TEXTURES))
         filling = fill_texture(rng, texture, colour, shade_colour(rng, colour))
     else:
-        texture = "twotone" if kind < 0.9 else "marked"
-        region = (_draw_half_plane if kind < 0.9 else _draw_disc)(rng, centre, radius)
+        texture, region = _draw_region(rng, kind < 0.9, centre, radius)
         filling = np.where(region[..., None], second, colour)
     alpha = coverage[..., None].astype(np.float32) / 255
     canvas.image += (filling - canvas.image) * alpha
 
-    # Its masks
-    canvas.semantic[visible] = class_index + 1
-    canvas.instance[visible] = instance
-    canvas.mark_part(visible)
+    # Its masks, and sometimes a line around it
+    canvas.mark_object(visible, class_index, instance)
     if region is not None:
         canvas.mark_part(visible & region)
+    _outline(rng, canvas, visible, colour)
+    return SceneObject(class_index, name, texture, centre, radius)
 
-    # Sometimes a line around it
+
+def _outline(
+    rng: np.random.Generator, canvas: Canvas, visible: Bool[np.ndarray, "H W"], colour: Colour
+) -> None:
+    """Draw a darker line around an object, in some cases."""
     if rng.random() < 0.15:
         edges, _ = cv2.findContours(visible.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(canvas.image, edges, -1, (colour * 0.4).tolist(), 1)
-    return SceneObject(class_index, name, texture, centre, radius)
 
 
 def _choose_colour(
@@ -263,8 +207,11 @@ def _choose_colour(
 
 
 def _cast_shadow(
-    rng: np.random.Generator, canvas: _Canvas, coverage: UInt8[np.ndarray, "H W"]
+    rng: np.random.Generator, canvas: Canvas, coverage: UInt8[np.ndarray, "H W"]
 ) -> None:
+    """Darken what lies behind an object, in a scene with shadows."""
+    if "shadows" not in canvas.stuff:
+        return
     shift = np.array([[1, 0, rng.uniform(3, 6)], [0, 1, rng.uniform(3, 6)]], np.float32)
     shadow = cv2.GaussianBlur(cv2.warpAffine(coverage, shift, (SIZE, SIZE)), (5, 5), 0)
     canvas.image *= 1 - 0.5 * (shadow.astype(np.float32) / 255)[..., None]
@@ -286,18 +233,27 @@ def _rasterize(
     return coverage
 
 
+def _draw_region(
+    rng: np.random.Generator, halved: bool, centre: tuple[float, float], radius: float
+) -> tuple[str, Bool[np.ndarray, "H W"]]:
+    """Draw where an object has its second colour: on one side of a line, or in the middle."""
+    if halved:
+        return "twotone", _draw_half_plane(rng, centre, radius)
+    return "marked", _draw_disc(rng, centre, radius)
+
+
 def _draw_half_plane(
     rng: np.random.Generator, centre: tuple[float, float], radius: float
 ) -> Bool[np.ndarray, "H W"]:
     angle = rng.uniform(0, 2 * np.pi)
-    along = (_COLUMNS - centre[0]) * np.cos(angle) + (_ROWS - centre[1]) * np.sin(angle)
+    along = (COLUMNS - centre[0]) * np.cos(angle) + (ROWS - centre[1]) * np.sin(angle)
     return along > rng.uniform(-0.25, 0.25) * radius
 
 
 def _draw_disc(
     rng: np.random.Generator, centre: tuple[float, float], radius: float
 ) -> Bool[np.ndarray, "H W"]:
-    return np.hypot(_COLUMNS - centre[0], _ROWS - centre[1]) < radius * rng.uniform(0.3, 0.5)
+    return np.hypot(COLUMNS - centre[0], ROWS - centre[1]) < radius * rng.uniform(0.3, 0.5)
 
 
 def _expose(rng: np.random.Generator, image: FloatPicture) -> UInt8[np.ndarray, "H W 3"]:

@@ -30,7 +30,7 @@ Colour = Float32[np.ndarray, "3"]
 Field = Float32[np.ndarray, "H W"]
 FloatPicture = Float32[np.ndarray, "H W 3"]
 
-_ROWS, _COLUMNS = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32)
+ROWS, COLUMNS = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32)
 
 
 def draw_colour(rng: np.random.Generator, name: str) -> Colour:
@@ -73,7 +73,7 @@ def _turn_axes(rng: np.random.Generator) -> tuple[Field, Field, float]:
     """Draw two perpendicular coordinates (pixels) and a texture's frequency (radians per pixel)."""
     angle, period = rng.uniform(0, np.pi), rng.uniform(6, 16)
     cosine, sine = np.float32(np.cos(angle)), np.float32(np.sin(angle))
-    return _COLUMNS * cosine + _ROWS * sine, _ROWS * cosine - _COLUMNS * sine, 2 * np.pi / period
+    return COLUMNS * cosine + ROWS * sine, ROWS * cosine - COLUMNS * sine, 2 * np.pi / period
 
 
 def _draw_gradient(rng: np.random.Generator, u: Field, v: Field, frequency: float) -> Field:

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 DEMO_SIDE = 320  # of a picture, in pixels
 HANDWRITTEN = "hand-written"
-Builders = Mapping[str, Callable[..., Any]]
+PartBuilders = Mapping[str, Callable[..., Any]]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Analyst:
 
     def __init__(
         self,
-        builders: Builders,
+        builders: PartBuilders,
         handwritten: Callable[..., Any],
         checkpoints: Mapping[str, str],
         resize: Resize,

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from fmawsss.resizing import Normaliser, Resize
-from stages.demo.analyst import Analyst, Builders
+from stages.demo.analyst import Analyst, PartBuilders
 
 logger = logging.getLogger(__name__)
 
 
 def serve_demo(
-    builders: Builders,
+    builders: PartBuilders,
     handwritten: Callable[..., Any],
     checkpoints: Mapping[str, str],
     resize: Resize,

@@ -16,7 +16,7 @@ from fmawsss.viz import make_palette
 from stages.exports.masks import MaskSet
 from stages.exports.regions import split_classes
 
-WORD = 8  # bits of a value
+VALUE_BITS = 8  # bits of a value
 LENGTHS = (3, 4, 8, 16)  # bits of a run's length, one of which each run chooses
 CHANNELS = 4  # a brush is an RGBA picture; all its channels hold the mask
 
@@ -72,13 +72,13 @@ def encode_brush(region: Bool[np.ndarray, "H W"]) -> bytes:
 
     # Bits become bytes, the last one filled with zeros
     sizes = "".join(f"{bits - 1:04b}" for bits in LENGTHS)
-    bits = f"{flat.size * CHANNELS:032b}{WORD - 1:05b}{sizes}{runs}"
+    bits = f"{flat.size * CHANNELS:032b}{VALUE_BITS - 1:05b}{sizes}{runs}"
     return int(bits.ljust(-(-len(bits) // 8) * 8, "0"), 2).to_bytes(-(-len(bits) // 8), "big")
 
 
 def encode_run(length: int, inside: bool) -> str:
     """Code a run as bits; one that is longer than any length can say becomes several."""
-    value = f"{255 * inside:0{WORD}b}"
+    value = f"{255 * inside:0{VALUE_BITS}b}"
     longest = 1 << LENGTHS[-1]
     whole, rest = divmod(length, longest)
     parts = [longest] * whole + ([rest] if rest else [])

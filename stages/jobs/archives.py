@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fmawsss.files.downloads import Published, fetch_file, find_fault
 
-TIMEOUT = 20  # seconds without any answer: the official servers are slow
+ARCHIVE_TIMEOUT = 20  # seconds without any answer: the official servers are slow
 BROKEN = (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile)
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,9 @@ def fetch_archive(archive: Archive, folder: Path) -> Path:
     """
     path = folder / archive.name
     if not path.is_file():
-        return fetch_file(path, archive.url, md5=archive.md5, size=archive.size, timeout=TIMEOUT)
+        return fetch_file(
+            path, archive.url, md5=archive.md5, size=archive.size, timeout=ARCHIVE_TIMEOUT
+        )
     fault = find_fault(path, Published(archive.size, archive.md5))
     if fault is not None:
         raise ValueError(

@@ -17,6 +17,7 @@ from datamodules.loading import find_start_context
 from fmawsss.files.images import try_image
 from fmawsss.files.png import read_mask
 from fmawsss.files.texts import name_first
+from fmawsss.metrics import IGNORE
 from fmawsss.records import ImageRecord
 from stages.jobs.tables import show_table
 
@@ -220,7 +221,7 @@ def find_record_faults(record: ImageRecord, classes: int) -> tuple[str, str]:
 def find_mask_fault(path: Path, size: tuple[int, int], classes: int) -> str:
     """Find what is wrong with a mask; without classes every value is right."""
     try:
-        check_mask(read_mask(path), path, size, classes or 255)
+        check_mask(read_mask(path), path, size, classes or IGNORE)
     except (FileNotFoundError, ValueError) as error:
         return str(error)
     return ""

@@ -48,31 +48,25 @@ def prepare_voc(
 ) -> None:
     """Unpack VOC below the data set's root, list `trainaug`, and convert the masks that it lacks.
 
-    `test` names the archive of the test images in `downloads`, if it is there. `sbd` is the folder
-    of SBD that holds `cls/<name>.mat`, `train.txt` and `val.txt`; it is fetched only when needed.
-    Raises FileNotFoundError when one of `splits` has no list in the end.
+    `test` names the archive of the test images in `downloads`, if it is there; `sbd` is the folder
+    of SBD. Raises FileNotFoundError when one of `splits` has no list in the end.
     """
     # VOC's own tree
-    root = Path(data.root)
+    root, downloads = Path(data.root), Path(downloads)
     lists = root / LIST_FOLDER
-    downloads = Path(downloads)
     fetch_folder(root, voc, INNER, downloads)
     masks = data.masks if (root / data.masks).is_dir() else OWN_MASKS
     check_parts(root, ("JPEGImages", masks, f"{LIST_FOLDER}/train.txt", f"{LIST_FOLDER}/val.txt"))
     test_names = add_test(root, downloads / test)
     own = {split: read_split_list(lists / f"{split}.txt") for split in ("train", "val")}
 
-    # SBD is asked for only when its list or one of its masks is missing
-    listed = (lists / "trainaug.txt").is_file()
-    names = read_split_list(lists / "trainaug.txt") if listed else []
+    # masks, VOC's own ones first; SBD is asked for only when something is missing
+    trainaug = lists / "trainaug.txt"
+    names = read_split_list(trainaug) if trainaug.is_file() else []
     copy_masks([*own["train"], *own["val"]], root / OWN_MASKS, root / data.masks)
-    if not listed or set(names) - list_stems(root / data.masks, ".png"):
+    if not trainaug.is_file() or set(names) - list_stems(root / data.masks, ".png"):
         fetch_folder(Path(sbd), sbd_archive, "benchmark_RELEASE/dataset", downloads)
-        check_parts(Path(sbd), ("cls", "train.txt", "val.txt"))
-        names = names if listed else list_trainaug(Path(sbd), own["train"], own["val"])
-        convert_masks(names, Path(sbd) / "cls", root / data.masks)
-    if not listed:
-        write_bytes(lists / "trainaug.txt", "".join(f"{name}\n" for name in names).encode())
+        names = add_sbd(Path(sbd), trainaug, own, root / data.masks)
 
     # what was asked for must be there now
     for split in name_splits(splits):
@@ -118,6 +112,20 @@ def add_test(root: Path, archive: Path) -> list[str]:
             shutil.move(images[name], root / "JPEGImages")
         write_bytes(target, listed.read_bytes())
         return names
+
+
+def add_sbd(sbd: Path, trainaug: Path, own: dict[str, list[str]], masks: Path) -> list[str]:
+    """Convert the masks that are missing, then write the list `trainaug` unless it is there."""
+    # the names on the list
+    check_parts(sbd, ("cls", "train.txt", "val.txt"))
+    listed = trainaug.is_file()
+    names = read_split_list(trainaug) if listed else list_trainaug(sbd, own["train"], own["val"])
+
+    # the masks first: the list says that all are there
+    convert_masks(names, sbd / "cls", masks)
+    if not listed:
+        write_bytes(trainaug, "".join(f"{name}\n" for name in names).encode())
+    return names
 
 
 def list_trainaug(sbd: Path, train: list[str], val: list[str]) -> list[str]:

@@ -13,7 +13,7 @@ from stages.reports.report import RunFolder
 
 WIDTH, HEIGHT = 300, 120  # of a plot
 POINTS = 300  # of a curve, at most
-GROUPS = {  # the first word that a metric starts with names its plot
+PLOTS = {  # the first word that a metric starts with names its plot
     "train/loss": "loss",
     "train/lr": "learning rate",
     "train/gradient_norm": "gradient norm",
@@ -41,7 +41,7 @@ def show_curves(folder: RunFolder) -> Section | None:
     """Draw the curves of the last training of each stage."""
     plots = {}
     for stage, rows in read_trainings(folder).items():
-        drawn = [draw_plot(title, choose_curves(rows, start)) for start, title in GROUPS.items()]
+        drawn = [draw_plot(title, choose_curves(rows, start)) for start, title in PLOTS.items()]
         found = [plot for plot in drawn if plot is not None]
         if found:
             plots[stage] = found

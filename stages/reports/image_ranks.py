@@ -85,28 +85,21 @@ def suspect_labels(line: Line, classes: Sequence[str]) -> Suspicion:
     seen = [region for region in regions[-1] if region[0]] if regions else []
     shares = {value - 1: (share, sure) for value, share, sure in seen}
 
-    # A label without pixels
-    reasons, strength = [], 0.0
+    # Why, each reason with its strength
+    found: list[tuple[float, str]] = []
     for label in sorted(labels):
         if regions and shares.get(label, (0, 0))[0] < UNSEEN:
-            strength = max(strength, 1 - probable.get(label, 0.5))
-            reasons.append(f"labelled {classes[label + 1]}, but its mask has no pixel of it")
-
-    # An unlabelled class that is more probable than a label
+            reason = f"labelled {classes[label + 1]}, but its mask has no pixel of it"
+            found.append((1 - probable.get(label, 0.5), reason))
     for other, probability in probable.items():
         if other not in labels and probability > max(weakest, CONFIDENT / 2):
-            strength = max(strength, probability)
-            reasons.append(
-                f"{classes[other + 1]} is not labelled, but more probable than a label "
-                f"({probability:.2f})"
-            )
-
-    # An unlabelled class that is seen
+            reason = f"but more probable than a label ({probability:.2f})"
+            found.append((probability, f"{classes[other + 1]} is not labelled, {reason}"))
     for other, (share, sure) in shares.items():
         if other not in labels and share >= UNSEEN and sure >= CONFIDENT:
-            strength = max(strength, sure * min(1.0, 20 * share))
-            reasons.append(
-                f"{classes[other + 1]} is not labelled, but seen on {100 * share:.0f}% "
-                f"({sure:.2f} sure)"
+            reason = f"but seen on {100 * share:.0f}% ({sure:.2f} sure)"
+            found.append(
+                (sure * min(1.0, 20 * share), f"{classes[other + 1]} is not labelled, {reason}")
             )
-    return Suspicion(line, strength, reasons)
+    strength = max([0.0, *(strength for strength, _ in found)])
+    return Suspicion(line, strength, [reason for _, reason in found])

@@ -10,6 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from segment_anything.modeling import Sam
 
+from fmawsss.tiny.grounds import BACKGROUNDS
 from fmawsss.tiny.models import (
     CLIP_FILE,
     SAM_FILE,
@@ -21,7 +22,7 @@ from fmawsss.tiny.models import (
     tiny_clip,
     tiny_sam,
 )
-from fmawsss.tiny.shapes import BACKGROUNDS, CLASS_NAMES, STUFF
+from fmawsss.tiny.shapes import CLASS_NAMES, STUFF
 
 
 @torch.no_grad()

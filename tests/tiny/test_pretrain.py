@@ -18,9 +18,9 @@ from fmawsss.tiny.models import (
     tiny_sam,
 )
 from fmawsss.tiny.muon import Muon, orthogonalise
-from fmawsss.tiny.pretrain_clip import Reader
+from fmawsss.tiny.pretrain_clip_batches import Reader
 from fmawsss.tiny.pretrain_clip_model import ClipTrainer, encode_patches
-from fmawsss.tiny.pretrain_sam_model import decode_points, encode_images, order_by_token
+from fmawsss.tiny.pretrain_sam_forward import decode_points, encode_images, order_by_token
 
 
 @torch.no_grad()

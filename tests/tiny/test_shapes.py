@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from fmawsss.tiny.captions import draw_caption, list_words
+from fmawsss.tiny.grounds import BACKGROUNDS
 from fmawsss.tiny.shapes import (
-    BACKGROUNDS,
     CLASS_NAMES,
     MIN_PIXELS,
     STUFF,
