@@ -12,7 +12,7 @@ from stages.config import build_stages, choose_split, is_job, measure, open_run,
 from stages.pipeline import run_stages
 from stages.places import make_folder
 from stages.publish import export
-from stages.words import translate
+from stages.words import translate_command
 
 CONF = Path(__file__).parent / "conf"
 sys.path.append(str(CONF))  # Hydra finds the sweeper there, in `hydra_plugins`
@@ -34,7 +34,7 @@ def apply_stages(cfg: DictConfig) -> float | None:
 
 def main() -> None:
     """Read the words of the command line, and apply."""
-    sys.argv[1:] = translate(sys.argv[1:])
+    translate_command()
     apply_stages()
 
 

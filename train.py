@@ -18,7 +18,7 @@ from stages.config import (
 )
 from stages.pipeline import run_stages
 from stages.places import make_folder
-from stages.words import translate
+from stages.words import translate_command
 
 CONF = Path(__file__).parent / "conf"
 sys.path.append(str(CONF))  # Hydra finds the sweeper there, in `hydra_plugins`
@@ -38,7 +38,7 @@ def learn_stages(cfg: DictConfig) -> float | None:
 
 def main() -> None:
     """Read the words of the command line, and learn."""
-    sys.argv[1:] = translate(sys.argv[1:])
+    translate_command()
     learn_stages()
 
 

@@ -1,6 +1,7 @@
 """The prompt tasks as first written, straight from METHOD 2 and 4: slow, obvious, the same numbers.
 
-The plain form of a CAM (METHOD 3) is the library's own, `fmawsss.cam.compute_cams_plainly`.
+The plain form of a CAM (METHOD 3) is the library's own, `fmawsss.cam.compute_cams_plainly`;
+training steps are compared with the way of the released code, `compute_cams_at_once`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from jaxtyping import Bool, Float, Integer, UInt8
 from open_clip.model import CLIP
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor
+
+from fmawsss.cam import compute_logits
 
 
 def embed_prompts(
@@ -107,6 +110,42 @@ def attend(
 ) -> tuple[Float[Tensor, "B L D"], Float[Tensor, "B L L"]]:
     """Return what the attention adds, and its weights, averaged over the heads."""
     return block.attn(normed, normed, normed, need_weights=True)
+
+
+def compute_cams_at_once(
+    clip: CLIP,
+    inputs: Float[Tensor, "B L D"],
+    text_features: Float[Tensor, "T E"],
+    labels: Bool[Tensor, "B C"],
+) -> tuple[Float[Tensor, "B T"], Float[Tensor, "P N"]]:
+    """Return logits and the CAM of every pair, all pairs in one batched backward pass.
+
+    As the released code does: the gradient of each pair is taken by the activations of all images.
+    """
+    visual, block = clip.visual, clip.visual.transformer.resblocks[-1]
+
+    # The last block, from its normalised input on
+    normed = block.ln_1(inputs)
+    activations = normed[:, 1:].detach().requires_grad_()
+    tokens = inputs + attend(block, torch.cat([normed[:, :1], activations], dim=1))[0]
+    tokens = tokens + block.mlp(block.ln_2(tokens))
+    features = visual.ln_post(tokens)[:, 1:].mean(dim=1) @ visual.proj
+    logits = compute_logits(features, text_features, clip.logit_scale.exp())
+
+    # The probabilities of the present classes, against the background
+    compared = F.pad(labels, (0, logits.shape[1] - labels.shape[1]), value=True)
+    probabilities = logits.masked_fill(~compared, float("-inf")).softmax(dim=1)
+
+    # One probability for every pair, and the gradient of each by all images: (P, B, N, D)
+    images, classes = labels.nonzero(as_tuple=True)
+    pairs = torch.arange(len(images), device=images.device)
+    chosen = probabilities.new_zeros(len(images), *probabilities.shape)
+    chosen[pairs, images, classes] = 1.0
+    (gradients,) = torch.autograd.grad(
+        probabilities, activations, chosen, create_graph=True, is_grads_batched=True
+    )
+    weights = gradients[pairs, images].mean(dim=1)
+    return logits, torch.einsum("pnd,pd->pn", activations.detach()[images], weights)
 
 
 def contrastive_loss(

@@ -7,6 +7,7 @@ from dataclasses import replace
 from tempfile import TemporaryDirectory
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from benchmarks import plain
@@ -14,7 +15,6 @@ from benchmarks.comparison import (
     Comparison,
     Results,
     Side,
-    compute_cams_plainly,
     encode_text_plainly,
     run_bare_encoder,
 )
@@ -34,13 +34,25 @@ def compare_cls_steps(dataset: str, setting: Setting) -> Comparison:
     def classify_with_cams() -> Tensor:
         inputs = plain.enter_last_block(recipe.module.clip.clip.visual, batch.images)
         texts = encode_text_plainly(recipe)
-        logits, cams = compute_cams_plainly(recipe, inputs, texts, batch)
+        logits, cams = compute_cams_at_once(recipe, inputs, texts, batch)
         unused = plain.cam_activation_loss(cams, batch.seeds, batch.labels)
         return plain.contrastive_loss(logits[:, : batch.labels.shape[1]], batch.labels) + 0 * unused
 
     return compare_steps(
         f"cls step, {dataset.upper()}", recipe, batch, classify_with_cams, speed=8.0
     )
+
+
+def compute_cams_at_once(
+    recipe: Recipe,
+    inputs: Float[Tensor, "B L D"],
+    text_features: Float[Tensor, "T E"],
+    batch: Batch,
+) -> tuple[Float[Tensor, "B T"], Float[Tensor, "P h w"]]:
+    """Return logits and CAMs as the released code makes them, on the patch grid of the images."""
+    clip, labels = recipe.module.clip.clip, batch.labels
+    logits, cams = plain.compute_cams_at_once(clip, inputs, text_features, labels)
+    return logits, cams.unflatten(1, (batch.images.shape[2] // 16, batch.images.shape[3] // 16))
 
 
 def compare_logit_steps(setting: Setting) -> Comparison:
@@ -62,7 +74,7 @@ def compare_seg_steps(dataset: str, setting: Setting) -> Comparison:
 
     def segment() -> Tensor:
         inputs = plain.enter_last_block(recipe.module.clip.clip.visual, batch.images)
-        _, cams = compute_cams_plainly(recipe, inputs, encode_text_plainly(recipe), batch)
+        _, cams = compute_cams_at_once(recipe, inputs, encode_text_plainly(recipe), batch)
         return plain.cam_activation_loss(cams, batch.seeds, batch.labels)
 
     return compare_steps(f"seg step, {dataset.upper()}", recipe, batch, segment, speed=5.0)

@@ -59,7 +59,8 @@ def learn(stage: Stage, loggers: Sequence[Logger]) -> None:
     settings = {**training.loop, **schedule_validations(training), "logger": list(loggers) or False}
     callbacks += training.watchers.values() if training.val_every is not None else ()
     trainer = stage.run.build_trainer(stage.name, "learn", callbacks, settings)
-    trainer.fit(stage.module, data, ckpt_path=find_last_step(stage.steps))
+    last = find_last_step(stage.steps)
+    trainer.fit(stage.module, data, ckpt_path=last, weights_only=True)  # nothing in it is run
     for callback in training.averaging:  # a resume that finds the training finished calls no end
         callback.on_train_end(trainer, stage.module)
 

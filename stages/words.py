@@ -14,6 +14,7 @@ Full keys stay as they are, and so does whatever is not in the tables below.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 
 # Groups of options of a stage, and the section that an option fills ("" fills several)
@@ -32,10 +33,9 @@ GROUPS = {
     "inference": "",
     "speed": "",
     "save_as": "runtime.exports",
-    "format": "",
 }
 
-# Groups that fill the same place in every run
+# Groups that fill the same place in every run, whatever package is typed
 RUN_GROUPS = {"masks": "masks", "format": "format@job"}
 
 # Beginnings of keys within a stage, the longest first
@@ -110,6 +110,8 @@ KEYS = {
     "scored_on": "runtime.scored_on",
     "validation": "runtime.watchers",
     "writers.pictures": "runtime.writers.pictures",
+    "writers.cams": "runtime.writers.cams",
+    "writers.confidence": "runtime.writers.confidence",
     "writers": "writers",
     "save_as": "runtime.exports",
     "carried": "carried",
@@ -143,6 +145,14 @@ WORD = re.compile(
     r"(?P<sign>[+~]{0,2})(?P<stage>stages\.\w+\.)?(?P<key>[^=@]+)(?P<package>@[^=]*)?(?P<rest>=.*)?",
     re.DOTALL,
 )
+
+
+def translate_command() -> None:
+    """Turn the words of this program's command line into full keys; a refused one ends it."""
+    try:
+        sys.argv[1:] = translate(sys.argv[1:])
+    except ValueError as error:
+        sys.exit(str(error))
 
 
 def translate(words: Sequence[str]) -> list[str]:
@@ -192,8 +202,6 @@ def is_choice(rest: str) -> bool:
 
 def place_option(group: str, package: str) -> str:
     """Name the package that an option of a group fills."""
-    if group == "format":  # of a job
-        return package or "@job"
     if not package:
         return f"@stage.{GROUPS[group]}".rstrip(".")
     of_stage = re.fullmatch(rf"@(stages\.\w+)\.{group}", package)

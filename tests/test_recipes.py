@@ -85,7 +85,7 @@ def describe(task: str, dataset: str) -> dict[str, object]:
     caa, contexts = stage.applying.seeding.refine, prompts.contexts
     background = list(stage.model.background)
     values = (
-        [caa.iterations, caa.threshold, caa.power, caa["values"].path.split(".")[-1]]
+        [caa.iterations, caa.threshold, caa.power, caa["values"]._target_.split(".")[-1]]
         if "power" in caa
         else "none"
     )
