@@ -211,7 +211,8 @@ class StageBuilder:
         for key in named.paths:
             named.paths[key] = f"<{key}>"
         node = OmegaConf.select(named, self.place)
-        node.runtime.output = "<output>"
+        for key in ("output", "overlays"):
+            node.runtime[key] = f"<{key}>"
         for section in (node.training.inputs, node.prediction.inputs):
             for key in drop_null(section):
                 section[key] = f"<{key}>"

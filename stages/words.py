@@ -109,6 +109,7 @@ KEYS = {
     "scored": "runtime.scored",
     "scored_on": "runtime.scored_on",
     "validation": "runtime.watchers",
+    "writers.masks.overlays": "runtime.overlays",
     "writers.pictures": "runtime.writers.pictures",
     "writers.cams": "runtime.writers.cams",
     "writers.confidence": "runtime.writers.confidence",
