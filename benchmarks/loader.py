@@ -1,5 +1,4 @@
-"""How fast training images are loaded, against how fast the encoder takes them: `python -m
-benchmarks.loader`.
+"""How fast training images are loaded: `python -m benchmarks.loader`.
 
 Photos of VOC's size are drawn, then loaded as `task=seg dataset=voc` loads them: images and seeds,
 published augmentation, batches of 16. Steps and the loader without workers are given per second of

@@ -1,6 +1,4 @@
-"""Measure a comparison: times of interleaved calls, how far the results lie apart, peak memory of a
-fresh process.
-"""
+"""Measure a comparison: interleaved times, differences of results, peak memory."""
 
 from __future__ import annotations
 
@@ -56,9 +54,7 @@ class Row:
 
 
 def measure_part(name: str, setting: Setting, seconds: float) -> Row:
-    """Time a part for about `seconds`, compare its results, and measure its peaks where it has an
-    aim for them.
-    """
+    """Time a part for about `seconds`, compare its results, measure peaks where it has an aim."""
     comparison = PARTS[name](setting)
     sides = {"ours": comparison.ours, "bare": comparison.bare, "plain": comparison.plain}
     alone = {
@@ -90,8 +86,7 @@ def measure_part(name: str, setting: Setting, seconds: float) -> Row:
 def time_sides(
     sides: Mapping[str, Side], setting: Setting, seconds: float
 ) -> tuple[dict[str, list[float]], dict[str, Results]]:
-    """Call the sides in turn, so that what else the machine does meets all of them; return times
-    and results.
+    """Call the sides in turn and return times and results; all meet what else the machine does.
 
     The first calls warm up and do not count, unless a side has no other.
     """
@@ -125,9 +120,7 @@ def choose_clock(setting: Setting) -> Clock:
 
 
 def compare_times(slow: list[float], fast: list[float]) -> float:
-    """Return the median ratio of calls side by side, or the ratio of the medians where one side ran
-    once.
-    """
+    """Return the median ratio of calls side by side, of the medians where one side ran once."""
     if len(slow) != len(fast):
         return median(slow) / median(fast)
     return median(s / f for s, f in zip(slow, fast, strict=True))
@@ -156,9 +149,7 @@ def call_alone(name: str, side: str, setting: Setting) -> Call:
 
 
 def call_once(name: str, side: str, setting: Setting) -> tuple[float, int, dict[str, np.ndarray]]:
-    """Call one side of a part; return its time, by how many bytes the peak of this process grew,
-    and the results.
-    """
+    """Call one side of a part; return time, growth of this process's peak in bytes, and results."""
     logging.disable(logging.WARNING)
     set_threads(setting.threads)
     call = getattr(PARTS[name](setting), side)

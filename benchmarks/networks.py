@@ -1,5 +1,4 @@
-"""What training and applying a network costs beside its bare forward pass: `python -m
-benchmarks.networks`.
+"""What training and applying a network costs: `python -m benchmarks.networks`.
 
 Random weights, as configured for VOC (21 classes). "Bare" is `network(images)` without gradients in
 float32; a training step is forward, loss, backward and optimiser on one batch; prediction goes on
@@ -84,9 +83,7 @@ class Sizes:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Measure networks and print a Markdown table; training, prediction and loader as multiples of
-    the bare forward.
-    """
+    """Measure networks and print a Markdown table, in multiples of the bare forward pass."""
     options = read_options(words)
     small = options.quick
     sizes = Sizes(64, 2, 1) if small else Sizes(options.crop, options.batch, options.repetitions)

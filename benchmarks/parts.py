@@ -84,9 +84,7 @@ def compare_cams(setting: Setting) -> Comparison:
 
 
 def compare_affinity(grid: tuple[int, int], setting: Setting) -> Comparison:
-    """Compare refinements of two CAMs; the encoder hands ours the mean attention, plain the
-    attention of all blocks.
-    """
+    """Compare refinements of two CAMs, by the mean attention or by that of all blocks (plain)."""
     refiner = build_recipe("cls", "voc", setting).module.seeding.refine
     cams = make_cams(2, grid).to(setting.device)
     stored = make_attention(grid[0] * grid[1], blocks=12).to(setting.device)
@@ -115,9 +113,7 @@ def compare_seeding(setting: Setting) -> Comparison:
 
 
 def compare_prediction(dataset: str, present: int, setting: Setting) -> Comparison:
-    """Compare the seeding of one image: image → CAM → CAA → SAMS; plain encodes the prompts every
-    time.
-    """
+    """Compare the seeding of one image; plain encodes the prompts every time."""
     recipe = build_recipe("cls", dataset, setting)
     module, clip = recipe.module, recipe.module.clip.clip
     batch = make_seeding_batch(present, setting.sizes, len(module.classes)).to(setting.device)

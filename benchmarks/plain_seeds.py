@@ -1,6 +1,4 @@
-"""From CAMs to seeds as first written, straight from METHOD 5-7: slow, obvious, the same seeds as
-ours.
-"""
+"""From CAMs to seeds as first written, straight from METHOD 5-7: slow, obvious, the same seeds."""
 
 from __future__ import annotations
 
@@ -70,9 +68,7 @@ def decode(superpixels: Superpixels) -> Bool[Tensor, "M H W"]:
 def paint_seed(
     cams: Float[Tensor, "P h w"], classes: Int[Tensor, "P"], superpixels: Superpixels, power: float
 ) -> tuple[UInt8[Tensor, "H W"], Float[Tensor, "H W"]]:
-    """Make the seed by SAMS, and how sure it is: every mask times every CAM in full size, then mask
-    over mask.
-    """
+    """Make the seed by SAMS and its confidence: every mask times every CAM, then mask over mask."""
     masks = decode(superpixels)
     maps = F.interpolate(
         cams[None].cpu(), size=superpixels.size, mode="bilinear", align_corners=False

@@ -136,9 +136,7 @@ def describe_machine(setting: Setting) -> str:
 
 
 def draw_plot(rows: Sequence[Row]) -> Image.Image:
-    """Draw how many times faster each part is, on a logarithmic scale, a red mark where the aim
-    lies.
-    """
+    """Draw how many times faster each part is, on a logarithmic scale, its aim as a red mark."""
     picture = Image.new("RGB", (WIDTH, LINE * (len(rows) + 2)), PAPER)
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(15)
     draw.text((8, 4), "times faster than the plain formulation", INK, font)

@@ -1,5 +1,4 @@
-"""How well each step of the method does on generated images: `python -m benchmarks.shapes --seeds
-3`.
+"""How well each step does on generated images: `python -m benchmarks.shapes --seeds 3`.
 
 Every seed draws a data set of its own, never used to choose a setting, and runs the whole pipeline
 with the default settings; beside it the two references: hand-written prompts, and the same network

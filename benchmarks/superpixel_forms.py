@@ -1,6 +1,4 @@
-"""The stages of superpixel making, timed: segment_anything's own generator with a plain filter, and
-ours.
-"""
+"""The stages of superpixel making, timed: segment_anything's own with a plain filter, and ours."""
 
 from __future__ import annotations
 
@@ -79,9 +77,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What both forms start from: SAM, our generator, an image, and masks with their levels for the
-    last stage.
-    """
+    """What both forms start from: SAM, our generator, an image, masks for the last stage."""
 
     sam: Any
     generator: SuperpixelGenerator
@@ -192,9 +188,7 @@ def time_plain(sizes: Sizes, start: Prepared) -> tuple[Counter[str], int]:
 
 
 def finish_plainly(data: MaskData) -> list[dict[str, Any]]:
-    """Clean small regions as segment_anything does, filter rocks, sand and water by comparing
-    decoded masks.
-    """
+    """Clean small regions as segment_anything does, then filter by comparing decoded masks."""
     threshold = max(PUBLISHED["box_nms_thresh"], PUBLISHED["crop_nms_thresh"])
     data = SamAutomaticMaskGenerator.postprocess_small_regions(
         data, PUBLISHED["min_mask_region_area"], threshold

@@ -1,6 +1,4 @@
-"""What both forms of the superpixel benchmark work on: a SAM of random weights, an image, made-up
-masks.
-"""
+"""What the superpixel benchmark works on: a SAM of random weights, an image, made-up masks."""
 
 from __future__ import annotations
 
@@ -78,9 +76,7 @@ def build_sam(sizes: Sizes) -> Sam:
 
 
 def calibrate_sam(sam: Sam, iou: Tensor, logits: Tensor) -> None:
-    """Let half of the masks pass the published predicted IoU, and half of all be stable, going by a
-    sample.
-    """
+    """Let half of a sample pass the published predicted IoU, and half of all masks be stable."""
     head = sam.mask_decoder.iou_prediction_head.layers[-1]
     head.bias.add_(
         PUBLISHED["pred_iou_thresh"] - iou.quantile(0.5)

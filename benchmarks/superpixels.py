@@ -1,5 +1,4 @@
-"""How fast superpixels are made, beside segment_anything's own generator: `python -m
-benchmarks.superpixels`.
+"""How fast superpixels are made: `python -m benchmarks.superpixels`.
 
 SAM of ViT-B's size with random weights, the published settings without level offsets, an image of
 375 x 500, one thread, CPU time. The plain form is `SamAutomaticMaskGenerator` and a rock-sand-water
@@ -32,9 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 def main() -> None:
-    """Time both forms, each in a process of its own, and print a Markdown table of seconds per
-    image and ratios.
-    """
+    """Time both forms, each in its process, and print a table of seconds per image and ratios."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument(

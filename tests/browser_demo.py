@@ -1,6 +1,4 @@
-"""Use the demo page in a real browser without a window: drop an image, tick a label, press the
-button.
-"""
+"""Use the demo page in a real browser: drop an image, tick a label, press the button."""
 
 from __future__ import annotations
 
@@ -26,12 +24,14 @@ DROP = """(() => {
 PRESS = """(() => {
   if (!document.images.length) return "";
   document.querySelector("input[type=checkbox]").click();
-  [...document.querySelectorAll("button")].find(button => button.innerText.trim() == "segment").click();
+  const buttons = [...document.querySelectorAll("button")];
+  buttons.find(button => button.innerText.trim() == "segment").click();
   return "done";
 })()"""
 LOOK = """(() => {
   const shown = [...document.images].filter(image => image.naturalWidth);
-  const hosts = new Set(performance.getEntriesByType("resource").map(entry => new URL(entry.name, location).hostname));
+  const loaded = performance.getEntriesByType("resource");
+  const hosts = new Set(loaded.map(entry => new URL(entry.name, location).hostname));
   return shown.length < 5 ? "" : JSON.stringify({pictures: shown.length, hosts: [...hosts]});
 })()"""
 

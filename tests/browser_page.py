@@ -1,6 +1,4 @@
-"""Open a page in a real browser without a window, at some widths; print what it measures, and the
-page to a PDF.
-"""
+"""Open a page in a real browser at some widths; print what it measures, and a PDF."""
 
 from __future__ import annotations
 
@@ -17,7 +15,8 @@ WIDTHS = [360, 1280]
 MEASURE = """JSON.stringify({
   width: innerWidth, needed: document.documentElement.scrollWidth,
   broken: [...document.images].filter(image => image.complete && !image.naturalWidth).length,
-  requests: performance.getEntriesByType("resource").filter(entry => !entry.name.startsWith("data:")).length,
+  requests: performance.getEntriesByType("resource")
+    .filter(entry => !entry.name.startsWith("data:")).length,
 })"""
 
 

@@ -96,9 +96,7 @@ def write_voc_xml(path: Path, objects: Iterable[tuple[str, int]]) -> None:
 
 
 def build_voc_tree(root: Path, size: tuple[int, int] = (36, 50)) -> Path:
-    """VOCdevkit/VOC2012 with five images, all in trainaug, two in val, and one without masks in
-    test.
-    """
+    """VOCdevkit/VOC2012: five images of trainaug, two of val, one without mask of test."""
     for index, (name, labels) in enumerate(VOC_IMAGES.items()):
         write_jpeg(root / "JPEGImages" / f"{name}.jpg", draw_image(index, size))
         write_mask(root / "SegmentationClassAug" / f"{name}.png", draw_mask(labels, size))
@@ -128,9 +126,7 @@ def list_official(which: str) -> list[str]:
 
 
 def build_official_voc(folder: Path, size: tuple[int, int] = (36, 50)) -> tuple[Path, Path]:
-    """The trees of VOCtrainval_11-May-2012.tar and benchmark.tgz; VOC has masks of its train and
-    val only.
-    """
+    """The trees of VOCtrainval_11-May-2012.tar, with masks of train and val, and benchmark.tgz."""
     voc, sbd = folder / "VOCdevkit" / "VOC2012", folder / "benchmark_RELEASE" / "dataset"
     short = {1: "aeroplane", 3: "bird", 15: "person"}
     for index, (name, (values, lists)) in enumerate(OFFICIAL_IMAGES.items()):
@@ -170,9 +166,7 @@ def write_lists(folder: Path, splits: Mapping[str, Sequence[str]]) -> None:
 
 
 def build_coco_tree(root: Path) -> Path:
-    """COCO 2014 with three categories of gaps in their ids: polygons, both kinds of RLE, a crowd,
-    and a bare image.
-    """
+    """COCO 2014, ids with gaps: polygons, both kinds of RLE, a crowd, and a bare image."""
     size = {"height": 20, "width": 30}
     images = [{"id": i, "file_name": f"COCO_train2014_{i:012d}.jpg", **size} for i in (9, 25, 30)]
     crowd = np.zeros((20, 30), int)
@@ -222,9 +216,7 @@ def count_runs(mask: np.ndarray) -> list[int]:
 
 
 def build_folder_tree(root: Path) -> Path:
-    """Photos in class folders, with another kind of file, a hidden folder and a name that is not
-    ASCII.
-    """
+    """Photos in class folders, another kind of file, a hidden folder, a name beyond ASCII."""
     for index, name in enumerate(("cat/a.v2", "cat/b", "dog/größe 1")):
         write_jpeg(root / f"{name}.jpg", draw_image(index, (24, 40)))
     write_jpeg(root / ".hidden" / "x.jpg", draw_image(7, (24, 40)))

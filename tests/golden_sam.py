@@ -1,6 +1,4 @@
-"""The predictors behind the golden vectors of SAM: a tiny SAM of random weights, and an analytic
-formula.
-"""
+"""The predictors behind the golden vectors of SAM: a tiny SAM, and an analytic formula."""
 
 from __future__ import annotations
 

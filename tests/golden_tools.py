@@ -17,7 +17,7 @@ FLOAT64_TOLERANCE = 1e-8
 
 @cache
 def load_spreads() -> dict[str, dict[str, dict[str, float]]]:
-    """Load how far the reference's own fp32 outputs lie from its fp64 outputs, per file and array."""
+    """Load how far the reference's fp32 outputs lie from its fp64 outputs, per file and array."""
     return json.loads((FOLDER / "fp32_vs_fp64.json").read_text())
 
 
@@ -30,8 +30,9 @@ def load_case(name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def find_tolerance(actual: np.ndarray, expected: np.ndarray, what: str) -> float:
-    """Return the tolerance relative to the largest expected value: fp64, or fp32 widened by the
-    reference's spread.
+    """Return the tolerance relative to the largest expected value.
+
+    It is that of fp64, or of fp32 widened by the reference's spread.
     """
     if actual.dtype == np.float64 and expected.dtype == np.float64:
         return FLOAT64_TOLERANCE
@@ -41,9 +42,7 @@ def find_tolerance(actual: np.ndarray, expected: np.ndarray, what: str) -> float
 
 
 def measure_deviation(actual: ArrayLike, expected: ArrayLike) -> float:
-    """Return the largest difference, relative to the largest expected value (absolute where all of
-    them are 0).
-    """
+    """Return the largest difference, relative to the largest expected value unless that is 0."""
     left, right = as_array(actual).astype(np.float64), as_array(expected).astype(np.float64)
     assert left.shape == right.shape, f"shape {left.shape}, expected {right.shape}"
     np.testing.assert_array_equal(np.isnan(left), np.isnan(right))
@@ -70,9 +69,7 @@ def assert_close(actual: ArrayLike, expected: ArrayLike, what: str) -> None:
 
 
 def as_array(values: Any) -> np.ndarray:
-    """Turn a tensor (of any dtype, on any device, with or without a graph) or an array into a numpy
-    array.
-    """
+    """Turn a tensor, whatever its type, device and graph, or an array into a numpy array."""
     if hasattr(values, "detach"):
         values = values.detach().cpu()
         if values.dtype.is_floating_point and values.element_size() < 4:

@@ -1,6 +1,4 @@
-"""Compare superpixels mask by mask: a pixel may only differ where its logit is within rounding of
-the threshold.
-"""
+"""Compare superpixels mask by mask: pixels may only differ within rounding of the threshold."""
 
 from __future__ import annotations
 
@@ -32,9 +30,7 @@ def decode_golden(arrays: dict[str, np.ndarray], size: tuple[int, int]) -> Tenso
 def find_flipped(
     generator: SuperpixelGenerator, image: np.ndarray, found: Superpixels, expected: Tensor
 ) -> Tensor:
-    """List the pixels (mask, row, column) that differ, after checking that each logit lies at the
-    threshold.
-    """
+    """List the pixels (mask, row, column) that differ; each logit must lie at the threshold."""
     flipped = (found.masks() != expected).nonzero()
     for mask, row, column in flipped.tolist():
         logits, (left, top) = draw_logits(generator, image, found, mask)
@@ -77,9 +73,7 @@ def compare_with_sam(
     found: Superpixels,
     records: Sequence[Mapping[str, Any]],
 ) -> Counted:
-    """Check masks against SAM's own, best match by score within each point; count what differs by
-    rounding alone.
-    """
+    """Check masks against SAM's best of each point; count what differs by rounding alone."""
     pairs, lonely = match_masks(found, records)
     thresholds = generator.thresholds.predicted_iou, generator.thresholds.stability
     for scores in lonely:
@@ -101,9 +95,7 @@ def compare_with_sam(
 def match_masks(
     found: Superpixels, records: Sequence[Mapping[str, Any]]
 ) -> tuple[list[tuple[int, Mapping[str, Any]]], list[tuple[float, float]]]:
-    """Pair the masks of equal crop, point and predicted IoU; list the scores of those without a
-    partner.
-    """
+    """Pair the masks of equal crop, point and predicted IoU; list the scores of those left over."""
     left = list(range(len(found)))
     pairs, lonely = [], []
     for record in records:
@@ -136,9 +128,7 @@ def check_record(
     record: Mapping[str, Any],
     touched: bool,
 ) -> None:
-    """Check area and box, unless a pixel flipped, and the stability, but for pixels at its own two
-    thresholds.
-    """
+    """Check area and box unless a pixel flipped, and stability unless one is at its thresholds."""
     if not touched:
         assert int(found.area[index]) == record["area"]
         assert found.box[index].tolist() == record["bbox"]

@@ -1,6 +1,4 @@
-"""Bad input fails at once, before anything is trained, and says which file, what was expected, and
-what to do.
-"""
+"""Bad input fails before anything is trained: which file, what was expected, what to do."""
 
 from __future__ import annotations
 

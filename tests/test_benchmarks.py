@@ -1,6 +1,4 @@
-"""`python -m benchmarks` at small sizes: everything runs, both sides agree, and a disagreement is
-an error.
-"""
+"""`python -m benchmarks` at small sizes: both sides agree, and a disagreement is an error."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The report in a real browser (`pip install -e ".[browser]"`, Chromium): it fits a phone and a
-desktop, and prints.
-"""
+"""The report in a real browser (Chromium): it fits a phone and a desktop, and prints."""
 
 from __future__ import annotations
 

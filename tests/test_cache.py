@@ -1,6 +1,4 @@
-"""The feature cache, through the front door: same trainings, the encoder paid once, nothing stale,
-nothing huge.
-"""
+"""The feature cache: same trainings, the encoder paid once, nothing stale, nothing huge."""
 
 from __future__ import annotations
 

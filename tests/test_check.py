@@ -1,6 +1,4 @@
-"""`task=check` counts, finds what is broken, says what to do, and fails only when something must be
-repaired.
-"""
+"""`task=check` counts, finds what is broken, says what to do, and fails only where it must."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Every option of every group composes, and everything that it names exists and takes the settings
-that it gives.
-"""
+"""Every option of every group composes; all it names exists and takes the settings given."""
 
 from __future__ import annotations
 

@@ -31,9 +31,7 @@ BROWSER = {
 
 
 def open_analyst(outputs: Path, monkeypatch) -> Analyst:
-    """What `infer.py task=demo` would serve; its record lies elsewhere, because other tests read
-    the same outputs.
-    """
+    """What `infer.py task=demo` would serve; its record lies apart from what other tests read."""
     analysts = []
 
     def keep(builders, handwritten, checkpoints, resize, normalise, host, port):

@@ -1,6 +1,4 @@
-"""Seeds and masks in the formats of other tools, each read back as that tool would and compared
-with the PNGs.
-"""
+"""Seeds and masks in the formats of other tools, read back as those would, against the PNGs."""
 
 from __future__ import annotations
 

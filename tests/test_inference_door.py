@@ -1,6 +1,4 @@
-"""A trained network through every door: folders, patterns, lists, videos, windows, the Python API,
-ONNX.
-"""
+"""A trained network through every door: folders, patterns, lists, videos, Python, ONNX."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Every logger gets the same scalars, and pictures where it can show them; W&B works offline and
-without an account.
-"""
+"""Every logger gets the same scalars, and pictures where it can; W&B works offline."""
 
 from __future__ import annotations
 

@@ -46,9 +46,10 @@ def sum_tensors() -> int:
 def test_memory_stays_flat(task: str, tmp_path_factory, monkeypatch) -> None:
     folder = tmp_path_factory.getbasetemp() / "memory"  # seg learns from what cls made
     counter, build = TensorCounter(), Run.build_trainer
-    count = lambda run, stage, action, callbacks, settings: build(
-        run, stage, action, [*callbacks, counter], settings
-    )
+
+    def count(run, stage, action, callbacks, settings):
+        return build(run, stage, action, [*callbacks, counter], settings)
+
     monkeypatch.setattr(Run, "build_trainer", count)
     few = [
         "dataset.train_images=12",

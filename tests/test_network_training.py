@@ -1,6 +1,4 @@
-"""Networks are trained and applied through the front door; random weights, a few generated images,
-a few steps.
-"""
+"""Networks are trained and applied through the front door, a few steps on a few images."""
 
 from __future__ import annotations
 

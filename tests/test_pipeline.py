@@ -296,8 +296,8 @@ def test_the_network_masks_a_folder_of_photos(finished, tmp_path, monkeypatch):
     Image.fromarray(rng.integers(0, 255, (70, 101, 3), dtype=np.uint8)).save(photos / "été.png")
     Image.fromarray(rng.integers(0, 255, (64, 32, 3), dtype=np.uint8)).save(photos / "b.jpg")
     run(
-        infer.main, monkeypatch, "task=network", "dataset=folder", f"dataset.root={photos}", *places(finished),
-        f"paths.work={tmp_path}/out",
+        infer.main, monkeypatch, "task=network", "dataset=folder", f"dataset.root={photos}",
+        *places(finished), f"paths.work={tmp_path}/out",
     )  # fmt: skip
     with (
         Image.open(tmp_path / "out/masks/été.png") as mask,

@@ -1,6 +1,4 @@
-"""Real data sets from their official archives to seeds, through the front door, with the tiny
-models.
-"""
+"""Real data sets from official archives to seeds, through the front door, by tiny models."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Every way of METHOD 2, 6 and 7 is chosen on the command line: prompts, backgrounds, CAMs of other
-methods.
-"""
+"""Every way of METHOD 2, 6 and 7 is chosen on the command line, others' CAMs too."""
 
 from __future__ import annotations
 
@@ -36,9 +34,7 @@ def apply_cls(finished: Path, work: Path, monkeypatch, *words: str) -> dict[str,
 
 @pytest.fixture
 def foreign(finished, tmp_path) -> Path:
-    """CAMs of another method for the training images: two classes each, no attention, no mark of
-    ours.
-    """
+    """CAMs of another method for the training images: two classes each, without attention."""
     folder = tmp_path / "foreign"
     folder.mkdir()
     for index, path in enumerate(sorted((finished / "data/shapes-0/JPEGImages").glob("train_*"))):
@@ -86,7 +82,8 @@ def test_a_background_channel_of_their_own_is_used(finished, foreign, tmp_path, 
 
 
 def test_seeds_from_files_may_look_at_the_image(finished, foreign, tmp_path, monkeypatch):
-    refine = "{_target_: fmawsss.networks.refinement.PixelAdaptive, distances: [1, 2], sharpness: 4.0, steps: 3}"
+    settings = "distances: [1, 2], sharpness: 4.0, steps: 3"
+    refine = f"{{_target_: fmawsss.networks.refinement.PixelAdaptive, {settings}}}"
     refine = f"seeding.caa.crf={refine.replace(': ', ':')}"
     words = ["affinity=none", "writers.seeds.kind=caa"]
     plain = seed_from(finished, tmp_path / "plain", foreign, monkeypatch, *words)

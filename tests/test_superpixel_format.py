@@ -1,6 +1,4 @@
-"""docs/superpixels.md tells the truth: files are read and written with NumPy and COCO's tools
-alone.
-"""
+"""docs/superpixels.md tells the truth: NumPy and COCO's tools alone read and write files."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""`python infer.py task=superpixels` on a few generated images: shares, broken files, settings,
-pictures, summary.
-"""
+"""`python infer.py task=superpixels`: shares, broken files, settings, pictures, summary."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Sweeps through the front door: they resume, survive failed jobs, pay for the encoder once and end
-with a summary.
-"""
+"""Sweeps: they resume, survive failed jobs, pay for the encoder once, end with a summary."""
 
 from __future__ import annotations
 

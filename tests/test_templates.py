@@ -1,6 +1,4 @@
-"""Training-free baselines in the manner of CLIP-ES, through the front door: ranked, fused and
-averaged templates.
-"""
+"""Training-free baselines in the manner of CLIP-ES: ranked, fused and averaged templates."""
 
 from __future__ import annotations
 

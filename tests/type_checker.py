@@ -1,6 +1,4 @@
-"""The checker of types and shapes in the tests: beartype, an integer being a float as everywhere in
-Python.
-"""
+"""The checker of types and shapes in the tests: beartype, an integer being a float too."""
 
 from beartype import BeartypeConf, beartype
 

@@ -32,9 +32,7 @@ def read_image(path: Path) -> UInt8[np.ndarray, "H W 3"]:
 
 
 def try_image(path: Path) -> tuple[int, int]:
-    """Read a whole file and return its height and width; refuses what `read_image` refuses, JPEGs
-    in half the time.
-    """
+    """Read a whole file and return height and width; refuse what `read_image` refuses, sooner."""
     with _open_picture(path) as file:
         size = _measure_upright(file)
         file.draft(None, (file.width // 8, file.height // 8))
@@ -70,9 +68,7 @@ def _open_picture(path: Path) -> Iterator[Image.Image]:
 
 
 def _measure_upright(picture: Image.Image) -> tuple[int, int]:
-    """Return height and width after the EXIF rotation; Pillow has applied it already to the size of
-    a TIFF.
-    """
+    """Return height and width after the EXIF rotation, which the size of a TIFF has already."""
     tags = getattr(picture, "tag_v2", None)
     width, height = (tags[_WIDTH], tags[_HEIGHT]) if tags else picture.size
     return (

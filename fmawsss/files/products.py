@@ -1,5 +1,4 @@
-"""What the stages made: a record beside each product says from what, so that it is reused, resumed
-or refused.
+"""What the stages made, and from what: it is reused, resumed or refused.
 
 A product is a file (`cls.ckpt`) or a folder with one file per image (`superpixels/`). Its record
 (`cls.ckpt.json`, `superpixels.json`) holds the resolved settings, the fingerprints of the products
@@ -33,9 +32,7 @@ class ProductMismatch(RuntimeError):
 
 @dataclass(frozen=True)
 class Product:
-    """A file or folder, the settings it is made with, and the products it is made from (path →
-    fingerprint).
-    """
+    """A file or folder, its settings, and what it is made from (path → fingerprint)."""
 
     path: Path
     settings: Mapping[str, Any]
@@ -52,8 +49,7 @@ class Product:
         return self.path.with_name(self.path.name + ".json")
 
     def open(self, overwrite: bool, beside: Sequence[Path] = ()) -> None:
-        """Start the product, or go on with it; starting anew removes the old one and what lies
-        `beside` it.
+        """Start the product, or go on with it; starting anew removes what was there, and `beside`.
 
         Raises:
             ProductMismatch: when the product on disk was made otherwise and `overwrite` is false.
@@ -178,8 +174,7 @@ def read_record(path: Path) -> dict[str, Any] | None:
 
 
 def read_fingerprint(path: Path) -> str:
-    """Return the fingerprint of a product; without a record (made elsewhere), a digest of what is
-    there.
+    """Return the fingerprint of a product, or a digest of what was made elsewhere.
 
     A file is digested whole, a folder by the names and sizes of its files.
     """

@@ -229,9 +229,7 @@ def test_golden_refinement(case):
 
 
 def read_refiner(name):
-    """Read `out_{values}_att{iterations}_t{threshold}_n{power}_{inside}_{outside}` or
-    `…_maskall_n{power}`.
-    """
+    """Read the settings in `out_{values}_att{iterations}_…` or `…_maskall_n{power}`."""
     _, values, iterations, threshold, power, *rules = name.split("_")
     inside, outside = find_rules("_".join(rules)) if rules else (gather_all, gather_all)
     return refiner(

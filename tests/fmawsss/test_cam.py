@@ -51,9 +51,7 @@ LABELS = torch.tensor([[1, 0, 1, 1], [0, 0, 0, 0], [0, 1, 0, 0], [1, 1, 0, 0]]).
 
 
 def compute_cams_one_by_one(clip, tokens, text_features, labels, softmax):
-    """The formula, word by word: one backward pass through the last block for each pair,
-    differentiable twice.
-    """
+    """The formula, word by word: one backward pass for each pair, differentiable twice."""
     activations = clip.read_activations(tokens).detach().requires_grad_()
     logits = compute_logits(
         clip.pool_images(tokens, activations), text_features, clip.logit_scale.exp()

@@ -14,8 +14,8 @@ SETTINGS = {
 def test_flatten_gives_dotted_keys_and_is_idempotent() -> None:
     flat = flatten(SETTINGS)
     assert flat == {
-        "crop.layers": 1, "crop.overlap": 0.25, "offsets.0": 0, "offsets.1": 0, "offsets.2": 0.1, "filter": None,
-        "name": "vit_h", "fast": True,
+        "crop.layers": 1, "crop.overlap": 0.25, "offsets.0": 0, "offsets.1": 0, "offsets.2": 0.1,
+        "filter": None, "name": "vit_h", "fast": True,
     }  # fmt: skip
     assert flatten(flat) == flat
     assert flatten({"empty": {}, "none": [], "word": ""}) == {"empty": {}, "none": [], "word": ""}

@@ -19,7 +19,7 @@ from fmawsss.networks.refinement import DenseCrf, PixelAdaptive, keep_maps
 
 
 class Blur(nn.Module):
-    """Three classes, each a blurred channel, so that a pixel's scores depend on what is around it."""
+    """Three classes, each a blurred channel: a pixel's scores depend on what is around it."""
 
     def __init__(self, side: int = 5) -> None:
         super().__init__()
@@ -86,8 +86,9 @@ def test_a_network_of_one_pixel_sees_the_same_in_windows() -> None:
 
 
 class PeakMemory(TorchDispatchMode):
-    """Count the bytes of all tensors alive that were made under this mode, and their peak; a given
-    one is not.
+    """Count the bytes, and their peak, of all tensors alive that were made under this mode.
+
+    A tensor that is given does not count.
     """
 
     def __init__(self, given: Tensor) -> None:

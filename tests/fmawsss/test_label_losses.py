@@ -122,9 +122,7 @@ def test_gradients():
 
 @pytest.mark.parametrize("average", AVERAGES.values())
 def test_the_sharpness_of_two_processes_is_that_of_one(average):
-    """The valid images are not dealt evenly; values and gradients of the processes average to those
-    of one.
-    """
+    """Values and gradients of the processes average to one's; valid images are dealt unevenly."""
     torch.manual_seed(0)  # means near 0 would show the epsilon under the ratio
     logits = torch.rand(6, 5, dtype=torch.float64, requires_grad=True)
     labels = torch.rand(6, 5) > 0.4

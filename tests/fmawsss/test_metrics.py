@@ -180,9 +180,7 @@ def test_equal_masks_score_one_though_their_edge_is_ignored():
 
 
 def test_a_shifted_square_by_hand():
-    """100 x 100: bands are round(0.02 · 141.4) = 3 wide; squares of 40, the second one column to
-    the right.
-    """
+    """100 x 100: bands are round(0.02 · 141.4) = 3 wide; the squares of 40 lie a column apart."""
     truth, mask = torch.zeros(100, 100, dtype=torch.uint8), torch.zeros(100, 100, dtype=torch.uint8)
     truth[20:60, 20:60], mask[20:60, 21:61] = 1, 1
     shared, either = count_boundaries(mask, truth, 2)[1].tolist()

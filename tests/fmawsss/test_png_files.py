@@ -1,6 +1,4 @@
-"""Masks and pictures come back from PNG files as they were written; whatever is no class mask is
-refused by name.
-"""
+"""Masks and pictures come back from PNG files as written; what is no class mask is refused."""
 
 from __future__ import annotations
 

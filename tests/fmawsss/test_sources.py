@@ -46,12 +46,15 @@ SETTINGS: dict[str, Any] = {
 def tiny_sam2() -> Sam2Model:
     torch.manual_seed(0)
     backbone = {
-        "hidden_size": 16, "num_attention_heads": 1, "image_size": [64, 64], "blocks_per_stage": [1, 1, 2, 1],
+        "hidden_size": 16, "num_attention_heads": 1, "image_size": [64, 64],
+        "blocks_per_stage": [1, 1, 2, 1],
         "embed_dim_per_stage": [16, 32, 64, 128], "num_attention_heads_per_stage": [1, 1, 2, 2],
-        "window_size_per_stage": [4, 2, 2, 2], "global_attention_blocks": [3], "model_type": "sam2_hiera_det_model",
+        "window_size_per_stage": [4, 2, 2, 2], "global_attention_blocks": [3],
+        "model_type": "sam2_hiera_det_model",
     }  # fmt: skip
     vision = {
-        "backbone_config": backbone, "backbone_channel_list": [128, 64, 32, 16], "fpn_hidden_size": 32,
+        "backbone_config": backbone, "backbone_channel_list": [128, 64, 32, 16],
+        "fpn_hidden_size": 32,
         "backbone_feature_sizes": [[16, 16], [8, 8], [4, 4]], "model_type": "sam2_vision_model",
     }  # fmt: skip
     prompts = {"hidden_size": 32, "image_size": 64, "patch_size": 16, "mask_input_channels": 16}

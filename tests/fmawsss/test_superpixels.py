@@ -1,6 +1,4 @@
-"""The record, its run-length coding and the rock-sand-water filter, against slow and obvious
-versions.
-"""
+"""The record, its run lengths and the rock-sand-water filter, against slow and obvious versions."""
 
 from __future__ import annotations
 
@@ -26,9 +24,7 @@ from fmawsss.superpixels import (
 
 
 def draw_masks(amount: int, height: int, width: int, seed: int = 0) -> Tensor:
-    """Draw rectangles; the first is noise, the second empty, the third full, the fourth holds just
-    the first pixel.
-    """
+    """Draw rectangles; the first four are noise, empty, full, and just the first pixel."""
     generator = torch.Generator().manual_seed(seed)
     masks = torch.zeros(amount, height, width, dtype=torch.bool)
     for mask in masks:

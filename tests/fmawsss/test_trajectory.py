@@ -1,6 +1,4 @@
-"""Whole training steps: images → tokens → CAM → losses → contexts, with and without gradient
-accumulation.
-"""
+"""Whole training steps, from images to contexts, with and without gradient accumulation."""
 
 from __future__ import annotations
 

@@ -20,9 +20,7 @@ OPENAI_ADDRESS = "https://openaipublic.azureedge.net/clip/models/"
 
 
 class Shell(nn.Module):
-    """A module tree that holds given tensors under given names, as OpenAI's TorchScript archives
-    do.
-    """
+    """A module tree of given tensors and names, as in OpenAI's TorchScript archives."""
 
     def forward(self) -> int:
         return 0

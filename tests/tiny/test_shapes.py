@@ -1,4 +1,4 @@
-"""The generated world keeps its promises: same seed, same bytes; masks, labels and objects agree."""
+"""The generated world keeps its promises: same seed, same bytes; masks and objects agree."""
 
 import numpy as np
 import pytest
