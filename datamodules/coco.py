@@ -254,10 +254,10 @@ def find_annotations(root: Path, split: str) -> Path:
     # say what is there, and what to do
     found = ", ".join(sorted(file.name for file in folder.glob("*.json"))) or "nothing"
     raise FileNotFoundError(
-        f"{folder / f'instances_{split}.json'} does not exist ({folder} holds {found}); "
-        "unpack annotations_trainval2014.zip and train2014.zip, val2014.zip "
-        "(https://cocodataset.org/#download) there, "
-        "set dataset.root to the folder that holds them, or choose another split"
+        f"{folder / f'instances_{split}.json'} does not exist ({folder} holds {found}); unpack "
+        "annotations_trainval2014.zip and train2014.zip, val2014.zip "
+        "(https://cocodataset.org/#download) there, set dataset.root to the folder that holds "
+        "them, or choose another split"
     )
 
 

@@ -86,8 +86,8 @@ class ReleasedContexts:
         if context.shape[0] != count or context.shape[2] != clip.text_width:
             raise ValueError(
                 f"{self.path} holds {context.shape[0]} contexts of width {context.shape[2]}, the "
-                f"prompts need {count} "
-                f"of width {clip.text_width}: choose the `share` and the CLIP it was trained with"
+                f"prompts need {count} of width {clip.text_width}: choose the `share` and the CLIP "
+                "it was trained with"
             )
         return context
 

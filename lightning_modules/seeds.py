@@ -60,6 +60,6 @@ class SeedModule(L.LightningModule):
         if strange:
             raise ValueError(
                 f"the CAMs of {name} name class {strange[0]}, the data set has 0 to "
-                f"{len(self.classes) - 1} "
-                "(and -1, the background, in front of them: seeding=sams_alpha)"
+                f"{len(self.classes) - 1} (and -1, the background, in front of them: "
+                "seeding=sams_alpha)"
             )

@@ -39,30 +39,23 @@ PUBLISHED: dict[str, list] = {
 
 VOC = (
     "aeroplane; bicycle; bird avian; boat; bottle; bus; car; cat; chair seat; cow; diningtable; "
-    "dog; horse; motorbike; "
-    "person with clothes,people,human; pottedplant; sheep; sofa; train; tvmonitor screen"
+    "dog; horse; motorbike; person with clothes,people,human; pottedplant; sheep; sofa; train; "
+    "tvmonitor screen"
 )
 COCO = (
     "person with clothes,people,human; bicycle; car; motorbike; aeroplane; bus; train; truck; "
-    "boat; traffic light; "
-    "fire hydrant; stop sign; parking meter; bench; bird avian; cat; dog; horse; sheep; cow; "
-    "elephant; bear; zebra; "
-    "giraffe; backpack,bag; umbrella,parasol; handbag,purse; necktie; suitcase; frisbee; skis; "
-    "sknowboard; "
-    "sports ball; kite; baseball bat; glove; skateboard; surfboard; tennis racket; bottle; wine "
-    "glass; cup; fork; "
-    "knife; dessertspoon; bowl; banana; apple; sandwich; orange; broccoli; carrot; hot dog; pizza; "
-    "donut; cake; "
-    "chair seat; sofa; pottedplant; bed; diningtable; toilet; tvmonitor screen; laptop; mouse; "
-    "remote control; "
-    "keyboard; cell phone; microwave; oven; toaster; sink; refrigerator; book; clock; vase; "
-    "scissors; teddy bear; "
-    "hairdrier,blowdrier; toothbrush"
+    "boat; traffic light; fire hydrant; stop sign; parking meter; bench; bird avian; cat; dog; "
+    "horse; sheep; cow; elephant; bear; zebra; giraffe; backpack,bag; umbrella,parasol; "
+    "handbag,purse; necktie; suitcase; frisbee; skis; sknowboard; sports ball; kite; baseball bat; "
+    "glove; skateboard; surfboard; tennis racket; bottle; wine glass; cup; fork; knife; "
+    "dessertspoon; bowl; banana; apple; sandwich; orange; broccoli; carrot; hot dog; pizza; donut; "
+    "cake; chair seat; sofa; pottedplant; bed; diningtable; toilet; tvmonitor screen; laptop; "
+    "mouse; remote control; keyboard; cell phone; microwave; oven; toaster; sink; refrigerator; "
+    "book; clock; vase; scissors; teddy bear; hairdrier,blowdrier; toothbrush"
 )
 BACKGROUND = (
     "ground, land, grass, tree, building, wall, sky, lake, water, river, sea, railway, railroad, "
-    "keyboard, helmet, "
-    "cloud, house, mountain, ocean, road, rock, street, valley, bridge, sign"
+    "keyboard, helmet, cloud, house, mountain, ocean, road, rock, street, valley, bridge, sign"
 )
 
 

@@ -62,8 +62,7 @@ def _open_picture(path: Path) -> Iterator[Image.Image]:
     except (OSError, SyntaxError, ValueError, EOFError, IndexError) as error:
         raise ValueError(
             f"image {path} cannot be read ({error}); expected a whole image of kind "
-            f"{', '.join(SUFFIXES)}: "
-            "copy or convert it again, or take it out of the split's list"
+            f"{', '.join(SUFFIXES)}: copy or convert it again, or take it out of the split's list"
         ) from error
 
 

@@ -60,8 +60,7 @@ class Product:
         if record is None and self._holds_files():
             raise ProductMismatch(
                 f"{self.path} holds files without a record ({self.record_path.name}): they were "
-                "not made here; "
-                "move them away or choose another paths.work"
+                "not made here; move them away or choose another paths.work"
             )
         if record is not None and not overwrite:
             raise ProductMismatch(self._explain(record))
