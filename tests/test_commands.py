@@ -46,7 +46,8 @@ def compose_jobs(name: str, typed: list[str]) -> Iterator[DictConfig]:
     if "-m" not in typed:
         yield compose_config(name, *words)
         return
-    swept = list_swept(name, next(split_sweep(words)))
+    named = any(word.startswith("sweep=") for word in words)
+    swept = list_swept(name, next(split_sweep(words))) if named else []
     for job in split_sweep([*swept, *words]):
         yield compose_config(name, *job)
 
@@ -57,6 +58,7 @@ def test_a_command_of_before_still_works(command):
     assert list(compose_jobs(entry.removesuffix(".py"), typed))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [command.new for command in COMPARED])
 def test_the_commands_that_trees_are_compared_on_compose(command):
     entry, *typed = command.split()

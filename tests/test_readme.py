@@ -20,7 +20,7 @@ def test_commands_compose(command):
     assert set(flags) <= {"-m", "--cfg", "--help", "-sc"}
     if "-sc" in flags:  # what follows speaks to Hydra
         words = []
-    assert compose_config(entry.removesuffix(".py"), *words).stage
+    assert compose_config(entry.removesuffix(".py"), *words).name
 
 
 def test_links_and_pictures_exist():
