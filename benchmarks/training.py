@@ -96,11 +96,8 @@ def compare_sweeps(task: str, setting: Setting) -> Comparison:
     encoded = replace(batch, images=None)
 
     def look() -> Tensor:
-        kept = {
-            name: tensor.to(setting.device)
-            for name, tensor in store.read(views).items()
-            if name not in known
-        }
+        read = store.read(views)
+        kept = {name: read[name].to(setting.device) for name in read.keys() - known.keys()}
         return module.training_loss(replace(encoded, encoded=kept))["loss"]
 
     cached = build_step(module, look)

@@ -80,7 +80,7 @@ def decode_points(
     """
     # Tokens of the prompts, and of the images once for each point
     decoder, prompts, grid = sam.mask_decoder, sam.prompt_encoder, features.shape[1]
-    queries, full = embed_points(sam, points), prompts.image_embedding_size[0]
+    queries, full = embed_queries(sam, points), prompts.image_embedding_size[0]
     rows, columns = (start + torch.arange(grid, device=features.device) for start in corner)
     positions = prompts.pe_layer((full, full))[:, rows][:, :, columns].flatten(1).T
     keys = (
@@ -99,7 +99,7 @@ def decode_points(
     return masks, decoder.iou_prediction_head(queries[:, 0])
 
 
-def embed_points(sam: Sam, points: Float[Tensor, "n 2"]) -> Float[Tensor, "n t D"]:
+def embed_queries(sam: Sam, points: Float[Tensor, "n 2"]) -> Float[Tensor, "n t D"]:
     """Embed points, each behind the tokens that become its IoU and its masks."""
     # A point, and the padding that SAM puts behind it
     decoder, prompts = sam.mask_decoder, sam.prompt_encoder
