@@ -29,7 +29,7 @@ COMMANDS = Path(__file__).with_name("tree_commands.txt")
 # What differs because it was changed on purpose: file, part of the file, why
 ON_PURPOSE = (
     ("*.npz", "fingerprint", "settings have other names, so other fingerprints"),
-    ("outputs/voc/pictures/*.png", "*", "class names in pictures, no words of prompts"),
+    ("outputs/voc*/pictures/*.png", "*", "class names in pictures, no words of prompts"),
     ("*/summary.csv", "header", "what a sweep varies is named by its full key"),
     ("*/effects.png", "*", "the same names in plots"),
     ("*/interactions.png", "*", "the same names in plots"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def find_differences(old: Path, new: Path) -> Iterator[tuple[str, str]]:
     if old.read_bytes() == new.read_bytes():
         return
     readers = {".png": read_picture, ".npz": read_arrays, ".ckpt": read_tensors}
-    readers |= {".json": read_json, ".csv": read_table}
+    readers |= {".json": read_json, ".csv": read_table, ".gz": read_archive}
     read = readers.get(old.suffix)
     if read is None:
         yield "bytes", f"{old.stat().st_size} and {new.stat().st_size} bytes"
@@ -106,6 +107,14 @@ def read_table(path: Path) -> Iterator[tuple[str, Any]]:
         for column, (name, value) in enumerate(zip(header, row, strict=True)):
             if name != "seconds":
                 yield f"row {number}, column {column}", value
+
+
+def read_archive(path: Path) -> Iterator[tuple[str, Any]]:
+    """Read the files of an archive, whose own times are no result."""
+    with tarfile.open(path) as archive:
+        for member in archive:
+            content = archive.extractfile(member)
+            yield member.name, b"" if content is None else content.read()
 
 
 def flatten(node: Any, name: str) -> Iterator[tuple[str, Any]]:
