@@ -1,5 +1,6 @@
 """Settings of the whole test run: shapes are checked at every call, one thread, no network."""
 
+import logging
 import os
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
@@ -22,6 +23,13 @@ def _configs_are_parsed_once():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(OmegaConf, "load", staticmethod(read_once(OmegaConf.load)))
         yield
+
+
+@pytest.fixture(autouse=True)
+def quiet_loggers():
+    """Forget the levels that a run before set: tests see the same messages in any order."""
+    for name in ("fmawsss", "datamodules", "callbacks", "stages"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")
