@@ -30,6 +30,7 @@ def quiet_loggers():
     """Forget the levels that a run before set: tests see the same messages in any order."""
     for name in ("fmawsss", "datamodules", "callbacks", "stages"):
         logging.getLogger(name).setLevel(logging.NOTSET)
+    logging.getLogger().setLevel(logging.WARNING)
 
 
 @pytest.fixture(scope="session")
