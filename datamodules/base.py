@@ -102,6 +102,7 @@ class SegmentationDataModule(L.LightningDataModule):
         self.lost_labels: list[str] = []  # names without an image, in the labels read last
         self._splits: dict[str, Records] = {}
         self._training: Records = []
+        self._ready: set[str] = set()
 
     @abstractmethod
     def read_split(self, split: str) -> Records:
@@ -159,23 +160,39 @@ class SegmentationDataModule(L.LightningDataModule):
         return {record.name: record.truth for record in records if record.truth is not None}
 
     def setup(self, stage: str) -> None:
-        """Read the splits for `fit`, `validate` or `predict`, and check what they need."""
-        # to learn from
+        """Read the splits for `fit`, `validate` or `predict`, and check all that they need, once."""
+        if stage not in self._ready:
+            self.read_images(stage)
+            self.require_products(stage)
+            self._ready.add(stage)
+
+    def read_images(self, stage: str) -> None:
+        """Read the splits for a purpose, and check images, labels and truths."""
         if stage == "fit" and not self._training:
             self._training = self.choose_training_images()
-
-        # to validate on; `fit` validates, too
         if stage in ("fit", "validate") and self.validation is not None:
             records = self.read_records(self.validation.split)
             check_all_truths(records, self.validation.split)
-            check_view(records, self.validation)
-
-        # to apply a stage to
         if stage == "predict":
             view = require_view(self.whole, "whole")
             records = self.read_records(view.split)
             check_truths(records if view.truths else [])
-            check_view(records, view)
+
+    def require_products(self, stage: str) -> None:
+        """Check that what earlier stages made of the images of a purpose is there."""
+        if stage == "fit":
+            view = require_view(self.training, "training")
+            for folder, what, remedy in (
+                (view.seeds, "seeds", MAKE_SEEDS),
+                (view.confidence, "confidences", MAKE_CONFIDENCE),
+            ):
+                if folder is not None:
+                    check_products(self._training, Path(folder), ".png", what, remedy)
+        if stage in ("fit", "validate") and self.validation is not None:
+            check_view(self.read_records(self.validation.split), self.validation)
+        if stage == "predict":
+            view = require_view(self.whole, "whole")
+            check_view(self.read_records(view.split), view)
 
     def choose_training_images(self) -> Records:
         """List the images to learn from, without those that show no class."""
@@ -190,13 +207,6 @@ class SegmentationDataModule(L.LightningDataModule):
             records = keep_labelled(records)
         if view.shots is not None:
             records = choose_shots(records, view.shots, self.classes, view.seed)
-
-        # what earlier stages made of them
-        if view.seeds is not None:
-            check_products(records, Path(view.seeds), ".png", "seeds", MAKE_SEEDS)
-        if view.confidence is not None:
-            folder = Path(view.confidence)
-            check_products(records, folder, ".png", "confidences", MAKE_CONFIDENCE)
         return records
 
     def describe_views(self, rank: int = 0, world_size: int = 1) -> TrainingBatches:

@@ -108,6 +108,7 @@ def make_images(
     remaining: Sequence[ImageRecord],
 ) -> L.Trainer:
     """Apply the module to images, each process to its share, and wait for all of them."""
+    stage.output.data.setup("predict")
     if checkpoint is not None:
         load_fitting(checkpoint, stage.module)
     trainer = stage.run.build_trainer(stage.name, "apply", writers, {"logger": False})
@@ -122,8 +123,13 @@ def finish(
     stage: Stage, product: Product, split: str, records: Sequence[ImageRecord], whole: bool
 ) -> None:
     """Record the product as complete, if the other shards are."""
-    everything = list_writers(stage, records, 1)
-    if whole or all(has_all(everything, record.name) for record in records):
+    if whole or is_whole(stage, records):
         product.finish(split)
     else:
         logger.info("%s: this shard is complete, others are not yet", stage.name)
+
+
+def is_whole(stage: Stage, records: Sequence[ImageRecord]) -> bool:
+    """Say whether all shards together made everything."""
+    writers = list_writers(stage, records, 1)
+    return all(has_all(writers, record.name) for record in records)

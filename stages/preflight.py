@@ -59,10 +59,8 @@ def check_chosen(stage: Stage, training: Training) -> None:
 
 
 def open_data(data: SegmentationDataModule, purpose: str, later: set[Path]) -> None:
-    """Read the images of a purpose, and check their files unless some are made later."""
-    if not later:
-        data.setup(purpose)
-    elif purpose == "predict":
-        data.read_records(data.whole.split)
+    """Check the images of a purpose, and what earlier stages made of them unless it is made later."""
+    if later:
+        data.read_images(purpose)
     else:
-        data.read_records(data.training.split)
+        data.setup(purpose)

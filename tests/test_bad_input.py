@@ -126,6 +126,15 @@ def test_a_pipeline_finds_bad_files_of_its_last_split(tree, monkeypatch):
     assert not list((tree / "outputs").rglob("*.ckpt"))
 
 
+def test_a_pipeline_finds_bad_truths_beside_seeds_that_it_will_make(tree, monkeypatch):
+    Image.fromarray(np.zeros((5, 5), np.uint8)).save(
+        tree / "data/shapes-0/SegmentationClass/train_00001.png"
+    )
+    monkeypatch.setattr("lightning.Trainer.predict", None)
+    with pytest.raises(ValueError, match=r"train_00001\.png"):
+        run(train.main, monkeypatch, *QUICK[:2], *places(tree))
+
+
 def test_an_empty_split_is_refused(tree, monkeypatch):
     (tree / "data/shapes-0/ImageSets/Segmentation/train.txt").write_text("")
     with pytest.raises(ValueError, match="empty"):
