@@ -160,7 +160,7 @@ class SegmentationDataModule(L.LightningDataModule):
         return {record.name: record.truth for record in records if record.truth is not None}
 
     def setup(self, stage: str) -> None:
-        """Read the splits for `fit`, `validate` or `predict`, and check all that they need, once."""
+        """Read the splits for `fit`, `validate` or `predict`, and check what they need, once."""
         if stage not in self._ready:
             self.read_images(stage)
             self.require_products(stage)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from fmawsss.networks.checkpoints import (
     read_checkpoint,
 )
 from fmawsss.resizing import Normaliser
+from lightning_modules.learned import learns
 from stages.checkpoints import find_network
 from stages.identity import (
     drop_null,
@@ -56,28 +57,28 @@ class StageBuilder:
 
     def build(self) -> Stage:
         """Build the data modules, the module and the records of a stage."""
-        adopted = self.read_adopted()
-        sections = self.read_sections(adopted)
+        sections = self.read_sections()
 
         # the images: those that are missing show before weights are fetched
         training = self.build_training(sections) if self.learning else None
         if training is not None:
             training.data.read_records(training.split)
-        whole = self.build_data(adopted, whole=self.build_whole_view(adopted))
+        whole = self.build_data(whole=self.build_whole_view())
         whole.read_records(whole.whole.split)
 
-        # what learns and predicts
+        # what learns, unless there is nothing to learn, and predicts
+        module = self.make_module(whole.classes, whole.prompt_names)
         return Stage(
             name=self.node.name,
             run=self.run,
-            module=self.make_module(whole.classes, whole.prompt_names, adopted),
+            module=module,
             checkpoint=Path(self.node.runtime.checkpoint or ""),
             steps=Path(self.node.runtime.steps),
-            training=training,
+            training=training if learns(module) else None,
             output=self.build_output(sections, whole),
             reads={name: Path(folder) for name, folder in self.list_inputs().items()},
             config=self.describe(),
-            adopted=None if adopted is None else adopted.path,
+            adopted=None if self.adopted is None else self.adopted.path,
         )
 
     def describe(self) -> dict[str, Any]:
@@ -89,8 +90,9 @@ class StageBuilder:
         learned, applied = self.node.training.inputs, self.node.prediction.inputs
         return drop_null({**plain(learned), **plain(applied)})
 
-    def read_adopted(self) -> NetworkCheckpoint | None:
-        """Read the checkpoint that a module which is only applied is built from, if it is such."""
+    @cached_property
+    def adopted(self) -> NetworkCheckpoint | None:
+        """The checkpoint that a module which is only applied is built from, if it is such."""
         if self.node.carried is None or self.learning:
             return None
         runtime = self.node.runtime
@@ -99,16 +101,14 @@ class StageBuilder:
         logger.info("%s knows %s", path, ", ".join(checkpoint.classes))
         return checkpoint
 
-    def build_data(
-        self, adopted: NetworkCheckpoint | None = None, **views: Any
-    ) -> SegmentationDataModule:
+    def build_data(self, **views: Any) -> SegmentationDataModule:
         """Build the data set for the views that are asked for, and make it ready on disk.
 
         Names of classes are passed on as they are: text from files never becomes config.
         """
         build = instantiate(self.cfg.dataset, _convert_="all")
-        if adopted is not None:
-            build = partial(build, classes=adopted.classes, prompt_names=None)
+        if self.adopted is not None:
+            build = partial(build, classes=self.adopted.classes, prompt_names=None)
         data = build(labelled=self.node.labelled, loading=self.build_loading(), **views)
         data.prepare_data()
         return data
@@ -118,14 +118,14 @@ class StageBuilder:
         loading = self.cfg.loading
         return Loading(self.node.runtime.workers, loading.persistent_workers, loading.start_method)
 
-    def build_whole_view(self, adopted: NetworkCheckpoint | None) -> WholeView:
+    def build_whole_view(self) -> WholeView:
         """Build how whole images are prepared, as the adopted checkpoint or the config says."""
         runtime, prediction = self.node.runtime, self.node.prediction
         view = instantiate(prediction.view, _convert_="all")
-        if adopted is not None:
-            configured = view["resize"] if self.names(adopted) else None
-            view["resize"] = build_resize(adopted, configured)
-            view["normalise"] = Normaliser(adopted.image_mean, adopted.image_std)
+        if self.adopted is not None:
+            configured = view["resize"] if self.names_builder(self.adopted) else None
+            view["resize"] = build_resize(self.adopted, configured)
+            view["normalise"] = Normaliser(self.adopted.image_mean, self.adopted.image_std)
         if prediction.seen_as is not None:
             view["resize"] = instantiate(prediction.seen_as)
         return WholeView(
@@ -155,7 +155,6 @@ class StageBuilder:
         self,
         classes: Sequence[str],
         prompt_names: Sequence[str] = (),
-        adopted: NetworkCheckpoint | None = None,
         prompts: Callable[..., Any] | None = None,
     ) -> L.LightningModule:
         """Build what learns and predicts; missing weights show here, before any work starts.
@@ -167,19 +166,19 @@ class StageBuilder:
 
         # the settings of all sections
         learning = node.learning.copy()
-        if adopted is not None:  # its network, and no weights that the config's would start from
+        if self.adopted is not None:  # its network, and no weights that the config's starts from
             learning.network = learning.weights = None
         arguments: dict[str, Any] = {}
         for section in (learning, node.applying, node.runtime.arguments):
             arguments |= instantiate(section, _convert_="all")
-        if adopted is not None:
-            arguments["network"] = self.choose_network(adopted)
+        if self.adopted is not None:
+            arguments["network"] = self.choose_network(self.adopted)
         if prompts is not None:
             arguments["prompts"] = prompts
 
         # and what a module is told beside them
         told: dict[str, Any] = {"classes": list(classes), "prompt_names": list(prompt_names)}
-        told |= {"config": self.describe(), "carried": self.describe_carried(adopted)}
+        told |= {"config": self.describe(), "carried": self.describe_carried()}
         arguments |= {name: told[name] for name in node.takes}
         build = instantiate(node.model, _partial_=True, _convert_="all")
         module: L.LightningModule = build(**arguments)
@@ -187,8 +186,9 @@ class StageBuilder:
             module.compile_parts()
         return module
 
-    def describe_carried(self, adopted: NetworkCheckpoint | None) -> dict[str, Any]:
+    def describe_carried(self) -> dict[str, Any]:
         """Describe what a checkpoint brings along, if that of this stage does."""
+        adopted = self.adopted
         if adopted is not None:
             size, mean, std = adopted.resize, adopted.image_mean, adopted.image_std
             return describe_network(adopted.network, size, mean, std)
@@ -196,16 +196,16 @@ class StageBuilder:
 
     def choose_network(self, adopted: NetworkCheckpoint) -> Callable[..., Any]:
         """Return what builds the network of a checkpoint: its file, or the config that names it."""
-        if not self.names(adopted):
+        if not self.names_builder(adopted):
             return choose_builder(adopted)
         return choose_builder(adopted, instantiate(self.node.learning.network, _convert_="all"))
 
-    def names(self, adopted: NetworkCheckpoint) -> bool:
+    def names_builder(self, adopted: NetworkCheckpoint) -> bool:
         """Say whether the config names a builder that its checkpoint may not choose."""
         named = self.node.learning.network._target_ == adopted.network["_target_"]
         return bool(named) and adopted.network["_target_"] not in NETWORKS
 
-    def read_sections(self, adopted: NetworkCheckpoint | None) -> dict[str, Any]:
+    def read_sections(self) -> dict[str, Any]:
         """Return the sections of the node as plain data, places left as names, files as content."""
         named = self.cfg.copy()
         for key in named.paths:
@@ -218,8 +218,8 @@ class StageBuilder:
                 section[key] = f"<{key}>"
         sections = pin_files(plain(node), plain(self.node))
         sections["writers"] = plain(node.writers)  # their files are written, not read
-        if adopted is not None:
-            carried = self.describe_carried(adopted)
+        if self.adopted is not None:
+            carried = self.describe_carried()
             sections["prediction"]["view"]["resize"] = carried["resize"]
             for key in ("mean", "std"):
                 sections["prediction"]["view"]["normalise"][key] = carried[f"image_{key}"]
@@ -236,7 +236,7 @@ class StageBuilder:
         view = {"crop_labels": keep_image_labels, **instantiate(section.view, _convert_="all")}
         data = self.build_data(
             training=TrainingView(seed=self.run.seed, **view, **inputs),
-            validation=self.build_validation_view(self.build_whole_view(None)),
+            validation=self.build_validation_view(self.build_whole_view()),
         )
 
         # How long, and who watches

@@ -29,7 +29,7 @@ def run_stages(stages: Sequence[Stage]) -> None:
 def run_stage(stage: Stage) -> None:
     """Learn what there is to learn, then make, score and publish the stage's product."""
     with open_stage_loggers(stage.run.loggers, stage.name) as loggers:
-        if stage.training is not None and stage.learns:
+        if stage.training is not None:
             learn(stage, loggers)
         result = apply(stage)
         publish(stage, result, loggers)

@@ -26,7 +26,7 @@ def check_stage(stage: Stage, made: set[Path]) -> None:
     make_folder(path.parent if path.suffix else path, "emits")  # some are one file: labels.csv
     stage.output.make_writers()
     open_data(stage.output.data, "predict", set(stage.output.inputs.values()) & made)
-    if stage.training is not None and stage.learns:
+    if stage.training is not None:
         check_training(stage, stage.training, made)
 
 
@@ -59,7 +59,7 @@ def check_chosen(stage: Stage, training: Training) -> None:
 
 
 def open_data(data: SegmentationDataModule, purpose: str, later: set[Path]) -> None:
-    """Check the images of a purpose, and what earlier stages made of them unless it is made later."""
+    """Check the images of a purpose, and what earlier stages made unless that comes later."""
     if later:
         data.read_images(purpose)
     else:

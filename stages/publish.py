@@ -19,7 +19,7 @@ def publish(stage: Stage, result: Result, loggers: Sequence[Logger]) -> None:
     """Note the product for reports; show dashboards what was made now."""
     if rank_zero_only.rank != 0:
         return
-    learned = stage.training is not None and stage.learns
+    learned = stage.training is not None
     note = StageNote(
         name=stage.name,
         product=result.product.path,

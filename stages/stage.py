@@ -109,7 +109,7 @@ class Output:
     also_scored: splits within the split, scored by themselves as well.
     grows: images may be added; those that are there stay, unless their files changed.
     keeps_changed: they stay even then.
-    scored: the kind of masks that a sweep maximises, on which split.
+    apply_step: the step of the training whose checkpoint is applied; None for the last.
     exports: formats of other tools that finished masks are written in.
     """
 
@@ -127,7 +127,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage of a run: the module, how it learns (None: it is only applied) and what it makes.
+    """A stage of a run: the module, how it learns (None: it is applied as it is), what it makes.
 
     checkpoint: what it learned, or will learn; `steps` is the folder of checkpoints on the way.
     reads: all folders that its data come from, those that it learned from also when it does not.

@@ -38,7 +38,7 @@ GROUPS = {
 # Groups that fill the same place in every run, whatever package is typed
 RUN_GROUPS = {"masks": "masks", "format": "format@job"}
 
-# Beginnings of keys within a stage, the longest first
+# Beginnings of keys within a stage, the longest counts
 KEYS = {
     "network.build": "learning.network",
     "network.weights": "learning.weights",

@@ -58,7 +58,7 @@ def find_prints(builder: StageBuilder, sections: dict[str, Any]) -> dict[str, st
 
 def print_config(cfg: DictConfig) -> dict[str, str]:
     builder = make_builder(cfg)
-    return find_prints(builder, builder.read_sections(None))
+    return find_prints(builder, builder.read_sections())
 
 
 def list_mappings(node: Any) -> Iterator[dict[str, Any]]:
@@ -74,7 +74,7 @@ def list_mappings(node: Any) -> Iterator[dict[str, Any]]:
 @pytest.mark.parametrize("task", TASKS)
 def test_a_new_key_makes_stale_what_depends_on_its_section(task: str, dataset: str) -> None:
     builder = make_builder(compose_task(task, dataset))
-    sections = builder.read_sections(None)
+    sections = builder.read_sections()
     assert set(sections) == {*PRODUCTS, "name", "labelled", "takes", "carried"}
     before = find_prints(builder, sections)
     for section, products in PRODUCTS.items():
@@ -100,7 +100,7 @@ def test_stages_of_a_pipeline_make_what_they_make_alone(dataset: str) -> None:
     cfg = compose_config("train", f"dataset={dataset}", *root)
     for place, node in list_nodes(cfg).items():
         builder = build_builder(cfg, place, node)
-        found = find_prints(builder, builder.read_sections(None))
+        found = find_prints(builder, builder.read_sections())
         assert found == print_config(compose_task(node.name, dataset)), node.name
 
 
