@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,7 @@ def walk(own, finished, monkeypatch):
 
     def walk_command(command: str, *more: str) -> None:
         assert f"    python {command}" in PAGE
-        program, *words = command.split()
+        program, *words = shlex.split(command)
         words = [f"{own}/options" if word == "options" else word for word in words]
         places = [f"paths.data={finished}/data", f"paths.outputs={finished}/outputs", *FAST]
         main = {"train.py": train.main, "infer.py": infer.main}[program]
@@ -128,6 +129,9 @@ def test_a_network_is_trained_and_applied_when_it_is_named_again(walk, finished,
     rest += [f"ckpt={tmp_path}/shapes/network.ckpt", "clip=tiny", "sam=tiny"]
     walk(f"infer.py task=network dataset=folder dataset.root=photos {own}", *rest)
     assert read_mask(tmp_path / "folder" / "masks" / "a.png").shape == (112, 112)
+    build = "'job.build={_target_:mine.Pixelwise,_partial_:true}'"
+    walk(f"infer.py task=export {build}", f"paths.work={tmp_path}/shapes")
+    assert (tmp_path / "shapes" / "network.onnx").is_file()
 
 
 def test_a_network_that_is_not_named_again_is_refused_in_one_line(
