@@ -50,7 +50,7 @@ class ScoreJournal(L.Callback):
                 journal.write("\n" + json.dumps(line) + "\n")
 
     def _describe(self, prediction: Prediction) -> dict[str, Any]:
-        """Say of an image what is not counted."""
+        """Describe an image by what is known of it and predicted, apart from pixel counts."""
         record = self.records.get(prediction.name)
         known = {} if record is None else describe_record(record)
         stamp = self.stamps.get(prediction.name)

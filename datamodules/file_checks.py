@@ -57,7 +57,7 @@ def find_file_fault(check: Check, paths: tuple[Path, ...]) -> str:
 
 @cache
 def check_once(check: Check, paths: tuple[Path, ...], stamps: tuple[str, ...]) -> None:
-    """Check files that were not found good before: a run opens its data several times."""
+    """Check files, unless they were found good before and have the same stamps since."""
     check(*paths)
 
 

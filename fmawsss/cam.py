@@ -61,7 +61,7 @@ def compute_cams(
     labels: Bool[Tensor, "B C"],
     softmax: Softmax,
 ) -> tuple[Float[Tensor, "B T"], Float[Tensor, "P h w"]]:
-    """Return what `compute_cams_plainly` returns, sooner: derivatives are written out.
+    """Compute what `compute_cams_plainly` does, faster: the derivatives are written out.
 
     Only the softmax is differentiated by autograd; from the image features to the activations,
     `clip/last_block.py` has the vjp. Works in inference mode, under autocast and in float64 alike.

@@ -51,7 +51,7 @@ def identify_output(sections: Sections, data: SegmentationDataModule, run: Run) 
 
 
 def identify_views(sections: Sections, run: Run) -> dict[str, Any]:
-    """Say what encoded training views depend on: not how they are batched, nor on prompts."""
+    """List what the features of training views depend on; batches and prompts do not count."""
     view, model = sections["training"]["view"], sections["model"]
     made = {key: view.get(key) for key in ("augment", "crop_labels", "normalise")}
     chosen = {key: view.get(key) for key in ("split", "views", "shots")}

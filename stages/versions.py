@@ -19,6 +19,6 @@ VERSIONS = {
 def list_versions(module: object, products: str) -> dict[str, int]:
     """List the versions of the code that makes a module's products (`learned_by` or `made_by`).
 
-    A module from outside may name none.
+    A module from outside the package need not name any.
     """
     return {name: VERSIONS[name] for name in getattr(module, products, ())}

@@ -128,8 +128,8 @@ def read_checkpoint(path: Path | str) -> NetworkCheckpoint:
 def read_description(content: Mapping[str, Any]) -> tuple[Any, Any]:
     """Return the class names and settings of a checkpoint of any version, as plain data.
 
-    One without a version names its classes as prompts do, and beside its network's settings, by
-    section of the config of that time, other names for people.
+    One without a version is of the time when `classes` were prompt names. Its settings lie in
+    sections (`data`, `module`, `dataset`), and `dataset.names`, if any, are the class names.
     """
     carried, classes = make_plain(content["carried"]), make_plain(content["classes"])
     if "version" in content:

@@ -35,7 +35,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class LowRankUpdate:
-    """The images of Q points, as what each point changes in the shared image."""
+    """What each of Q points changes in the image tokens that all of them share."""
 
     scale: Float[Tensor, "Q N"]
     maps: Float[Tensor, "Q J N"]

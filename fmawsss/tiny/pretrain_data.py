@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class ScenePool:
-    """Scenes to draw from; the oldest are replaced, so that no training sees them for long."""
+    """Scenes to draw from; the oldest are replaced, so that none is seen for long."""
 
     rng: np.random.Generator
     scenes: list[Scene]
