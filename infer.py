@@ -9,10 +9,10 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from stages.config import build_stages, choose_split, is_job, measure, open_run, run_job
+from stages.door import enter
 from stages.pipeline import run_stages
 from stages.places import make_folder
 from stages.publish import export
-from stages.words import translate_command
 
 CONF = Path(__file__).parent / "conf"
 sys.path.append(str(CONF))  # Hydra finds the sweeper there, in `hydra_plugins`
@@ -34,8 +34,7 @@ def apply_stages(cfg: DictConfig) -> float | None:
 
 def main() -> None:
     """Read the words of the command line, and apply."""
-    translate_command()
-    apply_stages()
+    enter(apply_stages)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,9 @@ from stages.config import (
     refuse_ambiguity,
     refuse_job,
 )
+from stages.door import enter
 from stages.pipeline import run_stages
 from stages.places import make_folder
-from stages.words import translate_command
 
 CONF = Path(__file__).parent / "conf"
 sys.path.append(str(CONF))  # Hydra finds the sweeper there, in `hydra_plugins`
@@ -28,9 +28,9 @@ OmegaConf.register_new_resolver("folder", make_folder, replace=True)  # before H
 @hydra.main(version_base=None, config_path=str(CONF), config_name="train")
 def learn_stages(cfg: DictConfig) -> float | None:
     """Run the chosen stage, or every stage of the pipeline; return what a sweep maximises."""
-    refuse_job(cfg)
-    refuse_ambiguity(cfg)
     with open_run(cfg):
+        refuse_job(cfg)
+        refuse_ambiguity(cfg)
         choose_split(cfg, learning=True)
         run_stages(build_stages(cfg, learning=True))
         return measure(cfg)
@@ -38,8 +38,7 @@ def learn_stages(cfg: DictConfig) -> float | None:
 
 def main() -> None:
     """Read the words of the command line, and learn."""
-    translate_command()
-    learn_stages()
+    enter(learn_stages)
 
 
 if __name__ == "__main__":

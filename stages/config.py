@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from inspect import signature
 from pathlib import Path
@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from stages.builder import StageBuilder
 from stages.checkpoints import find_network
+from stages.door import end_in_words
 from stages.hush import hush_warnings
 from stages.run_record import record_run
 from stages.stage import FeatureCache, Run, Stage
@@ -129,16 +130,35 @@ def build_stages(cfg: DictConfig, learning: bool) -> list[Stage]:
 
 @contextmanager
 def open_run(cfg: DictConfig) -> Iterator[None]:
-    """Write `run.json` while a run goes on, and `report.html` when it ends well."""
-    hush_warnings()
-    place_job(cfg)
+    """Write `run.json` while a run goes on, and `report.html` when it ends well.
+
+    An error ends the program with two lines; of a sweep, its job.
+    """
+    with nullcontext() if is_sweep() else end_in_words():
+        hush_warnings()
+        place_job(cfg)
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        config = OmegaConf.to_yaml(cfg, resolve=True)
+        with record_run(folder, describe_run(cfg), config, find_report(cfg)):
+            yield
+
+
+def describe_run(cfg: DictConfig) -> dict[str, Any]:
+    """Name a run: its stage, its data set, what was typed."""
     typed = OmegaConf.to_container(HydraConfig.get().overrides.task)  # not to be resolved here
-    what = {"stage": cfg.name, "dataset": cfg.paths.dataset, "overrides": typed, "job": is_job(cfg)}
-    reports = bool(cfg.report) and not is_job(cfg)
-    draw = partial(instantiate(cfg.report), cfg.paths.work) if reports else None
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    with record_run(folder, what, OmegaConf.to_yaml(cfg, resolve=True), draw):
-        yield
+    return {
+        "stage": cfg.name,
+        "dataset": cfg.paths.dataset,
+        "overrides": typed,
+        "job": is_job(cfg),
+    }
+
+
+def find_report(cfg: DictConfig) -> Callable[[], None] | None:
+    """Return what draws the report of a run; None where there is none."""
+    return (
+        partial(instantiate(cfg.report), cfg.paths.work) if cfg.report and not is_job(cfg) else None
+    )
 
 
 def choose_split(cfg: DictConfig, learning: bool) -> None:

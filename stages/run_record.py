@@ -10,8 +10,9 @@ import re
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ def record_run(
         status = "finished"
     except BaseException as error:
         status = f"stopped by {type(error).__name__}: {str(error)[:500]}"
+        keep_traceback(folder, error)
         raise
     finally:
         amend_record(folder, status=status, seconds=round(time.monotonic() - started, 1))
@@ -63,6 +65,14 @@ def record_run(
             logger.exception(
                 "the report was not written; `python infer.py task=report run=DIR` tries again"
             )
+
+
+def keep_traceback(folder: Path, error: BaseException) -> None:
+    """Write the traceback of an error into a run's folder, and note its place in the error."""
+    path = folder / "error.txt"
+    with suppress(OSError):  # a full disk is the first error, not the second one
+        write_bytes(path, "".join(traceback.format_exception(error)).encode())
+        error.add_note(f"all of it is in {path}")
 
 
 def amend_record(folder: Path, **changes: Any) -> None:

@@ -149,11 +149,8 @@ WORD = re.compile(
 
 
 def translate_command() -> None:
-    """Turn the words of this program's command line into full keys; a refused one ends it."""
-    try:
-        sys.argv[1:] = translate(sys.argv[1:])
-    except ValueError as error:
-        sys.exit(str(error))
+    """Turn the words of this program's command line into full keys; raises for a refused one."""
+    sys.argv[1:] = translate(sys.argv[1:])
 
 
 def translate(words: Sequence[str]) -> list[str]:
@@ -221,3 +218,23 @@ def lengthen(key: str, table: dict[str, str], prefix: str) -> str:
         if start in table:
             return prefix + ".".join([table[start], *parts[length:]])
     return key
+
+
+def shorten_key(key: str) -> str:
+    """Name a full key as one may type it: the shortest of its words.
+
+    >>> shorten_key("stage.training.loop.max_steps"), shorten_key("stages.cls.runtime.save_every")
+    ('loop.max_steps', 'stages.cls.save_every')
+    """
+    found = re.fullmatch(r"(?P<stage>stage\.|stages\.\w+\.)?(?P<key>.+)", key)
+    assert found is not None
+    stage, inner = found["stage"] or "", found["key"]
+    table = KEYS if stage else RUN_KEYS
+    shorter = [short + inner[len(full) :] for short, full in table.items() if begins(inner, full)]
+    known = [word for word in shorter if translate_word(stage.removeprefix("stage.") + word) == key]
+    return stage.removeprefix("stage.") + min(known, key=len, default=inner)
+
+
+def begins(key: str, start: str) -> bool:
+    """Say whether a key begins with these words."""
+    return key == start or key.startswith(f"{start}.")

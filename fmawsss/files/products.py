@@ -130,8 +130,7 @@ class Product:
         old = {**record["settings"], **name_upstream(record["upstream"])}
         new = {**flatten(self.settings), **name_upstream(self.upstream)}
         keys = differing_keys(old, new)
-        lines = [f"  {describe_change(key, old.get(key), new.get(key))}" for key in keys[:10]]
-        lines += [f"  and {len(keys) - 10} more"] if len(keys) > 10 else []
+        lines = [f"  {describe_change(key, old.get(key), new.get(key))}" for key in keys]
         title = f"{self.path} was made with other settings (on disk -> now):"
         return "\n".join([title, *lines, remedy])
 

@@ -1,0 +1,49 @@
+"""The door of both programs: what fails prints two lines at most and ends the program with 1.
+
+`HYDRA_FULL_ERROR=1`, Hydra's own variable, shows the traceback instead.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from stages.failures import explain
+from stages.words import translate_command
+
+FULL = "HYDRA_FULL_ERROR"
+OURS = "FMAWSSS_RAISES"  # beside `FULL`: set by us, here or in the process that started this one
+
+
+def enter(run: Callable[[], None]) -> None:
+    """Translate the command line and run the program."""
+    with end_in_words(), let_hydra_raise():
+        translate_command()
+        run()
+
+
+@contextmanager
+def end_in_words() -> Iterator[None]:
+    """End the program with what an error says, unless tracebacks are asked for."""
+    if os.environ.get(FULL) == "1" and OURS not in os.environ:
+        yield
+        return
+    try:
+        yield
+    except Exception as error:
+        sys.exit("\n".join(explain(error)))
+
+
+@contextmanager
+def let_hydra_raise() -> Iterator[None]:
+    """Have Hydra raise errors that it would print with frames of its own."""
+    if os.environ.get(FULL) == "1":
+        yield
+        return
+    os.environ.update({FULL: "1", OURS: "1"})
+    try:
+        yield
+    finally:
+        del os.environ[FULL], os.environ[OURS]

@@ -1,0 +1,100 @@
+"""The door: what fails prints two lines at most, a traceback only where it is asked for."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from front_door import ROOT
+
+import infer
+import train
+from fmawsss.files.products import ProductMismatch
+from stages.failures import condense, explain
+
+
+def fail(main, monkeypatch, *words: str) -> list[str]:
+    """Run a command that fails, as a user's shell does; return what it prints at its end."""
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    monkeypatch.setattr(sys, "argv", ["program.py", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    lines = str(ended.value.code).splitlines()
+    assert 1 <= len(lines) <= 2
+    assert "HYDRA_FULL_ERROR" not in os.environ
+    return lines
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("task=nope", "task=nope: there is no such option; choose from check, cls,"),
+        ("task=cls prompts=nope", "prompts=nope: there is no such option; choose from foreground,"),
+        ("nope=1", "nope: there is no such key; --cfg job shows all keys"),
+        ("loop.max_steps=3", r"loop.max_steps: .*stages.cls.loop.max_steps=…"),
+        ("task=cls loop.max_step=3", "loop.max_step: the stage of this task has no such key"),
+        ("task=cls loop.max_steps=[3", r"not to be read as KEY=VALUE"),
+        ("task", "task: not to be read as KEY=VALUE"),
+        ("dataset.names=cat", "dataset.names: class names are dataset.classes now"),
+        ("--config-dir nope", "nope' not found"),
+        ("hydra.run.dir=/proc/nowhere", "/proc/nowhere: No such file"),
+    ],
+)
+def test_commands_that_cannot_be_read(words, said, monkeypatch, tmp_path):
+    lines = fail(train.main, monkeypatch, *words.split(), f"paths.outputs={tmp_path}")
+    assert re.search(said, "\n".join(lines)), lines
+
+
+def test_a_mistake_says_its_message_and_keeps_its_traceback(monkeypatch, tmp_path):
+    places = [f"paths.outputs={tmp_path}/outputs", f"paths.data={tmp_path}/data"]
+    words = ["task=cls", "dataset.train_images=2", "dataset.val_images=1", "logger=none", *places]
+    lines = fail(train.main, monkeypatch, *words)
+    assert len(lines) == 1
+    assert "2 of 2 superpixels are missing" in lines[0]
+    assert "python infer.py task=superpixels" in lines[0]
+
+    (kept,) = tmp_path.rglob("error.txt")
+    assert kept.read_text().startswith("Traceback (most recent call last)")
+
+
+def test_a_bug_says_its_type_and_where_its_traceback_is(monkeypatch, tmp_path):
+    monkeypatch.setattr(infer, "build_stages", lambda cfg, learning: {}["no such entry"])
+    lines = fail(infer.main, monkeypatch, f"paths.outputs={tmp_path}")
+    (kept,) = tmp_path.rglob("error.txt")
+    assert lines == ["KeyError: 'no such entry'", f"all of it is in {kept}"]
+
+
+def test_a_key_of_a_function_that_lacks_it_is_named(monkeypatch, tmp_path):
+    places = [f"paths.outputs={tmp_path}/outputs", f"paths.data={tmp_path}/data"]
+    words = ["task=superpixels", "dataset.train_images=1", "dataset.val_images=1", *places]
+    lines = fail(infer.main, monkeypatch, *words, "+masks.depth=3")
+    assert "depth" in lines[0]
+
+
+def test_a_program_ends_with_one_and_no_traceback(tmp_path):
+    command = [sys.executable, "train.py", "task=nope"]
+    env = {key: value for key, value in os.environ.items() if key != "HYDRA_FULL_ERROR"}
+    ended = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_long_lists_are_cut():
+    listed = [f"  key.{number}: 1 -> 2" for number in range(12)]
+    text = "\n".join(["cls.ckpt was made otherwise:", *listed, "Add overwrite=true."])
+    assert explain(ProductMismatch(text)) == [
+        "cls.ckpt was made otherwise:",
+        "key.0: 1 -> 2; key.1: 1 -> 2; key.2: 1 -> 2; and 9 more. Add overwrite=true.",
+    ]
+    assert condense(["one", "two"]) == ["one", "two"]
+    assert len(condense([str(number) for number in range(9)])) == 2
+
+
+def test_errors_of_files_name_the_file(tmp_path):
+    with pytest.raises(OSError, match="nowhere") as caught:
+        Path(tmp_path / "nowhere").read_text()
+    assert explain(caught.value) == [f"{tmp_path}/nowhere: No such file or directory"]
