@@ -1,0 +1,7 @@
+"""Bad inputs: COCO's json files."""
+
+from __future__ import annotations
+
+from .judge import BadInput
+
+CASES: list[BadInput] = []

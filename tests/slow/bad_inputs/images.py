@@ -1,0 +1,7 @@
+"""Bad inputs: images and masks."""
+
+from __future__ import annotations
+
+from .judge import BadInput
+
+CASES: list[BadInput] = []

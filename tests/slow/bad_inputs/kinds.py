@@ -1,0 +1,21 @@
+"""All cases by kind, and how many of each there shall be."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from .judge import BadInput
+
+GOALS = {
+    "config": 70,
+    "images": 60,
+    "labels": 50,
+    "coco": 40,
+    "checkpoints": 30,
+    "products": 30,
+    "surroundings": 20,
+}
+CASES: dict[str, list[BadInput]] = {
+    kind: list(import_module(f".{kind}", __package__).CASES) for kind in GOALS
+}
+ALL = [case for cases in CASES.values() for case in cases]

@@ -1,0 +1,7 @@
+"""Bad inputs: label files."""
+
+from __future__ import annotations
+
+from .judge import BadInput
+
+CASES: list[BadInput] = []

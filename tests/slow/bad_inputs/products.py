@@ -1,0 +1,7 @@
+"""Bad inputs: CAMs, superpixels and records."""
+
+from __future__ import annotations
+
+from .judge import BadInput
+
+CASES: list[BadInput] = []
