@@ -144,9 +144,9 @@ class CamActivationLoss:
     """Lift a class's CAM to its peak all over the class's seed, and press it down elsewhere.
 
     `distance` is `l1` or `l2`, `reduce` one of the `reduce_*`. The peak is the largest CAM value on
-    the seed, and at least 0 when a pixel lies outside; `detach_peak` holds it fixed. Outside, what
-    exceeds `threshold` costs. CAMs are divided by `initial_peak` first (1 leaves them as they are;
-    the loss is not scale-invariant).
+    the seed, and at least 0; `detach_peak` holds it fixed. Outside, what exceeds `threshold` costs.
+    CAMs are divided by `initial_peak` first (1 leaves them as they are; the loss is not
+    scale-invariant).
     """
 
     distance: Callable[[Tensor], Tensor]
@@ -184,8 +184,8 @@ class CamActivationLoss:
         outside = ~inside & (seeds != IGNORE)
         maps = resize_cams(cams / self.initial_peak, (seeds.shape[1], seeds.shape[2]))
 
-        # |m - CAM| on f, max(CAM, threshold) - threshold on b
-        peaks = (maps * inside).flatten(1).amax(dim=1)[:, None, None]
+        # |m - CAM| on f, max(CAM, threshold) - threshold on b; m is never below 0
+        peaks = (maps * inside).flatten(1).amax(dim=1).clamp_min(0)[:, None, None]
         missing = self.distance((peaks.detach() if self.detach_peak else peaks) - maps)
         excess = self.distance(maps.clamp_min(self.threshold) - self.threshold)
         return Regions(

@@ -18,7 +18,7 @@ from lightning_modules.sharing import share_count
 class SegmentationModule(PromptModule):
     """Learn contexts from coarse seeds: high CAMs on the seed of a class, low ones elsewhere."""
 
-    learned_by: ClassVar[tuple[str, ...]] = ("prompt training", "CAM")
+    learned_by: ClassVar[tuple[str, ...]] = ("prompt training", "CAM activation loss", "CAM")
 
     def encode(self, batch: Batch) -> dict[str, Tensor]:
         """Return the input of the last block, (B, L, D), and which patches are real, (B, N)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 # A LightningModule names those that make its checkpoint (`learned_by`) and its output (`made_by`)
 VERSIONS = {
     "prompt training": 1,
+    "CAM activation loss": 2,  # 2: the peak is at least 0 where a seed fills the map, too
     "network training": 1,
     "CAM": 1,
     "CAA": 1,

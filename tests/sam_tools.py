@@ -16,7 +16,7 @@ from fmawsss.sam.generator import SuperpixelGenerator
 from fmawsss.sam.points import Frame, SamPoints
 from fmawsss.superpixels import Superpixels, decode_masks
 
-LOGIT_TOLERANCE = 1e-4  # processors round differently
+LOGIT_TOLERANCE = 1e-4  # of the largest logit of a mask: processors round differently
 SCORE = 1e-5
 
 
@@ -35,10 +35,15 @@ def find_flipped(
     for mask, row, column in flipped.tolist():
         logits, (left, top) = draw_logits(generator, image, found, mask)
         logit = float(logits[row - top, column - left]) - generator.predictor.mask_threshold
-        assert abs(logit) < LOGIT_TOLERANCE, (
+        assert abs(logit) < find_rounding(logits), (
             f"mask {mask} differs at ({row}, {column}), where its logit is {logit}"
         )
     return flipped
+
+
+def find_rounding(logits: Tensor) -> float:
+    """Return how far rounding may move a logit: float32 errs in proportion to the largest."""
+    return LOGIT_TOLERANCE * float(logits.abs().max())
 
 
 def draw_logits(
@@ -137,7 +142,7 @@ def check_record(
         logits, _ = draw_logits(generator, image, found, index)
         offset = generator.thresholds.stability_margin
         near = sum(
-            int(((logits - sign * offset).abs() < LOGIT_TOLERANCE).sum()) for sign in (1, -1)
+            int(((logits - sign * offset).abs() < find_rounding(logits)).sum()) for sign in (1, -1)
         )
         assert difference <= SCORE + near / int((logits > -offset).sum())
 

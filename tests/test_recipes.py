@@ -28,6 +28,7 @@ PUBLISHED: dict[str, list] = {
     "micro-batches": [1, 1, 4, 8],
     "save every": [1000, 1700, 2050, 7500],
     "validate every": [3000, 5100, 6150, 22500],
+    "validate on": ["all of trainaug", "all of trainaug", "1250 of train", "1250 of train"],
     "checkpoint": ["last", "last", 6150, 45000],
     "crop": [224, 224, 224, 224],
     "long side": [[288, 480], [288, 480], [318, 530], [318, 531]],
@@ -76,6 +77,7 @@ def describe(task: str, dataset: str) -> dict[str, object]:
     cfg = compose_config("train", f"task={task}", f"dataset={dataset}")
     stage, prompts, view = cfg.stage, cfg.stage.model.prompts, cfg.stage.training.view
     caa, contexts = stage.applying.seeding.refine, prompts.contexts
+    validation = stage.runtime.validation
     background = list(stage.model.background)
     values = (
         [caa.iterations, caa.threshold, caa.power, caa["values"]._target_.split(".")[-1]]
@@ -97,6 +99,7 @@ def describe(task: str, dataset: str) -> dict[str, object]:
         "micro-batches": view.micro_batches,
         "save every": stage.runtime.save_every,
         "validate every": stage.runtime.val_every,
+        "validate on": f"{validation.images or 'all'} of {validation.split}",
         "checkpoint": stage.runtime.apply_step or "last",
         "crop": view.augment.crop,
         "long side": list(view.augment.long_side),

@@ -141,13 +141,13 @@ def name_upstream(upstream: Mapping[str, str]) -> dict[str, str]:
 
 
 def describe_change(key: str, old: Any, new: Any) -> str:
-    """Describe a setting that changed, or the version of our own code.
+    """Describe a setting that changed, or the version of our own code; the first had no number.
 
     >>> describe_change("versions.SAMS", 3, 4)
     'made by version 3 of SAMS, now 4'
     """
     if key.startswith("versions."):
-        return f"made by version {old} of {key.removeprefix('versions.')}, now {new}"
+        return f"made by version {old or 1} of {key.removeprefix('versions.')}, now {new}"
     return f"{key}: {old!r} -> {new!r}"
 
 

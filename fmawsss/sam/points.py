@@ -20,6 +20,7 @@ from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor, nn
 
+from fmawsss.resizing import resize_by
 from fmawsss.sam.decoder import Decoded, PointDecoder, PreparedCrop
 from fmawsss.sam.encoder import EncoderWrapper
 from fmawsss.sam.mask_resize import AxisResize, join_resizes
@@ -221,8 +222,8 @@ def prepare_input(
     side = sam.image_encoder.img_size
     height, width = ResizeLongestSide.get_preprocess_shape(*pixels.shape[:2], side)
     input_size = (max(1, height), max(1, width))
-    resized = Image.fromarray(pixels).resize(input_size[::-1], Image.Resampling.BILINEAR)
-    tensor = torch.from_numpy(np.array(resized)).to(sam.device).permute(2, 0, 1)
+    resized = resize_by(pixels, input_size, Image.Resampling.BILINEAR)
+    tensor = torch.from_numpy(resized).to(sam.device).permute(2, 0, 1)
     return sam.preprocess(tensor), input_size
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fmawsss.files.downloads import HUB, fetch_file
+from fmawsss.resizing import resize_by
 from fmawsss.sam.mask_resize import AxisResize, join_resizes
 from fmawsss.sam.points import DrawnAnswer, FramedImage, cut_crop
 
@@ -116,8 +117,8 @@ class Sam2Points(nn.Module):
         return crop.rows.apply(crop.columns.apply(logits.mT).mT)
 
     def _prepare_input(self, pixels: UInt8[np.ndarray, "H W 3"]) -> Float32[Tensor, "3 S S"]:
-        resized = Image.fromarray(pixels).resize((self.side, self.side), Image.Resampling.BILINEAR)
-        scaled = (np.array(resized, dtype=np.float32) / 255 - MEAN) / STD
+        resized = resize_by(pixels, (self.side, self.side), Image.Resampling.BILINEAR)
+        scaled = (resized.astype(np.float32) / 255 - MEAN) / STD
         return torch.from_numpy(scaled).permute(2, 0, 1).to(self.model.device)
 
     def _prepare_crop(self, features: list[Tensor], size: tuple[int, ...]) -> Sam2Crop:

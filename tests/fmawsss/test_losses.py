@@ -174,6 +174,22 @@ def test_cam_activation_of_a_class_that_the_seed_lacks():
     assert (losses.foreground, losses.background) == (0.0, 2.0)
 
 
+def test_the_peak_is_never_below_zero():
+    where = torch.tensor([0]), torch.tensor([0])
+    losses = make_cam_loss()(torch.tensor([[[-1.0]]]), torch.tensor([[[1]]]), *where)
+    assert (losses.foreground, losses.background) == (1.0, 0.0)
+
+    # resized, with the formula written out: m = max(0, max over f of CAM), detached
+    cams = -torch.rand(1, 14, 14, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    filled = torch.ones(1, 224, 224, dtype=torch.int64)
+    resized = torch.nn.functional.interpolate(cams[None], (224, 224), mode="bilinear")
+    expected = 0.5 * (0 - resized).square().mean()
+    found = make_cam_loss(distance=l2)(cams, filled, *where).foreground
+    torch.testing.assert_close(found, expected)
+    gradients = [torch.autograd.grad(loss, cams)[0] for loss in (found, expected)]
+    torch.testing.assert_close(*gradients)
+
+
 @pytest.mark.parametrize("detach_peak", [True, False])
 @pytest.mark.parametrize("reduction", REDUCTIONS.values())
 def test_cam_activation_passes_gradcheck(reduction, detach_peak):
