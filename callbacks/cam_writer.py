@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,20 @@ class CamWriter(L.Callback):
 
     The CAMs are those before refinement. `write` is `storage.write_cams`, or
     `storage.write_half_cams` for half the space. Each file carries the fingerprint of the `product`
-    (the seeds), so that CAMs of other settings are made again.
+    (the seeds), so that CAMs of other settings are made again, and the `recipe` of the stage.
     """
 
     def __init__(
-        self, folder: str | Path, product: str | Path, write: Callable[[Path, Cams, str], None]
+        self,
+        folder: str | Path,
+        product: str | Path,
+        write: Callable[[Path, Cams, str], None],
+        recipe: str | None = None,
     ) -> None:
         self.folder = Path(folder) / Path(product).name
         self.fingerprint = read_fingerprint(Path(product))
         self.write = write
+        self.recipe = recipe
 
     def has(self, name: str) -> bool:
         """Say whether the image is done."""
@@ -43,5 +49,5 @@ class CamWriter(L.Callback):
         """Write the batch."""
         predictions: list[Prediction] = outputs
         for prediction in predictions:
-            cams = prediction.kept_cams()["CAM"]
+            cams = replace(prediction.kept_cams()["CAM"], recipe=self.recipe)
             self.write(self.folder / f"{prediction.name}.npz", cams, self.fingerprint)

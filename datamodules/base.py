@@ -12,7 +12,7 @@ from typing import TypeVar
 import lightning as L
 from torch.utils.data import DataLoader
 
-from datamodules.batches import TrainingBatches, ViewBatches, WholeImageBatches
+from datamodules.batches import TrainingBatches, ViewBatches, WholeImageBatches, check_view
 from datamodules.choosing import (
     Records,
     Splits,
@@ -44,8 +44,6 @@ MAKE_SEEDS = (
 MAKE_CONFIDENCE = (
     "write them with `python infer.py task=seg callbacks=seed_confidence`, or choose targets=hard"
 )
-MAKE_SUPERPIXELS = "run `python infer.py task=superpixels` for this data set and split"
-MAKE_CAMS = "write them with callbacks=cams"
 Asked = TypeVar("Asked", TrainingView, WholeView)
 
 
@@ -282,11 +280,3 @@ def require_view(view: Asked | None, purpose: str) -> Asked:
     if view is None:
         raise ValueError(f"the data module was built without `{purpose}`: give it one")
     return view
-
-
-def check_view(records: Records, view: WholeView) -> None:
-    """Check that every image has the superpixels and CAMs that a view reads."""
-    if view.superpixels is not None:
-        check_products(records, Path(view.superpixels), ".npz", "superpixels", MAKE_SUPERPIXELS)
-    if view.cams is not None:
-        check_products(records, Path(view.cams), ".npz", "CAMs", MAKE_CAMS)

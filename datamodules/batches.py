@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from jaxtyping import Bool, UInt8
 from torch.utils.data import Dataset
 
+from datamodules.choosing import check_products
 from datamodules.file_checks import check_mask_size
 from datamodules.sample import Sample, collate_samples
 from datamodules.sampler import BatchPlan, find_image, find_view, seed_augmentation, seed_view
@@ -21,8 +23,14 @@ from fmawsss.files.images import read_image
 from fmawsss.files.png import read_mask
 from fmawsss.files.storage import read_cams, read_superpixels
 from fmawsss.metrics import IGNORE
-from fmawsss.records import Batch, ImageRecord
+from fmawsss.records import Batch, Cams, ImageRecord
 from fmawsss.superpixels import Superpixels
+
+logger = logging.getLogger(__name__)
+
+MAKE_SUPERPIXELS = "run `python infer.py task=superpixels` for this data set and split"
+MAKE_CAMS = "write them with callbacks=cams"
+MADE_ANYWHERE = "the CAMs of %s do not say which stage made them; seeds get the numbers of %s"
 
 
 @dataclass(frozen=True)
@@ -166,7 +174,7 @@ class WholeImageBatches(Dataset[Batch]):
                 Path(view.superpixels) / f"{record.name}.npz", image
             )
         if view.cams is not None:
-            cams = read_cams(Path(view.cams) / f"{record.name}.npz")
+            cams = read_fitting_cams(Path(view.cams) / f"{record.name}.npz", view.cams_of)
 
         return Sample(
             name=record.name,
@@ -223,6 +231,31 @@ def read_matching_superpixels(path: Path, image: np.ndarray) -> Superpixels:
             f"{image.shape[:2]}; delete the file and run `python infer.py task=superpixels`"
         )
     return superpixels
+
+
+def read_fitting_cams(path: Path, recipes: Sequence[str] | None) -> Cams:
+    """Read the CAMs of an image; raises ValueError when a stage with another recipe made them."""
+    cams = read_cams(path)
+    if recipes is None or cams.recipe is None or cams.recipe in recipes:
+        return cams
+    stage, _, numbers = cams.recipe.partition("_")
+    remedy = f"numbers={numbers}" if stage == "cls" else f"recipe=seeds_{cams.recipe}"
+    raise ValueError(
+        f"CAMs {path} were made by {cams.recipe}, these settings are for {', '.join(recipes)}: add "
+        f"{remedy} to take its numbers, or cams_of=[{cams.recipe}] to take these all the same"
+    )
+
+
+def check_view(records: Sequence[ImageRecord], view: WholeView) -> None:
+    """Check that every image has the superpixels and CAMs that a view reads."""
+    if view.superpixels is not None:
+        check_products(records, Path(view.superpixels), ".npz", "superpixels", MAKE_SUPERPIXELS)
+    if view.cams is not None:
+        folder = Path(view.cams)
+        check_products(records, folder, ".npz", "CAMs", MAKE_CAMS)
+        first = [read_fitting_cams(folder / f"{r.name}.npz", view.cams_of) for r in records[:1]]
+        if view.cams_of and any(cams.recipe is None for cams in first):
+            logger.warning(MADE_ANYWHERE, folder, ", ".join(view.cams_of))
 
 
 def check_mask(

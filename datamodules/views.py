@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +61,7 @@ class WholeView:
     truths: read the ground-truth masks that exist. Validation always does, and needs them all.
     originals: keep the image as it is on disk.
     superpixels, cams: folders of `<name>.npz`; None reads none.
+    cams_of: CAMs must come from stages with these recipes, if their files say; None asks none.
     images: look at this many images, spread evenly over the split; None takes all.
     """
 
@@ -72,4 +73,5 @@ class WholeView:
     originals: bool = False
     superpixels: Path | str | None = None
     cams: Path | str | None = None
+    cams_of: Sequence[str] | None = None
     images: int | None = None

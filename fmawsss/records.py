@@ -53,6 +53,7 @@ class Cams:
     maps: Float[Tensor, "P h w"]
     classes: Int64[Tensor, "P"]  # indices of foreground classes, from 0
     attention: Float[Tensor, "N N"] | None  # what an affinity needs, if it was stored
+    recipe: str | None = None  # the settings of the stage that made them, cls_voc; None: not known
 
 
 @dataclass(frozen=True)

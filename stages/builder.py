@@ -133,6 +133,7 @@ class StageBuilder:
             batch_size=runtime.batch_size,
             truths=runtime.truths,
             originals=runtime.originals,
+            cams_of=plain(runtime.cams_of),
             **view,
             **drop_null(plain(prediction.inputs)),
         )

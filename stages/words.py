@@ -98,6 +98,7 @@ KEYS = {
     "data.val_resize": "runtime.validation.resize",
     "seeds": "training.inputs.seeds",
     "cams": "prediction.inputs.cams",
+    "cams_of": "runtime.cams_of",
     "save_every": "runtime.save_every",
     "val_every": "runtime.val_every",
     "apply_step": "runtime.apply_step",

@@ -91,6 +91,44 @@ def test_seeds_from_files_may_look_at_the_image(finished, foreign, tmp_path, mon
     assert any((one != other).any() for one, other in zip(plain, refined, strict=True))
 
 
+@pytest.mark.parametrize("numbers", ["voc", "coco"])
+def test_cams_become_the_seeds_of_the_stage_that_made_them(
+    numbers, finished, tmp_path, monkeypatch
+):
+    # Both stages write CAMs; COCO's seg has no affinity, the tiny CLIP has five blocks
+    made = {}
+    for task, kind in (("cls", "coarse"), ("seg", "fine")):
+        few = [] if (task, numbers) == ("seg", "coco") else ["affinity.attention_blocks=4"]
+        words = [
+            f"task={task}",
+            f"numbers={numbers}",
+            "prompts=handwritten",
+            "callbacks=cams",
+            *few,
+        ]
+        where = [word for word in places(finished, tmp_path / "made") if word != "callbacks=none"]
+        run(infer.main, monkeypatch, *words, *where)
+        made[task] = [read_mask(p) for p in sorted((tmp_path / f"made/seeds/{kind}").glob("*.png"))]
+    coarse, fine = (tmp_path / "made/cams" / kind for kind in ("coarse", "fine"))
+
+    # The same numbers make the same seeds
+    found = seed_from(finished, tmp_path / "cls", coarse, monkeypatch, f"numbers={numbers}")
+    np.testing.assert_array_equal(found, made["cls"])
+    recipe = f"recipe=seeds_seg_{numbers}"
+    found = seed_from(finished, tmp_path / "seg", fine, monkeypatch, f"numbers={numbers}", recipe)
+    np.testing.assert_array_equal(found, made["seg"])
+
+    # Others are refused before anything is written, unless they are meant
+    other = "coco" if numbers == "voc" else "voc"
+    with pytest.raises(ValueError, match=f"made by cls_{numbers}.*numbers={numbers}"):
+        seed_from(finished, tmp_path / "other", coarse, monkeypatch, f"numbers={other}")
+    with pytest.raises(ValueError, match=f"made by seg_{numbers}.*recipe=seeds_seg_{numbers}"):
+        seed_from(finished, tmp_path / "other", fine, monkeypatch, f"numbers={other}")
+    assert not [path for path in (tmp_path / "other/seeds").rglob("*") if path.is_file()]
+    meant = [f"numbers={other}", f"cams_of=[cls_{numbers}]"]
+    assert len(seed_from(finished, tmp_path / "other", coarse, monkeypatch, *meant)) == 6
+
+
 def test_half_precision_cams_are_written_and_read(finished, tmp_path, monkeypatch):
     for name in ("cams", "cams_half"):
         apply_cls(finished, tmp_path / name, monkeypatch, f"callbacks={name}")

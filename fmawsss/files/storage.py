@@ -107,7 +107,7 @@ def read_superpixels(path: Path, expected_fingerprint: str | None = None) -> Sup
 
 def write_cams(path: Path, cams: Cams, fingerprint: str) -> None:
     """Write CAMs in float32."""
-    arrays = {"cam": np.asarray(cams.maps, np.float32), "classes": np.asarray(cams.classes)}
+    arrays = {"cam": np.asarray(cams.maps, np.float32), **_list_facts(cams)}
     if cams.attention is not None:
         arrays["attention"] = np.asarray(cams.attention, np.float32)
     _write_archive(path, CAMS, CAMS_VERSION, {"fingerprint": np.array(fingerprint), **arrays})
@@ -118,7 +118,7 @@ def write_half_cams(path: Path, cams: Cams, fingerprint: str) -> None:
 
     They are float16 after division by each map's largest magnitude, which is kept in float32.
     """
-    arrays = {"classes": np.asarray(cams.classes)}
+    arrays = _list_facts(cams)
     arrays["cam"], arrays["cam_scale"] = _halve_maps(np.asarray(cams.maps, np.float32))
     if cams.attention is not None:
         attention, scale = _halve_maps(np.asarray(cams.attention, np.float32)[None])
@@ -145,7 +145,14 @@ def read_cams(path: Path, expected_fingerprint: str | None = None) -> Cams:
             f"{path} holds CAMs of shape {shape}, expected one map (h, w) for each of "
             f"{len(classes)} classes"
         )
-    return Cams(maps, torch.from_numpy(classes), attention)
+    recipe = str(arrays["recipe"]) if "format" in arrays and "recipe" in arrays else None
+    return Cams(maps, torch.from_numpy(classes), attention, recipe)
+
+
+def _list_facts(cams: Cams) -> dict[str, np.ndarray]:
+    """List what a file of CAMs says beside them."""
+    facts = {"classes": np.asarray(cams.classes)}
+    return facts if cams.recipe is None else {**facts, "recipe": np.array(cams.recipe)}
 
 
 def require_file(path: Path) -> Path:
