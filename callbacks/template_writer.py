@@ -64,7 +64,7 @@ class TemplateWriter(L.Callback):
         table = Table("template", "sharpness", title=f"{self.ranking}")
         for text, sharpness in ranking.items():
             table.add_row(text, f"{sharpness:.4f}")
-        Console().print(table)
+        Console(markup=False, emoji=False).print(table)
 
 
 def read_answers(path: Path) -> dict[str, list[list[float]]]:

@@ -32,7 +32,7 @@ from datamodules.labels import LabelReader, Labels, LabelSource, require_reader
 from datamodules.loading import Loading, find_place, make_loader
 from datamodules.sampler import BatchPlan, EndlessMicroBatches
 from datamodules.views import TrainingView, WholeView
-from fmawsss.files.texts import name_first
+from fmawsss.files.texts import check_class_names, name_first
 from fmawsss.records import Batch, ImageRecord
 
 logger = logging.getLogger(__name__)
@@ -93,6 +93,7 @@ class SegmentationDataModule(L.LightningDataModule):
                 f"{len(self.classes)} classes and {len(self.prompt_names)} prompt names; "
                 "dataset.classes and dataset.prompt_names need the same length"
             )
+        check_class_names(self.classes)
         if self.labelled and not self.classes:
             raise ValueError("the data set has no classes; set dataset.classes, or dataset/labels")
 

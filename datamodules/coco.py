@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -18,6 +18,7 @@ from datamodules.coco_annotations import (
     AnnotatedImage,
     Annotations,
     list_classes,
+    list_images,
     number_ids,
     paint_mask,
     read_annotations,
@@ -33,7 +34,7 @@ from fmawsss.viz import make_palette
 
 logger = logging.getLogger(__name__)
 
-INDEX_VERSION = 1
+INDEX_VERSION = 2
 MASK_PALETTE = make_palette(256)
 CLOCK = 2  # seconds within which two times are one, for file systems round them
 
@@ -134,20 +135,26 @@ class CocoDataModule(SegmentationDataModule):
         source = self._find_source(split)
         path = self._index_path(split)
         stamp = f"{INDEX_VERSION} {source.name} {stamp_file(source)}"
-        if path.exists() and (index := read_json(path))["stamp"] == stamp:
-            return index
+        known = read_json(path) if path.exists() else {"stamp": "", "masks": False}
+        if known["stamp"] == stamp:
+            return known
 
         # masks of other annotations go with their index
         logger.info("indexing %s", source)
         annotations = self._read_annotations(source)
-        cache = Path(self.cache)
-        made_of_it = f"{split}{self.year}"
-        for made in (cache / f"masks_{made_of_it}", *cache.glob(f"renumbered_{made_of_it}_*")):
-            shutil.rmtree(made, ignore_errors=True)
+        current = known["stamp"].partition(" ")[2] == stamp.partition(" ")[2]
+        if not current:
+            self._remove_masks(split)
 
-        index = {"stamp": stamp, "masks": False, "images": list_images(annotations, source)}
+        masks = known["masks"] and current
+        index = {"stamp": stamp, "masks": masks, "images": list_images(annotations)}
         write_bytes(path, json.dumps(index).encode())
         return index
+
+    def _remove_masks(self, split: str) -> None:
+        cache, name = Path(self.cache), f"{split}{self.year}"
+        for made in (cache / f"masks_{name}", *cache.glob(f"renumbered_{name}_*")):
+            shutil.rmtree(made, ignore_errors=True)
 
     def _read_annotations(self, source: Path) -> Annotations:
         annotations = read_annotations(source)
@@ -239,7 +246,7 @@ class LabelsFromCocoJson:
         found = read_annotations(require_label_file(self.path))
         names: dict[str, list[str]] = {}
         for image in found.images:
-            present = list_classes(image.regions or [], found.classes, str(self.path))
+            present = list_classes(image.regions or [], found.classes)
             names[strip_suffix(image.file)] = [found.names[index] for index in present]
         return names
 
@@ -262,7 +269,7 @@ def find_annotations(root: Path, split: str) -> Path:
 
 
 def write_painted_mask(
-    folder: Path, image: AnnotatedImage, classes: dict[int, int], source: Path
+    folder: Path, image: AnnotatedImage, classes: Mapping[str, int], source: Path
 ) -> None:
     """Write the semantic mask of an image; raises ValueError naming the image of a bad region."""
     try:
@@ -286,13 +293,3 @@ def find_masks(names: Iterable[str], folder: Path) -> dict[str, Path]:
 def have_one_time(first: Path, second: Path) -> bool:
     """Say whether two files were last changed at the same time."""
     return abs(first.stat().st_mtime - second.stat().st_mtime) < CLOCK
-
-
-def list_images(annotations: Annotations, source: Path) -> list[tuple[str, list[int] | None]]:
-    """List file name and class indices of every image, None where nothing is known about it."""
-    rows: list[tuple[str, list[int] | None]] = []
-    for image in annotations.images:
-        known = image.regions
-        labels = None if known is None else list_classes(known, annotations.classes, str(source))
-        rows.append((image.file, labels))
-    return rows

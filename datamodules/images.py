@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+import reprlib
+import unicodedata
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from fmawsss.files.images import SUFFIXES
+from fmawsss.files.texts import UNSEEN
+
+LONGEST_PART = 200  # bytes of a file's name; file systems allow 255, and suffixes are added
 
 
 def index_images(folder: Path) -> dict[str, Path]:
@@ -27,7 +32,9 @@ def name_files(root: Path, files: Iterable[Path]) -> dict[str, Path]:
         if file.suffix.lower() not in SUFFIXES or file.name.startswith("."):
             continue
 
-        # a name stands for one image
+        # a name stays below the root, and stands for one image
+        if ".." in file.parts:
+            raise ValueError(f"{file} is a way round: name it without `..`")
         name = strip_suffix(file.relative_to(root).as_posix())
         if name in named:
             raise ValueError(
@@ -55,3 +62,27 @@ def list_stems(folder: Path, suffix: str) -> set[str]:
         place = Path(parent).relative_to(folder)
         found.update((place / file[:-ending]).as_posix() for file in files if file.endswith(suffix))
     return found
+
+
+def check_inner_path(name: str, where: str) -> str:
+    """Return a path that a file names; raises ValueError, saying `where`, if it leaves its folder.
+
+    >>> check_inner_path("a/b.jpg", "the list")
+    'a/b.jpg'
+    """
+    posix, windows = PurePosixPath(name), PureWindowsPath(name)
+    if not posix.name or posix.is_absolute() or windows.anchor or ".." in windows.parts:
+        raise ValueError(
+            f"{where} is {reprlib.repr(name)}, expected a path below the folder of images"
+        )
+    if UNSEEN & set(map(unicodedata.category, name)) or "\\" in name:
+        raise ValueError(
+            f"{where} is {reprlib.repr(name)}: write it without control characters, and with / "
+            "between folders"
+        )
+    if max(len(part.encode()) for part in posix.parts) > LONGEST_PART or len(name) > 1000:
+        raise ValueError(
+            f"{where} is {reprlib.repr(name)}: shorten it, a file's name has at most "
+            f"{LONGEST_PART} bytes"
+        )
+    return name

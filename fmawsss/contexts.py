@@ -131,13 +131,23 @@ def load_released_context(path: str | Path) -> Float[Tensor, "S K W"]:
         raise ValueError(
             f"{path} holds {len(tensors)} tensors named prompt_learner.ctx, expected one"
         )
-    context = tensors[0].float()
-    return context[None] if context.ndim == 2 else context
+    context = tensors[0][None] if tensors[0].ndim == 2 else tensors[0]
+    if context.ndim != 3 or not context.is_floating_point() or not context.isfinite().all():
+        raise ValueError(
+            f"{path} holds contexts of {context.dtype} and shape {tuple(context.shape)}, expected "
+            "finite numbers of shape (contexts, length, width): copy or download it again"
+        )
+    return context.float()
 
 
 def find_contexts(content: object) -> list[Tensor]:
     """Find the contexts in a state dict or in the state dicts a checkpoint holds."""
     if not isinstance(content, dict):
         return []
-    found = [value for key, value in content.items() if str(key).endswith("prompt_learner.ctx")]
-    return found + [tensor for value in content.values() for tensor in find_contexts(value)]
+    inner = (value for value in content.values() if isinstance(value, dict))
+    named = [pair for state in (content, *inner) for pair in state.items()]
+    return [
+        value
+        for key, value in named
+        if str(key).endswith("prompt_learner.ctx") and isinstance(value, Tensor)
+    ]

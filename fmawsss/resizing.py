@@ -13,6 +13,7 @@ from PIL import Image
 
 Picture = UInt8[np.ndarray, "_ _ 3"]
 Size = tuple[int, int]  # height, width
+LARGEST_SIDE = 100_000  # of an image that a network sees, in pixels
 
 
 @runtime_checkable
@@ -31,6 +32,9 @@ class AlignToPatch:
     """Round each side of an image up to a multiple of the patch size, for prediction."""
 
     patch: int
+
+    def __post_init__(self) -> None:
+        require_pixels(patch=self.patch)
 
     def __call__(self, image: Picture) -> Picture:
         """Resize an image of 8-bit RGB."""
@@ -55,6 +59,9 @@ class ShrinkToPatch:
     patch: int
     longest: int
 
+    def __post_init__(self) -> None:
+        require_pixels(patch=self.patch, longest=self.longest)
+
     def __call__(self, image: Picture) -> Picture:
         """Resize an image of 8-bit RGB."""
         return resize_image(image, self.find_size(image.shape[:2]))
@@ -76,6 +83,9 @@ class ResizeSquare:
     side: int
     patch: int
 
+    def __post_init__(self) -> None:
+        require_pixels(side=self.side, patch=self.patch)
+
     def __call__(self, image: Picture) -> Picture:
         """Resize an image of 8-bit RGB."""
         return resize_image(image, self.find_size(image.shape[:2]))
@@ -96,6 +106,9 @@ class ShortSide:
     side: int
     longest: int
     patch: int
+
+    def __post_init__(self) -> None:
+        require_pixels(side=self.side, longest=self.longest, patch=self.patch)
 
     def __call__(self, image: Picture) -> Picture:
         """Resize an image of 8-bit RGB."""
@@ -120,6 +133,13 @@ class KeepSize:
     def find_size(self, size: Size) -> Size:
         """Return the size that an image of a given size gets."""
         return size
+
+
+def require_pixels(**sides: int) -> None:
+    """Raise ValueError for a side of a resize rule that is no size, naming it."""
+    for name, side in sides.items():
+        if not 1 <= side <= LARGEST_SIDE:
+            raise ValueError(f"resize.{name}={side}: expected 1 to {LARGEST_SIDE} pixels")
 
 
 def find_short_size(size: Size, side: int, longest: int) -> Size:

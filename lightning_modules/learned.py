@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fmawsss.files.tensor_files import name_in_errors
 from fmawsss.networks.checkpoints import read_learned
+from fmawsss.networks.plain_data import check_weights
 
 
 def learns(module: L.LightningModule) -> bool:
@@ -33,8 +34,13 @@ def read_prompt_names(path: Path) -> tuple[list[str], list[str]]:
 
     A checkpoint without `version` holds one list, the prompt names, and is read as if the classes
     had no other names.
+
+    Raises:
+        ValueError: for a file without them.
     """
     checkpoint = read_learned(path)
+    if "classes" not in checkpoint:
+        raise ValueError(f"{path} does not say for which classes it was trained: train again")
     classes = list(checkpoint["classes"])
     return classes, list(checkpoint.get("prompt_names", classes))
 
@@ -45,6 +51,10 @@ def load_fitting(path: Path, module: L.LightningModule) -> None:
     Raises:
         ValueError: naming the file, when it does not fit.
     """
-    state = read_fitting(path, module)
+    state, wanted = read_fitting(path, module), module.state_dict()
+    if not module.strict_loading:  # a part of the module was learned
+        state = {name: value for name, value in state.items() if name in wanted}
+        wanted = {name: wanted[name] for name in state}
     with name_in_errors(path):
+        check_weights(wanted, state)
         module.load_state_dict(state, strict=module.strict_loading)

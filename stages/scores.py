@@ -83,23 +83,24 @@ def print_scores(path: Path) -> None:
         totals.add_column(column, justify="right")
     for where, kind, score in rows:
         totals.add_row(where, kind, *(write_percent(score.get(key)) for key in TOTALS.values()))
-    Console().print(totals)
+    console = Console(markup=False, emoji=False)  # names are shown as they are
+    console.print(totals)
 
     # Classes of the last kind of each stage
     last = {where: score["iou"] for where, _, score in rows}
     classes = Table("class", *last, title="IoU per class")
     for name in dict.fromkeys(name for ious in last.values() for name in ious):
         classes.add_row(name, *(write_percent(ious.get(name)) for ious in last.values()))
-    Console().print(classes)
-    show_worst(*rows[-1])
+    console.print(classes)
+    show_worst(console, *rows[-1])
 
 
-def show_worst(where: str, kind: str, score: Mapping[str, Any]) -> None:
+def show_worst(console: Console, where: str, kind: str, score: Mapping[str, Any]) -> None:
     """Print the five worst images, where they are known."""
     if score.get("worst_images"):
         images = list(score["worst_images"].items())[:5]
         worst = ", ".join(f"{name} {write_percent(miou)}" for name, miou in images)
-        Console().print(f"worst images of {where}, {kind} (mIoU): {worst}", highlight=False)
+        console.print(f"worst images of {where}, {kind} (mIoU): {worst}", highlight=False)
 
 
 def write_percent(value: float | None) -> str:

@@ -15,21 +15,34 @@ import torch
 def read_tensors(path: str | Path, remedy: str) -> Any:
     """Read what `torch.save` wrote to the CPU, tensors and plain data only.
 
-    Raises ValueError for anything else.
+    Raises FileNotFoundError without the file, ValueError for anything else.
     """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no file {path}: correct the path")
     try:
+        refuse_bombs(Path(path))
         return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise
     except Exception as error:  # torch has many kinds for one fault
         raise ValueError(f"{path} cannot be read ({describe_fault(error)}): {remedy}") from None
 
 
+def refuse_bombs(path: Path) -> None:
+    """Raise ValueError for an archive that holds more than its own size: torch packs nothing."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        held = sum(entry.file_size for entry in archive.infolist())
+    if held > path.stat().st_size:
+        raise ValueError(f"it would unpack to {held} bytes: do not trust this file")
+
+
 def describe_fault(error: Exception) -> str:
-    """Say in a few lines what torch found, without its advice to read the file unsafely."""
-    if isinstance(error, UnpicklingError):
+    """Say in a line what torch found, without its advice to read the file unsafely."""
+    if isinstance(error, UnpicklingError | KeyError | EOFError):
         return "it is cut off, or holds other things than tensors"
-    return "\n".join(str(error).splitlines()[:5]) or type(error).__name__
+    if "PytorchStreamReader" in str(error):
+        return "it is cut off, or of another kind"
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 @contextmanager

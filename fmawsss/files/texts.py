@@ -1,12 +1,19 @@
-"""Text files that people write: lists, and tables saved by a spreadsheet."""
+"""Text that people write: lists, tables saved by a spreadsheet, names of classes."""
 
 from __future__ import annotations
 
 import csv
 import io
+import reprlib
+import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+MOST_CLASSES = 254  # masks of 8 bits hold the background and 255, too
+LONGEST_NAME = 200  # characters
+UNSEEN = {"Cc", "Cs", "Zl", "Zp"}  # controls, halves of characters, line ends
 
 
 @dataclass(frozen=True)
@@ -74,3 +81,25 @@ def read_table(path: Path, required: Sequence[str]) -> Table:
 def name_first(names: Sequence[str]) -> str:
     """Name the first five of many."""
     return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+
+
+def check_class_names(names: Sequence[object]) -> None:
+    """Raise ValueError for names that tables, reports and masks cannot hold."""
+    # Each by itself
+    for name in names:
+        shown = reprlib.repr(name)
+        if not isinstance(name, str) or not name.strip():
+            raise ValueError(f"{shown} is no name of a class: write a word, in quotation marks")
+        if len(name) > LONGEST_NAME or UNSEEN & set(map(unicodedata.category, name)):
+            raise ValueError(
+                f"{shown} is no name of a class: at most {LONGEST_NAME} characters on one line"
+            )
+
+    # Together
+    if "background" in names:
+        raise ValueError("background is what no class covers: take it out of the classes")
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"{len(twice)} classes have the same name as another, first {twice[0]!r}")
+    if len(names) > MOST_CLASSES:
+        raise ValueError(f"{len(names)} classes, but a mask holds at most {MOST_CLASSES}")

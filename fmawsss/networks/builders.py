@@ -31,8 +31,10 @@ Builder: TypeAlias = Callable[..., Any]
 Builders: TypeAlias = Mapping[str, Builder]
 
 RESERVED = {"_target_", "_partial_"}
-PLAIN_WORD = re.compile(r"[\w.+-]*", re.ASCII)  # no path, no address, no hub
+PLAIN_WORD = re.compile(r"[\w.+-]{0,200}", re.ASCII)  # no path, no address, no hub
 DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
+LONGEST = 200  # characters of a name
+LARGEST = 10_000  # of a number: no network of ours has a width, depth or side near it
 
 
 def build_open_clip(name: str) -> CLIP:
@@ -146,7 +148,7 @@ def prepare_part(node: Any, find: Callable[[str], Builder | None], what: str) ->
 def read_target(node: Any, what: str) -> str:
     """Return the name of a node's builder; raises ValueError for what is no node."""
     target = node.get("_target_") if isinstance(node, Mapping) else None
-    if not isinstance(target, str) or not DOTTED.fullmatch(target):
+    if not isinstance(target, str) or len(target) > LONGEST or not DOTTED.fullmatch(target):
         raise ValueError(f"the checkpoint names no builder as {what}: {reprlib.repr(node)}")
     return target
 
@@ -177,7 +179,8 @@ def read_argument(value: Any, annotation: Any, what: str) -> Any:
     if not is_plain(value, annotation):
         expected = inspect.formatannotation(annotation)
         raise ValueError(
-            f"the checkpoint says {what}={reprlib.repr(value)}, expected plain data: {expected}"
+            f"the checkpoint says {what}={reprlib.repr(value)}, expected plain data: {expected} "
+            f"(words of {LONGEST} letters, numbers up to {LARGEST})"
         )
     return value
 
@@ -202,12 +205,19 @@ def is_plain(value: Any, annotation: Any) -> bool:
     if annotation is str:
         return isinstance(value, str) and PLAIN_WORD.fullmatch(value) is not None
     if annotation is float:
-        return type(value) in (int, float)
-    return annotation in (int, bool, type(None)) and type(value) is annotation
+        return is_number(value)
+    if annotation is int:
+        return is_number(value) and type(value) is int
+    return annotation in (bool, type(None)) and type(value) is annotation
 
 
 def is_setting(value: Any) -> bool:
     """Say whether a value is a number, a Boolean, null, or a list of them."""
     if isinstance(value, list):
         return all(is_setting(one) for one in value)
-    return value is None or isinstance(value, bool | int | float)
+    return value is None or isinstance(value, bool) or is_number(value)
+
+
+def is_number(value: Any) -> bool:
+    """Say whether a value is a number of a size that a network may have."""
+    return type(value) in (int, float) and -LARGEST <= value <= LARGEST

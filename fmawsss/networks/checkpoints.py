@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,14 @@ from jaxtyping import UInt8
 from torch import Tensor, nn
 
 from fmawsss.contexts import find_contexts, load_released_context
-from fmawsss.files.tensor_files import name_in_errors, read_tensors
+from fmawsss.files.tensor_files import describe_fault, name_in_errors, read_tensors
 from fmawsss.networks.builders import NETWORKS, RESIZES, Node, prepare_part, read_target
 from fmawsss.networks.plain_data import (
+    LARGEST,
+    check_weights,
     make_plain,
     read_channels,
+    read_classes,
     read_names,
     read_palette,
     read_weights,
@@ -28,6 +32,7 @@ from fmawsss.viz import make_palette
 
 CHECKPOINT_VERSION = 2
 WEIGHTS = {"pretrained", "weights", "encoder_weights", "folder"}  # a checkpoint brings its own
+LEARNED = {"classes": read_classes, "prompt_names": read_names}  # what prompts are for
 REMEDY = "delete it and train again, or name another with ckpt=PATH"
 
 
@@ -107,7 +112,7 @@ def read_checkpoint(path: Path | str) -> NetworkCheckpoint:
     # What it says
     with name_in_errors(Path(path)):
         named, carried = read_description(content)
-        classes = read_names(named, "classes")
+        classes = read_classes(named, "classes")
         settings = require_keys(
             carried, {"network", "resize", "image_mean", "image_std"}, "carried"
         )
@@ -118,8 +123,8 @@ def read_checkpoint(path: Path | str) -> NetworkCheckpoint:
             classes=classes,
             network=settings["network"],
             resize=settings["resize"],
-            image_mean=read_channels(settings["image_mean"], "image_mean"),
-            image_std=read_channels(settings["image_std"], "image_std"),
+            image_mean=read_channels(settings["image_mean"], "image_mean", -LARGEST),
+            image_std=read_channels(settings["image_std"], "image_std", 1 / LARGEST),
             state_dict=read_weights(content["state_dict"]),
             palette=read_palette(content["palette"], len(classes) + 1),
         )
@@ -167,21 +172,10 @@ def build_network(
         for name, value in checkpoint.state_dict.items()
         if name.startswith("network.")
     }
-    check_weights(checkpoint.path, network, learned)
+    with name_in_errors(checkpoint.path):
+        check_weights(network.state_dict(), learned)
     network.load_state_dict(learned)
     return network
-
-
-def check_weights(path: Path, network: nn.Module, learned: Mapping[str, Tensor]) -> None:
-    """Raise ValueError, naming some of them, where weights are not those of a network."""
-    wanted = {name: value.shape for name, value in network.state_dict().items()}
-    found = {name: value.shape for name, value in learned.items()}
-    strange = sorted({name for name, _ in wanted.items() ^ found.items()})
-    if strange:
-        raise ValueError(
-            f"{path}: its weights belong to another network, {len(strange)} differ: "
-            f"{', '.join(strange[:5])}"
-        )
 
 
 def choose_builder(
@@ -195,9 +189,22 @@ def choose_builder(
     if build is not None:
         return build
     try:
-        return prepare_part(checkpoint.network, NETWORKS.get, "network")
+        listed = prepare_part(checkpoint.network, NETWORKS.get, "network")
     except ValueError as error:
         raise ask_again(checkpoint, error, "network", "network.build", "build=…") from None
+    return partial(build_listed, checkpoint.path, listed)
+
+
+def build_listed(path: Path, build: Callable[..., nn.Module], classes: int) -> nn.Module:
+    """Build a network with what a checkpoint says; raises ValueError where that does not go."""
+    try:
+        return build(classes=classes)
+    except ImportError:
+        raise
+    except Exception as error:  # libraries have many kinds for arguments that do not fit
+        raise ValueError(
+            f"{path}: its network cannot be built ({describe_fault(error)}): {REMEDY}"
+        ) from error
 
 
 def build_resize(checkpoint: NetworkCheckpoint, resize: Resize | None = None) -> Resize:
@@ -246,4 +253,7 @@ def read_learned(path: Path | str) -> dict[str, Any]:
             f"{path} is no checkpoint, it holds neither `state_dict` nor `prompt_learner.ctx`: "
             f"{REMEDY}"
         )
-    return checkpoint
+    with name_in_errors(Path(path)):
+        found = {key: checkpoint[key] for key in LEARNED if key in checkpoint}
+        named = {key: LEARNED[key](names, key) for key, names in make_plain(found).items()}
+        return {**checkpoint, **named, "state_dict": read_weights(checkpoint["state_dict"])}

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from fmawsss.files.texts import check_class_names
+
 DISTRUST = "do not trust this file"
+LARGEST = 1000.0  # means and deviations of images, whose values are 0 to 1
 
 
 def make_plain(data: Any) -> Any:
@@ -52,14 +55,29 @@ def read_names(names: Any, what: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def read_channels(numbers: Any, what: str) -> tuple[float, ...]:
+def read_classes(names: Any, what: str) -> tuple[str, ...]:
+    """Return the names of classes; raises ValueError for what cannot be such a list."""
+    classes = read_names(names, what)
+    try:
+        check_class_names(classes)
+    except ValueError as error:
+        raise ValueError(f"the checkpoint's {what} cannot be used: {error}") from None
+    if not classes:
+        raise ValueError(f"the checkpoint's {what} are none: {DISTRUST}")
+    return classes
+
+
+def read_channels(numbers: Any, what: str, least: float) -> tuple[float, ...]:
     """Return a number for each of the three channels; raises ValueError for anything else."""
     if (
         not isinstance(numbers, list)
         or len(numbers) != 3
-        or not all(type(one) in (int, float) and math.isfinite(one) for one in numbers)
+        or not all(type(one) in (int, float) and least <= one <= LARGEST for one in numbers)
     ):
-        raise ValueError(f"the checkpoint's {what} is not three numbers: {DISTRUST}")
+        raise ValueError(
+            f"the checkpoint's {what} is not three numbers from {least:g} to {LARGEST:g}: "
+            f"{DISTRUST}"
+        )
     return tuple(map(float, numbers))
 
 
@@ -90,4 +108,54 @@ def read_weights(state: Any) -> Mapping[str, Tensor]:
         isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
     ):
         raise ValueError(f"the checkpoint's state_dict does not hold tensors alone: {DISTRUST}")
+    strange = [name for name, value in state.items() if not is_stored(value)]
+    if strange:
+        raise ValueError(
+            f"the checkpoint's state_dict holds {len(strange)} tensors without a number of their "
+            f"own for each place, first {strange[0][:80]!r}: {DISTRUST}"
+        )
     return state
+
+
+def is_stored(tensor: Tensor) -> bool:
+    """Say whether every element of a tensor has a place of its own in memory."""
+    return (
+        tensor.layout is torch.strided
+        and tensor.device.type == "cpu"
+        and not tensor.is_complex()
+        and not tensor.is_quantized
+        and tensor.nbytes <= tensor.untyped_storage().nbytes()
+    )
+
+
+def check_weights(wanted: Mapping[str, Tensor], learned: Mapping[str, Tensor]) -> None:
+    """Raise ValueError unless weights have the names and shapes that are wanted, and are numbers.
+
+    What is no number may stand where it is wanted, too, as in a table of minus infinity.
+    """
+    # Those of another network
+    shapes = {name: describe_tensor(value) for name, value in wanted.items()}
+    found = {name: describe_tensor(value) for name, value in learned.items()}
+    strange = sorted({name for name, _ in shapes.items() ^ found.items()})
+    if strange:
+        raise ValueError(
+            f"its weights belong to another network, {len(strange)} differ: "
+            f"{', '.join(name[:80] for name in strange[:3])}"
+        )
+
+    # Numbers
+    broken = [
+        name
+        for name, value in learned.items()
+        if not value.isfinite().all() and wanted[name].isfinite().all()
+    ]
+    if broken:
+        raise ValueError(
+            f"{len(broken)} of its weights are not finite, first {broken[0]}: its training went "
+            "wrong; name another checkpoint with ckpt=PATH, or train again"
+        )
+
+
+def describe_tensor(tensor: Tensor) -> tuple[tuple[int, ...], bool]:
+    """Return the shape of a tensor, and whether it holds floats of any precision."""
+    return tuple(tensor.shape), tensor.is_floating_point()

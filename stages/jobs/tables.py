@@ -6,17 +6,16 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 
 def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Print a table; numbers stand on the right, None is left empty."""
     rows = [list(row) for row in rows]
-    table = Table(title=escape(title))
+    table = Table(title=title)
     for index, column in enumerate(columns):
         number = any(isinstance(row[index], int) for row in rows)
         table.add_column(column, justify="right" if number else "left")
     for row in rows:
-        table.add_row(*("" if value is None else escape(str(value)) for value in row))
-    Console().print(table)
+        table.add_row(*("" if value is None else str(value) for value in row))
+    Console(markup=False, emoji=False).print(table)  # names are shown as they are

@@ -119,7 +119,7 @@ def test_an_area_that_is_missing_is_counted(tree: Path) -> None:
         (
             2,
             {"segmentation": {"size": [20, 30]}},
-            "annotation 3 has the segmentation.*KeyError.'counts'",
+            "annotation 3 has the segmentation.*has no 'counts'",
         ),
         (
             2,
@@ -143,7 +143,8 @@ def test_bad_regions_are_named(tree: Path, number: int, changes: dict, message: 
 @pytest.mark.parametrize("category", [5, None])
 def test_a_region_of_an_unknown_category_is_named(tree: Path, category: int | None) -> None:
     with pytest.raises(
-        ValueError, match=rf"annotation 2 has the category id {category}, which is not among"
+        ValueError,
+        match=rf"annotation 2 of image 9 has the category_id {category}, expected one of",
     ):
         spoil(tree, 1, category_id=category).prepare_data()
 
