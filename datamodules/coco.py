@@ -25,7 +25,7 @@ from datamodules.coco_annotations import (
 )
 from datamodules.images import list_stems, strip_suffix
 from datamodules.label_files import require_label_file
-from datamodules.labels import Labels, LabelsFromMasks, LabelSource, find_classes, refuse_ignored
+from datamodules.labels import Labels, LabelsFromMasks, LabelSource, check_label, find_classes
 from fmawsss.files.images import stamp_file
 from fmawsss.files.png import read_mask, write_palette_png
 from fmawsss.files.storage import read_json, write_bytes
@@ -239,7 +239,7 @@ class LabelsFromCocoJson:
     def list_names(self, images: Sequence[str]) -> list[str]:
         """List the class names that occur, in alphabetical order."""
         names = {name for labels in self._read_names().values() for name in labels}
-        return sorted(refuse_ignored(name, str(self.path)) for name in names)
+        return sorted(check_label(name, str(self.path)) for name in names)
 
     def _read_names(self) -> dict[str, list[str]]:
         """Read the class names of each image."""

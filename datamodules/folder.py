@@ -9,10 +9,10 @@ from pathlib import Path
 
 from datamodules.base import SegmentationDataModule
 from datamodules.images import list_stems, name_files, strip_suffix
-from datamodules.labels import require_reader
+from datamodules.labels import LabelReader, require_reader
 from datamodules.sources import extract_frames, index_files, is_video
 from fmawsss.files.images import SUFFIXES
-from fmawsss.files.texts import read_text
+from fmawsss.files.texts import MOST_CLASSES, read_text
 from fmawsss.records import ImageRecord
 
 WHOLE_TREE = "all"
@@ -40,8 +40,23 @@ class FolderDataModule(SegmentationDataModule):
     def __post_init__(self) -> None:
         if self.classes is None:
             labels = require_reader(self.labels)
-            self.classes = [] if labels is None else labels.list_names(list(self._index_tree()))
+            self.classes = [] if labels is None else self._list_classes(labels)
         super().__post_init__()
+
+    def _list_classes(self, labels: LabelReader) -> list[str]:
+        """List the classes that the labels name."""
+        names = labels.list_names(list(self._index_tree()))
+        origin = getattr(labels, "path", self.root)
+        if self.labelled and not names:
+            raise ValueError(
+                f"{origin} names no class: write a label beside each image, or set dataset.classes"
+            )
+        if len(names) > MOST_CLASSES:
+            raise ValueError(
+                f"{origin} names {len(names)} classes, a mask holds at most {MOST_CLASSES}: unite "
+                "some"
+            )
+        return names
 
     def prepare_data(self) -> None:
         """Take a video apart."""

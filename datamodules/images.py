@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import reprlib
-import unicodedata
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from fmawsss.files.images import SUFFIXES
-from fmawsss.files.texts import UNSEEN
+from fmawsss.files.texts import has_unseen
 
 LONGEST_PART = 200  # bytes of a file's name; file systems allow 255, and suffixes are added
 
@@ -32,10 +31,13 @@ def name_files(root: Path, files: Iterable[Path]) -> dict[str, Path]:
         if file.suffix.lower() not in SUFFIXES or file.name.startswith("."):
             continue
 
-        # a name stays below the root, and stands for one image
-        if ".." in file.parts:
-            raise ValueError(f"{file} is a way round: name it without `..`")
+        # a name can be written down, and stands for one image
         name = strip_suffix(file.relative_to(root).as_posix())
+        if has_unseen(name):
+            raise ValueError(
+                f"the file {str(file)!r} cannot be named in lists: rename it, in UTF-8 and without "
+                "line ends"
+            )
         if name in named:
             raise ValueError(
                 f"{named[name]} and {file} share the name {name!r}; rename one of them"
@@ -75,7 +77,7 @@ def check_inner_path(name: str, where: str) -> str:
         raise ValueError(
             f"{where} is {reprlib.repr(name)}, expected a path below the folder of images"
         )
-    if UNSEEN & set(map(unicodedata.category, name)) or "\\" in name:
+    if has_unseen(name) or "\\" in name:
         raise ValueError(
             f"{where} is {reprlib.repr(name)}: write it without control characters, and with / "
             "between folders"

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datamodules.images import strip_suffix
-from datamodules.labels import Labels, LabelSource, find_classes, read_each, refuse_ignored
+from datamodules.labels import Labels, LabelSource, check_label, find_classes, read_each
 from fmawsss.files.texts import read_table, read_text
+
+ARRAYS = (".npy", ".npz", ".pkl", ".pickle", ".pt", ".pth", ".mat")
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class LabelFile:
     def list_names(self, images: Sequence[str]) -> list[str]:
         """List the class names that occur, in alphabetical order."""
         rows = self.read_rows()
-        return sorted({refuse_ignored(label, row.place) for row in rows for label in row.labels})
+        return sorted({check_label(label, row.place) for row in rows for label in row.labels})
 
     @abstractmethod
     def read_rows(self) -> Iterator[LabelRow]:
@@ -71,7 +73,7 @@ class LabelsFromFile(LabelFile):
             scores = split_cells(row.get("scores", ""), ";")
             words = [cell for cell in scores if not re.search(r"\d", cell)]
             labels = split_cells(row["labels"], ";")
-            yield LabelRow(row["name"], labels, f"{path}, line {number}", words + surplus)
+            yield LabelRow(row["name"].strip(), labels, f"{path}, line {number}", words + surplus)
 
 
 class LabelsFromList(LabelFile):
@@ -120,9 +122,17 @@ def split_cells(line: str, separator: str | None) -> list[str]:
 
 
 def require_label_file(path: Path | str, remedy: str = "write it") -> Path:
-    """Return the path of a label file; raises FileNotFoundError when there is none."""
+    """Return the path of a label file; raises FileNotFoundError when there is none.
+
+    Raises ValueError for a kind that is no text.
+    """
     if not Path(path).is_file():
         raise FileNotFoundError(
             f"label file {path} does not exist; {remedy}, or choose another dataset/labels"
+        )
+    if Path(path).suffix.lower() in ARRAYS:
+        raise ValueError(
+            f"{path} may hold objects that run code when they are read: write its labels as a CSV "
+            "file `name,labels` where you trust it, and name that as dataset.labels.path"
         )
     return Path(path)

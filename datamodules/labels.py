@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
+import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from jaxtyping import Bool, UInt8
 from fmawsss.files.images import stamp_file
 from fmawsss.files.png import read_mask
 from fmawsss.files.storage import write_bytes
+from fmawsss.files.texts import check_class_name
 from fmawsss.metrics import IGNORE
 
 logger = logging.getLogger(__name__)
@@ -89,9 +91,13 @@ class LabelsFromMasks:
     def _read_cache(self) -> dict[str, tuple[str, Labels]]:
         if self.cache is None or not Path(self.cache).exists():
             return {}
-        with Path(self.cache).open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.reader(file) if len(row) == 3]
-        return {name: (stamp, tuple(map(int, labels.split()))) for name, stamp, labels in rows}
+        try:
+            with Path(self.cache).open(newline="", encoding="utf-8") as file:
+                rows = [row for row in csv.reader(file) if len(row) == 3]
+            return {name: (stamp, tuple(map(int, labels.split()))) for name, stamp, labels in rows}
+        except (ValueError, csv.Error) as error:
+            logger.warning("%s is broken (%s): all masks are read again", self.cache, error)
+            return {}
 
     def _write_cache(self, known: Mapping[str, tuple[str, Labels]]) -> None:
         if self.cache is None:
@@ -120,14 +126,14 @@ class LabelsFromXml:
 
         # the images that have one
         files = {name: folder / f"{name}.xml" for name in images}
-        names = [name for name, file in files.items() if file.exists()]
+        names = [name for name, file in files.items() if file.is_file()]
         labels = read_each(lambda name: self._read_file(files[name], source.classes), names)
         return dict(zip(names, labels, strict=True))
 
     def _read_file(self, file: Path, classes: Mapping[str, int]) -> Labels:
         try:
-            tree = ElementTree.parse(file)
-        except ElementTree.ParseError as error:
+            tree = ElementTree.parse(file, ElementTree.XMLParser(target=PlainTree()))
+        except (ElementTree.ParseError, LookupError, ValueError) as error:
             raise ValueError(
                 f"annotation {file} is not whole XML ({error}); unpack it again"
             ) from error
@@ -137,6 +143,14 @@ class LabelsFromXml:
         if not self.difficult:
             objects = [o for o in objects if o.findtext("difficult", "0").strip() != "1"]
         return find_classes((o.findtext("name", "").strip() for o in objects), classes, str(file))
+
+
+class PlainTree(ElementTree.TreeBuilder):
+    """Build a tree of elements; raise ValueError for a DTD, which can define things to expand."""
+
+    def doctype(self, name: str, public: str | None, system: str | None) -> None:
+        """Refuse the declaration."""
+        raise ValueError("it declares a document type, which annotations of VOC have not")
 
 
 class LabelsFromFolders:
@@ -162,7 +176,7 @@ class LabelsFromFolders:
         """List the names of the folders, in alphabetical order."""
         folders = {name.split("/")[-2]: name for name in images if "/" in name}
         return sorted(
-            refuse_ignored(folder, f"the folder of {name!r}") for folder, name in folders.items()
+            check_label(folder, f"the folder of {name!r}") for folder, name in folders.items()
         )
 
 
@@ -189,22 +203,29 @@ def find_classes(names: Iterable[str], classes: Mapping[str, int], where: str) -
     found = list(dict.fromkeys(names))
     for name in found:
         if name not in classes:
-            refuse_ignored(name, where)
+            check_label(name, where)
             raise ValueError(
-                f"{where}: label {name!r}: no class of this data set; expected one of "
+                f"{where}: label {reprlib.repr(name)}: no class of this data set; expected one of "
                 f"{', '.join(dict.fromkeys(classes))}; correct the label, or add the class to "
                 "dataset.classes"
             )
     return tuple(sorted({classes[name] for name in found}))
 
 
-def refuse_ignored(name: str, where: str) -> str:
-    """Return the name of a class; raises ValueError for 255, the mask value of ignored pixels."""
+def check_label(name: str, where: str) -> str:
+    """Return the name of a class; raises ValueError for one that no class can have.
+
+    255 is none, the mask value of ignored pixels.
+    """
     if name == str(IGNORE):
         raise ValueError(
             f"{where}: label {name!r}: 255 marks ignored pixels and is no label; name a class, or "
             "take it out"
         )
+    try:
+        check_class_name(name)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
     return name
 
 

@@ -47,8 +47,9 @@ def index_files(root: Path) -> dict[str, Path]:
 
     # a pattern
     if glob.has_magic(str(root)):
-        fixed = takewhile(lambda part: not glob.has_magic(part), root.parts)
-        found = glob.glob(str(root), recursive=True)  # noqa: PTH207 (any root)
+        whole = straighten(root)
+        fixed = takewhile(lambda part: not glob.has_magic(part), whole.parts)
+        found = glob.glob(str(whole), recursive=True)  # noqa: PTH207 (any root)
         return name_files(Path(*fixed), map(Path, found))
     raise FileNotFoundError(
         f"folder {root} does not exist; set dataset.root to a folder of images, or to one image"
@@ -58,7 +59,7 @@ def index_files(root: Path) -> dict[str, Path]:
 def index_list(file: Path) -> dict[str, Path]:
     """Read a list of image files, one per line, relative to the list's own folder or absolute."""
     lines = [line.strip() for line in read_text(file).splitlines()]
-    images = [file.parent / line for line in dict.fromkeys(lines) if line]
+    images = [straighten(file.parent / line) for line in dict.fromkeys(lines) if line]
     missing = [image for image in images if not is_image(image)]
     if missing:
         raise ValueError(
@@ -72,9 +73,14 @@ def index_list(file: Path) -> dict[str, Path]:
     return name_files(Path(os.path.commonpath([image.parent for image in images])), images)
 
 
+def straighten(path: Path) -> Path:
+    """Return an absolute path without `..`, so that no name below it leads out of a folder."""
+    return Path(os.path.abspath(path))  # noqa: PTH100 (links stay)
+
+
 def is_image(file: Path) -> bool:
     """Say whether there is a file of an image's kind."""
-    return file.suffix.lower() in SUFFIXES and file.is_file()
+    return file.suffix.lower() in SUFFIXES and len(file.name) < 256 and file.is_file()
 
 
 def extract_frames(video: Path, folder: Path, step: int) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datamodules.base import SegmentationDataModule
-from datamodules.images import index_images, list_stems, strip_suffix
+from datamodules.images import check_inner_path, index_images, list_stems, strip_suffix
 from fmawsss.files.texts import read_text
 from fmawsss.records import ImageRecord
 
@@ -83,6 +83,9 @@ def read_split_list(path: Path, images: Container[str] = ()) -> list[str]:
         for line in lines
         if line
     ]
+
+    for name in names:
+        check_inner_path(name, f"a name in {path}")
 
     # each once
     twice = [name for name, count in Counter(names).items() if count > 1]

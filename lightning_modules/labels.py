@@ -23,7 +23,7 @@ class LabelModule(L.LightningModule):
     without the other classes, so that several can be probable at once.
 
     Raises:
-        ValueError: without classes or without background prompts.
+        ValueError: without classes or background prompts, for names that no table of labels holds.
     """
 
     learned_by: ClassVar[tuple[str, ...]] = ()
@@ -46,6 +46,12 @@ class LabelModule(L.LightningModule):
             raise ValueError(
                 "there is nothing to choose from: set dataset.classes=[cat,dog,…] and "
                 "background=[sky,…]"
+            )
+        strange = [name for name in classes if ";" in name or name != name.strip()]
+        if strange:
+            raise ValueError(
+                f"class {strange[0]!r}: labels stand between semicolons in a table; take them out "
+                "of dataset.classes, and spaces around it"
             )
         self.clip = clip
         self.classes = tuple(classes)

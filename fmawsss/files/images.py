@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from stat import S_ISREG
 
 import numpy as np
 from jaxtyping import UInt8
@@ -108,6 +109,8 @@ def _flatten_wide_grey(picture: Image.Image) -> UInt8[np.ndarray, "H W"]:
 
 
 def stamp_file(path: Path) -> str:
-    """Return a short text that changes when a file does."""
+    """Return a short text that changes when a file does; raises ValueError for a pipe."""
     status = path.stat()
+    if not S_ISREG(status.st_mode):
+        raise ValueError(f"{path} is no file to read: take it away")
     return f"{status.st_size}-{status.st_mtime_ns}"

@@ -55,13 +55,15 @@ def explain_encoding(path: Path, found: str) -> str:
 def read_table(path: Path, required: Sequence[str]) -> Table:
     """Read a CSV file, without its empty lines.
 
-    Cells are separated by commas or, as Excel writes them in some languages, by semicolons.
+    Cells are separated by commas, or by semicolons (as Excel writes them in some languages), or by
+    tabs.
     Raises ValueError naming the file when it lacks a required column or cannot be read.
     """
     # read all lines
     text = read_text(path)
-    delimiter = ";" if ";" in text.partition("\n")[0] else ","
-    reader = csv.reader(io.StringIO(text), delimiter=delimiter)
+    first = text.partition("\n")[0]
+    delimiter = next((mark for mark in ";\t" if mark in first), ",")
+    reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
     try:
         lines = [(reader.line_num, cells) for cells in reader if any(cells)]
     except csv.Error as error:
@@ -71,9 +73,10 @@ def read_table(path: Path, required: Sequence[str]) -> Table:
 
     # the first one names the columns
     columns = lines[0][1] if lines else []
-    if not set(required) <= set(columns):
+    if [column for column in columns if column in required] != [*required]:
         raise ValueError(
-            f"{path} has the columns {columns}; expected a first line `{','.join(required)}`"
+            f"{path} has the columns {reprlib.repr(columns)}; expected a first line "
+            f"`{','.join(required)}`"
         )
     return Table(columns, delimiter, lines[1:])
 
@@ -83,22 +86,30 @@ def name_first(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
 
 
-def check_class_names(names: Sequence[object]) -> None:
-    """Raise ValueError for names that tables, reports and masks cannot hold."""
-    # Each by itself
-    for name in names:
-        shown = reprlib.repr(name)
-        if not isinstance(name, str) or not name.strip():
-            raise ValueError(f"{shown} is no name of a class: write a word, in quotation marks")
-        if len(name) > LONGEST_NAME or UNSEEN & set(map(unicodedata.category, name)):
-            raise ValueError(
-                f"{shown} is no name of a class: at most {LONGEST_NAME} characters on one line"
-            )
+def has_unseen(text: str) -> bool:
+    """Say whether a text holds what belongs into no name: control characters, line ends, halves."""
+    return not text.isprintable() and bool(UNSEEN & set(map(unicodedata.category, text)))
 
-    # Together
-    if "background" in names:
+
+def check_class_name(name: object) -> None:
+    """Raise ValueError for a name that a table, a report or a prompt cannot hold."""
+    shown = reprlib.repr(name)
+    if not isinstance(name, str) or not name.strip():
+        raise ValueError(f"{shown} is no name of a class: write a word, in quotation marks")
+    if len(name) > LONGEST_NAME or has_unseen(name):
+        raise ValueError(
+            f"{shown} is no name of a class: expected at most {LONGEST_NAME} characters, without "
+            "line ends and control characters"
+        )
+    if name == "background":
         raise ValueError("background is what no class covers: take it out of the classes")
-    twice = [name for name, count in Counter(names).items() if count > 1]
+
+
+def check_class_names(names: Sequence[object]) -> None:
+    """Raise ValueError for names of classes that cannot be used, each or together."""
+    for name in names:
+        check_class_name(name)
+    twice = [str(name) for name, count in Counter(names).items() if count > 1]
     if twice:
         raise ValueError(f"{len(twice)} classes have the same name as another, first {twice[0]!r}")
     if len(names) > MOST_CLASSES:
