@@ -20,7 +20,7 @@ from fmawsss.records import ImageRecord
 from lightning_modules.learned import load_fitting
 from stages.checkpoints import find_checkpoint
 from stages.scores import enter_scores
-from stages.stage import Stage, describe_inputs, start_product
+from stages.stage import Stage, describe_inputs, forget_failure, start_product
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,9 @@ def apply(stage: Stage) -> Result:
     if product.is_complete(split) and not remaining:
         logger.info("%s: %s is complete for %s, skipped", stage.name, product.path, split)
     else:
-        trainer = make_images(stage, checkpoint, writers, remaining)
+        shared = stage.run.shard is not None
+        with forget_failure(product, split, lambda: has_any(writers, records), shared):
+            trainer = make_images(stage, checkpoint, writers, remaining)
         if trainer.is_global_zero:
             finish(stage, product, split, records, shard.is_whole)
 
@@ -99,6 +101,11 @@ def find_remaining(
 def has_all(writers: Sequence[L.Callback], name: str) -> bool:
     """Say whether everything of an image is there."""
     return all(writer.has(name) for writer in writers)
+
+
+def has_any(writers: Sequence[L.Callback], records: Sequence[ImageRecord]) -> bool:
+    """Say whether everything of any image is there."""
+    return any(has_all(writers, record.name) for record in records)
 
 
 def make_images(

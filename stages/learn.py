@@ -27,10 +27,11 @@ from datamodules.choosing import name_splits
 from datamodules.encoded import EncodedData
 from datamodules.sample import collate_samples
 from fmawsss.files.features import FeatureStore
+from fmawsss.files.products import holds_files
 from fmawsss.files.tensor_files import require_whole
 from lightning_modules.features import FeatureModule
 from stages.scores import write_scores
-from stages.stage import Stage, Training, describe_inputs, start_product
+from stages.stage import Stage, Training, describe_inputs, forget_failure, start_product
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,20 @@ def learn(stage: Stage, loggers: Sequence[Logger]) -> None:
         logger.info("%s: %s is complete, skipped", stage.name, product.path)
         return report_validations(stage)
 
-    # Train, from the newest checkpoint of an unfinished training
+    with forget_failure(product, split, lambda: holds_files(stage.steps), shared=False):
+        trainer = train(stage, training, loggers, inputs)
+
+    # The product, and the best checkpoint beside it
+    trainer.save_checkpoint(product.path, weights_only=True)
+    if trainer.is_global_zero:
+        keep_best(stage, training)
+        product.finish(split)
+    return report_validations(stage)
+
+
+def train(stage: Stage, training: Training, loggers: Sequence[Logger], inputs: str) -> L.Trainer:
+    """Train from the newest checkpoint of an unfinished training, or from the start."""
+    # What to train on, and who watches
     data = choose_data(stage, inputs)
     callbacks = [
         build_saver(stage.steps, training.save_every),
@@ -59,17 +73,13 @@ def learn(stage: Stage, loggers: Sequence[Logger]) -> None:
     settings = {**training.loop, **schedule_validations(training), "logger": list(loggers) or False}
     callbacks += training.watchers.values() if training.val_every is not None else ()
     trainer = stage.run.build_trainer(stage.name, "learn", callbacks, settings)
+
+    # Go on
     last = find_last_step(stage.steps)
     trainer.fit(stage.module, data, ckpt_path=last, weights_only=True)  # nothing in it is run
     for callback in training.averaging:  # a resume that finds the training finished calls no end
         callback.on_train_end(trainer, stage.module)
-
-    # The product, and the best checkpoint beside it
-    trainer.save_checkpoint(product.path, weights_only=True)
-    if trainer.is_global_zero:
-        keep_best(stage, training)
-        product.finish(split)
-    return report_validations(stage)
+    return trainer
 
 
 def choose_data(stage: Stage, inputs: str) -> L.LightningDataModule:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -211,12 +212,28 @@ def describe_inputs(data: SegmentationDataModule, splits: Splits) -> tuple[str, 
     return ",".join(names), fingerprint({name: described[name] for name in names})
 
 
+@contextmanager
+def forget_failure(
+    product: Product, split: str, made: Callable[[], bool], shared: bool
+) -> Iterator[None]:
+    """Take back the start of a split when an attempt ends with an error before it made anything.
+
+    shared: other shards go by the same record, and it stays.
+    """
+    try:
+        yield
+    except BaseException:  # an interrupt, too
+        if rank_zero_only.rank == 0 and not shared and not made():
+            product.forget(split)
+        raise
+
+
 def start_product(
     product: Product, split: str, inputs: str, overwrite: bool, beside: Sequence[Path]
 ) -> None:
     """Open a product and a part of it, once for all processes, while the others wait."""
     if rank_zero_only.rank == 0:
         product.open(overwrite, beside)
-        product.start(split, inputs)
+        product.start(split, inputs, beside)
     if torch.distributed.is_initialized():
         torch.distributed.barrier()

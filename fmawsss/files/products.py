@@ -51,20 +51,23 @@ class Product:
     def open(self, overwrite: bool, beside: Sequence[Path] = ()) -> None:
         """Start the product, or go on with it; starting anew removes what was there, and `beside`.
 
+        A record of other settings that left nothing behind stands in no way.
+
         Raises:
             ProductMismatch: when the product on disk was made otherwise and `overwrite` is false.
         """
         record = read_record(self.path)
         if record is not None and self._is_made_by(record) and not overwrite:
             return
-        if record is None and self._holds_files():
+        empty = not any(holds_files(path) for path in (self.path, *beside))
+        if record is None and holds_files(self.path):
             raise ProductMismatch(
                 f"{self.path} holds files without a record ({self.record_path.name}): they were "
                 "not made here; move them away or choose another paths.work"
             )
-        if record is not None and not overwrite:
+        if record is not None and not overwrite and not empty:
             raise ProductMismatch(self._explain(record))
-        if record is not None:
+        if record is not None and not empty:
             logger.warning("overwriting %s", self.path)
         # Only when nothing old is left does the new record appear: a kill in between leaves the old
         # one, or none
@@ -72,13 +75,18 @@ class Product:
             remove_path(path)
         self._write({})
 
-    def start(self, part: str, inputs: str) -> None:
+    def start(self, part: str, inputs: str, beside: Sequence[Path] = ()) -> None:
         """Start a part (a split), or go on with it.
+
+        One that left nothing behind, nor `beside`, starts anew.
 
         Raises:
             ProductMismatch: when the part was started from other images or labels.
         """
         known = self._read_parts().get(part)
+        made = any(holds_files(path) for path in (self.path, *beside))
+        if known is not None and not known["complete"] and not made:
+            known = None
         if known is not None and inputs not in (known["inputs"], ANY):
             raise ProductMismatch(
                 f"{self.path} was made from other images or labels of {part}: they changed since. "
@@ -95,6 +103,14 @@ class Product:
         """Record a started part as complete."""
         parts = self._read_parts()
         self._write({**parts, part: {**parts[part], "complete": True}})
+
+    def forget(self, part: str) -> None:
+        """Take back the start of a part of which nothing was made, and the record of nothing."""
+        parts = {name: known for name, known in self._read_parts().items() if name != part}
+        if parts or holds_files(self.path):
+            self._write(parts)
+        else:
+            self.record_path.unlink(missing_ok=True)
 
     def _read_parts(self) -> dict[str, Any]:
         record = read_record(self.path)
@@ -114,9 +130,6 @@ class Product:
         """Say whether a record is of this very product."""
         return record["version"] == RECORD_VERSION and record["fingerprint"] == self.fingerprint
 
-    def _holds_files(self) -> bool:
-        return self.path.is_file() or (self.path.is_dir() and any(self.path.iterdir()))
-
     def _explain(self, record: Mapping[str, Any]) -> str:
         """Say what differs between the product on disk and the one that is asked for."""
         remedy = "Add overwrite=true to make it anew, or choose another paths.work to keep both."
@@ -133,6 +146,11 @@ class Product:
         lines = [f"  {describe_change(key, old.get(key), new.get(key))}" for key in keys]
         title = f"{self.path} was made with other settings (on disk -> now):"
         return "\n".join([title, *lines, remedy])
+
+
+def holds_files(path: Path) -> bool:
+    """Say whether a path is a file, or a folder that is not empty."""
+    return path.is_file() or (path.is_dir() and any(path.iterdir()))
 
 
 def name_upstream(upstream: Mapping[str, str]) -> dict[str, str]:

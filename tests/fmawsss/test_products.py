@@ -11,6 +11,44 @@ def make_product(tmp_path, **settings):
     )
 
 
+def make_file(folder):
+    folder.mkdir()
+    (folder / "a.png").touch()
+
+
+def test_an_attempt_that_made_nothing_stands_in_no_way(tmp_path):
+    make_product(tmp_path).open(overwrite=False)
+    product = make_product(tmp_path, power=2)
+    product.open(overwrite=False)
+    for inputs in ("x", "y"):
+        product.start("train", inputs)
+    product.finish("train")
+    assert product.is_complete("train")
+
+
+def test_checkpoints_beside_an_unfinished_product_are_of_its_settings(tmp_path):
+    product, steps = make_product(tmp_path), tmp_path / "steps"
+    product.open(overwrite=False, beside=[steps])
+    product.start("train", "x", beside=[steps])
+    make_file(steps)
+    with pytest.raises(ProductMismatch, match="power"):
+        make_product(tmp_path, power=2).open(overwrite=False, beside=[steps])
+    with pytest.raises(ProductMismatch, match="other images"):
+        product.start("train", "y", beside=[steps])
+
+
+def test_what_is_forgotten_leaves_the_other_parts(tmp_path):
+    product = make_product(tmp_path)
+    product.open(overwrite=False)
+    for part in ("train", "val"):
+        product.start(part, "x")
+    product.finish("train")
+    product.forget("val")
+    assert list(read_record(tmp_path / "seeds")["parts"]) == ["train"]
+    product.forget("train")
+    assert read_record(tmp_path / "seeds") is None
+
+
 def test_a_product_is_opened_started_and_finished(tmp_path):
     product = make_product(tmp_path)
     product.open(overwrite=False)
@@ -46,6 +84,7 @@ def test_changed_inputs_are_refused(tmp_path, finished):
     product = make_product(tmp_path)
     product.open(overwrite=False)
     product.start("train", "x")
+    make_file(tmp_path / "seeds")
     if finished:
         product.finish("train")
     with pytest.raises(
@@ -56,12 +95,14 @@ def test_changed_inputs_are_refused(tmp_path, finished):
 
 def test_other_settings_are_refused_and_named(tmp_path):
     make_product(tmp_path).open(overwrite=False)
+    make_file(tmp_path / "seeds")
     with pytest.raises(ProductMismatch, match=r"power: 1 -> 2[\s\S]*overwrite=true"):
         make_product(tmp_path, power=2).open(overwrite=False)
 
 
 def test_another_upstream_is_refused_and_named(tmp_path):
     make_product(tmp_path).open(overwrite=False)
+    make_file(tmp_path / "seeds")
     other = Product(tmp_path / "seeds", make_product(tmp_path).settings, {"cls": "xyz"})
     with pytest.raises(ProductMismatch, match="made from cls"):
         other.open(overwrite=False)

@@ -1,0 +1,60 @@
+"""An attempt that fails before it made anything leaves no record; the corrected one just runs."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from front_door import QUICK, run
+
+import infer
+import train
+
+
+def places(finished: Path, work: Path) -> list[str]:
+    superpixels = f"data.superpixels={finished}/outputs/shapes/superpixels"
+    return [*QUICK[:2], f"paths.work={work}", "logger=none", "report=none", superpixels]
+
+
+def test_seeds_that_failed_are_made_with_other_settings(finished, tmp_path, monkeypatch):
+    cams, work = tmp_path / "foreign", tmp_path / "work"
+    cams.mkdir()
+    for number in range(6):
+        maps = np.random.default_rng(number).random((1, 7, 7)).astype(np.float32)
+        np.savez(cams / f"train_{number:05d}.npz", cam=maps, classes=np.array([1]))
+    words = ["task=seeds", f"cams={cams}", f"paths.data={finished}/data", *places(finished, work)]
+    with pytest.raises(ValueError, match="affinity=none"):
+        run(infer.main, monkeypatch, *words)
+    assert not (work / "seeds/from_cams.json").exists()
+    run(infer.main, monkeypatch, *words, "affinity=none")
+    assert len(list((work / "seeds/from_cams").glob("*.png"))) == 6
+
+
+def test_a_training_that_failed_starts_with_other_settings(finished, tmp_path, monkeypatch):
+    data, work = tmp_path / "data", tmp_path / "work"
+    shutil.copytree(finished / "data", data)
+    broken = data / "shapes-0/JPEGImages/train_00001.jpg"
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:500])
+    words = ["task=cls", f"paths.data={data}", *places(finished, work), "loop.max_steps=1"]
+    with pytest.raises(ValueError, match="train_00001"):
+        run(train.main, monkeypatch, *words, "save_every=1")
+    assert not (work / "cls.ckpt.json").exists()
+    broken.write_bytes(whole)
+    run(train.main, monkeypatch, *words, "save_every=1", "optimizer.lr=0.01")
+    assert (work / "cls.ckpt").is_file()
+
+
+def test_what_a_kill_left_stands_in_no_way(finished, tmp_path, monkeypatch):
+    # a record without anything else: the power went between the record and the first image
+    words = ["task=cls", f"paths.data={finished}/data", *places(finished, tmp_path)]
+    checkpoint = f"ckpt={finished}/outputs/shapes/cls.ckpt"
+    run(infer.main, monkeypatch, *words, checkpoint)
+    shutil.rmtree(tmp_path / "seeds/coarse")
+    shutil.rmtree(tmp_path / "pictures")
+    for path in (tmp_path / "seeds").glob("*.jsonl"):
+        path.unlink()
+    run(infer.main, monkeypatch, *words, checkpoint, "background_power.sams=2")
+    assert len(list((tmp_path / "seeds/coarse").glob("*.png"))) == 6
