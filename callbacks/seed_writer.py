@@ -14,7 +14,7 @@ from fmawsss.viz import make_palette
 
 logger = logging.getLogger(__name__)
 
-KINDS = ("sams", "caa", "cam")
+KINDS = ("sams", "memory", "caa", "cam")
 
 
 class SeedWriter(PngWriter):

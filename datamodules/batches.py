@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 MAKE_SUPERPIXELS = "run `python infer.py task=superpixels` for this data set and split"
 MAKE_CAMS = "write them with callbacks=cams"
+MAKE_REGIONS = "write them with callbacks=regions (`python infer.py task=cls callbacks=regions`)"
 MADE_ANYWHERE = "the CAMs of %s do not say which stage made them; seeds get the numbers of %s"
 
 
@@ -247,7 +248,7 @@ def read_fitting_cams(path: Path, recipes: Sequence[str] | None) -> Cams:
 
 
 def check_view(records: Sequence[ImageRecord], view: WholeView) -> None:
-    """Check that every image has the superpixels and CAMs that a view reads."""
+    """Check that every image has the superpixels, CAMs and regions that a view reads."""
     if view.superpixels is not None:
         check_products(records, Path(view.superpixels), ".npz", "superpixels", MAKE_SUPERPIXELS)
     if view.cams is not None:
@@ -256,6 +257,9 @@ def check_view(records: Sequence[ImageRecord], view: WholeView) -> None:
         first = [read_fitting_cams(folder / f"{r.name}.npz", view.cams_of) for r in records[:1]]
         if view.cams_of and any(cams.recipe is None for cams in first):
             logger.warning(MADE_ANYWHERE, folder, ", ".join(view.cams_of))
+    for regions, what in ((view.regions, "regions"), (view.keys, "keys of regions")):
+        if regions is not None:
+            check_products(records, Path(regions), ".npz", what, MAKE_REGIONS)
 
 
 def check_mask(

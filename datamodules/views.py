@@ -62,6 +62,7 @@ class WholeView:
     originals: keep the image as it is on disk.
     superpixels, cams: folders of `<name>.npz`; None reads none.
     cams_of: CAMs must come from stages with these recipes, if their files say; None asks none.
+    regions, keys: folders of `<name>.npz` that a region memory reads; they must be there.
     images: look at this many images, spread evenly over the split; None takes all.
     """
 
@@ -74,4 +75,6 @@ class WholeView:
     superpixels: Path | str | None = None
     cams: Path | str | None = None
     cams_of: Sequence[str] | None = None
+    regions: Path | str | None = None
+    keys: Path | str | None = None
     images: int | None = None

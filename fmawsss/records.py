@@ -135,7 +135,8 @@ class Prediction(Protocol):
 class SeedPrediction(Prediction):
     """CAMs, refined CAMs, and the seeds made of them: `cam`, `caa` and, with superpixels, `sams`.
 
-    `probabilities` are those of each class against the others, labelled or not.
+    `probabilities` are those of each class against the others, labelled or not; `patches` computes,
+    when it is called, what the encoder knew of each cell of the CAMs.
     """
 
     name: str
@@ -145,6 +146,8 @@ class SeedPrediction(Prediction):
     refined: Float[Tensor, "P h w"]
     seeds: dict[str, Seed]
     probabilities: Float[Tensor, "C"] | None = None
+    superpixels: Superpixels | None = None
+    patches: Callable[[], Float[Tensor, "N D"]] | None = None
 
     def masks(self) -> dict[str, UInt8[Tensor, "H W"]]:
         """Return the seeds, by the step that made them."""
@@ -166,7 +169,7 @@ class SeedPrediction(Prediction):
             for caption, maps in ((f"CAM {first}", self.cams), ("+ affinity", self.refined)):
                 heat = resize_maps(maps[:1], image.shape[:2])[0].clamp_min(0).cpu().numpy()
                 pictures.append((caption, overlay_heatmap(image, heat, alpha=0.7)))
-        return pictures + _lay_masks(self.masks(), image, palette)
+        return pictures + lay_masks(self.masks(), image, palette)
 
     def kept_cams(self) -> dict[str, Cams]:
         """Return the CAMs with the attention, and the refined CAMs."""
@@ -209,7 +212,7 @@ class MaskPrediction(Prediction):
 
     def draw(self, image: Picture, classes: Sequence[str], palette: Palette) -> list[Captioned]:
         """Lay the mask over the image."""
-        return _lay_masks(self.masks(), image, palette)
+        return lay_masks(self.masks(), image, palette)
 
 
 @dataclass(frozen=True, eq=False)
@@ -281,7 +284,7 @@ def describe_superpixels(superpixels: Superpixels) -> dict[str, Any]:
     }
 
 
-def _lay_masks(masks: dict[str, Tensor], image: Picture, palette: Palette) -> list[Captioned]:
+def lay_masks(masks: dict[str, Tensor], image: Picture, palette: Palette) -> list[Captioned]:
     """Lay each mask over the image, under the name of its kind."""
     return [
         (kind, overlay_mask(image, mask.cpu().numpy(), palette, alpha=0.6))

@@ -22,16 +22,6 @@ Pool: TypeAlias = Callable[[Tensor, Superpixels], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
-class Seed:
-    """A pseudo-label of one image."""
-
-    labels: UInt8[Tensor, "H W"]  # 0 background, else class index + 1
-    # the winning score; 0 where no superpixel speaks for the pixel
-    confidence: Float[Tensor, "H W"]
-    fell_back: bool  # no superpixel was there to pool on
-
-
-@dataclass(frozen=True, eq=False)
 class ScoredMasks:
     """What the superpixels of one image were given, in their own order."""
 
@@ -40,6 +30,17 @@ class ScoredMasks:
     confidence: Float[Tensor, "M"]
     level: Int64[Tensor, "M"]
     area: Int64[Tensor, "M"]
+
+
+@dataclass(frozen=True, eq=False)
+class Seed:
+    """A pseudo-label of one image."""
+
+    labels: UInt8[Tensor, "H W"]  # 0 background, else class index + 1
+    # the winning score; 0 where no superpixel speaks for the pixel
+    confidence: Float[Tensor, "H W"]
+    fell_back: bool  # no superpixel was there to pool on
+    masks: ScoredMasks | None = None  # what the superpixels were given, if they were
 
 
 # (CAMs, classes, superpixels, size, image) -> seed
@@ -115,16 +116,8 @@ class SuperpixelSeeder:
         # every superpixel gets a class, every pixel the superpixel on top
         masks = self.score_masks(cams, classes, found)
         top = find_top_masks(order_masks(masks, self.priority), found, cams.device)
-        covered = top >= 0
-        labels = torch.where(covered, masks.label.to(top.device)[top], 0)
-        confidence = torch.where(covered, masks.confidence.to(top.device)[top], 0)
-        if self.fill is None:
-            return Seed(labels, confidence, fell_back=False)
-
-        # pixels in no superpixel
-        given = self.fill(cams, classes, found, size, image)
-        labels = torch.where(covered, labels, _settle_ignored(given.labels))
-        return Seed(labels, torch.where(covered, confidence, given.confidence), fell_back=False)
+        rest = None if self.fill is None else self.fill(cams, classes, found, size, image)
+        return paint_masks(masks, top, rest)
 
     def score_masks(
         self, cams: Float[Tensor, "P h w"], classes: Int[Tensor, "P"], superpixels: Superpixels
@@ -269,15 +262,22 @@ def find_top_masks(
     rank = torch.empty_like(order)
     rank[order] = torch.arange(len(order))
 
-    # every pixel of every run, in column-major order, bids the rank of its mask
-    owner, start, stop = (values.to(device) for values in superpixels.runs())
-    length = stop - start
-    pixels = torch.arange(int(length.sum()), device=device) + (
-        stop - length.cumsum(0)
-    ).repeat_interleave(length)
-    bids = rank.to(device)[owner].repeat_interleave(length)
+    # every pixel of every mask bids the rank of its mask
+    owner, pixels = superpixels.pixels(device)
+    bids = rank.to(device)[owner]
     top = torch.full((height * width,), -1, device=device).scatter_reduce_(0, pixels, bids, "amax")
     return torch.cat([order, order.new_tensor([-1])]).to(device)[top].view(width, height).T
+
+
+def paint_masks(masks: ScoredMasks, top: Int64[Tensor, "H W"], rest: Seed | None) -> Seed:
+    """Give every pixel what its top superpixel got; where there is none (-1), what `rest` says."""
+    covered = top >= 0
+    labels = torch.where(covered, masks.label.to(top.device)[top], 0)
+    confidence = torch.where(covered, masks.confidence.to(top.device)[top], 0)
+    if rest is not None:
+        labels = torch.where(covered, labels, _settle_ignored(rest.labels))
+        confidence = torch.where(covered, confidence, rest.confidence)
+    return Seed(labels, confidence, fell_back=False, masks=masks)
 
 
 def _settle_ignored(labels: UInt8[Tensor, "H W"]) -> UInt8[Tensor, "H W"]:

@@ -79,6 +79,14 @@ class Superpixels:
         starts = stops - self.counts
         return owner[inside], starts[inside], stops[inside]
 
+    def pixels(self, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+        """List the pixels inside the masks: mask index, and pixel, counted column by column."""
+        owner, start, stop = (values.to(device) for values in self.runs())
+        length = stop - start
+        steps = torch.arange(int(length.sum()), device=device)
+        pixels = steps + (stop - length.cumsum(0)).repeat_interleave(length)
+        return owner.repeat_interleave(length), pixels
+
 
 def encode_masks(masks: Bool[Tensor, "M H W"]) -> tuple[Int32[Tensor, "R"], Int64[Tensor, "O"]]:
     """Code masks as run lengths: `(counts, offsets)` of `Superpixels`, on the CPU."""

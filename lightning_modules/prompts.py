@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fmawsss.cam import Softmax
 from fmawsss.clip.encoder import FrozenClip, ImageTokens
+from fmawsss.memory import DescribePatches, read_activations
 from fmawsss.metrics import SegmentationMetric, SegmentationMetrics
 from fmawsss.precision import widen
 from fmawsss.records import Batch, SeedPrediction
@@ -49,6 +50,7 @@ class PromptModule(L.LightningModule, ABC):
         val_powers: Sequence[float],
         optimizer: Callable[..., torch.optim.Optimizer],
         scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler],
+        describe_patches: DescribePatches = read_activations,
     ) -> None:
         super().__init__()
         self.clip = clip
@@ -58,6 +60,7 @@ class PromptModule(L.LightningModule, ABC):
         self.compute_cams = partial(compute_cams, clip, softmax=softmax)
         self.loss = loss
         self.seeding = seeding
+        self.describe_patches = describe_patches
 
         # Validation: plain CAM seeds for each background power
         self.seeders = {
@@ -182,8 +185,14 @@ class PromptModule(L.LightningModule, ABC):
             cams, attention, classes, superpixels, batch.sizes[index], image
         )
         return SeedPrediction(
-            batch.names[index], classes, cams, attention, refined, seeds, probabilities
-        )
+            batch.names[index], classes, cams, attention, refined, seeds, probabilities,
+            superpixels, partial(self._describe, tokens, index),
+        )  # fmt: skip
+
+    def _describe(self, tokens: ImageTokens, index: int) -> Float[Tensor, "N D"]:
+        """Describe the patches of one image of the batch, for a region memory."""
+        image = tokens.take(torch.tensor([index], device=tokens.valid.device))
+        return self.describe_patches(self.clip, image)[0][tokens.valid[index]]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what was learned: the contexts, never a copy of CLIP."""

@@ -50,7 +50,9 @@ class SeedModule(L.LightningModule):
             )
         except ValueError as error:
             raise ValueError(f"the CAMs of {name}: {error}") from error
-        return SeedPrediction(name, classes, maps, attention, refined, seeds)
+        return SeedPrediction(
+            name, classes, maps, attention, refined, seeds, superpixels=superpixels
+        )
 
     def _check_classes(self, name: str, cams: Cams) -> None:
         """Raise ValueError for CAMs of classes that the data set does not have."""

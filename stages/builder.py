@@ -14,6 +14,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from datamodules.base import SegmentationDataModule
+from datamodules.choosing import Splits
 from datamodules.labels import keep_image_labels
 from datamodules.loading import Loading
 from datamodules.views import TrainingView, WholeView
@@ -45,6 +46,11 @@ def plain(node: Any) -> Any:
     return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
 
 
+def name_images(data: SegmentationDataModule, splits: Splits) -> list[str]:
+    """List the names of the images of one or several splits."""
+    return [record.name for record in data.read_records(splits)]
+
+
 @dataclass(frozen=True)
 class StageBuilder:
     """Build one stage from its node, which stands at `place` in the config."""
@@ -67,7 +73,7 @@ class StageBuilder:
         whole.read_records(whole.whole.split)
 
         # what learns, unless there is nothing to learn, and predicts
-        module = self.make_module(whole.classes, whole.prompt_names)
+        module = self.make_module(whole.classes, whole.prompt_names, partial(name_images, whole))
         return Stage(
             name=self.node.name,
             run=self.run,
@@ -156,6 +162,7 @@ class StageBuilder:
         self,
         classes: Sequence[str],
         prompt_names: Sequence[str] = (),
+        list_images: Callable[[Splits], list[str]] | None = None,
         prompts: Callable[..., Any] | None = None,
     ) -> L.LightningModule:
         """Build what learns and predicts; missing weights show here, before any work starts.
@@ -179,6 +186,7 @@ class StageBuilder:
 
         # and what a module is told beside them
         told: dict[str, Any] = {"classes": list(classes), "prompt_names": list(prompt_names)}
+        told["list_images"] = list_images
         told |= {"config": self.describe(), "carried": self.describe_carried()}
         arguments |= {name: told[name] for name in node.takes}
         build = instantiate(node.model, _partial_=True, _convert_="all")

@@ -55,7 +55,7 @@ def list_nodes(cfg: DictConfig) -> dict[str, DictConfig]:
             "a pipeline has several stages, but callbacks= or a key of `stage` belongs to one: use "
             "`python infer.py task=cls callbacks=cams`, or name the stage (stages.cls.…)"
         )
-    nodes = {f"stages.{name}": node for name, node in several.items()}
+    nodes = {f"stages.{name}": node for name, node in several.items() if node}
     if single is not None:
         nodes = {"stage": single}
     for place, node in nodes.items():

@@ -10,6 +10,7 @@ VERSIONS = {
     "CAM": 1,
     "CAA": 1,
     "SAMS": 1,
+    "region memory": 1,
     "superpixels": 1,
     "network inference": 1,
     "label proposals": 1,

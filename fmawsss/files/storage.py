@@ -84,7 +84,7 @@ def write_superpixels(path: Path, superpixels: Superpixels, fingerprint: str) ->
     arrays = {
         field.name: np.asarray(getattr(superpixels, field.name)) for field in fields(superpixels)
     }
-    _write_archive(
+    write_archive(
         path, SUPERPIXELS, SUPERPIXELS_VERSION, {"fingerprint": np.array(fingerprint), **arrays}
     )
 
@@ -95,8 +95,8 @@ def read_superpixels(path: Path, expected_fingerprint: str | None = None) -> Sup
     Raises:
         ValueError: naming the file, if it is broken or made with other settings.
     """
-    arrays = _read_archive(path, SUPERPIXELS, SUPERPIXELS_VERSION)
-    _check_fingerprint(path, arrays, expected_fingerprint)
+    arrays = read_archive(path, SUPERPIXELS, SUPERPIXELS_VERSION)
+    check_fingerprint(path, arrays, expected_fingerprint)
     try:
         return _build_superpixels(arrays)
     except (KeyError, ValueError, TypeError, IndexError) as error:
@@ -110,7 +110,7 @@ def write_cams(path: Path, cams: Cams, fingerprint: str) -> None:
     arrays = {"cam": np.asarray(cams.maps, np.float32), **_list_facts(cams)}
     if cams.attention is not None:
         arrays["attention"] = np.asarray(cams.attention, np.float32)
-    _write_archive(path, CAMS, CAMS_VERSION, {"fingerprint": np.array(fingerprint), **arrays})
+    write_archive(path, CAMS, CAMS_VERSION, {"fingerprint": np.array(fingerprint), **arrays})
 
 
 def write_half_cams(path: Path, cams: Cams, fingerprint: str) -> None:
@@ -123,7 +123,7 @@ def write_half_cams(path: Path, cams: Cams, fingerprint: str) -> None:
     if cams.attention is not None:
         attention, scale = _halve_maps(np.asarray(cams.attention, np.float32)[None])
         arrays["attention"], arrays["attention_scale"] = attention[0], scale[0]
-    _write_archive(path, CAMS, CAMS_VERSION, {"fingerprint": np.array(fingerprint), **arrays})
+    write_archive(path, CAMS, CAMS_VERSION, {"fingerprint": np.array(fingerprint), **arrays})
 
 
 def read_cams(path: Path, expected_fingerprint: str | None = None) -> Cams:
@@ -131,9 +131,9 @@ def read_cams(path: Path, expected_fingerprint: str | None = None) -> Cams:
 
     Those hold arrays `cam`, and `classes` or `fg_cls` (docs/cams.md).
     """
-    arrays = _read_archive(path, CAMS, CAMS_VERSION, foreign=("classes", "fg_cls"))
+    arrays = read_archive(path, CAMS, CAMS_VERSION, foreign=("classes", "fg_cls"))
     if "format" in arrays:
-        _check_fingerprint(path, arrays, expected_fingerprint)
+        check_fingerprint(path, arrays, expected_fingerprint)
     try:
         maps, attention = _restore_maps(arrays, "cam"), _restore_maps(arrays, "attention")
         classes = arrays["fg_cls" if "fg_cls" in arrays else "classes"].astype(np.int64).reshape(-1)
@@ -164,12 +164,13 @@ def require_file(path: Path) -> Path:
     return Path(path)
 
 
-def _write_archive(path: Path, kind: str, version: int, arrays: Mapping[str, Any]) -> None:
+def write_archive(path: Path, kind: str, version: int, arrays: Mapping[str, Any]) -> None:
+    """Write arrays as an npz of a kind and version."""
     with replace_file(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, format=np.array(kind), version=np.array(version), **arrays)
 
 
-def _read_archive(
+def read_archive(
     path: Path, kind: str, version: int, foreign: Sequence[str] = ()
 ) -> dict[str, np.ndarray]:
     """Read all arrays of an npz after checking its kind and version.
@@ -194,7 +195,8 @@ def _read_archive(
     return arrays
 
 
-def _check_fingerprint(path: Path, arrays: Mapping[str, np.ndarray], expected: str | None) -> None:
+def check_fingerprint(path: Path, arrays: Mapping[str, np.ndarray], expected: str | None) -> None:
+    """Raise ValueError for arrays that were made with other settings; None takes any."""
     found = str(arrays.get("fingerprint"))
     if expected is not None and found != expected:
         raise ValueError(

@@ -1,0 +1,145 @@
+"""What a region memory keeps of each image, on disk: one npz per image, and the memory of many."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fmawsss.files.storage import (
+    BROKEN_ARCHIVE,
+    REMAKE,
+    check_fingerprint,
+    read_archive,
+    write_archive,
+)
+from fmawsss.memory import ImageRegions, RegionMemory, make_values
+
+REGIONS, REGIONS_VERSION = "fmawsss regions", 1
+ARRAYS = ("scores", "classes", "rest", "rest_confidence")
+HALF = np.float16  # of keys and values
+
+
+def write_regions(path: Path, regions: ImageRegions, fingerprint: str) -> None:
+    """Write the regions of one image; keys and confidences take half precision."""
+    arrays = {name: np.asarray(getattr(regions, name)) for name in ARRAYS}
+    arrays["rest_confidence"] = arrays["rest_confidence"].astype(HALF)
+    if regions.keys is not None:
+        arrays["keys"] = np.asarray(regions.keys, HALF)
+    stamp = {"fingerprint": np.array(fingerprint)}
+    write_archive(path, REGIONS, REGIONS_VERSION, {**stamp, **arrays})
+
+
+def read_regions(path: Path, expected_fingerprint: str | None = None) -> ImageRegions:
+    """Read the regions of one image.
+
+    Raises:
+        ValueError: naming the file, if it is broken or made with other settings.
+    """
+    arrays = read_archive(path, REGIONS, REGIONS_VERSION)
+    check_fingerprint(path, arrays, expected_fingerprint)
+    missing = [name for name in ARRAYS if name not in arrays]
+    if missing:
+        raise ValueError(f"{path} has no array {missing[0]!r}: {REMAKE}")
+    scores, keys = arrays["scores"].astype(np.float32), arrays.get("keys")
+    if scores.ndim != 2 or not np.isfinite(scores).all():
+        raise ValueError(f"{path} holds scores of shape {scores.shape}, or not finite: {REMAKE}")
+    if keys is not None and (keys.ndim != 2 or len(keys) != scores.shape[1]):
+        raise ValueError(f"{path} holds {len(keys)} keys for {scores.shape[1]} regions: {REMAKE}")
+    return ImageRegions(
+        keys=None if keys is None else torch.from_numpy(keys.astype(np.float32)),
+        scores=torch.from_numpy(scores),
+        classes=torch.from_numpy(arrays["classes"].astype(np.int64)),
+        rest=torch.from_numpy(arrays["rest"].astype(np.uint8)),
+        rest_confidence=torch.from_numpy(arrays["rest_confidence"].astype(np.float32)),
+    )
+
+
+def read_stamp(path: Path) -> str | None:
+    """Return the fingerprint that a file was written with, None for one that cannot be read."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return str(archive["fingerprint"])
+    except (KeyError, *BROKEN_ARCHIVE):  # a missing file is an OSError
+        return None
+
+
+def require_keys(path: Path, regions: ImageRegions) -> Tensor:
+    """Return the keys; raises ValueError for regions that were kept without."""
+    if regions.keys is None:
+        raise ValueError(
+            f"{path} holds no keys: they are made of images, `python infer.py task=cls "
+            "callbacks=regions`; name the folder with keys=DIR"
+        )
+    return regions.keys
+
+
+def find_values(regions: ImageRegions, classes: int) -> Tensor:
+    """Return the values of regions, (M, R), among a number of classes."""
+    return make_values(regions.scores, regions.classes, classes)
+
+
+def read_memory(
+    folder: Path, keys: Path, names: Sequence[str], classes: int, store: Path
+) -> RegionMemory:
+    """Read the regions of many images into one memory, kept in temporary files of a folder.
+
+    The system keeps of these files what fits into the main memory. Keys take 2 bytes a number,
+    values as well; nothing of a file outlives the process.
+
+    keys: the folder that holds the keys, often the same.
+
+    Raises:
+        FileNotFoundError: naming the command that makes what is missing.
+        ValueError: for keys of different lengths.
+    """
+    store.mkdir(parents=True, exist_ok=True)
+    counts, shown, width = [], torch.zeros(len(names), classes, dtype=torch.bool), None
+    with tempfile.TemporaryFile(dir=store) as key_file, tempfile.TemporaryFile(dir=store) as values:
+        for number, name in enumerate(names):
+            regions, found = read_pair(folder, keys, name)
+            if width not in (None, found.shape[1]) and len(found):
+                raise ValueError(
+                    f"{keys}/{name}.npz holds keys of length {found.shape[1]}, others of {width}: "
+                    "they are of another encoder; make all of them again"
+                )
+            width = found.shape[1] if len(found) else width
+            key_file.write(found.numpy().astype(HALF).tobytes())
+            values.write(find_values(regions, classes).numpy().astype(HALF).tobytes())
+            counts.append(len(found))
+            shown[number, regions.classes] = True
+
+        # the files, as arrays
+        total = sum(counts)
+        return RegionMemory(
+            keys=map_file(key_file, (total, width or 1)),
+            values=map_file(values, (total, classes + 1)),
+            owners=torch.repeat_interleave(torch.arange(len(names)), torch.tensor(counts)),
+            labels=shown,
+        )
+
+
+def read_pair(folder: Path, keys: Path, name: str) -> tuple[ImageRegions, Tensor]:
+    """Read the regions of an image, and their keys, which may lie in another folder."""
+    path, key_path = folder / f"{name}.npz", keys / f"{name}.npz"
+    regions = read_regions(path)
+    found = require_keys(key_path, regions if key_path == path else read_regions(key_path))
+    if len(found) != regions.scores.shape[1]:
+        raise ValueError(
+            f"{key_path} holds {len(found)} keys, {path} {regions.scores.shape[1]} regions: they "
+            "are of other superpixels"
+        )
+    return regions, found
+
+
+def map_file(file: IO[bytes], shape: tuple[int, int]) -> np.ndarray:
+    """Map a file of half-precision numbers into memory; an empty one cannot be."""
+    file.flush()
+    if 0 in shape:
+        return np.zeros(shape, HALF)
+    return np.memmap(file, dtype=HALF, mode="r", shape=shape)

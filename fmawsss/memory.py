@@ -1,0 +1,237 @@
+"""Region memory (METHOD 11.1): superpixels explained by look-alikes in images that share a label.
+
+A superpixel has a *key*, the direction of the patches it covers, and a *value*, what SAMS gave it.
+Both come from one pass over the images. The memory then asks for each superpixel which of those in
+other images look most alike, among images that share a label with its own, and mixes their values
+with its own. Nothing is trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int, Int64, Shaped, UInt8
+from torch import Tensor
+
+from fmawsss.clip.encoder import FrozenClip, ImageTokens
+from fmawsss.seeding import Seed
+from fmawsss.superpixels import Superpixels
+
+# What the encoder knows of the patches of images, (B, N, D)
+DescribePatches = Callable[[FrozenClip, ImageTokens], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageRegions:
+    """What is kept of the M superpixels of one image, and of its pixels in no superpixel.
+
+    keys: unit vectors; None where no encoder saw the image (CAMs of any origin).
+    scores: what SAMS gave them, the background first.
+    classes: the indices of the present classes.
+    rest: the label of each pixel in no superpixel, column by column; `rest_confidence` beside it.
+    """
+
+    keys: Float[Tensor, "M D"] | None
+    scores: Float[Tensor, "Q M"]
+    classes: Int[Tensor, "P"]
+    rest: UInt8[Tensor, "U"]
+    rest_confidence: Float[Tensor, "U"]
+
+
+@dataclass(frozen=True, eq=False)
+class RegionMemory:
+    """The S superpixels of I images, those of an image side by side.
+
+    keys: unit vectors; an array of any float type, on disk if it is large.
+    values: what each superpixel was taken for, background and all classes; rows sum to 1.
+    owners: the image of each superpixel, ascending.
+    labels: which classes each image shows, multi-hot.
+    """
+
+    keys: Shaped[np.ndarray, "S D"]
+    values: Shaped[np.ndarray, "S R"]
+    owners: Int64[Tensor, "S"]
+    labels: Bool[Tensor, "I C"]
+
+    def knows(self, labels: Bool[Tensor, "C"], without: int | None) -> bool:
+        """Say whether each of these classes is shown by another image than one."""
+        shown = self.labels.sum(dim=0)
+        if without is not None:
+            shown = shown - self.labels[without].long()
+        return bool((shown[labels] > 0).all())
+
+    def list_sharing(self, labels: Bool[Tensor, "C"], without: int | None) -> Int64[Tensor, "J"]:
+        """List the superpixels of images that share a label, but for those of one image."""
+        sharing = (self.labels & labels).any(dim=1)
+        if without is not None:
+            sharing[without] = False
+        return sharing[self.owners].nonzero().flatten()
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbours:
+    """The K superpixels of the memory that look most like each of M others, best first."""
+
+    rows: Int64[Tensor, "M K"]
+    cosines: Float[Tensor, "M K"]
+
+
+@dataclass(frozen=True)
+class MemoryReader:
+    """Explain superpixels by their neighbours in a memory.
+
+    neighbours: how many are asked, at most.
+    temperature: of the softmax that turns cosines into weights; they are multiplied by it.
+    own_share: the weight of a superpixel's own value.
+    block: superpixels of the memory that are compared at a time; bounds the memory that it takes.
+    """
+
+    neighbours: int = 40
+    temperature: float = 5.0
+    own_share: float = 0.2
+    block: int = 65536
+
+    def find(
+        self, keys: Float[Tensor, "M D"], memory: RegionMemory, rows: Int64[Tensor, "J"]
+    ) -> Neighbours:
+        """Find the neighbours of keys among some rows of the memory: exact, block by block."""
+        cosines, found = keys.new_zeros(len(keys), 0), rows.new_zeros(len(keys), 0)
+        for part in rows.split(self.block):
+            block = torch.from_numpy(np.asarray(memory.keys[part.numpy()])).to(keys)
+            cosines = torch.cat([cosines, keys @ block.T], dim=1)
+            found = torch.cat([found, part.expand(len(keys), -1)], dim=1)
+            cosines, best = cosines.topk(min(self.neighbours, cosines.shape[1]), dim=1)
+            found = found.gather(1, best.to(found.device))
+        return Neighbours(found, cosines)
+
+    def explain(
+        self,
+        keys: Float[Tensor, "M D"],
+        values: Float[Tensor, "M R"],
+        labels: Bool[Tensor, "C"],
+        memory: RegionMemory,
+        image: int | None = None,
+    ) -> tuple[Float[Tensor, "M R"], Neighbours]:
+        """Score the superpixels of one image; rows sum to 1, absent classes get 0.
+
+        labels: the classes that the image shows.
+        image: its own number in the memory, if it is there: nothing explains itself.
+
+        A superpixel whose neighbours know none of these classes keeps its own value, as do all of
+        an image with a class that no other image shows.
+        """
+        known = memory.knows(labels, image)
+        rows = memory.list_sharing(labels, image) if known else torch.zeros(0).long()
+        found = self.find(keys, memory, rows)
+        if found.rows.shape[1] == 0:
+            return values, found
+
+        # what the neighbours were taken for, among background and the classes of this image
+        present = torch.cat([labels.new_ones(1), labels])
+        seen = torch.from_numpy(np.asarray(memory.values[found.rows.numpy()])).to(values)
+        weights = (self.temperature * found.cosines).softmax(dim=1)
+        told = torch.einsum("mk,mkr->mr", weights, seen) * present
+        total = told.sum(dim=1, keepdim=True)
+        mixed = (1 - self.own_share) * told / total + self.own_share * values
+        return torch.where(total > 0, mixed, values), found
+
+
+def read_activations(clip: FrozenClip, tokens: ImageTokens) -> Float[Tensor, "B N D"]:
+    """Describe patches by the activations that CAMs are made of: computed anyway."""
+    return clip.read_activations(tokens)
+
+
+def project_patches(clip: FrozenClip, tokens: ImageTokens) -> Float[Tensor, "B N E"]:
+    """Describe patches by their projected features: one more pass through the last block."""
+    return clip.project_tokens(tokens)[:, 1:]
+
+
+def keep_regions(
+    seed: Seed,
+    classes: Int[Tensor, "P"],
+    superpixels: Superpixels,
+    patches: Float[Tensor, "N D"] | None,
+    grid: tuple[int, int],
+) -> ImageRegions:
+    """Keep what a memory needs of one image, on the CPU."""
+    bare = find_bare(superpixels)
+    present = classes[classes >= 0].cpu()  # CAMs may hold the background as -1
+    scores = torch.ones(len(present) + 1, len(superpixels))  # nothing to choose, or no superpixel
+    return ImageRegions(
+        keys=None if patches is None else pool_keys(patches.cpu(), grid, superpixels),
+        scores=scores if seed.masks is None else seed.masks.scores.cpu(),
+        classes=present,
+        rest=seed.labels.cpu().T.flatten()[bare],
+        rest_confidence=seed.confidence.cpu().T.flatten()[bare],
+    )
+
+
+def find_bare(superpixels: Superpixels) -> Int64[Tensor, "U"]:
+    """Find the pixels in no superpixel, counted column by column."""
+    covered = torch.zeros(superpixels.size[0] * superpixels.size[1], dtype=torch.bool)
+    covered[superpixels.pixels()[1]] = True
+    return (~covered).nonzero().flatten()
+
+
+def pool_keys(
+    patches: Float[Tensor, "N D"], grid: tuple[int, int], superpixels: Superpixels
+) -> Float[Tensor, "M D"]:
+    """Average patches over superpixels, each by the share of its cell that a superpixel covers.
+
+    The N patches are the cells of a grid (h, w) laid over the whole image; a pixel belongs to the
+    cell that holds its centre. Keys are unit vectors.
+    """
+    shares = measure_shares(grid, superpixels).to(patches)
+    return F.normalize(shares @ patches, dim=1)
+
+
+def measure_shares(grid: tuple[int, int], superpixels: Superpixels) -> Float[Tensor, "M N"]:
+    """Measure which share of each cell of a grid each superpixel covers, without decoding masks."""
+    (height, width), (rows, columns) = superpixels.size, grid
+    row = (torch.arange(height) * 2 + 1) * rows // (2 * height)
+    column = (torch.arange(width) * 2 + 1) * columns // (2 * width)
+    cells = (column[:, None] + row[None, :] * columns).flatten()  # of each pixel, by columns
+
+    # runs lie within columns when they are cut where a column ends
+    owner, pixels = superpixels.pixels()
+    count = rows * columns
+    covered = torch.bincount(owner * count + cells[pixels], minlength=len(superpixels) * count)
+    sizes = torch.bincount(cells, minlength=count).clamp_min(1)
+    return covered.view(len(superpixels), count) / sizes
+
+
+def join_keys(*halves: Float[Tensor, "M _D"]) -> Float[Tensor, "M _E"]:
+    """Join unit vectors so that the cosine is the mean of the cosines of the parts."""
+    return torch.cat(halves, dim=1) / len(halves) ** 0.5
+
+
+def make_values(
+    scores: Float[Tensor, "Q M"], labels: Int[Tensor, "P"], classes: int
+) -> Float[Tensor, "M R"]:
+    """Spread the scores of SAMS (background first) over all classes; rows sum to 1.
+
+    labels: the indices of the present classes, in the order of the scores.
+    """
+    values = scores.new_zeros(scores.shape[1], classes + 1)
+    places = torch.cat([labels.new_zeros(1), labels + 1]).to(scores.device)
+    values[:, places] = scores.T
+    return values / values.sum(dim=1, keepdim=True).clamp_min(torch.finfo(values.dtype).tiny)
+
+
+def build_memory(
+    keys: Sequence[Float[Tensor, "_M D"]],
+    values: Sequence[Float[Tensor, "_M R"]],
+    labels: Sequence[Bool[Tensor, "C"]],
+) -> RegionMemory:
+    """Build the memory of images that are at hand; large ones are written to disk instead."""
+    counts = torch.tensor([len(part) for part in keys])
+    return RegionMemory(
+        torch.cat(list(keys)).numpy(),
+        torch.cat(list(values)).numpy(),
+        torch.repeat_interleave(torch.arange(len(keys)), counts),
+        torch.stack(list(labels)),
+    )

@@ -1,0 +1,121 @@
+"""A memory of regions through the front door: in the pipeline, alone, and for bad input."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from front_door import QUICK, run
+
+import infer
+import train
+from fmawsss.files.png import read_mask
+from fmawsss.files.products import read_record
+from fmawsss.files.regions import read_regions
+
+BARE = ["logger=none", "report=none", "loading.workers=0", *QUICK[:2]]
+
+
+@pytest.fixture(scope="module")
+def remembered(finished, tmp_path_factory) -> Path:
+    """A pipeline with a memory, on the superpixels of the finished one."""
+    folder = tmp_path_factory.mktemp("remembered")
+    shutil.copytree(finished / "data", folder / "data")
+    work = folder / "outputs" / "shapes"
+    for path in (finished / "outputs" / "shapes").glob("superpixels*"):
+        copy = shutil.copytree if path.is_dir() else shutil.copy
+        work.mkdir(parents=True, exist_ok=True)
+        copy(path, work / path.name)
+    places = [f"paths.data={folder}/data", f"paths.outputs={folder}/outputs"]
+    with pytest.MonkeyPatch.context() as patch:
+        run(train.main, patch, "experiment=memory", *QUICK, *BARE[:3], *places)
+    return folder
+
+
+@pytest.fixture
+def copied(remembered, tmp_path) -> Path:
+    shutil.copytree(remembered, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def remember(monkeypatch, folder: Path, *overrides: str) -> None:
+    places = [f"paths.data={folder}/data", f"paths.outputs={folder}/outputs"]
+    run(infer.main, monkeypatch, "task=memory", *BARE, *places, *overrides)
+
+
+def read_masks(folder: Path) -> dict[str, np.ndarray]:
+    return {path.stem: read_mask(path) for path in sorted(folder.glob("*.png"))}
+
+
+def test_the_pipeline_remembers_and_learns_from_it(remembered):
+    work = remembered / "outputs" / "shapes"
+    for kind in ("coarse", "fine"):
+        assert len(read_masks(work / "seeds" / f"{kind}_memory")) == 6
+    upstream = read_record(work / "seg.ckpt")["upstream"]
+    assert upstream["seeds"] == read_record(work / "seeds" / "coarse_memory")["fingerprint"]
+    scores = json.loads((work / "scores.json").read_text())
+    assert any("memory" in key for key in map(str, scores))
+
+
+def test_the_seeds_before_are_those_of_the_stage_before(remembered):
+    scores = json.loads((remembered / "outputs" / "shapes" / "scores.json").read_text())
+    assert scores["cls_memory"]["train"]["sams"] == scores["cls"]["train"]["sams"]
+
+
+def test_an_image_with_a_class_of_its_own_keeps_its_seed(copied, monkeypatch, capsys):
+    work = copied / "outputs" / "shapes"
+    remember(monkeypatch, copied)
+    shown = [
+        set(read_regions(path).classes.tolist())
+        for path in sorted((work / "regions" / "coarse").glob("*.npz"))
+    ]
+    alone = [n for n, own in enumerate(shown) if own - set().union(*shown[:n], *shown[n + 1 :])]
+    assert 0 < len(alone) < len(shown)
+    assert f"{len(alone)} images show a class that no other image" in capsys.readouterr().out
+    before, after = read_masks(work / "seeds" / "coarse"), read_masks(work / "seeds" / "memory")
+    for name in (f"train_{number:05d}" for number in alone):
+        np.testing.assert_array_equal(before[name], after[name])
+
+
+def test_other_images_are_explained_by_those_of_the_training_split(copied, monkeypatch):
+    places = [f"paths.data={copied}/data", f"paths.outputs={copied}/outputs"]
+    points = "masks.points_per_side=4"
+    run(infer.main, monkeypatch, "task=superpixels", "split=val", points, *BARE, *places)
+    run(infer.main, monkeypatch, "task=cls", "split=val", "callbacks=regions", *BARE, *places)
+    remember(monkeypatch, copied, "split=val")
+    masks = read_masks(copied / "outputs" / "shapes" / "seeds" / "memory")
+    assert sorted(masks) == [f"val_{number:05d}" for number in range(3)]
+
+
+def test_missing_regions_name_the_command(copied, monkeypatch):
+    shutil.rmtree(copied / "outputs" / "shapes" / "regions")
+    with pytest.raises(FileNotFoundError, match="callbacks=regions"):
+        remember(monkeypatch, copied)
+
+
+def test_regions_of_other_superpixels_are_refused(copied, monkeypatch):
+    folder = copied / "outputs" / "shapes" / "regions" / "coarse"
+    counts = {path: len(read_regions(path).keys) for path in folder.glob("*.npz")}
+    first = min(counts, key=counts.get)
+    other = max(counts, key=counts.get)
+    assert counts[first] != counts[other]
+    shutil.copy(other, first)
+    with pytest.raises(ValueError, match=rf"{first.name}.*regions, the image.*superpixels"):
+        remember(monkeypatch, copied)
+
+
+def test_seeds_of_any_origin_borrow_the_keys(copied, monkeypatch):
+    places = [f"paths.data={copied}/data", f"paths.outputs={copied}/outputs"]
+    run(infer.main, monkeypatch, "task=cls", "callbacks=cams", *BARE, *places)
+    work = copied / "outputs" / "shapes"
+    cams = f"cams={work}/cams/coarse"
+    run(infer.main, monkeypatch, "task=seeds", "callbacks=regions", cams, *BARE, *places)
+    regions = f"regions={work}/regions/from_cams"
+    with pytest.raises(ValueError, match="holds no keys"):
+        remember(monkeypatch, copied, regions)
+    keys = f"keys={work}/regions/coarse"
+    remember(monkeypatch, copied, regions, keys, "overwrite=true")
+    assert len(read_masks(work / "seeds" / "memory")) == 6
