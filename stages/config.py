@@ -7,7 +7,7 @@ from contextlib import contextmanager, nullcontext
 from functools import partial
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 from hydra.core.hydra_config import HydraConfig
@@ -19,6 +19,7 @@ from stages.builder import StageBuilder
 from stages.checkpoints import find_network
 from stages.door import end_in_words
 from stages.hush import hush_warnings
+from stages.range_check import check_ranges
 from stages.run_record import record_run
 from stages.stage import FeatureCache, Run, Stage
 
@@ -136,11 +137,18 @@ def open_run(cfg: DictConfig) -> Iterator[None]:
     """
     with nullcontext() if is_sweep() else end_in_words():
         hush_warnings()
+        check_config(cfg)
         place_job(cfg)
         folder = Path(HydraConfig.get().runtime.output_dir)
         config = OmegaConf.to_yaml(cfg, resolve=True)
         with record_run(folder, describe_run(cfg), config, find_report(cfg)):
             yield
+
+
+def check_config(cfg: DictConfig) -> None:
+    """Raise ValueError for a value outside its range, before anything is built or fetched."""
+    for resolve in (False, True):  # where a value is repeated, the first is told
+        check_ranges(cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=resolve)))
 
 
 def describe_run(cfg: DictConfig) -> dict[str, Any]:

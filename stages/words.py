@@ -146,6 +146,8 @@ REFUSED = {
     "dataset.prompt_names",
 }
 
+TYPED: dict[str, str] = {}  # the full keys of this program's command line → as they were typed
+
 WORD = re.compile(
     r"(?P<sign>[+~]{0,2})(?P<stage>stages\.\w+\.)?(?P<key>[^=@]+)(?P<package>@[^=]*)?(?P<rest>=.*)?",
     re.DOTALL,
@@ -154,7 +156,12 @@ WORD = re.compile(
 
 def translate_command() -> None:
     """Turn the words of this program's command line into full keys; raises for a refused one."""
-    sys.argv[1:] = translate(sys.argv[1:])
+    words = sys.argv[1:]
+    sys.argv[1:] = translate(words)
+    TYPED.clear()
+    TYPED.update(
+        {name_key(new): name_key(old) for old, new in zip(words, sys.argv[1:], strict=True)}
+    )
 
 
 def translate(words: Sequence[str]) -> list[str]:
@@ -225,11 +232,13 @@ def lengthen(key: str, table: dict[str, str], prefix: str) -> str:
 
 
 def shorten_key(key: str) -> str:
-    """Name a full key as one may type it: the shortest of its words.
+    """Name a full key as it was typed, or as one may type it: the shortest of its words.
 
     >>> shorten_key("stage.training.loop.max_steps"), shorten_key("stages.cls.runtime.save_every")
     ('loop.max_steps', 'stages.cls.save_every')
     """
+    if key in TYPED:
+        return TYPED[key]
     found = re.fullmatch(r"(?P<stage>stage\.|stages\.\w+\.)?(?P<key>.+)", key)
     assert found is not None
     stage, inner = found["stage"] or "", found["key"]
@@ -237,6 +246,15 @@ def shorten_key(key: str) -> str:
     shorter = [short + inner[len(full) :] for short, full in table.items() if begins(inner, full)]
     known = [word for word in shorter if translate_word(stage.removeprefix("stage.") + word) == key]
     return stage.removeprefix("stage.") + min(known, key=len, default=inner)
+
+
+def name_key(word: str) -> str:
+    """Name the key of a word of the command line.
+
+    >>> name_key("+prompts@stage.model.prompts=words")
+    'prompts'
+    """
+    return re.split("[=@]", word.lstrip("+~"), maxsplit=1)[0]
 
 
 def begins(key: str, start: str) -> bool:
