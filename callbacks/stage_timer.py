@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 
 from callbacks.training_signals import measure_peak
 from fmawsss.files.storage import read_json, write_json
@@ -45,6 +46,17 @@ class StageTimer(L.Callback):
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Enter a prediction."""
         self._enter(trainer, images=self.images * trainer.world_size)
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Note how far the stage was when a signal stopped it."""
+        if not isinstance(exception, SystemExit):
+            return
+        where = f"{self.action} after {self.images} images"
+        if trainer.state.fn == TrainerFn.FITTING:
+            where = f"learn after step {trainer.global_step} of {trainer.max_steps}"
+        exception.add_note(f"stage {self.stage}, {where}")
 
     def _enter(self, trainer: L.Trainer, **amounts: int) -> None:
         """Enter what was done, on the first process, where a record is kept."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from multiprocessing.context import BaseContext
@@ -87,6 +90,16 @@ def find_start_context(method: str | None) -> BaseContext:
 
 
 def prepare_worker(worker: int) -> None:
-    """Keep each worker of a loader to one thread."""
+    """Keep each worker of a loader to one thread; it ends with the program, which answers Ctrl-C."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=follow_program, daemon=True).start()
+
+
+def follow_program() -> None:
+    """End this worker when the program that started it is gone, however it ended."""
+    program = multiprocessing.parent_process()
+    assert program is not None
+    program.join()
+    os._exit(1)

@@ -21,6 +21,7 @@ from stages.door import end_in_words
 from stages.hush import hush_warnings
 from stages.range_check import check_ranges
 from stages.run_record import record_run
+from stages.signals import answer_signals
 from stages.stage import FeatureCache, Run, Stage
 
 SECTIONS = {
@@ -135,7 +136,7 @@ def open_run(cfg: DictConfig) -> Iterator[None]:
 
     An error ends the program with two lines; of a sweep, its job.
     """
-    with nullcontext() if is_sweep() else end_in_words():
+    with answer_signals(), nullcontext() if is_sweep() else end_in_words():
         hush_warnings()
         check_config(cfg)
         place_job(cfg)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from stages.failures import explain
+from stages.signals import answer_signals
 from stages.words import translate_command
 
 FULL = "HYDRA_FULL_ERROR"
@@ -19,7 +20,7 @@ OURS = "FMAWSSS_RAISES"  # beside `FULL`: set by us, here or in the process that
 
 def enter(run: Callable[[], None]) -> None:
     """Translate the command line and run the program."""
-    with end_in_words(), let_hydra_raise():
+    with answer_signals(), end_in_words(), let_hydra_raise():
         translate_command()
         run()
 

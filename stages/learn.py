@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from callbacks.feature_writer import FeatureWriter
+from callbacks.step_keeper import StepKeeper
 from callbacks.training_signals import TrainingSignals
 from callbacks.validation_record import (
     choose_reported,
@@ -31,6 +32,7 @@ from fmawsss.files.products import holds_files
 from fmawsss.files.tensor_files import require_whole
 from lightning_modules.features import FeatureModule
 from stages.scores import write_scores
+from stages.signals import GUARD
 from stages.stage import Stage, Training, describe_inputs, forget_failure, start_product
 
 logger = logging.getLogger(__name__)
@@ -57,6 +59,8 @@ def learn(stage: Stage, loggers: Sequence[Logger]) -> None:
     trainer.save_checkpoint(product.path, weights_only=True)
     if trainer.is_global_zero:
         keep_best(stage, training)
+        for path in stage.steps.glob("stopped_*.ckpt"):
+            path.unlink()
         product.finish(split)
     return report_validations(stage)
 
@@ -72,6 +76,7 @@ def train(stage: Stage, training: Training, loggers: Sequence[Logger], inputs: s
     ]
     settings = {**training.loop, **schedule_validations(training), "logger": list(loggers) or False}
     callbacks += training.watchers.values() if training.val_every is not None else ()
+    callbacks.append(StepKeeper(stage.steps, training.val_every, GUARD))
     trainer = stage.run.build_trainer(stage.name, "learn", callbacks, settings)
 
     # Go on
@@ -120,12 +125,17 @@ def keep_best(stage: Stage, training: Training) -> None:
 
 def find_last_step(folder: Path) -> str | None:
     """Return the newest checkpoint of an unfinished training, if there is one."""
-    steps = sorted(folder.glob("step_*.ckpt"))
+    steps = sorted([*folder.glob("stopped_*.ckpt"), *folder.glob("step_*.ckpt")], key=read_step)
     if not steps:
         return None
     require_whole(steps[-1], "delete it, and training goes on from the one before")
     logger.info("going on from %s", os.path.relpath(steps[-1]))
     return str(steps[-1])
+
+
+def read_step(path: Path) -> int:
+    """Read the step in the name of a checkpoint."""
+    return int(path.stem.rpartition("_")[2])
 
 
 def report_validations(stage: Stage) -> None:

@@ -22,6 +22,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from callbacks.stage_timer import RUN_FILE
 from fmawsss.files.storage import read_json, write_bytes, write_json
+from stages.signals import Stopped
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,9 @@ def record_run(
     try:
         yield
         status = "finished"
+    except Stopped as stopped:
+        status = str(stopped)
+        raise
     except BaseException as error:
         status = f"stopped by {type(error).__name__}: {str(error)[:500]}"
         keep_traceback(folder, error)

@@ -1,0 +1,197 @@
+"""SIGTERM and Ctrl-C end any run soon: what is complete is kept, one line says how to go on.
+
+A signal raises `Stopped` wherever the main thread is. What must not be cut in two, a step of the
+optimiser, holds it back for a moment. What does not end by itself is ended after `PATIENCE`, and
+at once by a second signal: all files are written whole or not at all.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any
+
+import torch
+
+logger = logging.getLogger(__name__)
+
+PATIENCE = 9.0  # seconds from the signal to the end
+TWICE = 1.0  # seconds in which a signal that comes again, by way of its group, is the same one
+REQUEUE = "SIGUSR1"  # SLURM sends it before the time is over: sbatch --signal=USR1@90 --requeue
+
+
+class Stopped(SystemExit):
+    """A run was stopped by a signal; `notes` say where, in the words of what was going on."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(128 + signum)
+        self.name = signal.Signals(signum).name
+
+    def __str__(self) -> str:
+        where = "".join(f" in {note}" for note in getattr(self, "__notes__", [])[:1])
+        return f"stopped by {self.name}{where}; {describe_remedy(sys.argv, self.name)}"
+
+
+class Guard:
+    """What came of signals in this process; one object, since signals are the process's own."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Start anew."""
+        self.active = self.held = self.told = False
+        self.stopped: Stopped | None = None
+        self.came = 0.0
+
+    def answer(self, signum: int, frame: FrameType | None) -> None:
+        """Stop the run; a second signal ends the process at once."""
+        if self.stopped is not None:
+            if time.monotonic() - self.came > TWICE:
+                self.end()
+            return
+        self.stopped, self.came = Stopped(signum), time.monotonic()
+        threading.Thread(target=self.end_late, daemon=True).start()
+        if not self.held:
+            raise self.stopped
+
+    def hold(self) -> None:
+        """Hold signals back."""
+        self.held = True
+
+    def release(self) -> None:
+        """Let signals through again; raises what came in the meantime."""
+        self.held = False
+        if self.stopped is not None:
+            raise self.stopped
+
+    def conclude(self) -> None:
+        """Say how to go on, once; have SLURM start the job again where it asked to be told."""
+        if self.told or self.stopped is None:
+            return
+        self.told = True
+        with suppress(OSError, ValueError):  # a terminal that is gone
+            sys.stderr.write(f"{self.stopped}\n")
+            sys.stderr.flush()
+        if self.stopped.name == REQUEUE and os.environ.get("SLURM_PROCID", "0") == "0":
+            requeue_job()
+
+    def end_late(self) -> None:
+        """End the process when it does not end by itself."""
+        time.sleep(PATIENCE)
+        self.end()
+
+    def end(self) -> None:
+        """End the process here; processes that belong to it follow."""
+        assert self.stopped is not None
+        self.conclude()
+        os._exit(int(str(self.stopped.code)))
+
+
+GUARD = Guard()
+
+
+@contextmanager
+def answer_signals() -> Iterator[None]:
+    """Answer signals while a program runs, unless that is done already.
+
+    Handlers that somebody else set, such as submitit's, stay. The other processes of a training on
+    several devices leave signals to the first one, and end with it.
+    """
+    if GUARD.active or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    if is_follower():
+        follow_parent()
+        yield
+        return
+
+    # Ours in place of Python's
+    GUARD.forget()
+    GUARD.active = True
+    before = {signum: signal.getsignal(signum) for signum in list_signals()}
+    for signum in before:
+        signal.signal(signum, GUARD.answer)
+
+    # The program
+    try:
+        yield
+    except BaseException:  # after a signal, whatever else fails is a consequence
+        if GUARD.stopped is None:
+            raise
+    finally:
+        GUARD.active = False
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+    if GUARD.stopped is not None:
+        GUARD.conclude()
+        leave_group()
+        raise GUARD.stopped from None
+
+
+def list_signals() -> list[signal.Signals]:
+    """List the signals to answer: those that nobody else answers."""
+    wanted = [signal.SIGINT, signal.SIGTERM]
+    if "SLURM_JOB_ID" in os.environ and hasattr(signal, REQUEUE):
+        wanted.append(signal.Signals[REQUEUE])
+    unset = (signal.SIG_DFL, signal.SIG_IGN, signal.default_int_handler)
+    return [signum for signum in wanted if signal.getsignal(signum) in unset]
+
+
+def is_follower() -> bool:
+    """Say whether the first process of a training started this one."""
+    elsewhere = {"TORCHELASTIC_RUN_ID", "SLURM_PROCID"} & os.environ.keys()
+    return int(os.environ.get("LOCAL_RANK", "0")) > 0 and not elsewhere
+
+
+def follow_parent() -> None:
+    """Leave signals to the process that started this one, and end when it is gone."""
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_IGN)
+    threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def end_with(parent: int) -> None:
+    """End this process once its parent is another one than it was."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def leave_group() -> None:
+    """End the first of several processes here: the others would wait for it in vain."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        logging.shutdown()
+        sys.stdout.flush()
+        GUARD.end()
+
+
+def requeue_job() -> None:
+    """Ask SLURM to start this job again."""
+    job = os.environ.get("SLURM_JOB_ID", "")
+    if "SLURM_ARRAY_JOB_ID" in os.environ:
+        job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ.get('SLURM_ARRAY_TASK_ID', '')}"
+    try:
+        subprocess.run(["scontrol", "requeue", job], check=True, timeout=5, capture_output=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        sys.stderr.write(f"scontrol requeue {job} failed ({error}): start the job again\n")
+
+
+def describe_remedy(words: list[str], name: str) -> str:
+    """Say how to go on.
+
+    >>> describe_remedy(["train.py", "task=cls", "overwrite=true"], "SIGTERM")
+    'the same command without overwrite=true goes on'
+    """
+    if name == REQUEUE:
+        return "SLURM was asked to start the job again, which goes on"
+    anew = [word for word in words if word.partition("=")[0] in ("overwrite", "options.overwrite")]
+    return f"the same command{''.join(f' without {word}' for word in anew)} goes on"

@@ -1,0 +1,120 @@
+"""Signals at many moments of every stage: exit code, time, last words, and an equal end."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from strikes import Strike, read_products, run_forked
+
+import infer
+import train
+from callbacks.step_keeper import StepKeeper
+from callbacks.validation_record import PowerRecord, ValidationRecord
+from datamodules.shapes import ShapesDataModule
+from lightning_modules.features import FeatureModule
+from lightning_modules.network import NetworkModule
+from lightning_modules.prompts import PromptModule
+from lightning_modules.superpixels import SuperpixelModule
+
+pytestmark = pytest.mark.slow
+
+DATA = ["dataset.train_images=6", "dataset.val_images=3", "logger=none", "report=none"]
+SMALL = [*DATA, "loading.workers=0"]
+CLS = [
+    "task=cls", "data.superpixels=null", "writers.seeds.kind=caa",
+    "loop.max_steps=7", "save_every=4", "data.batch_size=2",
+]  # fmt: skip
+NETWORK = [
+    "task=network", "network.build.width=16", "data.batch_size=4",
+    "loop.max_steps=7", "save_every=4", "seeds=${paths.data}/shapes-0/SegmentationClass",
+]  # fmt: skip
+SUPERPIXELS = ["task=superpixels", "masks.points_per_side=4"]
+INT = signal.SIGINT
+
+RUNS = {
+    "cls": (train.main, [*CLS, *SMALL]),
+    "cls with workers": (train.main, [*CLS, *DATA, "loading.workers=2"]),
+    "cls validated": (train.main, [*CLS, *SMALL, "val_every=2", "data.val_split=val"]),
+    "cls cached": (train.main, [*CLS, *SMALL, "cache=features", "cache.views=2"]),
+    "network": (train.main, [*NETWORK, *SMALL]),
+    "network in parts": (train.main, [*NETWORK, *SMALL, "data.micro_batches=2", "val_every=3"]),
+    "network averaged": (train.main, [*NETWORK, *SMALL, "averaging=ema", "val_every=3"]),
+    "superpixels": (infer.main, [*SUPERPIXELS, *SMALL]),
+}
+STEP, SAVE = torch.optim.Optimizer, ModelCheckpoint
+CASES = [
+    ("cls", Strike(PromptModule, "training_step", 1)),
+    ("cls", Strike(PromptModule, "training_step", 4, INT)),
+    ("cls", Strike(StepKeeper, "on_before_optimizer_step", 3)),
+    ("cls", Strike(StepKeeper, "on_train_batch_end", 7)),
+    ("cls", Strike(PromptModule, "predict_step", 2)),
+    ("cls", Strike(PromptModule, "on_save_checkpoint", 1)),
+    ("cls with workers", Strike(PromptModule, "training_step", 3, INT)),
+    ("cls with workers", Strike(PromptModule, "predict_step", 2)),
+    ("cls validated", Strike(PromptModule, "validation_step", 2)),
+    ("cls validated", Strike(PromptModule, "validation_step", 5, INT)),
+    ("cls validated", Strike(PowerRecord, "on_validation_end", 2)),
+    ("cls validated", Strike(PromptModule, "training_step", 5)),
+    ("cls cached", Strike(FeatureModule, "predict_step", 3)),
+    ("cls cached", Strike(PromptModule, "training_step", 5)),
+    ("network", Strike(NetworkModule, "training_step", 3)),
+    ("network", Strike(NetworkModule, "training_step", 6, INT)),
+    ("network", Strike(NetworkModule, "predict_step", 2)),
+    ("network in parts", Strike(NetworkModule, "training_step", 6)),
+    ("network in parts", Strike(NetworkModule, "training_step", 7)),
+    ("network in parts", Strike(NetworkModule, "validation_step", 2)),
+    ("network in parts", Strike(ValidationRecord, "on_validation_end", 2)),
+    ("network averaged", Strike(NetworkModule, "training_step", 6)),
+    ("network averaged", Strike(NetworkModule, "validation_step", 1)),
+    ("network averaged", Strike(NetworkModule, "validation_step", 5)),
+    ("superpixels", Strike(SuperpixelModule, "predict_step", 4)),
+    ("superpixels", Strike(SuperpixelModule, "predict_step", 1, INT)),
+    ("superpixels", Strike(ShapesDataModule, "read_split", 1)),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """What each run makes when nothing strikes it, made when it is first asked for."""
+    folder, made = tmp_path_factory.mktemp("undisturbed"), {}
+
+    def find(name: str) -> dict[str, bytes]:
+        if name not in made:
+            main, words = RUNS[name]
+            places = [f"paths.data={folder}/data", f"paths.outputs={folder}/{name}"]
+            ended = run_forked(main, [*words, *places], folder / f"{name}.log")
+            assert ended.code == 0, ended.said
+            made[name] = read_products(folder / name)
+        return made[name]
+
+    return find
+
+
+@pytest.mark.parametrize("kept", ["quick", "slow"])
+@pytest.mark.parametrize(
+    ("name", "strike"), CASES, ids=[f"{n}-{s.method}-{s.call}" for n, s in CASES]
+)
+def test_a_signal_ends_a_run_that_goes_on_as_if_nothing_had_been(
+    name, strike, kept, undisturbed, tmp_path, monkeypatch
+):
+    """Once with steps that are waited for, once with steps that are cut off."""
+    expected = undisturbed(name)
+    monkeypatch.setattr("callbacks.step_keeper.QUICK", 0.5 if kept == "quick" else -1)
+    main, words = RUNS[name]
+    words = [*words, f"paths.data={tmp_path}/data", f"paths.outputs={tmp_path}/outputs"]
+
+    ended = run_forked(main, words, tmp_path / "struck.log", strike)
+    assert ended.code == 128 + strike.signum, ended.said
+    last = ended.said.splitlines()[-1]
+    assert last.startswith(f"stopped by {strike.signum.name}"), ended.said
+    assert last.endswith("the same command goes on")
+    assert "Traceback" not in ended.said
+
+    again = run_forked(main, words, tmp_path / "again.log")
+    assert again.code == 0, again.said
+    found = read_products(tmp_path / "outputs")
+    assert found.keys() == expected.keys()
+    assert [key for key in expected if found[key] != expected[key]] == []
