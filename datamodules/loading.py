@@ -90,7 +90,7 @@ def find_start_context(method: str | None) -> BaseContext:
 
 
 def prepare_worker(worker: int) -> None:
-    """Keep each worker of a loader to one thread; it ends with the program, which answers Ctrl-C."""
+    """Keep each worker of a loader to one thread; the program answers Ctrl-C and ends it."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

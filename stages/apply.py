@@ -14,6 +14,7 @@ from callbacks.score_journal import ScoreJournal
 from datamodules.loading import find_place
 from datamodules.shard import choose_shard
 from fmawsss.files.journals import list_journals, refuse_changed
+from fmawsss.files.locks import wait_lock
 from fmawsss.files.products import ANY, Product
 from fmawsss.metrics import SegmentationMetrics
 from fmawsss.records import ImageRecord
@@ -131,7 +132,8 @@ def finish(
 ) -> None:
     """Record the product as complete, if the other shards are."""
     if whole or is_whole(stage, records):
-        product.finish(split)
+        with wait_lock(product.record_path):
+            product.finish(split)
     else:
         logger.info("%s: this shard is complete, others are not yet", stage.name)
 

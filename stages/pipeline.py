@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
+from lightning.pytorch.utilities import rank_zero_only
+
+from datamodules.shard import Shard
+from fmawsss.files.locks import hold_lock, list_locks, place_lock
 from stages.apply import apply
 from stages.dashboards import open_stage_loggers
 from stages.learn import learn
@@ -28,8 +33,32 @@ def run_stages(stages: Sequence[Stage]) -> None:
 
 def run_stage(stage: Stage) -> None:
     """Learn what there is to learn, then make, score and publish the stage's product."""
-    with open_stage_loggers(stage.run.loggers, stage.name) as loggers:
+    with lock_stage(stage), open_stage_loggers(stage.run.loggers, stage.name) as loggers:
         if stage.training is not None:
             learn(stage, loggers)
         result = apply(stage)
         publish(stage, result, loggers)
+
+
+@contextmanager
+def lock_stage(stage: Stage) -> Iterator[None]:
+    """Keep what a stage makes to this run, but for shards, which make it together.
+
+    Raises Busy where another run makes it. Only the first process of several holds the locks.
+    """
+    if rank_zero_only.rank != 0:
+        yield
+        return
+
+    # Shards make a product together, but none of them while it is made anew
+    path, shard = stage.output.path, Shard.parse(stage.run.shard)
+    locks = {place_lock(path, shard.number): path}
+    if stage.run.overwrite:
+        locks |= dict.fromkeys(list_locks(path), path)
+    if stage.training is not None:
+        locks[place_lock(stage.checkpoint)] = stage.checkpoint
+
+    with ExitStack() as held:
+        for lock in sorted(locks):
+            held.enter_context(hold_lock(lock, locks[lock], "paths.work"))
+        yield

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fmawsss.files.journals import detail_lines, read_lines, remove_nan, score_lines
+from fmawsss.files.locks import wait_lock
 from fmawsss.files.storage import write_json
 from fmawsss.metrics import SegmentationMetrics
 
@@ -56,13 +57,15 @@ def write_scores(
     details: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
     """Enter the scores of a stage on a split in the table, beside those of the other stages."""
-    table = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     more = details or {}
-    table.setdefault(stage, {})[split] = {
+    entered = {
         kind: remove_nan({**score._asdict(), **more.get(kind, {})})
         for kind, score in scores.items()
     }
-    write_json(path, table)
+    with wait_lock(path):  # other stages may enter theirs
+        table = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        table.setdefault(stage, {})[split] = entered
+        write_json(path, table)
 
 
 def print_scores(path: Path) -> None:

@@ -17,11 +17,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any
 
 import torch
-
-logger = logging.getLogger(__name__)
 
 PATIENCE = 9.0  # seconds from the signal to the end
 TWICE = 1.0  # seconds in which a signal that comes again, by way of its group, is the same one
@@ -192,6 +189,6 @@ def describe_remedy(words: list[str], name: str) -> str:
     'the same command without overwrite=true goes on'
     """
     if name == REQUEUE:
-        return "SLURM was asked to start the job again, which goes on"
+        return "SLURM was asked to start the job again"
     anew = [word for word in words if word.partition("=")[0] in ("overwrite", "options.overwrite")]
     return f"the same command{''.join(f' without {word}' for word in anew)} goes on"

@@ -20,6 +20,7 @@ from datamodules.base import SegmentationDataModule
 from datamodules.choosing import Splits, name_splits
 from fmawsss.files.features import FeatureStore
 from fmawsss.files.fingerprints import digest_weights, fingerprint
+from fmawsss.files.locks import wait_lock
 from fmawsss.files.products import Product, read_fingerprint
 from lightning_modules.learned import learns
 from stages.versions import list_versions
@@ -233,7 +234,8 @@ def start_product(
 ) -> None:
     """Open a product and a part of it, once for all processes, while the others wait."""
     if rank_zero_only.rank == 0:
-        product.open(overwrite, beside)
-        product.start(split, inputs, beside)
+        with wait_lock(product.record_path):  # shards may start together
+            product.open(overwrite, beside)
+            product.start(split, inputs, beside)
     if torch.distributed.is_initialized():
         torch.distributed.barrier()

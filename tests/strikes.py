@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from multiprocessing.util import _exit_function
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def fork(
         out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(out, 1)
         os.dup2(out, 2)
-        sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)
+        sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
         os.environ.pop("HYDRA_FULL_ERROR", None)
         sys.argv = ["program.py", *words]
         if strike is not None:
@@ -56,22 +57,15 @@ def fork(
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
         if isinstance(end.code, str):
-            print(end.code, file=sys.stderr)
+            sys.stderr.write(f"{end.code}\n")
     except BaseException as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
         code = 1
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        end_workers()
+        _exit_function()  # ends loader processes, as the interpreter does
         os._exit(code)
-
-
-def end_workers() -> None:
-    """End loader processes as the interpreter does when it exits."""
-    from multiprocessing.util import _exit_function
-
-    _exit_function()
 
 
 def arm(strike: Strike) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from fmawsss.files.locks import hold_lock
 from fmawsss.files.storage import read_json, write_json
 
 logger = logging.getLogger(__name__)
@@ -130,15 +131,9 @@ def refuse_failures(folder: Path) -> list[Job]:
 
 @contextmanager
 def lock_sweep(folder: Path) -> Iterator[None]:
-    """Keep a sweep folder to one process; raises RuntimeError when another one is at it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            yield
-    except Timeout as error:
-        raise RuntimeError(
-            f"{folder}: another process runs this sweep; wait, or set hydra.sweep.dir=DIR"
-        ) from error
+    """Keep a sweep folder to one process; raises Busy when another one is at it."""
+    with hold_lock(folder / ".lock", folder, "hydra.sweep.dir"):
+        yield
 
 
 @contextmanager

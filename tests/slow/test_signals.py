@@ -25,7 +25,7 @@ DATA = ["dataset.train_images=6", "dataset.val_images=3", "logger=none", "report
 SMALL = [*DATA, "loading.workers=0"]
 CLS = [
     "task=cls", "data.superpixels=null", "writers.seeds.kind=caa",
-    "loop.max_steps=7", "save_every=4", "data.batch_size=2",
+    "loop.max_steps=7", "save_every=4", "data.batch_size=2", "data.predict_batch_size=1",
 ]  # fmt: skip
 NETWORK = [
     "task=network", "network.build.width=16", "data.batch_size=4",
