@@ -7,7 +7,7 @@ from typing import Any
 
 import lightning as L
 
-from fmawsss.files.products import read_fingerprint
+from fmawsss.files.products import RECORD_VERSION, read_fingerprint
 from fmawsss.files.regions import read_stamp, write_regions
 from fmawsss.files.storage import write_json
 from fmawsss.memory import keep_regions
@@ -33,7 +33,9 @@ class RegionWriter(L.Callback):
         """Say beside the folder which seeds its files belong to, for what is made of them."""
         if trainer.is_global_zero:
             record = self.folder.with_name(f"{self.folder.name}.json")
-            write_json(record, {"fingerprint": self.fingerprint, "of": str(self.product)})
+            settings = {"version": RECORD_VERSION, "settings": {"of": str(self.product)}}
+            content = {"fingerprint": self.fingerprint, "parts": {}, "upstream": {}}
+            write_json(record, {**settings, **content})
 
     def on_predict_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any,

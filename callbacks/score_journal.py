@@ -11,6 +11,7 @@ import lightning as L
 
 from fmawsss.files.images import stamp_file
 from fmawsss.files.journals import count_errors, describe_record, place_journal, read_lines
+from fmawsss.files.writing import append_line
 from fmawsss.records import Batch, ImageRecord, Prediction
 
 
@@ -44,10 +45,9 @@ class ScoreJournal(L.Callback):
         classes = len(pl_module.classes) + 1
         truths = batch.truths if batch.truths is not None else [None] * len(outputs)
         path = place_journal(self.product, self.shard, trainer.global_rank)
-        with path.open("a", encoding="utf-8") as journal:
-            for prediction, truth in zip(outputs, truths, strict=True):
-                line = count_errors(prediction, truth, classes) | self._describe(prediction)
-                journal.write("\n" + json.dumps(line) + "\n")
+        for prediction, truth in zip(outputs, truths, strict=True):
+            line = count_errors(prediction, truth, classes) | self._describe(prediction)
+            append_line(path, json.dumps(line))
 
     def _describe(self, prediction: Prediction) -> dict[str, Any]:
         """Describe an image by what is known of it and predicted, apart from pixel counts."""

@@ -10,7 +10,7 @@ import lightning as L
 import torch
 
 from fmawsss.files.journals import Line, count_errors, detail_lines, remove_nan
-from fmawsss.files.storage import replace_file
+from fmawsss.files.writing import append_line, replace_file, write_bytes
 from fmawsss.metrics import SegmentationMetrics
 
 # of a training checkpoint, in the checkpoint of the best step
@@ -50,7 +50,7 @@ class ValidationRecord(L.Callback):
         if trainer.is_global_zero:
             (details,) = detail_lines(lines, pl_module.classes).values()
             found = remove_nan({"scores": pl_module.scores._asdict(), "details": details})
-            append_line(self.path, step=trainer.global_step, **found)
+            append_line(self.path, json.dumps({"step": trainer.global_step, **found}))
 
 
 class PowerRecord(L.Callback):
@@ -64,15 +64,8 @@ class PowerRecord(L.Callback):
         if trainer.is_global_zero:
             for power, scores in pl_module.scores.items():
                 found = remove_nan(scores._asdict())
-                append_line(
-                    self.path, step=trainer.global_step, kind=f"power {power:g}", scores=found
-                )
-
-
-def append_line(path: Path, **line: Any) -> None:
-    """Append a line to a record."""
-    with path.open("a", encoding="utf-8") as record:
-        record.write(json.dumps(line) + "\n")
+                line = {"step": trainer.global_step, "kind": f"power {power:g}", "scores": found}
+                append_line(self.path, json.dumps(line))
 
 
 def gather_lines(lines: list[Line]) -> list[Line]:
@@ -92,15 +85,35 @@ def place_record(product: Path) -> Path:
 def read_validations(product: Path) -> dict[str, dict[int, Validation]]:
     """Read validations by kind (a network's has no name) and step.
 
-    One that was done again after a resume counts once.
+    Raises:
+        ValueError: naming the file, when a whole line of it is broken.
     """
-    path = place_record(product)
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     found: dict[str, dict[int, Validation]] = {}
-    for line in map(json.loads, lines):
+    for line in read_lines(place_record(product)):
         validation = Validation(SegmentationMetrics(**line["scores"]), line.get("details", {}))
         found.setdefault(line.get("kind", ""), {})[line["step"]] = validation
     return found
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Read the whole lines of a record; the last one may have been cut off by a kill."""
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    try:
+        return [json.loads(line) for line in text.split("\n")[:-1]]
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is broken ({error}): add overwrite=true to train again, or take the broken "
+            "line out to do without this validation"
+        ) from error
+
+
+def drop_validations(product: Path, step: int) -> None:
+    """Drop the validations from a step on: a training that goes on from there does them again."""
+    path = place_record(product)
+    lines = read_lines(path)
+    kept = [line for line in lines if line["step"] < step]
+    if len(kept) < len(lines):
+        write_bytes(path, "".join(f"{json.dumps(line)}\n" for line in kept).encode())
 
 
 def choose_reported(validations: dict[str, dict[int, Validation]]) -> dict[str, Validation]:

@@ -28,7 +28,8 @@ from datamodules.label_files import require_label_file
 from datamodules.labels import Labels, LabelsFromMasks, LabelSource, check_label, find_classes
 from fmawsss.files.images import stamp_file
 from fmawsss.files.png import read_mask, write_palette_png
-from fmawsss.files.storage import read_json, write_bytes
+from fmawsss.files.storage import read_json
+from fmawsss.files.writing import write_bytes
 from fmawsss.records import ImageRecord
 from fmawsss.viz import make_palette
 

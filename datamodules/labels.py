@@ -18,8 +18,8 @@ from jaxtyping import Bool, UInt8
 
 from fmawsss.files.images import stamp_file
 from fmawsss.files.png import read_mask
-from fmawsss.files.storage import write_bytes
 from fmawsss.files.texts import check_class_name
+from fmawsss.files.writing import write_bytes
 from fmawsss.metrics import IGNORE
 
 logger = logging.getLogger(__name__)

@@ -6,7 +6,6 @@ import io
 import json
 import logging
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import escape
@@ -16,12 +15,15 @@ from PIL import Image
 
 from datamodules.voc import VocDataModule
 from fmawsss.files.png import write_palette_png
+from fmawsss.files.storage import read_json
+from fmawsss.files.writing import name_folder, name_temporary, remove_leftovers
 from fmawsss.tiny.shapes import CLASS_NAMES, Scene, draw_scene
 from fmawsss.viz import make_palette
 
 logger = logging.getLogger(__name__)
 
 SETTINGS_FILE = "shapes.json"
+DRAW_AGAIN = "delete the whole folder, and it is drawn again"
 SPLIT_STREAMS = {"train": 0, "val": 1}
 JPEG_QUALITY = 95
 
@@ -48,7 +50,7 @@ class ShapesDataModule(VocDataModule):
         root = Path(self.root)
         settings = self._list_settings()
         if (root / SETTINGS_FILE).is_file():
-            self._check_settings(json.loads((root / SETTINGS_FILE).read_text()), settings)
+            self._check_settings(read_json(root / SETTINGS_FILE, DRAW_AGAIN), settings)
             return
         if root.exists() and any(root.iterdir()):
             raise ValueError(
@@ -60,10 +62,11 @@ class ShapesDataModule(VocDataModule):
 
         # A killed run leaves only the temporary folder; the finished tree appears at once.
         root.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
+        remove_leftovers(root.parent)
+        folder = root.with_name(name_temporary(f"{root.name}-"))
         try:
-            self._write_tree(folder, settings)
-            folder.chmod(0o755)
+            with name_folder(root.parent):
+                self._write_tree(folder, settings)
             folder.replace(root)
         except OSError:
             if not (root / SETTINGS_FILE).is_file():  # unless another process was first

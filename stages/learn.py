@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -20,6 +19,7 @@ from callbacks.step_keeper import StepKeeper
 from callbacks.training_signals import TrainingSignals
 from callbacks.validation_record import (
     choose_reported,
+    drop_validations,
     keep_learned,
     place_record,
     read_validations,
@@ -29,11 +29,11 @@ from datamodules.encoded import EncodedData
 from datamodules.sample import collate_samples
 from fmawsss.files.features import FeatureStore
 from fmawsss.files.products import holds_files
-from fmawsss.files.tensor_files import require_whole
 from lightning_modules.features import FeatureModule
 from stages.scores import write_scores
 from stages.signals import GUARD
 from stages.stage import Stage, Training, describe_inputs, forget_failure, start_product
+from stages.training_files import find_last_step, read_step
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +81,8 @@ def train(stage: Stage, training: Training, loggers: Sequence[Logger], inputs: s
 
     # Go on
     last = find_last_step(stage.steps)
+    if trainer.is_global_zero:
+        drop_validations(stage.checkpoint, 0 if last is None else read_step(last))
     trainer.fit(stage.module, data, ckpt_path=last, weights_only=True)  # nothing in it is run
     for callback in training.averaging:  # a resume that finds the training finished calls no end
         callback.on_train_end(trainer, stage.module)
@@ -121,21 +123,6 @@ def keep_best(stage: Stage, training: Training) -> None:
         return
     if watcher.best_model_path:
         keep_learned(watcher.best_model_path, stage.best)
-
-
-def find_last_step(folder: Path) -> str | None:
-    """Return the newest checkpoint of an unfinished training, if there is one."""
-    steps = sorted([*folder.glob("stopped_*.ckpt"), *folder.glob("step_*.ckpt")], key=read_step)
-    if not steps:
-        return None
-    require_whole(steps[-1], "delete it, and training goes on from the one before")
-    logger.info("going on from %s", os.path.relpath(steps[-1]))
-    return str(steps[-1])
-
-
-def read_step(path: Path) -> int:
-    """Read the step in the name of a checkpoint."""
-    return int(path.stem.rpartition("_")[2])
 
 
 def report_validations(stage: Stage) -> None:

@@ -21,7 +21,8 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 
 from callbacks.stage_timer import RUN_FILE
-from fmawsss.files.storage import read_json, write_bytes, write_json
+from fmawsss.files.storage import read_json, write_json
+from fmawsss.files.writing import write_bytes
 from stages.signals import Stopped
 
 logger = logging.getLogger(__name__)
@@ -47,19 +48,17 @@ def record_run(
     write_json(folder / RUN_FILE, {**what, **describe_surroundings(), **begun})
 
     # The run
-    status = "failed"
     try:
         yield
-        status = "finished"
-    except Stopped as stopped:
-        status = str(stopped)
-        raise
     except BaseException as error:
-        status = f"stopped by {type(error).__name__}: {str(error)[:500]}"
-        keep_traceback(folder, error)
+        status = str(error)
+        if not isinstance(error, Stopped):
+            keep_traceback(folder, error)
+            status = f"stopped by {type(error).__name__}: {str(error)[:500]}"
+        with suppress(OSError, ValueError):  # a full disk is the first error, not the second one
+            amend_record(folder, status=status, seconds=round(time.monotonic() - started, 1))
         raise
-    finally:
-        amend_record(folder, status=status, seconds=round(time.monotonic() - started, 1))
+    amend_record(folder, status="finished", seconds=round(time.monotonic() - started, 1))
 
     # The report of a run that ended well
     if draw_report is not None:
@@ -74,7 +73,7 @@ def record_run(
 def keep_traceback(folder: Path, error: BaseException) -> None:
     """Write the traceback of an error into a run's folder, and note its place in the error."""
     path = folder / "error.txt"
-    with suppress(OSError):  # a full disk is the first error, not the second one
+    with suppress(OSError):
         write_bytes(path, "".join(traceback.format_exception(error)).encode())
         error.add_note(f"all of it is in {path}")
 

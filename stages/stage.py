@@ -24,6 +24,7 @@ from fmawsss.files.locks import wait_lock
 from fmawsss.files.products import Product, read_fingerprint
 from lightning_modules.learned import learns
 from stages.versions import list_versions
+from stages.whole_checkpoints import WholeCheckpoints
 
 Exports = Mapping[str, Callable[..., None]]
 
@@ -76,7 +77,12 @@ class Run:
         timer = StageTimer(self.folder, stage, action)
         progress = follow_progress(stage, action, self.stages)
         beside = [*callbacks, progress, timer]
-        return self.trainer(**settings, callbacks=beside, default_root_dir=self.work)
+        return self.trainer(
+            **settings,
+            callbacks=beside,
+            plugins=[WholeCheckpoints()],
+            default_root_dir=self.work,
+        )
 
 
 @dataclass(frozen=True)

@@ -166,7 +166,8 @@ def test_a_stopped_sweep_goes_on_and_wider_values_are_added(base, monkeypatch):
 
 def test_a_failed_job_is_named_and_stops_no_other(base, monkeypatch):
     with pytest.raises(
-        RuntimeError, match=r"1 of 2 jobs failed[\s\S]*job 0 \(.*refine\.power=oops.*power=oops: expected a"
+        RuntimeError,
+        match=r"1 of 2 jobs failed[\s\S]*job 0 \(.*refine\.power=oops.*power=oops: expected a",
     ):
         sweep_seeding(monkeypatch, base, "affinity.power=oops,2")
     folder = base / "shapes/sweeps/seeds_seeding"

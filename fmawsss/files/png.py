@@ -9,7 +9,8 @@ from jaxtyping import UInt8, UInt16
 from PIL import Image
 from torch import Tensor
 
-from fmawsss.files.storage import REMAKE, replace_file, require_file
+from fmawsss.files.storage import REMAKE, require_file
+from fmawsss.files.writing import replace_file
 
 GREY, INDEXED = 0, 3  # colour types of a PNG
 

@@ -18,9 +18,11 @@ from typing import Any
 
 from fmawsss.files.fingerprints import differing_keys, fingerprint, flatten
 from fmawsss.files.storage import read_json, write_json
+from fmawsss.files.writing import remove_leftovers
 
 logger = logging.getLogger(__name__)
 RECORD_VERSION = 2
+RECORDED = {"version", "fingerprint", "parts", "upstream", "settings"}
 ANY = (
     "any"  # inputs of a product whose images may be added and removed, and are compared one by one
 )
@@ -56,6 +58,8 @@ class Product:
         Raises:
             ProductMismatch: when the product on disk was made otherwise and `overwrite` is false.
         """
+        for folder in (self.path.parent, self.path):
+            remove_leftovers(folder)
         record = read_record(self.path)
         if record is not None and self._is_made_by(record) and not overwrite:
             return
@@ -181,12 +185,16 @@ def read_record(path: Path) -> dict[str, Any] | None:
     """Read the record beside a product, None when there is none.
 
     Raises:
-        ValueError: when the record is unreadable.
+        ValueError: when the record is unreadable, or holds other things.
     """
     record_path = path.with_name(path.name + ".json")
     if not record_path.is_file():
         return None
-    return read_json(record_path)
+    remedy = f"put a whole one there, or delete it together with {path} to make both again"
+    record = read_json(record_path, remedy)
+    if not isinstance(record, dict) or RECORDED - set(record):
+        raise ValueError(f"{record_path} is no record of a product: {remedy}")
+    return record
 
 
 def read_fingerprint(path: Path) -> str:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import uuid
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fmawsss.files.writing import replace_file, write_bytes
 from fmawsss.records import Cams
 from fmawsss.superpixels import Superpixels
 
@@ -46,37 +45,17 @@ BROKEN_ARCHIVE = (
 )
 
 
-@contextmanager
-def replace_file(path: Path) -> Iterator[Path]:
-    """Hand out a temporary name beside `path`, which becomes `path` on success alone."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        yield temporary
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a whole file or nothing."""
-    with replace_file(path) as temporary:
-        temporary.write_bytes(data)
-
-
 def write_json(path: Path, value: Any) -> None:
     """Write indented JSON."""
     write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
 
 
-def read_json(path: Path) -> Any:
-    """Read JSON; raise ValueError naming the file when it is broken."""
+def read_json(path: Path, remedy: str = REMAKE) -> Any:
+    """Read JSON; raise ValueError naming the file, and the remedy, when it is broken."""
     try:
         return json.loads(require_file(path).read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is no JSON ({error}): {REMAKE}") from error
+        raise ValueError(f"{path} is no JSON ({error}): {remedy}") from error
 
 
 def write_superpixels(path: Path, superpixels: Superpixels, fingerprint: str) -> None:

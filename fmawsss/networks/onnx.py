@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from fmawsss.files.storage import replace_file
+from fmawsss.files.writing import replace_file
 from fmawsss.networks.checkpoints import NetworkCheckpoint, build_network, read_checkpoint
 from fmawsss.resizing import Size
 

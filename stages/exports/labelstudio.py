@@ -11,7 +11,7 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 from jaxtyping import Bool
 
-from fmawsss.files.storage import write_bytes
+from fmawsss.files.writing import write_bytes
 from fmawsss.viz import make_palette
 from stages.exports.masks import MaskSet
 from stages.exports.regions import split_classes

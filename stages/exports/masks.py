@@ -20,7 +20,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
 from fmawsss.files.png import read_mask
-from fmawsss.files.storage import replace_file, write_bytes
+from fmawsss.files.writing import replace_file, write_bytes
 from fmawsss.metrics import IGNORE
 from fmawsss.viz import make_palette
 

@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Bool, UInt8
 
 from fmawsss.files.polygons import trace_polygons
-from fmawsss.files.storage import write_bytes, write_json
+from fmawsss.files.storage import write_json
+from fmawsss.files.writing import write_bytes
 from fmawsss.superpixels import encode_masks
 from stages.exports.masks import MaskSet, link_image, write_lines
 

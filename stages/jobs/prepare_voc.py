@@ -24,7 +24,7 @@ from datamodules.choosing import Splits, name_splits
 from datamodules.images import index_images, list_stems
 from datamodules.voc import GET_TEST, TEST, VocDataModule, read_split_list, require_list
 from fmawsss.files.png import write_palette_png
-from fmawsss.files.storage import replace_file, write_bytes
+from fmawsss.files.writing import replace_file, write_bytes
 from fmawsss.viz import make_palette
 from stages.jobs.archives import Archive, unpack_folder
 from stages.jobs.prepare import PART_COLUMNS, fetch_folder

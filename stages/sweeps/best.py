@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from fmawsss.files.storage import write_bytes
+from fmawsss.files.writing import write_bytes
 from stages.sweeps.effects import find_best
 from stages.sweeps.jobs import Job
 

@@ -9,7 +9,8 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from fmawsss.files.storage import read_json, write_bytes
+from fmawsss.files.storage import read_json
+from fmawsss.files.writing import write_bytes
 from stages.sweeps.best import write_best
 from stages.sweeps.effects import (
     SEED,

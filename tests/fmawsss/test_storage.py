@@ -16,13 +16,12 @@ from fmawsss.files.storage import (
     read_cams,
     read_json,
     read_superpixels,
-    replace_file,
-    write_bytes,
     write_cams,
     write_half_cams,
     write_json,
     write_superpixels,
 )
+from fmawsss.files.writing import replace_file, write_bytes
 from fmawsss.superpixels import Superpixels, encode_masks
 
 

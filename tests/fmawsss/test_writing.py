@@ -1,0 +1,82 @@
+"""Files are written whole or not at all, and leave nothing behind."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fmawsss.files import writing
+from fmawsss.files.writing import append_line, name_temporary, remove_leftovers, replace_file
+
+
+def test_a_failed_write_leaves_the_old_file_alone(tmp_path):
+    path = tmp_path / "a.txt"
+    writing.write_bytes(path, b"old")
+    with pytest.raises(KeyError):
+        write_half(path, KeyError())
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def write_half(path: Path, error: Exception) -> None:
+    with replace_file(path) as temporary:
+        temporary.write_bytes(b"half")
+        raise error
+
+
+def test_names_up_to_the_limit_of_the_file_system_can_be_written(tmp_path):
+    path = tmp_path / ("n" * 251 + ".png")
+    writing.write_bytes(path, b"whole")
+    assert path.read_bytes() == b"whole"
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (errno.ENOSPC, r"no room in .*outputs \(\d+ MB free\).*paths\.outputs=DIR"),
+        (errno.EDQUOT, r"no room in .*outputs"),
+        (errno.EROFS, r"outputs cannot be written.*paths\.outputs=DIR"),
+    ],
+)
+def test_a_full_or_closed_disk_names_folder_and_setting(tmp_path, number, message):
+    folder = tmp_path / "outputs"
+    with pytest.raises(OSError, match=message):
+        write_half(folder / "a.txt", OSError(number, os.strerror(number)))
+    assert list(folder.iterdir()) == []
+
+
+def test_a_line_behind_a_cut_one_takes_its_place(tmp_path):
+    path = tmp_path / "lines.jsonl"
+    for line in ("one", "two" * 50_000):
+        append_line(path, line)
+    whole = path.read_bytes()
+    for cut in (b"th", b"x" * 200_000):
+        path.write_bytes(whole + cut)
+        append_line(path, "three")
+        assert path.read_bytes() == whole + b"three\n"
+    path.write_bytes(b"nothing but a cut line")
+    append_line(path, "one")
+    assert path.read_bytes() == b"one\n"
+
+
+def test_what_killed_runs_left_is_removed_and_what_others_write_is_not(tmp_path):
+    script = "import sys; from fmawsss.files.writing import name_temporary; print(name_temporary())"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True,
+        cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    dead, living = tmp_path / done.stdout.strip(), tmp_path / name_temporary("shapes-0-")
+    other = tmp_path / ".elsewhere-1-0123abcd.tmp"
+    old = tmp_path / ".elsewhere-1-3210abcd.tmp"
+    for path in (dead, other, old, tmp_path / ".keep.tmp", tmp_path / "photo.png"):
+        path.write_bytes(b"half")
+    living.mkdir()
+    os.utime(old, (0, 0))
+    remove_leftovers(tmp_path)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {living.name, other.name, ".keep.tmp", "photo.png"}
