@@ -19,7 +19,7 @@ from datamodules.sampler import BatchPlan, find_image, find_view, seed_augmentat
 from datamodules.transforms import View
 from datamodules.views import TrainingView, WholeView
 from fmawsss.files.features import LABELS, SEEDS, FeatureStore
-from fmawsss.files.images import read_image
+from fmawsss.files.images import read_image, read_size
 from fmawsss.files.png import read_mask
 from fmawsss.files.storage import read_cams, read_superpixels
 from fmawsss.metrics import IGNORE
@@ -51,6 +51,13 @@ class TrainingBatches(Dataset[Batch]):
     def views(self) -> int | None:
         """The number of fixed views of an image."""
         return self.view.views
+
+    def find_size(self) -> tuple[int, int]:
+        """Find the height and width of a view, from a blank image of the first one's size."""
+        size = read_size(self.records[0].image)
+        blank = View(np.zeros((*size, 3), np.uint8), np.zeros(size, np.uint8))
+        height, width = self.view.augment(blank, np.random.default_rng(0)).image.shape[:2]
+        return height, width
 
     def __getitem__(self, micro_batch: int) -> Batch:
         positions = self.plan.list_positions(micro_batch)

@@ -25,7 +25,7 @@ class SegmentationMetrics(NamedTuple):
     mean_precision: float  # over the classes that were predicted
     mean_recall: float  # over the classes present in the truth
     weighted_iou: float  # IoU, classes weighted by their pixels in the truth
-    f1: float  # mean F1 over the classes present in the truth
+    f1: float  # mean F1 over the classes present in the truth; one without any hit counts as 0
     iou: dict[str, float]
     precision: dict[str, float]
     recall: dict[str, float]

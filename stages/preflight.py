@@ -10,6 +10,7 @@ from lightning_modules.learned import read_fitting
 from stages.checkpoints import find_checkpoint
 from stages.places import make_folder
 from stages.stage import Stage, Training
+from stages.step_memory import tell_memory
 
 
 def check_run(stages: Sequence[Stage]) -> None:
@@ -40,6 +41,7 @@ def check_training(stage: Stage, training: Training, made: set[Path]) -> None:
     make_folder(stage.checkpoint.parent, "learns")
     open_data(training.data, "fit", set(training.inputs.values()) & made)
     check_chosen(stage, training)
+    tell_memory(stage, training)
 
 
 def check_chosen(stage: Stage, training: Training) -> None:

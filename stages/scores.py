@@ -4,8 +4,10 @@ It holds, by stage, split and kind of mask (`scores["network"]["val"]["network"]
 `SegmentationMetrics`; `mean_boundary_iou`, over the classes of the truth, and `boundary_iou` by
 class; `confusion`, pixels by truth (rows: background, classes) and prediction (columns: the same,
 then what is no class); `worst_images`, the names and mIoU of the worst. What nothing defines is
-null. A training with `val_every` adds the split `<split> during training` with the kinds `last,
-step N` and `best, step M` (of prompts: for each `power P`).
+null. `f1` is the mean over the classes of the truth, and one without any hit counts as 0 (the
+released code leaves it out, which raises the mean). A training with `val_every` adds the split
+`<split> during training` with the kinds `last, step N` and `best, step M` (of prompts: for each
+`power P`).
 """
 
 from __future__ import annotations

@@ -315,12 +315,15 @@ def test_onnx_answers_as_the_network(trained, checkpoint, tmp_path, monkeypatch)
         tmp_path / "network.onnx", providers=["CPUExecutionProvider"]
     )
     metadata = session.get_modelmeta().custom_metadata_map
-    assert json.loads(metadata["classes"]) == ["background", *CLASS_NAMES]
+    facts = {key: json.loads(value) for key, value in metadata.items()}
+    assert facts["classes"] == ["background", *CLASS_NAMES]
     segmenter = Segmenter.from_checkpoint(checkpoint)
-    assert np.allclose(json.loads(metadata["image_mean"]), [0.48145466, 0.4578275, 0.40821073])
+    assert np.allclose(facts["image_mean"], [0.48145466, 0.4578275, 0.40821073])
     for index, size in enumerate([(64, 80), (33, 47), (112, 96), (8, 8)]):
         image = draw_image(index, size)
         seen = segmenter.normalise(image).transpose(2, 0, 1)[None]
+        by_hand = (image / 255 - facts["image_mean"]) / facts["image_std"]  # as the docs say
+        np.testing.assert_allclose(by_hand.transpose(2, 0, 1)[None], seen, atol=1e-5)
         (answer,) = session.run(None, {"images": np.concatenate([seen] * (index + 1))})
         with torch.no_grad():
             expected = segmenter.network(torch.from_numpy(seen)).softmax(1).numpy()

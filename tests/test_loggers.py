@@ -21,6 +21,7 @@ QUICK = [
     "prompts=foreground",
     "data.superpixels=null",
     "writers.seeds.kind=caa",
+    "dataset.prompt_names=[disc,box,wedge,star,ring,plus,heart,crescent]",
 ]
 SCALARS = {
     "train/loss",
@@ -94,6 +95,24 @@ def test_the_report_draws_what_csv_has(logged):
     page = (logged.parents[1] / "report.html").read_text()
     for curve in ("loss", "learning rate", "gradient norm", "images per second", "validation mIoU"):
         assert f'aria-label="{curve} of cls, steps 0 to 1' in page
+
+
+def test_a_class_has_one_name_in_all_scores(logged):
+    """Other names stand in prompts, as VOC's `person with clothes,people,human`."""
+    names = {"background", "circle", "square", "triangle", "star", "ring", "cross", "heart", "moon"}
+    stages = json.loads((logged.parents[1] / "scores.json").read_text())
+    splits = stages["cls"].values()
+    tables = [
+        score[key] for kinds in splits for score in kinds.values() for key in ("iou", "recall")
+    ]
+    assert [set(table) for table in tables] == [names] * 12  # two and four kinds
+
+    # scalars, wherever they are logged
+    with (logged / "cls/metrics.csv").open(newline="") as file:
+        columns = next(csv.reader(file))
+    tags = EventAccumulator(str(logged / "cls")).Reload().Tags()["scalars"]
+    for keys in (columns, tags, read_history(read_wandb(logged))):
+        assert {key.rpartition("/")[2] for key in keys if "/iou" in key} <= names
 
 
 def test_tensorboard_has_every_scalar_and_pictures(logged):
