@@ -49,7 +49,8 @@ class FolderDataModule(SegmentationDataModule):
         origin = getattr(labels, "path", self.root)
         if self.labelled and not names:
             raise ValueError(
-                f"{origin} names no class: write a label beside each image, or set dataset.classes"
+                f"{origin} names no class: label the images there (with dataset/labels=folders: "
+                "one folder per class), or set dataset.classes"
             )
         if len(names) > MOST_CLASSES:
             raise ValueError(

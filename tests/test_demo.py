@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import http.client
 import json
 import os
 import shutil
@@ -22,6 +23,7 @@ from fmawsss.files.png import read_mask
 from fmawsss.tiny.shapes import CLASS_NAMES
 from stages.demo.analyst import HANDWRITTEN, Analyst
 
+HOSTS = ["localhost", "127.0.0.1", "127.0.0.1"]
 BROWSER = {
     "QT_QPA_PLATFORM": "offscreen",
     "QT_QUICK_BACKEND": "software",
@@ -34,8 +36,10 @@ def open_analyst(outputs: Path, monkeypatch) -> Analyst:
     """What `infer.py task=demo` would serve; its record lies apart from what other tests read."""
     analysts = []
 
-    def keep(builders, handwritten, checkpoints, resize, normalise, host, port):
-        assert host == "127.0.0.1"
+    def keep(
+        builders, handwritten, checkpoints, resize, normalise, host, port, hosts, max_megapixels
+    ):
+        assert (host, list(hosts), max_megapixels) == ("127.0.0.1", HOSTS, 25)
         analysts.append(Analyst(builders, handwritten, checkpoints, resize, normalise))
 
     quick = ["stages.superpixels.module.generator.points_per_side=4", f"paths.outputs={outputs}"]
@@ -78,7 +82,14 @@ def test_handwritten_prompts_work_without_any_training(image, tmp_path, monkeypa
     assert "Not trained yet: cls" in analyst.note
     found = analyst.analyse(image, ["circle", "star"], HANDWRITTEN)
     assert found.network is None
-    assert set(np.unique(read_mask(Path(found.mask)))) <= {0, 1, 2}
+    mask = read_mask(Path(found.mask))
+    assert set(np.unique(mask)) <= {0, 1, 2}
+
+    # Another visitor's mask is another file
+    analyst.analyse(image[:, ::-1].copy(), ["moon"], HANDWRITTEN)
+    assert (read_mask(Path(found.mask)) == mask).all()
+    with pytest.raises(ValueError, match="no name of a class"):
+        analyst.analyse(image, ["a\nb"], HANDWRITTEN)
 
 
 @pytest.fixture
@@ -86,8 +97,8 @@ def page(finished, monkeypatch):
     """The served page, on a port that is free, and what is behind it."""
     gradio = pytest.importorskip("gradio")
     analyst = open_analyst(finished / "outputs", monkeypatch)
-    page = demo_page.build_page(gradio, analyst)
-    demo_page.open_page(gradio, page, "127.0.0.1", None, wait=False)
+    page = demo_page.build_page(gradio, analyst, max_megapixels=1)
+    demo_page.open_page(gradio, page, "127.0.0.1", None, HOSTS, wait=False)
     yield page.local_url, analyst
     page.close()
     del page
@@ -111,6 +122,24 @@ def test_the_page_answers_over_http(page, image, tmp_path) -> None:
     assert len(pictures) == 4
     with pytest.raises(Exception, match="at least one label"):
         client.predict(upload, [], "", "cls", api_name="/segment")
+
+    # A small file of many pixels is refused by its head
+    Image.new("1", (1001, 1000)).save(tmp_path / "large.png")
+    upload = gradio_client.handle_file(str(tmp_path / "large.png"))
+    with pytest.raises(Exception, match="1001 x 1000 pixels, more than 1 million"):
+        client.predict(upload, ["circle"], "", "cls", api_name="/segment")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_page_answers_to_its_own_names_only(page) -> None:
+    port = int(page[0].rstrip("/").rpartition(":")[2])
+    answers = {}
+    for name in ("127.0.0.1", "localhost", "evil.example"):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        connection.request("GET", "/config", headers={"Host": f"{name}:{port}"})
+        answers[name] = connection.getresponse().status
+        connection.close()
+    assert answers == {"127.0.0.1": 200, "localhost": 200, "evil.example": 400}
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ import numpy as np
 import torch
 
 from fmawsss.files.png import write_palette_png
+from fmawsss.files.texts import check_class_names
 from fmawsss.networks.segmenter import Segmenter
 from fmawsss.records import Batch, SeedPrediction
 from fmawsss.resizing import Normaliser, Picture, Resize
@@ -82,6 +85,7 @@ class Analyst:
         self.resize, self.normalise = resize, normalise
         self.palette = make_palette(256)
         self.folder = Path(tempfile.mkdtemp(prefix="fmawsss-demo-"))
+        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
 
     @property
     def prompts(self) -> list[str]:
@@ -103,6 +107,7 @@ class Analyst:
         """
         if image is None or not labels:
             raise ValueError("an image is needed, and at least one label: tick one or type it")
+        check_class_names(labels)
 
         # Superpixels and seeds
         (superpixels,) = self.cut([image])
@@ -115,7 +120,7 @@ class Analyst:
         if self.segmenter is not None:
             mask = self.segmenter.predict([image])[0].mask
             network = self._draw_mask(image, mask, self.segmenter.classes)
-        path = self.folder / "mask.png"
+        path = Path(tempfile.mkdtemp(dir=self.folder)) / "mask.png"  # another visitor has another
         write_palette_png(path, mask, self.palette)
         return Findings(
             superpixels=colour_superpixels(superpixels, DEMO_SIDE),

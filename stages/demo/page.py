@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from fmawsss.resizing import Normaliser, Resize
+from fmawsss.files.images import read_image, read_size
+from fmawsss.resizing import Normaliser, Picture, Resize
 from stages.demo.analyst import Analyst, PartBuilders
+
+LARGEST_UPLOAD = "50mb"
+CLEANED_EVERY, KEPT = 600, 3600  # seconds between two looks, and that uploads and masks are kept
 
 logger = logging.getLogger(__name__)
 
@@ -23,16 +26,29 @@ def serve_demo(
     normalise: Normaliser,
     host: str,
     port: int,
+    hosts: Sequence[str],
+    max_megapixels: float,
 ) -> None:
-    """Serve the page until it is interrupted."""
+    """Serve the page until it is interrupted.
+
+    hosts: names by which browsers may call this machine. A page of another site, whose name was
+    made to lead here, is not answered.
+    """
     gradio = import_gradio()
-    page = build_page(gradio, Analyst(builders, handwritten, checkpoints, resize, normalise))
+    analyst = Analyst(builders, handwritten, checkpoints, resize, normalise)
+    page = build_page(gradio, analyst, max_megapixels)
     logger.info("the page is at http://%s:%d, Ctrl+C ends it", host, port)
-    open_page(gradio, page, host, port, wait=True)
+    open_page(gradio, page, host, port, hosts, wait=True)
 
 
-def open_page(gradio: Any, page: Any, host: str, port: int, wait: bool) -> None:
+def open_page(
+    gradio: Any, page: Any, host: str, port: int | None, hosts: Sequence[str], wait: bool
+) -> None:
     """Open the page on one address; nothing is shared, nothing fetched from elsewhere."""
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    guard = Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
     plain = gradio.themes.Base(font=["sans-serif"], font_mono=["monospace"])
     page.launch(
         server_name=host,
@@ -43,27 +59,35 @@ def open_page(gradio: Any, page: Any, host: str, port: int, wait: bool) -> None:
         theme=plain,
         footer_links=[],
         ssr_mode=False,
+        max_file_size=LARGEST_UPLOAD,
+        app_kwargs={"middleware": [guard]},
     )
 
 
-def build_page(gradio: Any, analyst: Analyst) -> Any:
+def build_page(gradio: Any, analyst: Analyst, max_megapixels: float) -> Any:
     """Lay out the page: an image and its labels on the left, what each step makes on the right."""
+    os.environ["GRADIO_TEMP_DIR"] = str(analyst.folder)  # only ours, and gone when the page ends
 
-    def show(
-        image: np.ndarray | None, ticked: list[str], typed: str, prompts: str
-    ) -> tuple[Any, ...]:
+    def show(file: str | None, ticked: list[str], typed: str, prompts: str) -> tuple[Any, ...]:
         try:
+            image = None if file is None else read_upload(Path(file), max_megapixels)
             found = analyst.analyse(image, join_labels(ticked, typed), prompts)
         except ValueError as error:
             raise gradio.Error(str(error)) from error
         return found.superpixels, found.cams, found.seeds, found.network, found.mask
 
     names = analyst.classes
-    with gradio.Blocks(title="fmawsss", analytics_enabled=False) as page:
+    settings = {"analytics_enabled": False, "delete_cache": (CLEANED_EVERY, KEPT)}
+    with gradio.Blocks(title="fmawsss", **settings) as page:
         gradio.Markdown(f"## Image labels in, pixel masks out\n\n{analyst.note}")
         with gradio.Row():
             with gradio.Column():
-                image = gradio.Image(label="image", type="numpy", sources=["upload", "clipboard"])
+                image = gradio.Image(
+                    label="image",
+                    type="filepath",  # not decoded yet
+                    image_mode=None,
+                    sources=["upload", "clipboard"],
+                )
                 ticked = gradio.CheckboxGroup(names, label="labels", visible=bool(names))
                 typed = gradio.Textbox(label="more labels, with ; between them")
                 prompts = gradio.Radio(analyst.prompts, value=analyst.prompts[0], label="prompts")
@@ -76,6 +100,17 @@ def build_page(gradio: Any, analyst: Analyst) -> Any:
                 mask = gradio.File(label="mask as palette PNG")
         button.click(show, [image, ticked, typed, prompts], [*pictures, mask], api_name="segment")
     return page
+
+
+def read_upload(file: Path, max_megapixels: float) -> Picture:
+    """Read an image; raises ValueError for one that is too large, before it is decoded."""
+    height, width = read_size(file)
+    if height * width > max_megapixels * 1e6:
+        raise ValueError(
+            f"the image has {width} x {height} pixels, more than {max_megapixels:g} million: "
+            "shrink it, or start the page with a larger job.max_megapixels"
+        )
+    return read_image(file)
 
 
 def join_labels(ticked: list[str], typed: str) -> list[str]:
