@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import warnings
 import zipfile
@@ -15,7 +16,7 @@ from jaxtyping import Int
 from open_clip.model import CLIP, build_model_from_openai_state_dict
 from torch import Tensor
 
-from fmawsss.files.downloads import HUB, fetch_file
+from fmawsss.files.downloads import HUB, fetch_file, find_digest
 from fmawsss.files.tensor_files import describe_fault
 
 HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
@@ -119,8 +120,25 @@ def is_torchscript(path: Path) -> bool:
         return any("/code/" in entry for entry in archive.namelist())
 
 
+def list_archives() -> set[str]:
+    """List the SHA-256 of the archives that OpenAI published, which are part of their addresses."""
+    names = open_clip.list_pretrained_models_by_tag("openai")
+    entries = (open_clip.pretrained.get_pretrained_cfg(name, "openai") for name in names)
+    return {digest for entry in entries if (digest := find_digest(entry.get("url", "")))}
+
+
 def read_torchscript(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a TorchScript archive; none of its code is run."""
+    """Read the tensors of a TorchScript archive; raises ValueError unless OpenAI published it.
+
+    Such an archive is a program: another one could run code while it is read.
+    """
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest not in list_archives():
+        raise ValueError(
+            "it is a TorchScript program, and none that OpenAI published: save its state dict as "
+            "safetensors"
+        )
     with warnings.catch_warnings():
         # TorchScript is deprecated; OpenAI's files will stay what they are
         warnings.simplefilter("ignore")

@@ -51,7 +51,7 @@ def offline(monkeypatch):
     monkeypatch.setattr(downloads, "urlopen", refuse)
 
 
-def test_reads_openai_archives(tmp_path, offline):
+def test_reads_openai_archives(tmp_path, offline, monkeypatch):
     expected = make_small_clip(
         vision={"width": 64, "head_width": 64}, text={"width": 64, "heads": 1}
     ).state_dict()
@@ -59,6 +59,11 @@ def test_reads_openai_archives(tmp_path, offline):
         name: tensor.half() if tensor.ndim > 1 else tensor for name, tensor in expected.items()
     }
     write_torchscript(halves, tmp_path / "ViT-B-16.pt")
+    with pytest.raises(ValueError, match=r"ViT-B-16\.pt.*none that OpenAI published"):
+        load_open_clip("ViT-B-16-quickgelu", "openai", str(tmp_path))
+    digest = hashlib.sha256((tmp_path / "ViT-B-16.pt").read_bytes()).hexdigest()
+    assert len(weights.list_archives()) > 5
+    monkeypatch.setattr(weights, "list_archives", lambda: {digest})
     loaded = load_open_clip("ViT-B-16-quickgelu", "openai", str(tmp_path)).state_dict()
     assert loaded.keys() == expected.keys()
     for name, tensor in loaded.items():
