@@ -1,5 +1,6 @@
 """Settings of the whole test run: shapes are checked at every call, one thread, no network."""
 
+import gc
 import logging
 import os
 
@@ -8,7 +9,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 import torch
-from front_door import QUICK, read_once, run
+from composing import merge_choices_once, read_once
+from front_door import QUICK, run
 from jaxtyping import install_import_hook
 from omegaconf import OmegaConf
 
@@ -19,15 +21,22 @@ torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _configs_are_parsed_once():
+def _configs_are_merged_once():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(OmegaConf, "load", staticmethod(read_once(OmegaConf.load)))
+        merge_choices_once(patch)
         yield
+
+
+def pytest_collection_finish() -> None:
+    """Let the collector of garbage pass over what was imported, for good."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
 def quiet_loggers():
-    """Forget the levels that a run before set: tests see the same messages in any order."""
+    """Forget the levels that a test before set: tests see the same messages in any order."""
     for name in ("fmawsss", "datamodules", "callbacks", "stages"):
         logging.getLogger(name).setLevel(logging.NOTSET)
     logging.getLogger().setLevel(logging.WARNING)

@@ -30,7 +30,7 @@ def warm_up() -> dict[str, Any]:
     """Import both programs and what they import late; compose once, so that YAML is parsed."""
     sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
     import torch
-    from front_door import read_once
+    from composing import read_once
     from omegaconf import OmegaConf
 
     torch.set_num_threads(1)
