@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.multiprocessing.reductions import StorageWeakRef
@@ -22,7 +23,7 @@ GB = 2**30
 
 def tell_memory(stage: Stage, training: Training) -> None:
     """Tell what a training step of a network takes, and warn where that is not free."""
-    if not isinstance(stage.module, NetworkModule):
+    if rank_zero_only.rank != 0 or not isinstance(stage.module, NetworkModule):
         return  # a frozen encoder keeps nothing for a backward pass
     views = training.data.describe_views()
     height, width = views.find_size()
