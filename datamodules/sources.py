@@ -99,6 +99,11 @@ def extract_frames(video: Path, folder: Path, step: int) -> None:
             )
         return
 
+    # a text is none: a playlist would lead to other files
+    with video.open("rb") as file:
+        if b"\0" not in file.read(4096):
+            raise ValueError(f"{video} is no video: convert it, e.g. to H.264 in an mp4 file")
+
     # a run that is killed leaves only the partial folder
     capture = cv2.VideoCapture(str(video))
     partial = folder.with_name(f".{folder.name}.partial")

@@ -28,9 +28,10 @@ import train
 from datamodules.images import check_inner_path
 from datamodules.label_files import LabelsFromFile
 from datamodules.labels import LabelsFromXml, LabelSource
-from datamodules.sources import index_files
+from datamodules.sources import extract_frames, index_files
 from fmawsss.clip.weights import load_open_clip
 from fmawsss.contexts import load_released_context
+from fmawsss.files import storage
 from fmawsss.files.storage import read_cams, read_superpixels
 from fmawsss.files.tensor_files import read_tensors
 from fmawsss.networks.checkpoints import (
@@ -237,6 +238,19 @@ def test_a_small_archive_stays_small(tmp_path) -> None:
         archive.writestr("a/data/0", bytes(1 << 24))
     with pytest.raises(ValueError, match="would unpack to 16777216 bytes"):
         read_tensors(tmp_path / "bomb.ckpt", "delete it")
+
+
+def test_an_archive_of_arrays_stays_small(tmp_path, monkeypatch) -> None:
+    np.savez_compressed(tmp_path / "bomb.npz", cam=np.zeros((1, 1000, 1000)), classes=[0])
+    monkeypatch.setattr(storage, "LARGEST_ARCHIVE", 1 << 20)
+    with pytest.raises(ValueError, match=r"bomb\.npz .*it would unpack to 8000\d+ bytes"):
+        read_cams(tmp_path / "bomb.npz")
+
+
+def test_a_playlist_is_no_video(tmp_path) -> None:
+    (tmp_path / "film.mp4").write_text("#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1/a.ts\n")
+    with pytest.raises(ValueError, match=r"film\.mp4 is no video"):
+        extract_frames(tmp_path / "film.mp4", tmp_path / "made", 1)
 
 
 OUTSIDE = [

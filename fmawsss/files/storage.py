@@ -33,6 +33,7 @@ SUPERPIXEL_ARRAYS: Mapping[str, tuple[str, tuple[int, ...]]] = {
     "counts": ("int32", ()),
     "offsets": ("int64", ()),
 }
+LARGEST_ARCHIVE = 1 << 31  # bytes of all arrays of one image
 REMAKE = "delete it and run the command that made it again"
 BROKEN_ARCHIVE = (
     OSError,
@@ -158,7 +159,10 @@ def read_archive(
     """
     try:
         with require_file(path).open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}  # an .npy has no `files`
+            held = sum(entry.file_size for entry in archive.zip.infolist())  # an .npy has no `zip`
+            if held > LARGEST_ARCHIVE:
+                raise ValueError(f"it would unpack to {held} bytes")
+            arrays = {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise
     except BROKEN_ARCHIVE as error:

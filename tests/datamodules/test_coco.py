@@ -11,8 +11,9 @@ from fake_trees import build_coco_tree, make_training, make_whole, write_mask
 
 from datamodules.coco import CocoDataModule, LabelsFromAnnotations, LabelsFromCocoJson
 from datamodules.coco_annotations import paint_mask, read_annotations
+from datamodules.coco_regions import decode_runs
 from datamodules.folder import FolderDataModule
-from datamodules.labels import LabelsFromMasks
+from datamodules.labels import LabelsFromMasks, LabelSource
 from fmawsss.files.png import read_mask
 
 # pycocotools 2.0.11 decodes through an array interface that numpy 2 deprecates.
@@ -298,3 +299,56 @@ def test_annotations_of_images_that_are_not_listed_are_told(
     with caplog.at_level("WARNING"):
         assert read_annotations(path).images == []
     assert "instances.json: 1 annotations belong to images that it does not list" in caplog.text
+
+
+def write_labels(folder: Path, images: list, annotations: list, categories: list) -> Path:
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (folder / "labels.json").write_text(json.dumps(content))
+    return folder / "labels.json"
+
+
+def test_entries_of_one_file_are_united_and_ids_are_texts_or_numbers(tmp_path: Path) -> None:
+    path = write_labels(
+        tmp_path,
+        [
+            {"id": "a", "file_name": "x.jpg"},
+            {"id": 7, "file_name": "x.jpg"},
+            {"id": 8, "file_name": 2024},
+        ],
+        [{"image_id": "a", "category_id": "2"}, {"image_id": "7", "category_id": 10}],
+        [{"id": 10, "name": 5}, {"id": 2, "name": "${oc.env:HOME}"}],
+    )
+    found = read_annotations(path)
+    assert found.names == ["${oc.env:HOME}", "5"]  # 2 stands before 10
+    assert [(image.file, image.regions) for image in found.images] == [
+        ("x.jpg", [{"image_id": "a", "category_id": "2"}, {"image_id": "7", "category_id": 10}]),
+        ("2024", []),
+    ]
+    labels = LabelsFromCocoJson(path)
+    assert labels.list_names([]) == ["${oc.env:HOME}", "5"]
+    classes = {"${oc.env:HOME}": 0, "5": 1}
+    assert labels(["x"], LabelSource(classes, {}, None)) == {"x": (0, 1), "2024": ()}
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (1, 1), (40, 3)])
+def test_run_lengths_are_decoded_as_pycocotools_does(shape: tuple[int, int]) -> None:
+    rle = pytest.importorskip("pycocotools.mask")
+    noise = np.random.default_rng(0).random((20, *shape)) < np.linspace(0, 1, 20)[:, None, None]
+    for mask in noise:
+        packed = rle.encode(np.asfortranarray(mask, np.uint8))
+        assert (decode_runs(packed, shape) == mask).all()
+        packed["counts"] = packed["counts"].decode()
+        assert (decode_runs(packed, shape) == mask).all()
+
+
+def test_an_older_index_is_made_anew_and_its_masks_stay(tree: Path) -> None:
+    make_coco(tree, whole=TRUTHS).prepare_data()
+    index, mask = tree / "cache/index_train2014.json", tree / f"cache/masks_train2014/{FIRST}.png"
+    content = json.loads(index.read_text())
+    version, _, rest = content["stamp"].partition(" ")
+    old = {**content, "stamp": f"{int(version) - 1} {rest}", "images": [["../../x.jpg", [0]]]}
+    index.write_text(json.dumps(old))
+    before = mask.stat().st_mtime_ns
+    make_coco(tree, whole=TRUTHS).prepare_data()
+    assert json.loads(index.read_text()) == content
+    assert mask.stat().st_mtime_ns == before
