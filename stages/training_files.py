@@ -6,8 +6,14 @@ import logging
 import os
 import zipfile
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
+
+from fmawsss.files.tensor_files import read_tensors
+
+PARTS = {"state_dict": dict, "optimizer_states": list, "loops": dict, "global_step": int}
 
 logger = logging.getLogger(__name__)
 
@@ -29,12 +35,25 @@ def read_step(path: Path) -> int:
 
 
 def is_whole(path: Path) -> bool:
-    """Say whether every byte of a checkpoint can be read."""
+    """Say whether every byte of a checkpoint can be read, and a training can go on from it."""
     try:
         with zipfile.ZipFile(path) as archive:
-            return archive.testzip() is None
+            if archive.testzip() is not None:
+                return False
+        content = read_tensors(path, "")
     except (zipfile.BadZipFile, EOFError, ValueError):
         return False
+
+    # all parts, and weights that are numbers
+    if not isinstance(content, dict):
+        return False
+    parts = all(isinstance(content.get(part), kind) for part, kind in PARTS.items())
+    return parts and all(map(is_finite, content["state_dict"].values()))
+
+
+def is_finite(weight: Any) -> bool:
+    """Say whether a weight is a tensor of numbers; a buffer may hold minus infinity."""
+    return isinstance(weight, Tensor) and not bool(weight.isnan().any())
 
 
 def set_aside(path: Path) -> None:

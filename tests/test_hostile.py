@@ -43,6 +43,7 @@ from fmawsss.networks.checkpoints import (
 from fmawsss.networks.segmenter import Segmenter
 from fmawsss.viz import make_palette
 from stages.jobs.archives import unpack_folder
+from stages.training_files import find_last_step
 
 HARM = "${oc.create:{_target_: os.mkdir, path: made}}"
 NAMES = ["${oc.env:HOME}", "???", HARM, "[/red]", "[bold]cat", "<script>alert(1)</script>", ":cat:"]
@@ -307,3 +308,18 @@ def test_archives_unpack_below_their_folder(kind, tmp_path) -> None:
     with pytest.raises(ValueError, match=r"a\.tar (cannot be unpacked|holds no folder in)"):
         unpack_folder(tmp_path / "a.tar", "in", tmp_path / "out" / "in")
     assert not (tmp_path / "out" / "in").exists()
+
+
+def test_a_training_goes_on_from_whole_checkpoints_only(tmp_path) -> None:
+    content = {"state_dict": {"x": torch.ones(2)}, "optimizer_states": [], "loops": {}}
+    changes = {
+        "step_000001": {},
+        "step_000002": {"harm": Harm()},
+        "step_000003": {"state_dict": {"x": torch.tensor([1.0, float("nan")])}},
+        "step_000004": {"global_step": "4"},
+        "stopped_000005": {"optimizer_states": None},
+    }
+    for name, change in changes.items():
+        torch.save({**content, "global_step": 1, **change}, tmp_path / f"{name}.ckpt")
+    assert find_last_step(tmp_path) == tmp_path / "step_000001.ckpt"
+    assert len(list(tmp_path.glob("*.broken"))) == 4
