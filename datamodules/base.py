@@ -32,7 +32,7 @@ from datamodules.labels import LabelReader, Labels, LabelSource, require_reader
 from datamodules.loading import Loading, find_place, make_loader
 from datamodules.sampler import BatchPlan, EndlessMicroBatches
 from datamodules.views import TrainingView, WholeView
-from fmawsss.files.texts import check_class_names, name_first
+from fmawsss.files.texts import check_class_names, compose, name_first
 from fmawsss.records import Batch, ImageRecord
 
 logger = logging.getLogger(__name__)
@@ -86,14 +86,15 @@ class SegmentationDataModule(L.LightningDataModule):
         self.allow_zero_length_dataloader_with_multiple_devices = True
 
         # names of the classes
-        self.classes = tuple(self.classes)
-        self.prompt_names = tuple(self.prompt_names or self.classes)
+        check_class_names(self.classes)
+        self.classes = tuple(map(compose, self.classes))
+        self.prompt_names = tuple(require_names(self.prompt_names, "prompt_names") or self.classes)
+        self.background = tuple(require_names(self.background, "background") or ())
         if len(self.prompt_names) != len(self.classes):
             raise ValueError(
                 f"{len(self.classes)} classes and {len(self.prompt_names)} prompt names; "
                 "dataset.classes and dataset.prompt_names need the same length"
             )
-        check_class_names(self.classes)
         if self.labelled and not self.classes:
             raise ValueError("the data set has no classes; set dataset.classes, or dataset/labels")
 
@@ -121,8 +122,9 @@ class SegmentationDataModule(L.LightningDataModule):
         if not self.labelled or self.labels is None:
             return {}
         names = {name: index for index, name in enumerate(self.classes)}
-        words = {name: index for index, name in enumerate(self.prompt_names)}
-        found = self.labels(images, LabelSource({**names, **words}, masks, annotations))
+        words = [compose(name) for name in self.prompt_names]
+        aliases = {word: words.index(word) for word in words if words.count(word) == 1}
+        found = self.labels(images, LabelSource({**aliases, **names}, masks, annotations))
         self.lost_labels = sorted((found.keys() - set(images)).difference(others))
         return found
 
@@ -274,6 +276,13 @@ class SegmentationDataModule(L.LightningDataModule):
         size = min(view.batch_size, max(len(records) // world_size, 1))  # no process goes without
         shares = group_by_size(records, view.resize, size)[rank::world_size]
         return make_loader(WholeImageBatches(shares, len(self.classes), view), self.loading, pin)
+
+
+def require_names(names: Sequence[str] | None, key: str) -> Sequence[str] | None:
+    """Return a list of names; raises ValueError for one text, or for what is no text."""
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names or ()):
+        raise ValueError(f"dataset.{key}={names}: expected a list of names, [cat,dog]")
+    return names
 
 
 def require_view(view: Asked | None, purpose: str) -> Asked:

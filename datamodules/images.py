@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from fmawsss.files.images import SUFFIXES
-from fmawsss.files.texts import has_unseen
+from fmawsss.files.texts import compose, has_unseen
 
+LONGEST_STEM = 250  # bytes of an image's name: 255 with the longest ending, .webp
 LONGEST_PART = 200  # bytes of a file's name; file systems allow 255, and suffixes are added
 
 
@@ -25,8 +26,12 @@ def index_images(folder: Path) -> dict[str, Path]:
 
 
 def name_files(root: Path, files: Iterable[Path]) -> dict[str, Path]:
-    """Map names to images; other files are left out. A name is the path below `root`, no suffix."""
+    """Map names to images; other files are left out. A name is the path below `root`, no suffix.
+
+    Raises ValueError for names that cannot be written down, are too long, or stand for two images.
+    """
     named: dict[str, Path] = {}
+    composed: dict[str, Path] = {}
     for file in files:
         if file.suffix.lower() not in SUFFIXES or file.name.startswith("."):
             continue
@@ -38,12 +43,57 @@ def name_files(root: Path, files: Iterable[Path]) -> dict[str, Path]:
                 f"the file {str(file)!r} cannot be named in lists: rename it, in UTF-8 and without "
                 "line ends"
             )
-        if name in named:
+        if len(os.fsencode(file.stem)) > LONGEST_STEM:
             raise ValueError(
-                f"{named[name]} and {file} share the name {name!r}; rename one of them"
+                f"the name of {str(file)!r} has {len(os.fsencode(file.stem))} bytes, at most "
+                f"{LONGEST_STEM} leave room for the endings of what is made of it: shorten it"
             )
+        other = composed.setdefault(compose(name), file)
+        if other != file:
+            raise ValueError(f"{other} and {file} share the name {name!r}; rename one of them")
         named[name] = file
     return named
+
+
+def walk_files(root: Path, left_out: Container[Path] = ()) -> Iterator[Path]:
+    """Walk through the files below a folder, linked ones too, except in hidden folders.
+
+    left_out: resolved folders that are not entered. A link to a folder around it is not followed.
+    Raises OSError for a folder that cannot be read.
+    """
+    return _walk_below(root, left_out, (root.resolve(),))
+
+
+def _walk_below(
+    folder: Path, left_out: Container[Path], around: tuple[Path, ...]
+) -> Iterator[Path]:
+    with os.scandir(folder) as found:
+        entries = sorted(found, key=lambda entry: entry.name)
+    for entry in entries:
+        if not entry.is_dir():
+            yield Path(entry.path)
+            continue
+        inner = Path(entry.path).resolve() if entry.is_symlink() else around[-1] / entry.name
+        if not entry.name.startswith(".") and inner not in left_out and inner not in around:
+            yield from _walk_below(Path(entry.path), left_out, (*around, inner))
+
+
+def find_name(written: str, images: Container[str], composed: Mapping[str, str]) -> str:
+    """Return the name of the image that a person wrote, with or without suffix, else what it says.
+
+    Names are compared as they are, then without space around them, then in their composed form
+    (`compose_names` gives `composed`): a Mac writes an é otherwise than a spreadsheet.
+    """
+    stripped = written.strip()
+    tried = [written, strip_suffix(written), stripped, strip_suffix(stripped)]
+    found = next((name for name in tried if name in images), None)
+    known = (composed[compose(name)] for name in tried if compose(name) in composed)
+    return found if found is not None else next(known, tried[-1])
+
+
+def compose_names(names: Iterable[str]) -> dict[str, str]:
+    """Map the composed form of names to the names that have another."""
+    return {compose(name): name for name in names if compose(name) != name}
 
 
 def strip_suffix(name: str) -> str:
@@ -60,7 +110,7 @@ def list_stems(folder: Path, suffix: str) -> set[str]:
     """List the files with a suffix anywhere below a folder, as paths without that suffix."""
     ending = len(suffix)
     found: set[str] = set()
-    for parent, _, files in os.walk(folder):
+    for parent, _, files in os.walk(folder, followlinks=True):
         place = Path(parent).relative_to(folder)
         found.update((place / file[:-ending]).as_posix() for file in files if file.endswith(suffix))
     return found

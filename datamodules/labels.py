@@ -18,7 +18,7 @@ from jaxtyping import Bool, UInt8
 
 from fmawsss.files.images import stamp_file
 from fmawsss.files.png import read_mask
-from fmawsss.files.texts import check_class_name
+from fmawsss.files.texts import check_class_name, compose
 from fmawsss.files.writing import write_bytes
 from fmawsss.metrics import IGNORE
 
@@ -176,7 +176,7 @@ class LabelsFromFolders:
         """List the names of the folders, in alphabetical order."""
         folders = {name.split("/")[-2]: name for name in images if "/" in name}
         return sorted(
-            check_label(folder, f"the folder of {name!r}") for folder, name in folders.items()
+            {check_label(folder, f"the folder of {name!r}") for folder, name in folders.items()}
         )
 
 
@@ -200,7 +200,7 @@ def find_classes(names: Iterable[str], classes: Mapping[str, int], where: str) -
 
     Raises ValueError for a name that is no class, saying `where` it stands.
     """
-    found = list(dict.fromkeys(names))
+    found = list(dict.fromkeys(map(compose, names)))
     for name in found:
         if name not in classes:
             check_label(name, where)
@@ -213,7 +213,7 @@ def find_classes(names: Iterable[str], classes: Mapping[str, int], where: str) -
 
 
 def check_label(name: str, where: str) -> str:
-    """Return the name of a class; raises ValueError for one that no class can have.
+    """Return the name of a class, in its composed form; raises ValueError for one that no class can have.
 
     255 is none, the mask value of ignored pixels.
     """
@@ -226,7 +226,7 @@ def check_label(name: str, where: str) -> str:
         check_class_name(name)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
-    return name
+    return compose(name)
 
 
 def read_each(read: Callable[[Item], Labels], items: Iterable[Item]) -> list[Labels]:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 from stages.failures import explain
 from stages.signals import answer_signals
+from stages.typed import check_typed
 from stages.words import translate_command
 
 FULL = "HYDRA_FULL_ERROR"
@@ -22,6 +23,7 @@ def enter(run: Callable[[], None]) -> None:
     """Translate the command line and run the program."""
     with answer_signals(), end_in_words(), let_hydra_raise():
         translate_command()
+        check_typed(sys.argv[1:])
         run()
 
 

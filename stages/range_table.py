@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from stages.ranges import (
     FINITE,
+    NAMES,
     NOT_NEGATIVE,
     POSITIVE,
     PROCESSES,
@@ -29,6 +30,7 @@ PIXELS = whole(1, 16384)
 BATCH = whole(1, 4096)
 STEPS = whole(1, 10**8)
 SEED = whole(0, 2**32 - 1)
+SPLITS = either(TEXT, NAMES)
 COLOUR = several(FINITE, 3)
 DEVIATION = several(POSITIVE, 3)
 OFFSETS = several(number(-1, 1), 3)
@@ -42,6 +44,8 @@ OF_STAGE: dict[str, Range] = {
     "labelled": SWITCH,
     # what learns
     "model.prompts.contexts.length": whole(1, 75),
+    "model.prompts.contexts.phrase": TEXT,
+    "model.prompts.background_templates": NAMES,
     "model.prompts.contexts.std": NOT_NEGATIVE,
     "model.prompts.contexts.noise": NOT_NEGATIVE,
     "learning.seed": SEED,
@@ -77,6 +81,7 @@ OF_STAGE: dict[str, Range] = {
     "learning.network.decoder.decoder_segmentation_channels": whole(1, 8192),
     "learning.network.decoder.num_queries": whole(1, 10000),
     # from which views
+    "training.view.split": SPLITS,
     "training.view.batch_size": BATCH,
     "training.view.micro_batches": BATCH,
     "training.view.views": optional(whole(1, 1000)),
@@ -132,6 +137,10 @@ OF_STAGE: dict[str, Range] = {
     "prediction.inputs.*": optional(TEXT),
     "training.inputs.*": optional(TEXT),
     # what changes no product
+    "runtime.apply_to": SPLITS,
+    "runtime.cams_of": optional(NAMES),
+    "runtime.also_scored": SPLITS,
+    "runtime.validation.split": optional(SPLITS),
     "runtime.workers": whole(0, 256),
     "runtime.batch_size": BATCH,
     "runtime.checkpoint": optional(TEXT),
@@ -169,6 +178,7 @@ OF_RUN: dict[str, Range] = {
     "options.ckpt": optional(
         either(Range("a path", TEXT.allows), Range("a step", whole(1).allows))
     ),
+    "options.split": optional(SPLITS),
     "options.shots": optional(whole(1)),
     "cache.views": optional(whole(1, 1000)),
     "cache.dtype": choice("float16", "bfloat16", "float32"),
@@ -200,6 +210,10 @@ OF_RUN: dict[str, Range] = {
     "dataset.root": TEXT,
     "dataset.masks": optional(TEXT),
     "dataset.frames": TEXT,
+    "dataset.cache": optional(TEXT),
+    "dataset.classes": optional(NAMES),
+    "dataset.prompt_names": optional(NAMES),
+    "dataset.background": NAMES,
     "dataset.frame_step": whole(1),
     "dataset.draw_seed": SEED,
     "dataset.train_images": whole(1, 10**5),
@@ -209,7 +223,14 @@ OF_RUN: dict[str, Range] = {
     "dataset.year": whole(2014, 2017),
     "dataset.labels.difficult": SWITCH,
     "dataset.labels.path": TEXT,
+    "dataset.labels.cache": optional(TEXT),
     "dataset.splits.expected.*": whole(0),
+    "dataset.splits.train": optional(SPLITS),
+    "dataset.splits.val": optional(SPLITS),
+    "dataset.splits.all": optional(SPLITS),
+    "dataset.splits.validate_*": optional(SPLITS),
+    "dataset.splits.within_train": optional(SPLITS),
+    "dataset.splits.withheld": optional(SPLITS),
     "trainer.accelerator": choice("auto", "cpu", "gpu", "cuda", "mps", "tpu"),
     "trainer.benchmark": optional(SWITCH),
     "trainer.deterministic": either(SWITCH, choice("warn")),
@@ -221,10 +242,12 @@ OF_RUN: dict[str, Range] = {
     "trainer.log_every_n_steps": whole(1),
     "trainer.devices": either(PROCESSES, choice("auto"), several(whole(0, 1023))),
     "logger.*.offline": SWITCH,
+    "logger.wandb.project": TEXT,
+    "logger.wandb.group": optional(TEXT),
     "job.port": whole(1, 65535),
     "job.host": TEXT,
     "job.shown": whole(0),
-    "job.workers": optional(whole(1, 256)),
+    "job.workers": optional(whole(0, 256)),
     "job.size": several(PIXELS, 2),
     "job.dynamic": SWITCH,
     "job.tolerance": above(0),
@@ -233,6 +256,8 @@ OF_RUN: dict[str, Range] = {
     "job.voc.size": optional(whole(0)),
     "job.sbd_archive.size": optional(whole(0)),
     "job.run": TEXT,
+    "job.path": TEXT,
+    "job.splits": optional(SPLITS),
     "job.resize.patch": PIXELS,
     "job.normalise.mean": COLOUR,
     "job.normalise.std": DEVIATION,

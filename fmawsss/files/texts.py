@@ -86,6 +86,15 @@ def name_first(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
 
 
+def compose(text: str) -> str:
+    """Return a text in its composed form (NFC): an é is one character, not e and an accent.
+
+    >>> len("e\u0301"), len(compose("e\u0301"))
+    (2, 1)
+    """
+    return unicodedata.normalize("NFC", text)
+
+
 def has_unseen(text: str) -> bool:
     """Say whether a text holds what belongs into no name: control characters, line ends, halves."""
     return not text.isprintable() and bool(UNSEEN & set(map(unicodedata.category, text)))
@@ -101,15 +110,19 @@ def check_class_name(name: object) -> None:
             f"{shown} is no name of a class: expected at most {LONGEST_NAME} characters, without "
             "line ends and control characters"
         )
-    if name == "background":
-        raise ValueError("background is what no class covers: take it out of the classes")
+    if name != name.strip():
+        raise ValueError(f"{shown} is no name of a class: take the space around it away")
+    if name.casefold() == "background":
+        raise ValueError(f"{name} is what no class covers: take it out of the classes")
 
 
 def check_class_names(names: Sequence[object]) -> None:
     """Raise ValueError for names of classes that cannot be used, each or together."""
+    if isinstance(names, str):
+        raise ValueError(f"{reprlib.repr(names)} is one text, expected a list of names: [{names}]")
     for name in names:
         check_class_name(name)
-    twice = [str(name) for name, count in Counter(names).items() if count > 1]
+    twice = [name for name, count in Counter(map(compose, map(str, names))).items() if count > 1]
     if twice:
         raise ValueError(f"{len(twice)} classes have the same name as another, first {twice[0]!r}")
     if len(names) > MOST_CLASSES:

@@ -1,0 +1,70 @@
+"""What was typed, before Hydra makes folders of it: names that it would read as numbers."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+from stages.range_check import find_range
+from stages.words import shorten_key
+
+
+def check_typed(words: Sequence[str]) -> None:
+    """Refuse paths and names that Hydra takes for a number or a switch; Hydra explains the rest.
+
+    Raises:
+        ValueError: with what to type instead; the digits as typed are lost once Hydra has read it.
+    """
+    parser = OverridesParser.create()
+    for word in words:
+        if word.startswith("-") or "=" not in word:
+            continue
+        try:
+            override = parser.parse_override(word)
+        except HydraException:
+            continue
+        text = word.partition("=")[2]
+        expected = find_range(override.key_or_group)
+        if expected is None or override.is_sweep_override() or override.is_delete():
+            continue
+        value = override.value()
+        if isinstance(value, int | float) and not expected.allows(value) and expected.allows(text):
+            quoted = quote_setting(shorten_key(override.key_or_group), text)
+            raise ValueError(f"{word} is read as a value, expected text: type {quoted}")
+
+
+def quote_setting(key: str, value: str) -> str:
+    r"""Write a setting whose value is any text so that the shell and Hydra read that text back.
+
+    >>> quote_setting("paths.work", "out/a"), quote_setting("dataset.root", "it's 2024")
+    ('paths.work=out/a', '\'dataset.root="it\'"\'"\'s 2024"\'')
+    >>> print(quote_setting("dataset.root", "2024_05"))
+    'dataset.root="2024_05"'
+    """
+    return shlex.join([write_setting(key, value)])
+
+
+def write_setting(key: str, value: str) -> str:
+    r"""Write a setting whose value is any text as a word for Hydra, quoted where it must be.
+
+    >>> write_setting("dataset.root", "a b\\"), write_setting("dataset.root", 'say "hi"')
+    ('dataset.root=a b\\', 'dataset.root="say \\"hi\\""')
+    """
+    plain = f"{key}={value}"
+    if reads_as(plain, value):
+        return plain
+    escaped = re.sub(r'(\\*)("|\Z)', lambda at: 2 * at[1] + ("\\" if at[2] else "") + at[2], value)
+    return f'{key}="{escaped}"'
+
+
+def reads_as(word: str, value: str) -> bool:
+    """Say whether Hydra reads a word of the command line as a setting of this text."""
+    try:
+        override = OverridesParser.create().parse_override(word)
+    except HydraException:
+        return False
+    return not override.is_sweep_override() and override.value() == value

@@ -1,0 +1,77 @@
+"""Names and paths from the command line are text: refused with what to type, or kept as they are."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+from fake_trees import build_folder_tree
+from front_door import run
+
+import infer
+from stages.typed import quote_setting
+
+CHECK = ["task=check", "job.workers=0", "dataset=folder", "logger=none"]
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return build_folder_tree(tmp_path / "photos")
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("dataset.classes=circle", "dataset.classes=circle: expected a list of names"),
+        ("dataset.classes='a,b'", "dataset.classes=a,b: expected a list of names"),
+        ("dataset.classes=[1,2]", r"dataset.classes=\[1,2\]: expected a list of names"),
+        ("dataset.classes=[true,no]", r"dataset.classes=\[true,no\]: expected a list of names"),
+        ("dataset.classes=[null]", "expected a list of names"),
+        ("dataset.classes=[1e5]", "expected a list of names"),
+        ("dataset.classes=[cat,cat]", "1 classes have the same name as another, first 'cat'"),
+        ("dataset.classes=['é','e\u0301']", "1 classes have the same name as another"),
+        ("dataset.classes=[Background]", "Background is what no class covers: take it out"),
+        ("dataset.classes=[' cat']", "take the space around it away"),
+        ("dataset.background=sky", "background=sky: expected a list of names"),
+        ("dataset.prompt_names=ab", "dataset.prompt_names=ab: expected a list of names"),
+        ("split=2012", "type 'split=\"2012\"'"),
+        ("split=[2012]", r"split=\[2012\]: expected text"),
+        ("dataset.root=2024_05_01", "type 'dataset.root=\"2024_05_01\"'"),
+        ("dataset.masks=nan", "type 'dataset.masks=\"nan\"'"),
+        ("paths.work=true", "type 'paths.work=\"true\"'"),
+        ("paths.outputs=2024_05", "type 'paths.outputs=\"2024_05\"'"),
+    ],
+)
+def test_what_is_no_text_is_refused(photos: Path, word: str, said: str, monkeypatch) -> None:
+    before = sorted(path.name for path in photos.parent.iterdir())
+    with pytest.raises(ValueError, match=said):
+        run(infer.main, monkeypatch, *CHECK, "dataset.root=photos", "paths.outputs=out", word)
+    assert sorted(path.name for path in photos.parent.iterdir() if path.name != "out") == before
+
+
+def test_more_classes_than_a_mask_holds_are_refused(photos: Path, monkeypatch) -> None:
+    names = ",".join(f"c{number}" for number in range(255))
+    with pytest.raises(ValueError, match="255 classes, but a mask holds at most 254"):
+        words = ["dataset.root=photos", "paths.outputs=out", f"dataset.classes=[{names}]"]
+        run(infer.main, monkeypatch, *CHECK, *words)
+
+
+@pytest.mark.parametrize("name", ["2024_05_01", "1e5", "true", "nan", "it's (1), 50% & \"more\"\\"])
+def test_a_folder_of_any_name_is_read_when_typed_as_told(
+    photos: Path, name: str, monkeypatch, capsys
+) -> None:
+    photos.rename(photos.parent / name)
+    (word,) = shlex.split(quote_setting("dataset.root", name))
+    run(infer.main, monkeypatch, *CHECK, word, "paths.outputs=out")
+    assert "nothing to repair" in capsys.readouterr().out
+
+
+def test_a_label_of_two_meanings_is_the_class(photos: Path, monkeypatch, capsys) -> None:
+    """A word that stands in the prompt of another class stays the name of its own."""
+    Path("labels.csv").write_text("name,labels\ncat/a.v2,cat\ncat/b,cat\ndog/größe 1,dog\n")
+    labels = ["dataset/labels=file", "dataset.labels.path=labels.csv", "dataset.root=photos"]
+    names = ["dataset.classes=[cat,dog]", "dataset.prompt_names=[kitten,cat]"]
+    run(infer.main, monkeypatch, *CHECK, *labels, *names, "paths.outputs=out")
+    assert "no image shows" not in capsys.readouterr().out
