@@ -213,7 +213,7 @@ def find_classes(names: Iterable[str], classes: Mapping[str, int], where: str) -
 
 
 def check_label(name: str, where: str) -> str:
-    """Return the name of a class, in its composed form; raises ValueError for one that no class can have.
+    """Return the composed name of a class; raises ValueError for one that no class can have.
 
     255 is none, the mask value of ignored pixels.
     """

@@ -104,7 +104,7 @@ POSITIVE = above(0)
 NOT_NEGATIVE = number(0)
 TEXT = Range("text, quoted where it looks like a number: KEY='\"2024\"'", is_text)
 NAMES = Range(
-    "a list of names, KEY=[cat,dog], quoted where they look like numbers: 'KEY=[\"1\",\"2\"]'",
+    'a list of names, KEY=[cat,dog], quoted where they look like numbers: \'KEY=["1","2"]\'',
     lambda value: isinstance(value, list) and all(map(is_text, value)),
 )
 PROCESSES = whole(1, max(8, os.cpu_count() or 1))

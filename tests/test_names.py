@@ -1,4 +1,4 @@
-"""Names and paths from the command line are text: refused with what to type, or kept as they are."""
+"""Names and paths of the command line are text: refused with what to type, or kept as they are."""
 
 from __future__ import annotations
 
@@ -25,10 +25,8 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("word", "said"),
     [
         ("dataset.classes=circle", "dataset.classes=circle: expected a list of names"),
-        ("dataset.classes='a,b'", "dataset.classes=a,b: expected a list of names"),
         ("dataset.classes=[1,2]", r"dataset.classes=\[1,2\]: expected a list of names"),
         ("dataset.classes=[true,no]", r"dataset.classes=\[true,no\]: expected a list of names"),
-        ("dataset.classes=[null]", "expected a list of names"),
         ("dataset.classes=[1e5]", "expected a list of names"),
         ("dataset.classes=[cat,cat]", "1 classes have the same name as another, first 'cat'"),
         ("dataset.classes=['é','e\u0301']", "1 classes have the same name as another"),
@@ -39,7 +37,6 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("split=2012", "type 'split=\"2012\"'"),
         ("split=[2012]", r"split=\[2012\]: expected text"),
         ("dataset.root=2024_05_01", "type 'dataset.root=\"2024_05_01\"'"),
-        ("dataset.masks=nan", "type 'dataset.masks=\"nan\"'"),
         ("paths.work=true", "type 'paths.work=\"true\"'"),
         ("paths.outputs=2024_05", "type 'paths.outputs=\"2024_05\"'"),
     ],
@@ -53,12 +50,12 @@ def test_what_is_no_text_is_refused(photos: Path, word: str, said: str, monkeypa
 
 def test_more_classes_than_a_mask_holds_are_refused(photos: Path, monkeypatch) -> None:
     names = ",".join(f"c{number}" for number in range(255))
+    words = ["dataset.root=photos", "paths.outputs=out", f"dataset.classes=[{names}]"]
     with pytest.raises(ValueError, match="255 classes, but a mask holds at most 254"):
-        words = ["dataset.root=photos", "paths.outputs=out", f"dataset.classes=[{names}]"]
         run(infer.main, monkeypatch, *CHECK, *words)
 
 
-@pytest.mark.parametrize("name", ["2024_05_01", "1e5", "true", "nan", "it's (1), 50% & \"more\"\\"])
+@pytest.mark.parametrize("name", ["2024_05_01", "1e5", "true", "nan", 'it\'s (1), 50% & "more"\\'])
 def test_a_folder_of_any_name_is_read_when_typed_as_told(
     photos: Path, name: str, monkeypatch, capsys
 ) -> None:
