@@ -34,7 +34,7 @@ FORBIDDEN = {
     "train": {"infer"},
     "infer": {"train"},
 }
-CONFIG_FILES = {"stages.config", "stages.builder", "stages.failures"}  # know Hydra's objects
+CONFIG_FILES = {"stages.config", "stages.builder", "stages.failures", "stages.typed"}  # know Hydra's objects
 
 # Method files know neither disk nor clock
 METHOD = ("fmawsss", "fmawsss.clip", "fmawsss.sam")
