@@ -34,7 +34,8 @@ FORBIDDEN = {
     "train": {"infer"},
     "infer": {"train"},
 }
-CONFIG_FILES = {"stages.config", "stages.builder", "stages.failures", "stages.typed"}  # know Hydra's objects
+# Know Hydra's objects
+CONFIG_FILES = {"stages.config", "stages.builder", "stages.failures", "stages.typed"}
 
 # Method files know neither disk nor clock
 METHOD = ("fmawsss", "fmawsss.clip", "fmawsss.sam")
