@@ -1,0 +1,36 @@
+"""Strike stories and print what became of them: python -m tests.slow.kills --kills 200."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from .trials import try_kills
+
+
+def main() -> None:
+    """Tell, strike, compare; exit with 1 where anything differs."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--scratch", type=Path)
+    chosen = parser.parse_args()
+    scratch = chosen.scratch or Path(tempfile.mkdtemp(prefix="kills-"))
+    kills = stories = bad = 0
+    for trial in try_kills(scratch, chosen.kills, chosen.seed):
+        kills, stories = kills + len(trial.strikes), stories + 1
+        bad += bool(trial.faults)
+        print(f"story {trial.number}: {len(trial.strikes)} kills, {len(trial.faults)} faults")
+        for line in [*trial.faults[:10], *(trial.strikes if trial.faults else [])]:
+            print(f"    {line}")
+        sys.stdout.flush()
+    print(f"{kills} kills in {stories} stories; {bad} stories ended otherwise than undisturbed")
+    sys.exit(bad > 0)
+
+
+if __name__ == "__main__":
+    main()

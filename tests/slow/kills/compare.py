@@ -1,0 +1,63 @@
+"""What a run left, in a form that two runs in two folders share."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+# Times, machines and numbers of runs; what is drawn from them
+VOLATILE = ("runs/", "report.html", "log_")
+STAMPS = {"modified", "truth_stamp"}  # of files that each story draws anew
+
+
+def read_all(folder: Path) -> dict[str, Any]:
+    """Read every file of a folder that does not tell times."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.is_file() and not any(part in name for part in VOLATILE):
+            found[name] = read(path, folder)
+    return found
+
+
+def read(path: Path, folder: Path) -> Any:
+    """Read one file: tensors of a checkpoint, lines of a journal in any order, bytes of others."""
+    if path.suffix == ".ckpt":
+        return digest(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
+    text = path.read_bytes()
+    if path.suffix in (".json", ".jsonl"):
+        named = text.decode().replace(str(folder), "FOLDER")
+        if path.suffix == ".json":
+            return without_stamps(json.loads(named))
+        return sorted(json.dumps(without_stamps(json.loads(line))) for line in named.splitlines())
+    return hashlib.sha256(text).hexdigest()
+
+
+def digest(state: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    """Digest tensors by name."""
+    return {
+        name: hashlib.sha256(value.contiguous().numpy().tobytes()).hexdigest()
+        for name, value in state.items()
+    }
+
+
+def without_stamps(value: Any) -> Any:
+    """Drop times of files, at any depth."""
+    if isinstance(value, dict):
+        return {k: without_stamps(v) for k, v in value.items() if k not in STAMPS}
+    if isinstance(value, list):
+        return [without_stamps(item) for item in value]
+    return value
+
+
+def list_differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
+    """List what one run left and the other not, and what they left otherwise."""
+    missing = [f"missing: {name}" for name in expected.keys() - found.keys()]
+    besides = [f"besides: {name}" for name in found.keys() - expected.keys()]
+    shared = found.keys() & expected.keys()
+    return sorted(missing + besides + [f"differs: {n}" for n in shared if found[n] != expected[n]])
