@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,16 @@ PICTURE_SIDE = 320  # of a picture in the panel, in pixels
 
 
 class SuperpixelPictures(L.Callback):
-    """Write `<folder>/<name>.png` for the first image of a process and every `every`-th after."""
+    """Write `<folder>/<name>.png` for the first of all images and every `every`-th after."""
 
-    def __init__(self, folder: str | Path, every: int) -> None:
+    def __init__(self, folder: str | Path, every: int, names: Sequence[str]) -> None:
         if every < 1:
             raise ValueError(
                 f"writers.pictures.every={every}: expected 1 for every image, 100 for every "
                 "hundredth"
             )
         self.folder = Path(folder)
-        self.every = every
-        self.images = 0
+        self.chosen = set(names[::every])
 
     def has(self, name: str) -> bool:
         """Pictures hold up nothing: an image without one counts as done."""
@@ -38,7 +38,7 @@ class SuperpixelPictures(L.Callback):
         """Draw the images whose turn it is."""
         predictions: list[SuperpixelPrediction] = outputs
         for image, prediction in zip(batch.originals, predictions, strict=True):
-            if self.images % self.every == 0:
+            if prediction.name in self.chosen:
                 found = prediction.superpixels
                 row = [
                     (prediction.name, image),
@@ -49,4 +49,3 @@ class SuperpixelPictures(L.Callback):
                     ),
                 ]
                 write_png(self.folder / f"{prediction.name}.png", draw_panel([row], PICTURE_SIDE))
-            self.images += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,25 +10,37 @@ from typing import Any
 import lightning as L
 import numpy as np
 
+from fmawsss.files.images import read_image
 from fmawsss.files.png import write_png
 from fmawsss.files.products import read_fingerprint
 from fmawsss.files.storage import write_half_cams
 from fmawsss.records import Batch, Captioned, Prediction
 from fmawsss.resizing import Picture
-from fmawsss.viz import PANEL_SIDE, draw_legend, draw_panel, make_palette, overlay_mask
+from fmawsss.viz import (
+    PANEL_SIDE,
+    draw_legend,
+    draw_panel,
+    make_palette,
+    overlay_mask,
+    stack_panels,
+)
 
 
 class VisualLogger(L.Callback):
     """Write `<folder>/<product>.png`, a row for each of the first `images` images of the product.
 
-    Their CAMs are kept beside it, by kind: `<folder>/<product>/CAM/<name>.npz`, `refined CAM/`.
+    Rows lie beside it, `<folder>/<product>/rows/<name>.png`, and the sheet is put together from
+    those that are there: which images it shows does not depend on where a run was stopped. The CAMs
+    of these images are kept, too, by kind: `<folder>/<product>/CAM/<name>.npz`, `refined CAM/`.
     """
 
-    def __init__(self, folder: str | Path, product: str | Path, images: int) -> None:
+    def __init__(
+        self, folder: str | Path, product: str | Path, images: int, names: Sequence[str]
+    ) -> None:
         self.path = Path(folder) / f"{Path(product).name}.png"
         self.fingerprint = read_fingerprint(Path(product))
-        self.images = images
-        self.rows: list[list[Captioned]] = []
+        rows = self.path.with_suffix("") / "rows"
+        self.rows = {name: rows / f"{name}.png" for name in names[:images]}
         self.palette = make_palette(256)
 
     def has(self, name: str) -> bool:
@@ -38,22 +51,23 @@ class VisualLogger(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch,
         batch_idx: int, dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
-        """Draw the rows of the batch until there are enough."""
+        """Draw the rows of the batch, and the sheet anew."""
         predictions: list[Prediction] = outputs
-        for index, prediction in enumerate(predictions[: self.images - len(self.rows)]):
-            self._keep_cams(prediction)
-            image = batch.originals[index]
-            drawn = prediction.draw(image, pl_module.classes, self.palette)
-            truth = self._draw_truth(batch, index, image)
-            self.rows.append([(prediction.name, image), *drawn, *truth])
+        for index, prediction in enumerate(predictions):
+            if prediction.name in self.rows:
+                self._keep_cams(prediction)
+                image = batch.originals[index]
+                drawn = prediction.draw(image, pl_module.classes, self.palette)
+                truth = self._draw_truth(batch, index, image)
+                row = [(prediction.name, image), *drawn, *truth]
+                write_png(self.rows[prediction.name], draw_panel([row], PANEL_SIDE))
+                self._draw_sheet(pl_module.classes)
 
-    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write the picture, on the first process; one that shows more stays."""
-        full = len(self.rows) == self.images
-        if not self.rows or not trainer.is_global_zero or (self.path.exists() and not full):
-            return
-        panel = draw_panel(self.rows, PANEL_SIDE)
-        legend = draw_legend(("background", *pl_module.classes), self.palette, panel.shape[1])
+    def _draw_sheet(self, classes: Sequence[str]) -> None:
+        """Put the rows that are there on one sheet, above the names of the classes."""
+        rows = [read_image(path) for path in self.rows.values() if path.is_file()]
+        panel = stack_panels(rows)
+        legend = draw_legend(("background", *classes), self.palette, panel.shape[1])
         write_png(self.path, np.concatenate([panel, legend]))
 
     def _keep_cams(self, prediction: Prediction) -> None:

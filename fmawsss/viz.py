@@ -144,6 +144,17 @@ def draw_panel(
     return np.asarray(panel).copy()
 
 
+def stack_panels(panels: Sequence[UInt8[np.ndarray, "_H _W 3"]]) -> UInt8[np.ndarray, "H W 3"]:
+    """Put panels below one another, as `draw_panel` would have drawn all of their rows."""
+    width = max(panel.shape[1] for panel in panels)
+    sheets = []
+    for number, panel in enumerate(panels):
+        sheet = np.full((len(panel), width, 3), PAPER, dtype=np.uint8)
+        sheet[:, : panel.shape[1]] = panel
+        sheets.append(sheet[GAP if number else 0 :])
+    return np.concatenate(sheets)
+
+
 def draw_legend(
     names: Sequence[str], palette: UInt8[np.ndarray, "R 3"], width: int
 ) -> UInt8[np.ndarray, "H W 3"]:

@@ -82,7 +82,8 @@ def list_writers(stage: Stage, records: Sequence[ImageRecord], shard: int) -> li
     """List what writes the product, what goes beside it, and the journal of this shard."""
     if not stage.output.data.whole.truths:
         records = [replace(record, truth=None) for record in records]
-    return [*stage.output.make_writers(), ScoreJournal(stage.output.path, records, shard)]
+    writers = stage.output.make_writers([record.name for record in records])
+    return [*writers, ScoreJournal(stage.output.path, records, shard)]
 
 
 def find_remaining(

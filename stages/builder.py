@@ -279,10 +279,15 @@ class StageBuilder:
             exports=instantiate(runtime.exports, _convert_="all"),
         )
 
-    def make_writers(self) -> list[L.Callback]:
-        """Build what writes the output, what goes beside it, and the `callbacks` group."""
+    def make_writers(self, names: Sequence[str]) -> list[L.Callback]:
+        """Build what writes the output, what goes beside it, and the `callbacks` group.
+
+        `names` are those of all images, for what shows some of them.
+        """
         runtime = self.node.runtime
         own = instantiate(self.node.writers, _convert_="all").values()
         beside = instantiate(runtime.writers, _convert_="all").values()
+        told = [writer(names=names) if isinstance(writer, partial) else writer for writer in beside]
         shared = instantiate(self.cfg.callbacks, _convert_="all") if runtime.pictures else {}
-        return [*own, *beside, *(build(product=runtime.output) for build in shared.values())]
+        drawn = [build(product=runtime.output, names=names) for build in shared.values()]
+        return [*own, *told, *drawn]

@@ -25,7 +25,7 @@ def check_stage(stage: Stage, made: set[Path]) -> None:
     """Check what a stage reads, unless this run makes it (`made`), and where it writes."""
     path = stage.output.path
     make_folder(path.parent if path.suffix else path, "emits")  # some are one file: labels.csv
-    stage.output.make_writers()
+    stage.output.make_writers([])
     open_data(stage.output.data, "predict", set(stage.output.inputs.values()) & made)
     if stage.training is not None:
         check_training(stage, stage.training, made)

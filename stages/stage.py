@@ -113,7 +113,8 @@ class Output:
     path: a folder with a file per image, or one file.
     inputs: folders that its data come from; their content counts.
     identity: the settings that the product depends on, as plain data.
-    make_writers: makes what writes the product and what goes beside it, anew at every call.
+    make_writers: makes what writes the product and what goes beside it, for the names of all
+        images, anew at every call.
     also_scored: splits within the split, scored by themselves as well.
     grows: images may be added; those that are there stay, unless their files changed.
     keeps_changed: they stay even then.
@@ -125,7 +126,7 @@ class Output:
     data: SegmentationDataModule
     inputs: Mapping[str, Path]
     identity: Mapping[str, Any]
-    make_writers: Callable[[], list[L.Callback]]
+    make_writers: Callable[[Sequence[str]], list[L.Callback]]
     also_scored: Sequence[str]
     grows: bool
     keeps_changed: bool

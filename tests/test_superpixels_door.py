@@ -146,7 +146,7 @@ def test_the_summary_counts_what_was_there_before(whole, tmp_path, monkeypatch, 
 
 def test_pictures_progress_and_summary(whole, tmp_path, monkeypatch, capsys):
     pictures = whole / "outputs/shapes/pictures/superpixels"
-    assert [path.stem for path in sorted(pictures.iterdir())] == [
+    assert [path.stem for path in sorted(pictures.glob("*.png"))] == [
         "train_00000",
         "train_00002",
         "train_00004",

@@ -20,6 +20,7 @@ from fmawsss.viz import (
     make_palette,
     overlay_heatmap,
     overlay_mask,
+    stack_panels,
 )
 
 
@@ -135,3 +136,10 @@ def test_legend_breaks_lines():
     assert (narrow.shape[1], wide.shape[1]) == (200, 3000)
     assert narrow.shape[0] > 3 * wide.shape[0]
     assert (wide == (128, 0, 0)).all(axis=2).any()
+
+
+def test_stacked_panels_are_one_panel_of_all_rows():
+    images = [np.full((20 + 9 * n, 30, 3), 80 * n, np.uint8) for n in range(3)]
+    rows = [[("one", images[0])], [("two", images[1]), ("more", images[2])], [("", images[2])]]
+    stacked = stack_panels([draw_panel([row], 40) for row in rows])
+    np.testing.assert_array_equal(stacked, draw_panel(rows, 40))

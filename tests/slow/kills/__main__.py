@@ -24,12 +24,17 @@ def main() -> None:
     for trial in try_kills(scratch, chosen.kills, chosen.seed):
         kills, stories = kills + len(trial.strikes), stories + 1
         bad += bool(trial.faults)
-        print(f"story {trial.number}: {len(trial.strikes)} kills, {len(trial.faults)} faults")
+        say(f"story {trial.number}: {len(trial.strikes)} kills, {len(trial.faults)} faults")
         for line in [*trial.faults[:10], *(trial.strikes if trial.faults else [])]:
-            print(f"    {line}")
-        sys.stdout.flush()
-    print(f"{kills} kills in {stories} stories; {bad} stories ended otherwise than undisturbed")
+            say(f"    {line}")
+    say(f"{kills} kills in {stories} stories; {bad} stories ended otherwise than undisturbed")
     sys.exit(bad > 0)
+
+
+def say(line: str) -> None:
+    """Print a line at once."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
