@@ -10,6 +10,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from datamodules.shard import Shard
 from fmawsss.files.locks import hold_lock, list_locks, place_lock
+from fmawsss.files.writing import remove_leftovers
 from stages.apply import apply
 from stages.dashboards import open_stage_loggers
 from stages.learn import learn
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 def run_stages(stages: Sequence[Stage]) -> None:
     """Check all stages, then run them in turn, each skipped where its product is complete."""
     check_run(stages)
+    if rank_zero_only.rank == 0:
+        remove_leftovers(stages[0].run.work, deep=True)
     for number, stage in enumerate(stages, start=1):
         if len(stages) > 1:
             logger.info("stage %d of %d: %s", number, len(stages), stage.name)

@@ -152,7 +152,14 @@ def test_pictures_progress_and_summary(whole, tmp_path, monkeypatch, capsys):
         "train_00004",
     ]
     monkeypatch.setattr(progress, "QUIET", 0)
-    run(infer.main, monkeypatch, *QUICK, *places(tmp_path, whole), "masks.pred_iou_thresh=9")
+    run(
+        infer.main,
+        monkeypatch,
+        *QUICK,
+        *places(tmp_path, whole),
+        "masks.pred_iou_thresh=1",
+        "masks.stability_score_thresh=1",
+    )
     told = capsys.readouterr().out
     assert "superpixels: apply 4 of 5 (80%), 0:0" in told
     assert "5 images cut into 0 masks (none), " in told

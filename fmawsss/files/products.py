@@ -18,7 +18,6 @@ from typing import Any
 
 from fmawsss.files.fingerprints import differing_keys, fingerprint, flatten
 from fmawsss.files.storage import read_json, write_json
-from fmawsss.files.writing import remove_leftovers
 
 logger = logging.getLogger(__name__)
 RECORD_VERSION = 2
@@ -58,8 +57,6 @@ class Product:
         Raises:
             ProductMismatch: when the product on disk was made otherwise and `overwrite` is false.
         """
-        for folder in (self.path.parent, self.path):
-            remove_leftovers(folder)
         record = read_record(self.path)
         if record is not None and self._is_made_by(record) and not overwrite:
             return

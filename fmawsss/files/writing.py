@@ -74,15 +74,20 @@ def name_temporary(prefix: str = "") -> str:
     return f".{prefix}{HOST}-{os.getpid()}-{secrets.token_hex(4)}.tmp"
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove temporary files and folders of runs that were killed; those of living runs stay."""
-    if not folder.is_dir():
-        return
-    for entry in os.scandir(folder):
-        if entry.name.startswith(".") and is_left_over(Path(entry.path)):
-            remove = shutil.rmtree if entry.is_dir(follow_symlinks=False) else os.unlink
-            with suppress(FileNotFoundError):  # another process was faster
-                remove(entry.path)
+def remove_leftovers(root: Path, deep: bool = False) -> None:
+    """Remove temporary files and folders of runs that were killed; those of living runs stay.
+
+    `deep` looks into the folders below as well.
+    """
+    for folder, folders, files in os.walk(root):
+        for name in (name for name in (*folders, *files) if name.endswith(".tmp")):
+            path = Path(folder, name)
+            if is_left_over(path):
+                remove = shutil.rmtree if path.is_dir() else os.unlink
+                with suppress(FileNotFoundError):  # another process was faster
+                    remove(path)
+        if not deep:
+            return
 
 
 def is_left_over(path: Path) -> bool:

@@ -78,5 +78,13 @@ def test_what_killed_runs_left_is_removed_and_what_others_write_is_not(tmp_path)
     living.mkdir()
     os.utime(old, (0, 0))
     remove_leftovers(tmp_path)
+    deeper = tmp_path / "pictures" / dead.name
+    deeper.parent.mkdir()
+    deeper.write_bytes(b"half")
+    remove_leftovers(tmp_path)
+    assert deeper.exists()
+    remove_leftovers(tmp_path, deep=True)
+    assert not deeper.exists()
+    deeper.parent.rmdir()
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {living.name, other.name, ".keep.tmp", "photo.png"}
