@@ -22,6 +22,7 @@ import pytest
 import torch
 from front_door import ROOT, run
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 import infer
 import train
@@ -42,6 +43,7 @@ from fmawsss.networks.checkpoints import (
 )
 from fmawsss.networks.segmenter import Segmenter
 from fmawsss.viz import make_palette
+from stages.demo.page import read_upload
 from stages.jobs.archives import unpack_folder
 from stages.training_files import find_last_step
 
@@ -246,6 +248,15 @@ def test_an_archive_of_arrays_stays_small(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(storage, "LARGEST_ARCHIVE", 1 << 20)
     with pytest.raises(ValueError, match=r"bomb\.npz .*it would unpack to 8000\d+ bytes"):
         read_cams(tmp_path / "bomb.npz")
+
+
+def test_an_uploaded_image_is_measured_before_it_is_decoded(tmp_path, monkeypatch) -> None:
+    Image.new("1", (1001, 1000)).save(tmp_path / "large.png")
+    with monkeypatch.context() as patch:
+        patch.setattr(PngImageFile, "load", None)
+        with pytest.raises(ValueError, match="1001 x 1000 pixels"):
+            read_upload(tmp_path / "large.png", max_megapixels=1)
+    assert read_upload(tmp_path / "large.png", max_megapixels=2).shape == (1000, 1001, 3)
 
 
 def test_a_playlist_is_no_video(tmp_path) -> None:

@@ -48,6 +48,12 @@ def read_size(path: Path) -> tuple[int, int]:
         return _measure_upright(file)
 
 
+def read_stored_size(path: Path) -> tuple[int, int]:
+    """Read the two sides of a picture as they are stored; nothing of it is decoded."""
+    with _open_picture(path) as file:
+        return file.size
+
+
 @contextmanager
 def _open_picture(path: Path) -> Iterator[Image.Image]:
     """Open a file; whatever fails while it is read becomes an error that names it."""

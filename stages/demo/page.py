@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fmawsss.files.images import read_image, read_size
+from fmawsss.files.images import read_image, read_stored_size
 from fmawsss.resizing import Normaliser, Picture, Resize
 from stages.demo.analyst import Analyst, PartBuilders
 
@@ -104,8 +104,8 @@ def build_page(gradio: Any, analyst: Analyst, max_megapixels: float) -> Any:
 
 def read_upload(file: Path, max_megapixels: float) -> Picture:
     """Read an image; raises ValueError for one that is too large, before it is decoded."""
-    height, width = read_size(file)
-    if height * width > max_megapixels * 1e6:
+    width, height = read_stored_size(file)
+    if width * height > max_megapixels * 1e6:
         raise ValueError(
             f"the image has {width} x {height} pixels, more than {max_megapixels:g} million: "
             "shrink it, or start the page with a larger job.max_megapixels"
