@@ -19,6 +19,11 @@ install_import_hook("fmawsss", "type_checker.check")
 
 torch.set_num_threads(1)
 
+LONGEST = {
+    "test_benchmarks.py", "test_commands.py", "test_ddp.py", "test_memory.py", "test_pipeline.py",
+    "test_pretrain.py", "test_real_data.py", "test_sweeps.py",
+}  # fmt: skip
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _configs_are_merged_once():
@@ -26,6 +31,11 @@ def _configs_are_merged_once():
         patch.setattr(OmegaConf, "load", staticmethod(read_once(OmegaConf.load)))
         merge_choices_once(patch)
         yield
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files, so that no process waits for another at the end."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 def pytest_collection_finish() -> None:
