@@ -7,6 +7,7 @@ at once by a second signal: all files are written whole or not at all.
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import signal
@@ -22,6 +23,7 @@ import torch
 
 PATIENCE = 9.0  # seconds from the signal to the end
 TWICE = 1.0  # seconds in which a signal that comes again, by way of its group, is the same one
+PR_SET_PDEATHSIG = 1  # of Linux: the signal that a process gets when its parent ends
 REQUEUE = "SIGUSR1"  # SLURM sends it before the time is over: sbatch --signal=USR1@90 --requeue
 
 
@@ -153,6 +155,8 @@ def follow_parent() -> None:
     """Leave signals to the process that started this one, and end when it is gone."""
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
 
 

@@ -105,13 +105,15 @@ def run_forked(
 
 
 def read_products(work: Path) -> dict[str, bytes]:
-    """Read what a run made, apart from times: images, scores, validations, learned tensors."""
+    """Read what a run made: masks, superpixels, scores, learned tensors; no pictures of them."""
     found = {}
     for path in sorted(work.rglob("*")):
         name = str(path.relative_to(work))
         if path.suffix == ".ckpt":
             state = torch.load(path, weights_only=True)["state_dict"]
             found[name] = b"".join(v.numpy().tobytes() for v in state.values())
+        elif "pictures" in path.parts:
+            continue
         elif path.suffix in (".png", ".npz") or path.name in ("scores.json", "labels.csv"):
             found[name] = path.read_bytes()
     return found

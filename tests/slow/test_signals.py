@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
-import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
-from strikes import Strike, read_products, run_forked
+from front_door import ROOT
+from strikes import Strike, fork, read_products, run_forked, wait
 
 import infer
 import train
@@ -44,7 +51,6 @@ RUNS = {
     "network averaged": (train.main, [*NETWORK, *SMALL, "averaging=ema", "val_every=3"]),
     "superpixels": (infer.main, [*SUPERPIXELS, *SMALL]),
 }
-STEP, SAVE = torch.optim.Optimizer, ModelCheckpoint
 CASES = [
     ("cls", Strike(PromptModule, "training_step", 1)),
     ("cls", Strike(PromptModule, "training_step", 4, INT)),
@@ -118,3 +124,78 @@ def test_a_signal_ends_a_run_that_goes_on_as_if_nothing_had_been(
     found = read_products(tmp_path / "outputs")
     assert found.keys() == expected.keys()
     assert [key for key in expected if found[key] != expected[key]] == []
+
+
+def list_children(pid: int) -> list[int]:
+    """List the living processes that a process started, and those that they started."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, parent = path.read_text().rpartition(")")[2].split()[:2]
+            if int(parent) == pid and state != "Z":
+                found += [int(path.parent.name), *list_children(int(path.parent.name))]
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def wait_for(condition: Callable[[], object], limit: float = 120) -> None:
+    end = time.monotonic() + limit
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
+def test_loader_processes_end_with_the_program(signum, tmp_path):
+    words = [*CLS, *DATA, "loading.workers=2", "loop.max_steps=500", "save_every=1"]
+    words += [f"paths.data={tmp_path}/data", f"paths.outputs={tmp_path}/outputs"]
+    pid = fork(train.main, words, tmp_path / "log")
+    wait_for(lambda: list(tmp_path.rglob("step_000003.ckpt")))
+    children = list_children(pid)
+    assert len(children) >= 3  # the server of processes and two workers
+    os.kill(pid, signum)
+    assert wait(pid, tmp_path / "log").code in (-signal.SIGKILL, 143)
+    wait_for(lambda: not any(map(is_alive, children)))
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_all_processes_of_a_training_end(signum, tmp_path):
+    words = [*CLS, *SMALL, "loop.max_steps=500", "save_every=1", "trainer=ddp"]
+    words += ["trainer.accelerator=cpu", "trainer.devices=2"]
+    words += [f"paths.data={tmp_path}/data", f"paths.outputs={tmp_path}/outputs"]
+    command = [sys.executable, str(ROOT / "train.py"), *words]
+    with (tmp_path / "log").open("w") as log:
+        program = subprocess.Popen(command, stdout=log, stderr=log, cwd=tmp_path)
+        wait_for(lambda: list(tmp_path.rglob("step_000002.ckpt")), 300)
+        children = list_children(program.pid)
+        assert children
+        program.send_signal(signum)
+        assert program.wait(60) == 128 + signum, (tmp_path / "log").read_text()
+    wait_for(lambda: not any(map(is_alive, children)))
+    assert (tmp_path / "log").read_text().splitlines()[-1].startswith("stopped by")
+
+
+def test_a_sweep_ends_and_goes_on(tmp_path):
+    words = [
+        "-m", *CLS, *SMALL, "seed=0,1", "criterion=agreement", "loop.max_steps=3",
+        f"hydra.sweep.dir={tmp_path}/sweep",
+        f"paths.data={tmp_path}/data", f"paths.outputs={tmp_path}/outputs",
+    ]  # fmt: skip
+    strike = Strike(PromptModule, "training_step", 5)
+    ended = run_forked(train.main, words, tmp_path / "log", strike)
+    assert ended.code == 143, ended.said
+    last = ended.said.splitlines()[-1]
+    assert last.startswith("stopped by SIGTERM in stage cls, learn after step"), ended.said
+    jobs = [json.loads((tmp_path / f"sweep/{n}/job.json").read_text()) for n in (0, 1)]
+    assert [job["status"] for job in jobs] == ["finished", "started"]
+
+    ended = run_forked(train.main, words, tmp_path / "log")
+    assert ended.code == 0, ended.said
+    jobs = [json.loads((tmp_path / f"sweep/{n}/job.json").read_text()) for n in (0, 1)]
+    assert [job["status"] for job in jobs] == ["finished", "finished"]
+    assert "2 jobs, 1 finished before" in ended.said
