@@ -45,7 +45,7 @@ class StepKeeper(Checkpoint):
         self.val_every = val_every
         self.guard = guard
         self.state: dict[str, Any] | None = None
-        self.stepping = False
+        self.stepping = self.delays_end = False
         self.ended = 0.0
 
     def on_before_optimizer_step(
@@ -94,8 +94,18 @@ class StepKeeper(Checkpoint):
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Have the validation of the checkpoint's step done again: it may have been cut off."""
-        if self.validates(checkpoint["global_step"]):
-            demand_validation(checkpoint["loops"]["fit_loop"])
+        if not self.validates(checkpoint["global_step"]):
+            return
+        demand_validation(checkpoint["loops"]["fit_loop"])
+        if checkpoint["global_step"] == trainer.max_steps:  # else nothing would be done at all
+            self.delays_end = True
+            trainer.fit_loop.epoch_loop.max_steps += 1
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Let a training end that went on only for its last validation."""
+        if self.delays_end:
+            self.delays_end = False
+            trainer.fit_loop.epoch_loop.max_steps -= 1
 
     def validates(self, step: int) -> bool:
         """Say whether a validation follows a step."""

@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 import train
 from callbacks import validation_record
 from lightning_modules.network import NetworkModule
+from stages import learn as learning
 
 SCHEDULE = ["loop.max_steps=4", "save_every=1", "val_every=2", "data.batch_size=2"]
 VIEWS = ["augment.long_side=[64,96]", "augment.short_side=64", "augment.crop=64"]
@@ -62,17 +63,18 @@ def die_after(function):
         (NetworkModule, "on_validation_epoch_end", die),
         (validation_record, "append_line", die_after),
         (ModelCheckpoint, "on_validation_end", die_after),
+        (learning, "keep_best", die),
     ],
-    ids=["within a validation", "after its line", "after its checkpoint"],
+    ids=["within a validation", "after its line", "after its checkpoint", "after the last one"],
 )
 def test_a_kill_around_a_validation_changes_nothing(
     owner, name, kill, whole, finished, tmp_path, monkeypatch
 ):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(owner, name, kill(getattr(owner, name)) if kill is die_after else kill)
-        with pytest.raises(SystemExit):
+        with pytest.raises((SystemExit, KeyboardInterrupt)):
             learn(patch, finished, tmp_path)
-    assert not (tmp_path / "network.ckpt").exists()
+    assert not (tmp_path / "network_best.ckpt").exists()
     learn(monkeypatch, finished, tmp_path)
     assert read_products(tmp_path) == whole
 
