@@ -10,19 +10,21 @@ from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
+import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from stages.builder import StageBuilder
+from stages.builder import StageBuilder, plain
 from stages.checkpoints import find_network
 from stages.door import end_in_words
 from stages.hush import hush_warnings
-from stages.range_check import check_ranges
+from stages.range_check import check_pairs, check_ranges
 from stages.run_record import record_run
 from stages.signals import answer_signals
 from stages.stage import FeatureCache, Run, Stage
+from stages.words import shorten_key
 
 SECTIONS = {
     "name", "labelled", "takes", "model", "learning", "applying", "training", "prediction",
@@ -126,6 +128,7 @@ def build_stages(cfg: DictConfig, learning: bool) -> list[Stage]:
         raise ValueError(
             f"task={cfg.name} cannot be applied on its own; use `python train.py task={cfg.name}`"
         )
+    refuse_missing(cfg)
     run = build_run(cfg, [node.name for node in nodes.values()])
     return [StageBuilder(cfg, place, node, run, learning).build() for place, node in nodes.items()]
 
@@ -148,8 +151,27 @@ def open_run(cfg: DictConfig) -> Iterator[None]:
 
 def check_config(cfg: DictConfig) -> None:
     """Raise ValueError for a value outside its range, before anything is built or fetched."""
+    nodes = list_nodes(cfg)
     for resolve in (False, True):  # where a value is repeated, the first is told
         check_ranges(cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=resolve)))
+    check_pairs({place: plain(node) for place, node in nodes.items()})
+    check_accelerator(OmegaConf.select(cfg, "trainer.accelerator"))
+
+
+def check_accelerator(name: str | None) -> None:
+    """Raise ValueError for a GPU that is not there."""
+    if name in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise ValueError(
+            f"trainer.accelerator={name}: no GPU is found here; trainer=cpu runs without one"
+        )
+
+
+def refuse_missing(cfg: DictConfig) -> None:
+    """Raise ValueError for a setting without a value that a stage or its data need."""
+    missing = [key for key in OmegaConf.missing_keys(cfg) if not key.startswith("hydra")]
+    if missing:
+        short = shorten_key(min(missing))
+        raise ValueError(f"{short} has no value, and needs one here: set {short}=…")
 
 
 def describe_run(cfg: DictConfig) -> dict[str, Any]:
@@ -211,7 +233,7 @@ def run_job(cfg: DictConfig) -> Any:
     """
     job = instantiate(cfg.job, _convert_="all")
     offers: dict[str, Callable[[], Any]] = {
-        "data": lambda: instantiate(cfg.dataset, _convert_="all")(labelled=False),
+        "data": lambda: build_data(cfg),
         "builders": lambda: list_builders(cfg),
         "checkpoint": lambda: find_job_checkpoint(cfg),
     }
@@ -222,6 +244,12 @@ def run_job(cfg: DictConfig) -> Any:
             f"task={cfg.name} needs job.{strange[0]}; jobs are given {', '.join(offers)}"
         )
     return job(**{name: offers[name]() for name in asked})
+
+
+def build_data(cfg: DictConfig) -> Any:
+    """Build the data set for a job, which needs no labels."""
+    refuse_missing(cfg)
+    return instantiate(cfg.dataset, _convert_="all")(labelled=False)
 
 
 def list_builders(cfg: DictConfig) -> dict[str, Callable[..., L.LightningModule]]:

@@ -9,6 +9,9 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NoReturn
+
+from hydra._internal.utils import get_args_parser
 
 from stages.failures import explain
 from stages.signals import answer_signals
@@ -23,8 +26,24 @@ def enter(run: Callable[[], None]) -> None:
     """Translate the command line and run the program."""
     with answer_signals(), end_in_words(), let_hydra_raise():
         translate_command()
+        check_flags()
         check_typed(sys.argv[1:])
         run()
+
+
+def check_flags() -> None:
+    """Raise ValueError for flags that Hydra does not know; its parser would print pages.
+
+    Hydra offers this parser nowhere but in a private place.
+    """
+    parser = get_args_parser()
+    parser.error = refuse_flags  # type: ignore[method-assign,assignment]
+    parser.parse_args()
+
+
+def refuse_flags(message: str) -> NoReturn:
+    """Raise what a parser found wrong."""
+    raise ValueError(f"{message}; flags stand before or after all other words, see --hydra-help")
 
 
 @contextmanager

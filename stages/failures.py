@@ -7,6 +7,7 @@ shown. Anything else is shown with its type and the place of its traceback.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from hydra.errors import (
 )
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
-from stages.words import shorten_key
+from stages.words import name_key, shorten_key
 
 ROOMS = ("fmawsss", "datamodules", "lightning_modules", "callbacks", "stages", "conf")
 SPEAKERS = (
@@ -35,6 +36,10 @@ KEY = re.compile(r"full_key: (\S+)")
 OPTION = re.compile(r"Could not (?:find|load) '(?P<group>.+)/(?P<name>.*)'")
 UNKNOWN = re.compile(r"Could not override '(?P<key>[^']+)'")
 ASIDE = re.compile(r"\s+(full_key|object_type|reference_type)[:=]|See https|Set the environment")
+TWICE = re.compile(r"Multiple values for |appears more than once")
+UNNAMED = re.compile(r"Config group override must be|Error resolving interpolation '\$\{(\w+)\}_")
+RAISED = re.compile(r"\w+ raised while resolving interpolation: (.+)")
+CONF = Path(__file__).parents[1] / "conf"
 ELSEWHERE = "HYDRA_FULL_ERROR=1 shows the traceback"
 
 
@@ -43,7 +48,7 @@ def explain(error: BaseException) -> list[str]:
     error, place = unwrap(error)
     if isinstance(error, OverrideParseException):
         lines = [explain_grammar(error)]
-    elif isinstance(error, HydraException | OmegaConfBaseException):
+    elif isinstance(error, HydraException | OmegaConfBaseException) or UNNAMED.match(str(error)):
         lines = [reword(error)]
     elif isinstance(error, OSError) and error.filename is not None:
         lines = [f"{error.filename}: {error.strerror}"]
@@ -121,14 +126,29 @@ def reword(error: BaseException) -> str:
     """Say what Hydra or OmegaConf met in one line, with the short names of keys."""
     text = str(error)
     if isinstance(error, MissingConfigException) and (found := OPTION.search(text)):
-        options = [name for name in error.options or () if not name.startswith("_")]
+        known = error.options or sorted(
+            path.stem for path in (CONF / found["group"]).glob("*.yaml")
+        )
+        options = ", ".join(name for name in known if not name.startswith("_"))
         option = f"{found['group']}={found['name']}: there is no such option"
-        return f"{option}; choose from {', '.join(options)}" if options else option
+        return f"{option}; choose from {options}" if options else option
     if found := UNKNOWN.search(text):
         return refuse_key(found["key"])
+    if TWICE.search(text) and (added := find_options(r"\+")):
+        return f"{added}: an option is chosen already; without the +, it is replaced"
+    if UNNAMED.search(text) and (odd := find_options(r"[^=]+=([-\d.]+|true|false|\[.*)$")):
+        return f"{odd}: expected the name of one option"
     key = KEY.search(text)
     said = join_lines("\n".join(line for line in text.splitlines() if not ASIDE.match(line)))
+    if found := RAISED.match(said):
+        return found[1]
     return f"{shorten_key(key[1])}: {said}" if key else said
+
+
+def find_options(pattern: str) -> str:
+    """Find the words of the command line that choose an option and match a pattern."""
+    words = [word for word in sys.argv[1:] if re.match(pattern, word)]
+    return ", ".join(word for word in words if (CONF / name_key(word)).is_dir())
 
 
 def refuse_key(key: str) -> str:

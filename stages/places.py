@@ -11,7 +11,10 @@ def make_folder(folder: str | Path, setting: str) -> str:
 
     Raises:
         OSError: naming `setting`, when the folder cannot hold files.
+        ValueError: for a number, as which Hydra reads `2024_05_01`.
     """
+    if not isinstance(folder, str | Path):
+        raise ValueError(f"{folder}: a folder is text, expected in quotes: paths.work='\"NAME\"'")
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=folder):

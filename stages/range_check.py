@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from functools import cache
+from itertools import product
 from typing import Any
 
-from stages.range_table import OF_RUN, OF_STAGE
+from stages.range_table import OF_RUN, OF_STAGE, PAIRS
 from stages.ranges import Range
 from stages.words import shorten_key
 
@@ -40,14 +41,35 @@ def find_faults(node: Any, key: str = "") -> Iterator[str]:
         return
     if expected is not None:
         if not expected.allows(node):
-            yield f"{shorten_key(key)}={show(node)}: expected {expected.words}"
+            yield f"{show_setting(key, node)}: expected {expected.words}"
     elif isinstance(node, Mapping):
         told = TOLD if is_foreign(node.get("model")) else ()
         for name, value in node.items():
             if name not in told and not str(name).startswith("_") and not is_foreign(value):
                 yield from find_faults(value, f"{key}.{name}".lstrip("."))
     elif node is not None and has_keys_below(key):
-        yield f"{shorten_key(key)}={show(node)}: expected settings below it, {key}.NAME=…"
+        yield f"{show_setting(key, node)}: expected settings below it, {key}.NAME=…"
+
+
+def check_pairs(stages: Mapping[str, Any]) -> None:
+    """Check the values that must fit each other in resolved stages, by their places.
+
+    Raises:
+        ValueError: for those that do not, with keys, values and what is expected.
+    """
+    for place, (first, second, words, fits_to) in product(stages, PAIRS):
+        keys = [f"{place}.{first}", f"{place}.{second}"]
+        one, other = (select(stages[place], key) for key in (first, second))
+        if None not in (one, other) and not fits_to(one, other):
+            said = " with ".join(map(show_setting, keys, (one, other)))
+            raise ValueError(f"{said}: expected {words}")
+
+
+def select(node: Any, key: str) -> Any:
+    """Select a value below a node; None where there is none."""
+    for word in key.split("."):
+        node = node.get(word) if isinstance(node, Mapping) else None
+    return node
 
 
 def is_foreign(node: Any) -> bool:
@@ -83,6 +105,11 @@ def has_keys_below(key: str) -> bool:
     depth = inner.count(".") + 1
     starts = (".".join(name.split(".")[:depth]) for name in table if name.count(".") >= depth)
     return not inner or any(fits(inner, start) for start in starts)
+
+
+def show_setting(key: str, value: Any) -> str:
+    """Write a setting as one types it."""
+    return f"{shorten_key(key)}={show(value)}"
 
 
 def show(value: Any) -> str:

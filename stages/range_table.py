@@ -6,6 +6,11 @@ of modules of one's own, below a `_target_` outside this project, are theirs to 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+from lightning.pytorch.strategies import StrategyRegistry
+
 from stages.ranges import (
     FINITE,
     NAMES,
@@ -26,6 +31,11 @@ from stages.ranges import (
     whole,
 )
 
+NAMES = Range("a list [a,b,…]", lambda value: isinstance(value, list) and bool(value))
+STRATEGY = Range(
+    "auto, or a strategy of Lightning such as ddp",
+    lambda value: value in ("auto", *StrategyRegistry.available_strategies()),
+)
 PIXELS = whole(1, 16384)
 BATCH = whole(1, 4096)
 STEPS = whole(1, 10**8)
@@ -208,6 +218,9 @@ OF_RUN: dict[str, Range] = {
     "masks.stability_offsets": OFFSETS,
     "masks.recall_threshold": optional(SHARE),
     "dataset.root": TEXT,
+    "dataset.classes": optional(NAMES),
+    "dataset.prompt_names": optional(NAMES),
+    "dataset.background": NAMES,
     "dataset.masks": optional(TEXT),
     "dataset.frames": TEXT,
     "dataset.cache": optional(TEXT),
@@ -232,6 +245,7 @@ OF_RUN: dict[str, Range] = {
     "dataset.splits.within_train": optional(SPLITS),
     "dataset.splits.withheld": optional(SPLITS),
     "trainer.accelerator": choice("auto", "cpu", "gpu", "cuda", "mps", "tpu"),
+    "trainer.strategy": STRATEGY,
     "trainer.benchmark": optional(SWITCH),
     "trainer.deterministic": either(SWITCH, choice("warn")),
     "trainer.enable_model_summary": SWITCH,
@@ -262,3 +276,19 @@ OF_RUN: dict[str, Range] = {
     "job.normalise.mean": COLOUR,
     "job.normalise.std": DEVIATION,
 }
+
+# Keys within a stage that must fit each other: which, to which, how, and as a test
+PAIRS: list[tuple[str, str, str, Callable[[Any, Any], bool]]] = [
+    (
+        "applying.inference.stride",
+        "applying.inference.window",
+        "at most the window, or pixels between windows stay empty",
+        lambda stride, window: stride <= window,
+    ),
+    (
+        "training.view.batch_size",
+        "training.view.micro_batches",
+        "a batch that divides into its micro-batches",
+        lambda batch, parts: batch % parts == 0,
+    ),
+]

@@ -64,9 +64,13 @@ def record_run(
     if draw_report is not None:
         try:
             draw_report()
-        except Exception:
-            logger.exception(
-                "the report was not written; `python infer.py task=report run=DIR` tries again"
+        except Exception as error:
+            keep_traceback(folder, error)
+            logger.error(
+                "the report was not written (%s: %s); `python infer.py task=report run=DIR` tries "
+                "again",
+                type(error).__name__,
+                error,
             )
 
 

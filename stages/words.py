@@ -184,7 +184,7 @@ def translate_word(word: str) -> str:
     """
     found = WORD.fullmatch(word)
     if found is None:
-        return word
+        raise ValueError(f"{word}: not to be read as KEY=VALUE, expected a key before the =")
     sign, stage, key, package, rest = (part or "" for part in found.groups())
     if key in REFUSED:
         raise ValueError(f"{key}: {REFUSED[key]}")

@@ -35,7 +35,9 @@ FORBIDDEN = {
     "infer": {"train"},
 }
 # Know Hydra's objects
-CONFIG_FILES = {"stages.config", "stages.builder", "stages.failures", "stages.typed"}
+CONFIG_FILES = {
+    "stages.config", "stages.builder", "stages.failures", "stages.door", "stages.typed",
+}  # fmt: skip
 
 # Method files know neither disk nor clock
 METHOD = ("fmawsss", "fmawsss.clip", "fmawsss.sam")

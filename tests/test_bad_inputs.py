@@ -9,7 +9,7 @@ import pytest
 from slow.bad_inputs.judge import BadInput, Judge, judge
 from slow.bad_inputs.kinds import ALL, CASES
 
-QUICK = ("unknown_option", "unknown_key")
+QUICK = ("unknown_option", "unknown_key", "steps_below_zero", "overwrite_maybe")
 CASE = BadInput("case", "config", ["train.py"], None, names=r"a\.png", tells="cut off")
 
 

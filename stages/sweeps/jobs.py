@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from fmawsss.files.locks import hold_lock
 from fmawsss.files.storage import read_json, write_json
+from stages.failures import explain
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +109,7 @@ def record_job(folder: Path, task: Callable[[], float | None]) -> float | None:
         value = task()
         ended = replace(job, status=FINISHED, value=None if value is None else float(value))
     except Exception as error:
-        logger.exception("job %d failed", job.number)
+        logger.error("job %d failed: %s", job.number, " ".join(explain(error)))
         ended = replace(job, status=FAILED, error=f"{type(error).__name__}: {error}")
 
     # enter its end

@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from fmawsss.files.fingerprints import fingerprint
 from fmawsss.files.storage import write_json
+from stages.failures import explain
 from stages.sweeps.criteria import refuse_unnamed_split
 from stages.sweeps.effects import SEED
 from stages.sweeps.jobs import (
@@ -155,8 +156,9 @@ class ResumableSweeper(Sweeper):
         first = min(job.number for job in jobs)
         try:
             self.launcher.launch(overrides, initial_job_idx=first)
-        except Exception:
-            logger.exception("the launcher gave up on a job that left no record")
+        except Exception as error:
+            said = " ".join(explain(error))
+            logger.error("the launcher gave up on a job that left no record: %s", said)
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
         """Compose the config of a job."""

@@ -22,7 +22,9 @@ LINES = 2  # of an error
 LOG = re.compile(r"\d\d:\d\d:\d\d ")
 WARNING = re.compile(r"(\S+\.py:\d+: \w*Warning: .*\n)(?:  .*\n)?")
 # what every run may write anew: records of runs, scores and pictures
-VOLATILE = re.compile(r"(^|/)(runs|pictures)/|(^|/)(scores\.json|report\.html)$|\.lock$")
+VOLATILE = re.compile(
+    r"(^|/)(runs|pictures)/|(^|/)(scores\.json|stages\.json|report\.html)$|\.lock$"
+)
 
 
 @dataclass(frozen=True)
