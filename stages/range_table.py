@@ -31,7 +31,6 @@ from stages.ranges import (
     whole,
 )
 
-NAMES = Range("a list [a,b,…]", lambda value: isinstance(value, list) and bool(value))
 STRATEGY = Range(
     "auto, or a strategy of Lightning such as ddp",
     lambda value: value in ("auto", *StrategyRegistry.available_strategies()),
@@ -127,6 +126,9 @@ OF_STAGE: dict[str, Range] = {
     "applying.inference.refine.distances": several(PIXELS),
     "applying.inference.refine.*_deviation": POSITIVE,
     "applying.inference.refine.*_weight": NOT_NEGATIVE,
+    "applying.memory.neighbours": whole(1),
+    "applying.memory.temperature": POSITIVE,
+    "applying.memory.own_share": SHARE,
     "applying.seeding.*.background_power": NOT_NEGATIVE,
     "applying.seeding.*.background.power": NOT_NEGATIVE,
     "applying.seeding.*.background.value": SHARE,
@@ -224,9 +226,6 @@ OF_RUN: dict[str, Range] = {
     "dataset.masks": optional(TEXT),
     "dataset.frames": TEXT,
     "dataset.cache": optional(TEXT),
-    "dataset.classes": optional(NAMES),
-    "dataset.prompt_names": optional(NAMES),
-    "dataset.background": NAMES,
     "dataset.frame_step": whole(1),
     "dataset.draw_seed": SEED,
     "dataset.train_images": whole(1, 10**5),
@@ -258,6 +257,7 @@ OF_RUN: dict[str, Range] = {
     "logger.*.offline": SWITCH,
     "logger.wandb.project": TEXT,
     "logger.wandb.group": optional(TEXT),
+    "job.max_megapixels": POSITIVE,
     "job.port": whole(1, 65535),
     "job.host": TEXT,
     "job.shown": whole(0),

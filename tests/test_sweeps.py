@@ -185,7 +185,7 @@ def test_a_typo_stops_the_sweep_before_its_first_job(base, monkeypatch):
 def test_only_one_process_runs_a_sweep(base, monkeypatch):
     with (
         lock_sweep(base / "shapes/sweeps/seeds_seeding"),
-        pytest.raises(RuntimeError, match="another process"),
+        pytest.raises(RuntimeError, match="another run"),
     ):
         sweep_seeding(monkeypatch, base, "affinity.power=1,2")
 
