@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fmawsss.files.storage import write_json
+from fmawsss.files.writing import append_line
 from fmawsss.records import TemplateAnswer
 from fmawsss.templates import rank_templates
 
@@ -40,13 +41,13 @@ class TemplateWriter(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any,
         batch_idx: int, dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
-        """Append the batch in one piece."""
+        """Append a line per image."""
         answers: list[TemplateAnswer] = outputs
         new = [answer for answer in answers if answer.name not in self.known]
-        lines = [json.dumps([a.name, a.logits.tolist()], ensure_ascii=False) + "\n" for a in new]
         self.answers.parent.mkdir(parents=True, exist_ok=True)
-        with self.answers.open("a", encoding="utf-8") as file:
-            file.write("".join(lines))
+        for a in new:
+            line = json.dumps([a.name, a.logits.tolist()], ensure_ascii=False)
+            append_line(self.answers, line)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Rank the templates by the answers of all images."""

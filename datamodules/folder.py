@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from datamodules.base import SegmentationDataModule
 from datamodules.images import list_stems, name_files, strip_suffix
@@ -145,8 +146,16 @@ def read_name_list(file: Path, images: dict[str, Path]) -> list[str]:
 def walk_files(root: Path, without: Path | None) -> Iterator[Path]:
     """Walk through the files below a folder, except in hidden folders and in the one left out."""
     left_out = None if without is None else without.resolve()
-    for parent, folders, files in os.walk(root):
+    for parent, folders, files in os.walk(root, onerror=refuse_folder):
         folders[:] = [
             f for f in folders if not f.startswith(".") and (Path(parent) / f).resolve() != left_out
         ]
         yield from (Path(parent) / file for file in files)
+
+
+def refuse_folder(error: OSError) -> NoReturn:
+    """Raise OSError for a folder that cannot be listed: its images would be missing unnoticed."""
+    raise OSError(
+        f"{error.filename} cannot be read ({error.strerror}): allow it, or set dataset.root "
+        "elsewhere"
+    ) from error

@@ -14,6 +14,7 @@ from datamodules.images import name_files
 from fmawsss.files.images import SUFFIXES
 from fmawsss.files.storage import read_json, write_json
 from fmawsss.files.texts import read_text
+from fmawsss.files.writing import name_folder
 
 VIDEO_KINDS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 LIST_KINDS = (".txt",)
@@ -109,7 +110,8 @@ def extract_frames(video: Path, folder: Path, step: int) -> None:
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    kept = write_frames(capture, partial, step)
+    with name_folder(folder.parent):
+        kept = write_frames(capture, partial, step)
     if not kept:
         raise ValueError(f"video {video} cannot be read: convert it, e.g. to H.264 in an mp4 file")
     fps = capture.get(cv2.CAP_PROP_FPS) / step
@@ -123,7 +125,8 @@ def write_frames(capture: cv2.VideoCapture, folder: Path, step: int) -> int:
     while capture.grab():
         if number % step == 0:
             _, frame = capture.retrieve()
-            cv2.imwrite(str(folder / f"{number:06d}.jpg"), frame, [cv2.IMWRITE_JPEG_QUALITY, 95])
+            _, picture = cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, 95])
+            (folder / f"{number:06d}.jpg").write_bytes(picture.tobytes())
             kept += 1
         number += 1
     return kept

@@ -21,5 +21,6 @@ def make_folder(folder: str | Path, setting: str) -> str:
             return str(folder)
     except OSError as error:
         raise OSError(
-            f"{folder} cannot be written ({error}): choose another folder with {setting}=DIR"
+            f"{folder} cannot be written ({error.strerror}): choose another folder with "
+            f"{setting}=DIR"
         ) from error

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datamodules.base import SegmentationDataModule
+from fmawsss.files.writing import find_existing
 from lightning_modules.learned import read_fitting
 from stages.checkpoints import find_checkpoint
 from stages.places import make_folder
+from stages.scores import read_table
 from stages.stage import Stage, Training
 from stages.step_memory import tell_memory
 
@@ -16,6 +18,9 @@ from stages.step_memory import tell_memory
 def check_run(stages: Sequence[Stage]) -> None:
     """Check the stages of a run in their order; raises for the first fault."""
     made: set[Path] = set()
+    table = stages[-1].run.work / "scores.json"
+    if table.is_file():
+        read_table(table)  # the stages would enter their scores at their ends
     for stage in stages:
         check_stage(stage, made)
         made.add(stage.output.path)
@@ -39,6 +44,12 @@ def check_training(stage: Stage, training: Training, made: set[Path]) -> None:
             "set data.val_split to a split that has masks, or val_every=null"
         )
     make_folder(stage.checkpoint.parent, "learns")
+    place = find_existing(stage.steps)
+    if not place.is_dir():
+        raise ValueError(
+            f"{place} is a file where the folder for checkpoints of {stage.name} belongs: remove "
+            "it, or choose another folder with paths.work=DIR"
+        )
     open_data(training.data, "fit", set(training.inputs.values()) & made)
     check_chosen(stage, training)
     tell_memory(stage, training)

@@ -12,7 +12,6 @@ released code leaves it out, which raises the mean). A training with `val_every`
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,10 @@ from rich.table import Table
 
 from fmawsss.files.journals import detail_lines, read_lines, remove_nan, score_lines
 from fmawsss.files.locks import wait_lock
-from fmawsss.files.storage import write_json
+from fmawsss.files.storage import read_json, write_json
 from fmawsss.metrics import SegmentationMetrics
 
+REMEDY = "remove it and run the same command again, which enters the scores of its stages anew"
 TOTALS = {
     "mIoU": "miou",
     "accuracy": "accuracy",
@@ -65,16 +65,24 @@ def write_scores(
         for kind, score in scores.items()
     }
     with wait_lock(path):  # other stages may enter theirs
-        table = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        table = read_table(path) if path.is_file() else {}
         table.setdefault(stage, {})[split] = entered
         write_json(path, table)
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """Read the table; raise ValueError naming the file when it is broken."""
+    table: dict[str, Any] = read_json(path, REMEDY)
+    if not isinstance(table, dict):
+        raise ValueError(f"{path} is no table of scores: {REMEDY}")
+    return table
 
 
 def print_scores(path: Path) -> None:
     """Print the totals of each kind of mask, then the IoU per class of each stage's last kind."""
     if not path.is_file():
         return
-    table = json.loads(path.read_text(encoding="utf-8"))
+    table = read_table(path)
     rows = [
         (f"{stage}, {split}", kind, score)
         for stage, splits in table.items()

@@ -124,12 +124,13 @@ def name_folder(folder: Path) -> Iterator[None]:
             free = shutil.disk_usage(find_existing(folder)).free / 1e6
             raise OSError(
                 f"no room in {folder} ({free:.0f} MB free): free some, and the same command goes "
-                "on; or choose another folder with paths.outputs=DIR (paths.data, cache.folder)"
+                "on; or choose another folder with paths.outputs=DIR (paths.data, "
+                "cache.store.folder)"
             ) from error
         if error.errno in CLOSED:
             raise OSError(
                 f"{folder} cannot be written ({error.strerror}): allow it, or choose another "
-                "folder with paths.outputs=DIR (paths.data, cache.folder)"
+                "folder with paths.outputs=DIR (paths.data, cache.store.folder)"
             ) from error
         raise
 

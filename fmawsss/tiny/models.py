@@ -6,7 +6,6 @@ stand in for the foundation models, so that everything runs without a download.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -26,6 +25,8 @@ from segment_anything.modeling import (
     TwoWayTransformer,
 )
 from torch import Tensor, nn
+
+from fmawsss.files.writing import write_bytes
 
 CLIP_FILE = Path(__file__).with_name("clip.safetensors")
 SAM_FILE = Path(__file__).with_name("sam.safetensors")
@@ -187,7 +188,7 @@ def save_clip(
         "words": json.dumps(sorted(words)),
         **notes,
     }
-    _write_file(tensors, metadata, path)
+    write_bytes(path, save(tensors, metadata))
 
 
 def save_sam(
@@ -198,7 +199,7 @@ def save_sam(
     notes: what else stands in the metadata.
     """
     metadata = {"architecture": json.dumps(asdict(architecture)), **notes}
-    _write_file(_halve(model.state_dict()), metadata, path)
+    write_bytes(path, save(_halve(model.state_dict()), metadata))
 
 
 def _halve(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -206,14 +207,6 @@ def _halve(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         name: tensor.detach().to("cpu", torch.float16).contiguous()
         for name, tensor in state.items()
     }
-
-
-def _write_file(tensors: dict[str, Tensor], metadata: dict[str, str], path: Path) -> None:
-    """Write to a temporary name, then rename: a reader never meets half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(save(tensors, metadata))
-    temporary.replace(path)
 
 
 def _load_tensors(path: Path) -> dict[str, Tensor]:

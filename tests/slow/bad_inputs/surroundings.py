@@ -1,4 +1,4 @@
-"""Bad inputs: disks, links, locks and signals."""
+"""Bad inputs: locks, and the disks, links and permissions of disks.py."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from filelock import SoftFileLease
 from fmawsss.files.locks import LEASE, describe_process
 from fmawsss.files.storage import write_json
 
+from .disks import CASES as DISKS
 from .judge import BadInput
 from .project import infer, train
 
@@ -48,6 +49,7 @@ def lose_a_mask(folder: Path) -> None:
 
 TELLS = r"another run works on it \(process \d+ on \S+ since 20"
 CASES: list[BadInput] = [
+    *DISKS,
     BadInput(
         "superpixels_in_the_making", "surroundings", infer("superpixels"),
         hold("outputs/shapes/.superpixels.1.lock"), "superpixels", TELLS,

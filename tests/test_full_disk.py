@@ -1,0 +1,41 @@
+"""A disk that is full: one line, nothing lost, and the same command goes on."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+from front_door import QUICK, run
+
+import infer
+from fmawsss.files import writing
+
+
+@pytest.mark.parametrize("files", [2, 5])
+def test_a_full_disk_is_told_and_the_same_command_goes_on(finished, tmp_path, monkeypatch, files):
+    command = ["task=superpixels", *QUICK[:2], f"paths.data={finished}/data", "logger=none"]
+    command += ["module.generator.points_per_side=2", f"paths.work={tmp_path}/work"]
+    written: list[Path] = []
+
+    def fill(path: Path) -> None:
+        written.append(path)
+        if (
+            len(written) > files
+        ):  # from now on nothing can be written: the record of the run neither
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(writing, "sync_file", fill)
+        with pytest.raises(SystemExit) as ended:
+            run(infer.main, patch, *command)
+    (line,) = str(ended.value).splitlines()
+    assert line.startswith(f"no room in {tmp_path}/work")
+    assert "paths.outputs=DIR" in line
+    assert not list(tmp_path.rglob("*.tmp"))
+
+    run(infer.main, monkeypatch, *command)
+    names = {path.stem for path in (tmp_path / "work/superpixels").glob("*.npz")}
+    assert names == {f"train_{number:05d}" for number in range(len(names))}
+    assert len(names) > files - 2
