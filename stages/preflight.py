@@ -50,6 +50,8 @@ def check_training(stage: Stage, training: Training, made: set[Path]) -> None:
             f"{place} is a file where the folder for checkpoints of {stage.name} belongs: remove "
             "it, or choose another folder with paths.work=DIR"
         )
+    if stage.run.cache is not None:
+        make_folder(stage.run.cache.folder, "cache.store.folder")
     open_data(training.data, "fit", set(training.inputs.values()) & made)
     check_chosen(stage, training)
     tell_memory(stage, training)

@@ -143,7 +143,7 @@ CASES: list[BadInput] = [
         infer("cls"),
         put_folder(f"{WORK}/cls.ckpt"),
         r"cls\.ckpt",
-        "folder|remove|file",
+        "no checkpoint.*make it",
     ),
     case(
         "record_is_a_folder",
