@@ -21,7 +21,7 @@ torch.set_num_threads(1)
 
 LONGEST = {
     "test_benchmarks.py", "test_commands.py", "test_ddp.py", "test_memory.py", "test_pipeline.py",
-    "test_pretrain.py", "test_real_data.py", "test_sweeps.py",
+    "test_pretrain.py", "test_real_coco.py", "test_real_data.py", "test_sweeps.py",
 }  # fmt: skip
 
 

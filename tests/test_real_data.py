@@ -1,19 +1,16 @@
-"""Real data sets from official archives to seeds, through the front door, by tiny models."""
+"""VOC from its official archives to seeds, through the front door, by tiny models."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import tarfile
-import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fake_trees import (
     OFFICIAL_IMAGES,
-    build_coco_tree,
     build_official_voc,
     draw_image,
     draw_mask,
@@ -23,27 +20,13 @@ from fake_trees import (
 )
 from front_door import run
 from PIL import Image
+from published_tools import TINY, TOWER, digest, places, shorten
 
 import infer
 import train
 from fmawsss.files.png import read_mask
 
-# pycocotools 2.0.11 decodes through an array interface that numpy 2 deprecates.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"
-)
-
-TINY = ["clip=tiny", "sam=tiny", "logger=none"]
-TOWER = "network@stages.network.network=tower"  # the published Mask2Former has no weights here
 TRAINAUG = ["2007_000032", "2008_000007", "2008_000009"]
-
-
-def places(folder: Path) -> list[str]:
-    return [f"paths.data={folder}/data", f"paths.outputs={folder}/outputs"]
-
-
-def digest(path: Path) -> str:
-    return hashlib.md5(path.read_bytes()).hexdigest()
 
 
 def pack_voc(folder: Path) -> list[str]:
@@ -194,32 +177,6 @@ def test_a_tree_that_is_not_whole_says_what_it_lacks(
         run(infer.main, monkeypatch, "task=prepare", "dataset=voc", *places(tmp_path))
 
 
-def shorten(stages: tuple[str, ...]) -> list[str]:
-    """The published pipeline in one step per stage."""
-    short = [f"stages.{stage}.data.workers=0" for stage in ("superpixels", *stages)]
-    for stage in stages:
-        settings = (
-            "loop.max_steps=1",
-            "data.batch_size=2",
-            "data.micro_batches=1",
-            "val_every=null",
-        )
-        short += [f"stages.{stage}.{setting}" for setting in settings]
-    short += ["stages.network.loop.precision=32"]
-    short += [
-        f"stages.{stage}.{setting}"
-        for stage in ("cls", "seg")
-        for setting in ("loop.precision=32", "apply_step=null")
-    ]
-    return [
-        *short,
-        *(
-            f"stages.superpixels.module.generator.{s}"
-            for s in ("points_per_side=2", "crop_n_layers=0")
-        ),
-    ]
-
-
 def test_the_published_voc_pipeline(voc: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     there = [f"paths.data={voc}/data", f"paths.outputs={tmp_path}", *TINY]
     run(
@@ -271,65 +228,6 @@ def test_labels_of_every_kind_are_read(
     assert "nothing to repair" in shown
     assert ("1 images show no class" in shown) == (path is not None)
     assert ("no image shows aeroplane" in shown) == (path is not None)
-
-
-def pack_coco(folder: Path) -> list[str]:
-    downloads = folder / "data" / "downloads"
-    downloads.mkdir(parents=True)
-    tree = build_coco_tree(folder / "tree")
-    settings = ["dataset.classes=[person,dog,toothbrush]", "dataset.prompt_names=null"]
-    for part, name in (
-        ("train2014", "train2014"),
-        ("val2014", "val2014"),
-        ("annotations", "annotations_trainval2014"),
-    ):
-        with zipfile.ZipFile(downloads / f"{name}.zip", "w") as archive:
-            for file in sorted((tree / part).iterdir()):
-                archive.write(file, f"{part}/{file.name}")
-        settings += [
-            f"job.archives.{part}.size=null",
-            f"job.archives.{part}.md5={digest(downloads / f'{name}.zip')}",
-        ]
-    return settings
-
-
-def test_the_published_coco_pipeline(tmp_path: Path, monkeypatch, capsys) -> None:
-    settings = pack_coco(tmp_path)
-    with pytest.raises(ValueError, match=r"train2014 holds 3 images, expected 82783.*task=prepare"):
-        run(infer.main, monkeypatch, "task=prepare", "dataset=coco", *settings, *places(tmp_path))
-    count = ["job.images.train2014=3", "job.images.val2014=3"]
-    run(
-        infer.main,
-        monkeypatch,
-        "task=prepare",
-        "dataset=coco",
-        *settings,
-        *count,
-        *places(tmp_path),
-    )
-    assert (
-        len(list((tmp_path / "outputs/coco/masks_from_annotations/masks_val2014").glob("*.png")))
-        == 3
-    )
-    assert "masks of train" in capsys.readouterr().out
-
-    there = [*places(tmp_path), *TINY, *settings[:2]]
-    run(
-        train.main,
-        monkeypatch,
-        "experiment=coco",
-        TOWER,
-        *there,
-        *shorten(("cls", "seg", "network")),
-    )
-    assert len(list((tmp_path / "outputs/coco/seeds/fine").glob("*.png"))) == 3
-    scores = json.loads((tmp_path / "outputs/coco/scores.json").read_text())
-    assert set(scores["seg"]["train"]["sams"]["iou"]) == {
-        "background",
-        "person",
-        "dog",
-        "toothbrush",
-    }
 
 
 def test_a_task_without_a_model_is_not_trained(monkeypatch) -> None:
