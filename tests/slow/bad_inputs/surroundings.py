@@ -76,7 +76,7 @@ CASES: list[BadInput] = [
     ),
     BadInput(
         "sweep_twice", "surroundings",
-        train("cls", "-m", "seed=0,1", "hydra.sweep.dir=twice"),
+        ["train.py", "-m", *train("cls", "seed=0,1", "hydra.sweep.dir=twice")[1:]],
         hold("twice/.lock"), "twice", r"hydra\.sweep\.dir=DIR",
     ),
 ]  # fmt: skip
