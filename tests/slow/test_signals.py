@@ -182,7 +182,8 @@ def test_all_processes_of_a_training_end(signum, tmp_path):
 
 def test_a_sweep_ends_and_goes_on(tmp_path):
     words = [
-        "-m", *CLS, *SMALL, "seed=0,1", "criterion.masks=caa", "criterion.split=train", "loop.max_steps=3",
+        "-m", *CLS, *SMALL, "seed=0,1", "criterion.masks=caa", "criterion.split=train",
+        "loop.max_steps=3",
         f"hydra.sweep.dir={tmp_path}/sweep",
         f"paths.data={tmp_path}/data", f"paths.outputs={tmp_path}/outputs",
     ]  # fmt: skip
