@@ -9,6 +9,8 @@ import lightning as L
 
 from callbacks.prediction_writer import PngWriter
 from fmawsss.files.png import write_palette_png
+from fmawsss.files.texts import name_first
+from fmawsss.metrics import IGNORE
 from fmawsss.records import SeedPrediction
 from fmawsss.viz import make_palette
 
@@ -38,16 +40,27 @@ class SeedWriter(PngWriter):
         self.kind = kind
         self.palette = make_palette(256)
         self.fallbacks: list[str] = []
+        self.bare: list[str] = []  # labelled, but all background or undecided
 
     def write(self, prediction: SeedPrediction, path: Path) -> None:
         """Write the seed of one image."""
         seed = prediction.seeds[self.kind]
         write_palette_png(path, seed.labels.cpu().numpy(), self.palette)
+        shows = ((seed.labels > 0) & (seed.labels != IGNORE)).any()
+        if len(prediction.classes) and not shows:
+            self.bare.append(prediction.name)
         if seed.fell_back:
             self.fallbacks.append(prediction.name)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Say which images had no superpixels and were seeded from their CAMs alone."""
+        """Say which images had no superpixels, and which seeds show none of the image's classes."""
+        if self.bare:
+            logger.warning(
+                "the seeds of %d labelled images show no class, all is background or undecided: "
+                "%s; look at their CAMs",
+                len(self.bare),
+                name_first(self.bare),
+            )
         if self.fallbacks:
             logger.warning(
                 "%d images without superpixels were seeded from their CAMs, e.g. %s",

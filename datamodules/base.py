@@ -31,6 +31,7 @@ from datamodules.choosing import (
 from datamodules.labels import LabelReader, Labels, LabelSource, require_reader
 from datamodules.loading import Loading, find_place, make_loader
 from datamodules.sampler import BatchPlan, EndlessMicroBatches
+from datamodules.shown import report_other_classes, report_unshown, require_shown
 from datamodules.views import TrainingView, WholeView
 from fmawsss.files.texts import check_class_names, compose, name_first
 from fmawsss.records import Batch, ImageRecord
@@ -174,10 +175,12 @@ class SegmentationDataModule(L.LightningDataModule):
         if stage in ("fit", "validate") and self.validation is not None:
             records = self.read_records(self.validation.split)
             check_all_truths(records, self.validation.split)
+            report_unshown(records)
         if stage == "predict":
             view = require_view(self.whole, "whole")
             records = self.read_records(view.split)
             check_truths(records if view.truths else [])
+            report_unshown(records if view.truths else [])
 
     def require_products(self, stage: str) -> None:
         """Check that what earlier stages made of the images of a purpose is there."""
@@ -189,11 +192,15 @@ class SegmentationDataModule(L.LightningDataModule):
             ):
                 if folder is not None:
                     check_products(self._training, Path(folder), ".png", what, remedy)
+            if view.seeds is not None:
+                require_shown(self._training, Path(view.seeds))
         if stage in ("fit", "validate") and self.validation is not None:
             check_view(self.read_records(self.validation.split), self.validation)
         if stage == "predict":
             view = require_view(self.whole, "whole")
             check_view(self.read_records(view.split), view)
+            if view.cams is not None:
+                report_other_classes(self, view.split, Path(view.cams))
 
     def choose_training_images(self) -> Records:
         """List the images to learn from, without those that show no class."""

@@ -10,14 +10,13 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TypeAlias
 
+from fmawsss.files.contents import ENDS, has_end
 from fmawsss.files.images import read_size, stamp_file, try_image
 from fmawsss.files.png import GREY, INDEXED, read_mask
 from fmawsss.files.storage import BROKEN_ARCHIVE, REMAKE
 from fmawsss.records import ImageRecord
 
-# No compressed pixels look like these.
-ENDS = {".jpg": b"\xff\xd9", ".jpeg": b"\xff\xd9", ".png": b"IEND"}
-TAIL = 64  # bytes; some programs write a few behind the end
+PNG_SIGNATURE = b"\x89PNG"
 PNG_HEAD = 26  # bytes: signature, size, depth and colour type
 Check: TypeAlias = Callable[..., None]
 
@@ -52,6 +51,8 @@ def find_file_fault(check: Check, paths: tuple[Path, ...]) -> str:
         check_once(check, paths, tuple(map(stamp_file, paths)))
     except (ValueError, FileNotFoundError) as error:
         return str(error)
+    except OSError as error:
+        return f"{paths[0]} cannot be read: {error.strerror}; copy it again, or allow it"
     return ""
 
 
@@ -68,13 +69,7 @@ def check_image_file(path: Path) -> None:
 
 def check_end(path: Path, read_whole: Callable[[Path], object]) -> None:
     """Look for the mark that ends a file; without it, `read_whole` says what is wrong."""
-    end = ENDS.get(path.suffix.lower())
-    if end is None:
-        return
-    with path.open("rb") as file:
-        file.seek(max(path.stat().st_size - TAIL, 0))
-        tail = file.read()
-    if end not in tail:
+    if path.suffix.lower() in ENDS and not has_end(path, path.stat().st_size):
         read_whole(path)
 
 
@@ -82,7 +77,10 @@ def check_mask_file(mask: Path, image: Path) -> None:
     """Check the end and the kind of a mask, and its size against that of its image."""
     check_end(mask, read_whole=read_mask)
     with mask.open("rb") as file:
-        width, height, depth, colour = struct.unpack(">16xIIBB", file.read(PNG_HEAD))
+        head = file.read(PNG_HEAD)
+    if len(head) < PNG_HEAD or not head.startswith(PNG_SIGNATURE):
+        read_mask(mask)
+    width, height, depth, colour = struct.unpack(">16xIIBB", head)
     if colour != INDEXED and (colour, depth) != (GREY, 8):
         read_mask(mask)
     check_mask_size(mask, (height, width), read_size(image))

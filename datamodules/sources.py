@@ -18,6 +18,7 @@ from fmawsss.files.writing import name_folder
 
 VIDEO_KINDS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 LIST_KINDS = (".txt",)
+MISCOUNT = 0.02  # of the frames, by which heads of whole videos are wrong
 
 
 def is_video(root: Path) -> bool:
@@ -114,6 +115,12 @@ def extract_frames(video: Path, folder: Path, step: int) -> None:
         kept = write_frames(capture, partial, step)
     if not kept:
         raise ValueError(f"video {video} cannot be read: convert it, e.g. to H.264 in an mp4 file")
+    promised, found = round(capture.get(cv2.CAP_PROP_FRAME_COUNT)), (kept - 1) * step + 1
+    if found + step + MISCOUNT * promised < promised:
+        raise ValueError(
+            f"video {video} is cut off: it holds about {found} of {promised} frames; copy it "
+            "again, or convert what is there (ffmpeg -i VIDEO NEW.mp4)"
+        )
     fps = capture.get(cv2.CAP_PROP_FPS) / step
     write_json(record, {"source": source, "frames": kept, "fps": fps})
     partial.replace(folder)

@@ -66,7 +66,13 @@ class LabelModule(L.LightningModule):
         tokens = self.clip.encode_images(batch.images, batch.padding, attention_blocks=0)
         features = F.normalize(self.pool(self.clip, tokens), dim=-1)
         logits = self.clip.logit_scale.exp() * features @ self.text_features.T
-        rows = zip(batch.names, oppose_background(logits, len(self.classes)), strict=True)
+        rows = list(zip(batch.names, oppose_background(logits, len(self.classes)), strict=True))
+        broken = [name for name, probabilities in rows if not probabilities.isfinite().all()]
+        if broken:
+            raise ValueError(
+                f"the scores of {broken[0]} are no numbers (NaN or infinity): the weights of CLIP "
+                "are broken, or precision is too low; set precision=32-true"
+            )
         return [LabelProposal(name, self._choose(probabilities)) for name, probabilities in rows]
 
     def _choose(self, probabilities: Float[Tensor, "C"]) -> dict[str, float]:

@@ -117,5 +117,11 @@ class NetworkModule(L.LightningModule):
 
 def name_answers(batch: Batch, answers: Sequence[Answer]) -> list[MaskPrediction]:
     """Give the network's answers the names of their images."""
+    for name, answer in zip(batch.names, answers, strict=True):
+        if not answer.confidence.isfinite().all():
+            raise ValueError(
+                f"what the network answers to {name} is no number (NaN or infinity): its weights "
+                "are broken, or precision is too low; train again, or set precision=32-true"
+            )
     pairs = zip(batch.names, answers, strict=True)
     return [MaskPrediction(name, answer.mask, answer.confidence) for name, answer in pairs]

@@ -178,6 +178,12 @@ class PromptModule(L.LightningModule, ABC):
             attention = attention[index][keep][:, keep]
 
         # Refine and seed
+        if not cams.isfinite().all():
+            raise ValueError(
+                f"the CAMs of {batch.names[index]} are no numbers (NaN or infinity): the weights "
+                "or the checkpoint are broken, or precision is too low; train again, or set "
+                "precision=32-true"
+            )
         classes = batch.labels[index].nonzero().flatten()
         superpixels = batch.superpixels[index] if batch.superpixels is not None else None
         image = torch.from_numpy(batch.originals[index]) if batch.originals is not None else None

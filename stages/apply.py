@@ -13,9 +13,11 @@ from lightning.pytorch.utilities import rank_zero_only
 from callbacks.score_journal import ScoreJournal
 from datamodules.loading import find_place
 from datamodules.shard import choose_shard
+from fmawsss.files.contents import drop_notes, note_files
 from fmawsss.files.journals import list_journals, refuse_changed
 from fmawsss.files.locks import wait_lock
 from fmawsss.files.products import ANY, Product
+from fmawsss.files.texts import name_first
 from fmawsss.metrics import SegmentationMetrics
 from fmawsss.records import ImageRecord
 from lightning_modules.learned import load_fitting
@@ -52,7 +54,9 @@ def apply(stage: Stage) -> Result:
     picture = stage.run.work / "pictures" / f"{product.path.name}.png"
     shard = choose_shard(stage.run.shard, stage.run.overwrite, product.path)
     beside = [picture, picture.with_suffix(""), *list_journals(product.path)]
-    start_product(product, split, ANY if output.grows else inputs, stage.run.overwrite, beside)
+    inputs = ANY if output.grows else inputs
+    overwrite, editable = stage.run.overwrite, output.keeps_changed
+    start_product(product, split, inputs, overwrite, beside, editable)
 
     # The images that lack something
     records = data.read_records(data.whole.split)
@@ -66,7 +70,11 @@ def apply(stage: Stage) -> Result:
     else:
         shared = stage.run.shard is not None
         with forget_failure(product, split, lambda: has_any(writers, records), shared):
+            if rank_zero_only.rank == 0:
+                with wait_lock(product.record_path):
+                    drop_notes(product.path, {record.name for record in remaining})
             trainer = make_images(stage, checkpoint, writers, remaining)
+            require_made(stage, remaining, shard.number)
         if trainer.is_global_zero:
             finish(stage, product, split, records, shard.is_whole)
 
@@ -128,12 +136,26 @@ def make_images(
     return trainer
 
 
+def require_made(stage: Stage, records: Sequence[ImageRecord], shard: int) -> None:
+    """Raise RuntimeError unless what was to be made of images is there."""
+    writers = list_writers(stage, records, shard)
+    missing = [record.name for record in records if not has_all(writers, record.name)]
+    if missing:
+        raise RuntimeError(
+            f"{stage.name}: {len(missing)} of {len(records)} images left no file in "
+            f"{stage.output.path}: {name_first(missing)}; the product is not complete, run the "
+            "same command again"
+        )
+
+
 def finish(
     stage: Stage, product: Product, split: str, records: Sequence[ImageRecord], whole: bool
 ) -> None:
     """Record the product as complete, if the other shards are."""
     if whole or is_whole(stage, records):
         with wait_lock(product.record_path):
+            if not stage.output.keeps_changed:
+                note_files(product.path, {record.name for record in records})
             product.finish(split)
     else:
         logger.info("%s: this shard is complete, others are not yet", stage.name)

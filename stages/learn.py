@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from callbacks.feature_writer import FeatureWriter
+from callbacks.finite_losses import FiniteLosses
 from callbacks.step_keeper import StepKeeper
 from callbacks.training_signals import TrainingSignals
 from callbacks.validation_record import (
@@ -27,6 +28,7 @@ from callbacks.validation_record import (
 from datamodules.choosing import name_splits
 from datamodules.encoded import EncodedData
 from datamodules.sample import collate_samples
+from fmawsss.files.contents import note_files
 from fmawsss.files.features import FeatureStore
 from fmawsss.files.products import holds_files
 from lightning_modules.features import FeatureModule
@@ -61,6 +63,7 @@ def learn(stage: Stage, loggers: Sequence[Logger]) -> None:
         keep_best(stage, training)
         for path in stage.steps.glob("stopped_*.ckpt"):
             path.unlink()
+        note_files(product.path, ())
         product.finish(split)
     return report_validations(stage)
 
@@ -72,6 +75,7 @@ def train(stage: Stage, training: Training, loggers: Sequence[Logger], inputs: s
     callbacks = [
         build_saver(stage.steps, training.save_every),
         TrainingSignals(),
+        FiniteLosses(),
         *training.averaging,
     ]
     settings = {**training.loop, **schedule_validations(training), "logger": list(loggers) or False}

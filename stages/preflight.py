@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from stages.places import make_folder
 from stages.scores import read_table
 from stages.stage import Stage, Training
 from stages.step_memory import tell_memory
+
+logger = logging.getLogger(__name__)
 
 
 def check_run(stages: Sequence[Stage]) -> None:
@@ -55,6 +58,21 @@ def check_training(stage: Stage, training: Training, made: set[Path]) -> None:
     open_data(training.data, "fit", set(training.inputs.values()) & made)
     check_chosen(stage, training)
     tell_memory(stage, training)
+    report_warmup(stage, training)
+
+
+def report_warmup(stage: Stage, training: Training) -> None:
+    """Warn of a training that ends within its warm-up."""
+    scheduler = stage.config.get("learning", {}).get("scheduler") or {}
+    warmup, steps = scheduler.get("warmup", 0), training.loop["max_steps"]
+    if warmup >= steps:
+        logger.warning(
+            "%s: learning.scheduler.warmup=%d covers all %d steps (loop.max_steps): the learning "
+            "rate stays at warmup_lr; train longer, or shorten it",
+            stage.name,
+            warmup,
+            steps,
+        )
 
 
 def check_chosen(stage: Stage, training: Training) -> None:

@@ -21,7 +21,7 @@ from datamodules.choosing import Splits, name_splits
 from fmawsss.files.features import FeatureStore
 from fmawsss.files.fingerprints import digest_weights, fingerprint
 from fmawsss.files.locks import wait_lock
-from fmawsss.files.products import Product, read_fingerprint
+from fmawsss.files.products import Product, read_fingerprint, require_unchanged
 from lightning_modules.learned import learns
 from stages.versions import list_versions
 from stages.whole_checkpoints import WholeCheckpoints
@@ -190,7 +190,7 @@ class Stage:
         }
         upstream = digest_inputs(self.output.inputs)
         if checkpoint is not None:
-            upstream["checkpoint"] = read_fingerprint(checkpoint)
+            upstream |= digest_inputs({"checkpoint": checkpoint})
         return Product(self.output.path, settings, upstream)
 
     def digest_views(self, inputs: str) -> str:
@@ -208,7 +208,13 @@ class Stage:
 
 
 def digest_inputs(inputs: Mapping[str, Path]) -> dict[str, str]:
-    """Return the fingerprints of the products that a stage reads."""
+    """Return the fingerprints of the products that a stage reads.
+
+    Raises:
+        ProductMismatch: for one that no longer holds what it was finished with.
+    """
+    for path in inputs.values():
+        require_unchanged(path)
     return {name: read_fingerprint(path) for name, path in inputs.items()}
 
 
@@ -237,12 +243,22 @@ def forget_failure(
 
 
 def start_product(
-    product: Product, split: str, inputs: str, overwrite: bool, beside: Sequence[Path]
+    product: Product,
+    split: str,
+    inputs: str,
+    overwrite: bool,
+    beside: Sequence[Path],
+    editable: bool = False,
 ) -> None:
-    """Open a product and a part of it, once for all processes, while the others wait."""
+    """Open a product and a part of it, once for all processes, while the others wait.
+
+    editable: people may change what it holds.
+    """
     if rank_zero_only.rank == 0:
         with wait_lock(product.record_path):  # shards may start together
             product.open(overwrite, beside)
+            if not editable:
+                product.repair()
             product.start(split, inputs, beside)
     if torch.distributed.is_initialized():
         torch.distributed.barrier()

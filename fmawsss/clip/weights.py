@@ -17,7 +17,7 @@ from open_clip.model import CLIP, build_model_from_openai_state_dict
 from torch import Tensor
 
 from fmawsss.files.downloads import HUB, fetch_file, find_digest
-from fmawsss.files.tensor_files import describe_fault
+from fmawsss.files.tensor_files import describe_fault, require_finite
 
 HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
@@ -41,12 +41,14 @@ def load_open_clip(name: str, pretrained: str | None, folder: str) -> CLIP:
         return CLIP(**open_clip.get_model_config(name))
     path = find_weights(name, pretrained, Path(folder))
     try:
-        return build_from_file(name, path)
+        model = build_from_file(name, path)
+        require_finite(model.named_parameters())
     except Exception as error:  # torch and safetensors have many kinds for one fault
         raise ValueError(
             f"{path} holds no whole weights of {name} ({describe_fault(error)}): delete it, "
             "published ones will be fetched again, or choose the model that they belong to"
         ) from None
+    return model
 
 
 def build_from_file(name: str, path: Path) -> CLIP:

@@ -9,10 +9,21 @@ from stat import S_ISREG
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image
+
+from fmawsss.files.jpeg import refuse_grey_end, refuse_zeros
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 _ORIENTATION = 0x0112  # EXIF tag; 5 to 8 exchange width and height
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _WIDTH, _HEIGHT = 0x0100, 0x0101  # TIFF tags
 _TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
 _WIDE_GREY = ("I", "I;16", "I;16B", "I;16L", "I;16N")
@@ -28,6 +39,7 @@ def read_image(path: Path) -> UInt8[np.ndarray, "H W 3"]:
     """
     with _open_picture(path) as file:
         file.load()
+        refuse_grey_end(path, file)
         picture = _turn_upright(file)
         return np.array(convert_to_rgb(picture))
 
@@ -36,8 +48,10 @@ def try_image(path: Path) -> tuple[int, int]:
     """Read a whole file and return height and width; refuse what `read_image` refuses, sooner."""
     with _open_picture(path) as file:
         size = _measure_upright(file)
-        file.draft(None, (file.width // 8, file.height // 8))
+        file.draft(None, (max(file.width // 8, 1), max(file.height // 8, 1)))
         file.load()
+        refuse_grey_end(path, file)
+        refuse_zeros(path, file)
         convert_to_rgb(file)
         return size
 
@@ -66,29 +80,41 @@ def _open_picture(path: Path) -> Iterator[Image.Image]:
         ) from None
     except Image.DecompressionBombError as error:
         raise ValueError(f"image {path} is too large to be read: {error}; shrink it") from error
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError) as error:
+    except PermissionError as error:
+        raise ValueError(f"image {path} cannot be read: {error.strerror}; allow it") from error
+    except Exception as error:  # decoders have many kinds for what broken files do to them
         raise ValueError(
-            f"image {path} cannot be read ({error}); expected a whole image of kind "
-            f"{', '.join(SUFFIXES)}: copy or convert it again, or take it out of the split's list"
+            f"image {path} cannot be read ({describe_fault(error)}); expected a whole image of "
+            f"kind {', '.join(SUFFIXES)}: copy or convert it again, or take it out of the split's "
+            "list"
         ) from error
+
+
+def describe_fault(error: Exception) -> str:
+    """Say in a line what a decoder found."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _measure_upright(picture: Image.Image) -> tuple[int, int]:
     """Return height and width after the EXIF rotation, which the size of a TIFF has already."""
     tags = getattr(picture, "tag_v2", None)
     width, height = (tags[_WIDTH], tags[_HEIGHT]) if tags else picture.size
-    return (
-        (width, height)
-        if picture.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
-        else (height, width)
-    )
+    return (width, height) if _read_orientation(picture) in (5, 6, 7, 8) else (height, width)
 
 
 def _turn_upright(picture: Image.Image) -> Image.Image:
     """Apply the EXIF rotation, if the file carries one."""
-    return (
-        ImageOps.exif_transpose(picture) if picture.getexif().get(_ORIENTATION, 1) != 1 else picture
-    )
+    turn = _TURNS.get(_read_orientation(picture))
+    return picture if turn is None else picture.transpose(turn)
+
+
+def _read_orientation(picture: Image.Image) -> int:
+    """Read the EXIF rotation alone, 1 for none; other tags may be of any kind, broken ones too."""
+    try:
+        orientation = picture.getexif().get(_ORIENTATION, 1)
+    except Exception:  # a block that is none
+        return 1
+    return orientation if orientation in _TURNS else 1
 
 
 def convert_to_rgb(picture: Image.Image) -> Image.Image:

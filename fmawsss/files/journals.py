@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import math
@@ -14,6 +13,7 @@ import torch
 from jaxtyping import Int64, Integer
 from torch import Tensor
 
+from fmawsss.files.contents import digest_file
 from fmawsss.files.products import ProductMismatch
 from fmawsss.files.texts import name_first
 from fmawsss.metrics import (
@@ -78,11 +78,6 @@ def is_unchanged(path: Path, stamp: Mapping[str, int | str]) -> bool:
     if status.st_size != stamp["bytes"]:
         return False
     return status.st_mtime_ns == stamp["modified"] or digest_file(path) == stamp["sha256"]
-
-
-def digest_file(path: Path) -> str:
-    """Digest the content of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def refuse_changed(product: Path, records: Sequence[ImageRecord]) -> None:

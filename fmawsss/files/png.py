@@ -9,6 +9,7 @@ from jaxtyping import UInt8, UInt16
 from PIL import Image
 from torch import Tensor
 
+from fmawsss.files.images import describe_fault
 from fmawsss.files.storage import REMAKE, require_file
 from fmawsss.files.writing import replace_file
 
@@ -43,25 +44,31 @@ def read_mask(path: Path) -> UInt8[np.ndarray, "H W"]:
     Raises:
         ValueError: naming the file, for anything else.
     """
+    require_file(path)
     try:
-        with Image.open(require_file(path)) as image:
-            _check_mask_format(path, image)
-            return np.array(image)
-    except FileNotFoundError:
-        raise
-    except (OSError, SyntaxError, EOFError) as error:
-        raise ValueError(f"{path} cannot be read as a PNG mask ({error}): {REMAKE}") from error
+        with Image.open(path) as image:
+            fault = _find_mask_fault(path, image)
+            if not fault:
+                return np.array(image)
+    except PermissionError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}; allow it") from error
+    except Exception as error:  # decoders have many kinds for what broken files do to them
+        raise ValueError(
+            f"{path} cannot be read as a PNG mask ({describe_fault(error)}): {REMAKE}"
+        ) from error
+    raise ValueError(fault)
 
 
-def _check_mask_format(path: Path, image: Image.Image) -> None:
+def _find_mask_fault(path: Path, image: Image.Image) -> str:
+    """Say in what a picture differs from a class mask, nothing for one."""
     found = f"{image.format} of mode {image.mode}"
     if image.format == "PNG":
         with Path(path).open("rb") as file:
             depth, colour = file.read(26)[24:]
         if colour == INDEXED or (colour, depth) == (GREY, 8):
-            return
+            return ""
         found += f" with {depth} bits a channel"
-    raise ValueError(
+    return (
         f"{path} is no class mask: expected an indexed or 8-bit grey PNG of class indices, found "
         f"{found}. Convert its colours to class indices first"
     )

@@ -8,7 +8,6 @@ it stopped. Different: refuse, unless told to overwrite.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
@@ -16,8 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fmawsss.files.contents import (
+    Changes,
+    digest_file,
+    find_changes,
+    place_file,
+    place_notes,
+    read_notes,
+    write_notes,
+)
 from fmawsss.files.fingerprints import differing_keys, fingerprint, flatten
 from fmawsss.files.storage import read_json, write_json
+from fmawsss.files.texts import name_first
 
 logger = logging.getLogger(__name__)
 RECORD_VERSION = 2
@@ -72,7 +81,7 @@ class Product:
             logger.warning("overwriting %s", self.path)
         # Only when nothing old is left does the new record appear: a kill in between leaves the old
         # one, or none
-        for path in (*beside, self.path):
+        for path in (*beside, place_notes(self.path), self.path):
             remove_path(path)
         self._write({})
 
@@ -104,6 +113,27 @@ class Product:
         """Record a started part as complete."""
         parts = self._read_parts()
         self._write({**parts, part: {**parts[part], "complete": True}})
+
+    def repair(self) -> None:
+        """Remove files that are empty or cut off, so that they are made again, and say so.
+
+        Raises:
+            ProductMismatch: for files that were changed since they were made.
+        """
+        changes = find_changes(self.path, unknown=True)
+        refuse_edited(self.path, changes)
+        if not changes.lost and not changes.damaged:
+            return
+        faults = (("lost", changes.lost), ("empty or cut off", changes.damaged))
+        said = [f"{len(names)} {fault}: {name_first(names)}" for fault, names in faults if names]
+        logger.warning("%s has files that are made again (%s)", self.path, "; ".join(said))
+
+        # Their notes first: what is made in their place may differ
+        strange = {*changes.lost, *changes.damaged}
+        notes = read_notes(self.path)
+        write_notes(self.path, {name: notes[name] for name in notes.keys() - strange})
+        for name in changes.damaged:
+            place_file(self.path, name).unlink(missing_ok=True)
 
     def forget(self, part: str) -> None:
         """Take back the start of a part of which nothing was made, and the record of nothing."""
@@ -152,6 +182,33 @@ class Product:
 def holds_files(path: Path) -> bool:
     """Say whether a path is a file, or a folder that is not empty."""
     return path.is_file() or (path.is_dir() and any(path.iterdir()))
+
+
+def require_unchanged(path: Path) -> None:
+    """Check that a product still holds what it held when it was finished, as far as that was noted.
+
+    Raises:
+        ProductMismatch: for files that are cut off, or were changed since.
+    """
+    changes = find_changes(path, unknown=False)
+    refuse_edited(path, changes)
+    if changes.damaged:
+        raise ProductMismatch(
+            f"{path} has {len(changes.damaged)} files that are empty or cut off: "
+            f"{name_first(changes.damaged)}. Run the command that made it again, it makes these "
+            "anew; or restore them"
+        )
+
+
+def refuse_edited(path: Path, changes: Changes) -> None:
+    """Raise ProductMismatch when files of a product were changed since they were made."""
+    if changes.edited:
+        raise ProductMismatch(
+            f"{path} was changed since it was made, {len(changes.edited)} files: "
+            f"{name_first(changes.edited)}. Restore them, remove them to have them made again, or "
+            "add overwrite=true to make everything anew; to use what you edited, copy it to a "
+            "folder of its own and name that"
+        )
 
 
 def name_upstream(upstream: Mapping[str, str]) -> dict[str, str]:
@@ -203,6 +260,6 @@ def read_fingerprint(path: Path) -> str:
     if record is not None:
         return str(record["fingerprint"])
     if path.is_file():
-        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        return digest_file(path)
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else []
     return fingerprint({str(file.relative_to(path)): file.stat().st_size for file in files})

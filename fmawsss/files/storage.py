@@ -125,6 +125,11 @@ def read_cams(path: Path, expected_fingerprint: str | None = None) -> Cams:
             f"{path} holds CAMs of shape {shape}, expected one map (h, w) for each of "
             f"{len(classes)} classes"
         )
+    if not maps.isfinite().all() or (attention is not None and not attention.isfinite().all()):
+        raise ValueError(
+            f"{path} holds CAMs or attention with values that are no numbers (NaN or infinity): "
+            f"{REMAKE}"
+        )
     recipe = str(arrays["recipe"]) if "format" in arrays and "recipe" in arrays else None
     return Cams(maps, torch.from_numpy(classes), attention, recipe)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from torch import Tensor
 
 
 def read_tensors(path: str | Path, remedy: str) -> Any:
@@ -43,6 +44,15 @@ def describe_fault(error: Exception) -> str:
     if "PytorchStreamReader" in str(error):
         return "it is cut off, or of another kind"
     return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+def require_finite(weights: Iterable[tuple[str, Tensor]]) -> None:
+    """Raise ValueError for weights that are no numbers."""
+    broken = [name for name, value in weights if not value.isfinite().all()]
+    if broken:
+        raise ValueError(
+            f"{len(broken)} of its weights are no numbers (NaN or infinity), first {broken[0]}"
+        )
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from segment_anything.utils.amg import build_all_layer_point_grids, generate_cro
 from torch import Tensor, nn
 
 from fmawsss.files.downloads import fetch_file
-from fmawsss.files.tensor_files import describe_fault
+from fmawsss.files.tensor_files import describe_fault, require_finite
 from fmawsss.sam.bitmasks import count_bits
 from fmawsss.sam.candidates import (
     Candidates,
@@ -58,6 +58,7 @@ def load_sam(kind: str, folder: str | Path) -> Sam:
     sam = sam_model_registry[kind]()
     try:
         sam.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        require_finite(sam.named_parameters())
     except Exception as error:
         raise ValueError(
             f"{path} is no checkpoint of SAM {kind} ({describe_fault(error)}): delete it, it will "

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 
 from datamodules.base import SegmentationDataModule
 from datamodules.batches import check_mask
 from datamodules.choosing import Records, Splits, name_splits
 from datamodules.labels import LabelFaults, LabelsFromMasks
 from datamodules.loading import find_start_context
+from datamodules.shown import shows_class
 from fmawsss.files.images import try_image
 from fmawsss.files.png import read_mask
 from fmawsss.files.texts import name_first
@@ -40,9 +40,10 @@ IMAGES_AT_ONCE = 64  # images that a process takes at once
 class SplitReport:
     """What is known of one split: its images, and a message for everything that is wrong.
 
-    `broken` holds what stops the split as a whole, `images` and `masks` faults of single files,
-    `unlabelled`, `unseen` and `lost` names of images, classes, and labels without an image. The
-    labels and masks of a `withheld` split are not public.
+    `broken` holds what stops the split as a whole, `images` and `masks` faults of single files;
+    `bare` counts whole masks that show no class; `unlabelled`, `unseen` and `lost` are names of
+    images, classes, and labels without an image. The labels and masks of a `withheld` split are not
+    public.
     """
 
     split: str
@@ -52,6 +53,7 @@ class SplitReport:
     broken: list[str] = field(default_factory=list)
     images: list[str] = field(default_factory=list)
     masks: list[str] = field(default_factory=list)
+    bare: int = 0
     unlabelled: list[str] | None = None
     unseen: list[str] | None = None
     lost: list[str] = field(default_factory=list)
@@ -86,6 +88,12 @@ class SplitReport:
             yield (
                 f"{len(bare)} images have no mask and no score ({name_first(bare)}); official "
                 f"masks: `{prepare}`"
+            )
+
+        if self.bare and self.bare == len(self.records) - len(bare):
+            yield (
+                f"no mask of {self.bare} shows any class, they hold 0 and 255 only: 255 is "
+                "ignored; write 1 for the first class, 2 for the second"
             )
 
         # labels
@@ -162,9 +170,10 @@ def check_split(
         return
 
     # its files, then its labels
-    for image, mask in find_faults(report.records, len(data.classes), workers):
+    for image, mask, bare in find_faults(report.records, len(data.classes), workers):
         report.images += [image] if image else []
         report.masks += [mask] if mask else []
+        report.bare += bare
     if data.labels is not None and not report.withheld:
         check_labels(data, report, prepare)
 
@@ -200,8 +209,8 @@ def check_labels(data: SegmentationDataModule, report: SplitReport, prepare: str
     report.unseen = [name for index, name in enumerate(data.classes) if index not in seen]
 
 
-def find_faults(records: Records, classes: int, workers: int | None) -> list[tuple[str, str]]:
-    """Find what is wrong with each image and its mask, in several processes; empty for nothing."""
+def find_faults(records: Records, classes: int, workers: int | None) -> list[tuple[str, str, bool]]:
+    """Find what is wrong with each image and its mask, in several processes."""
     find = partial(find_record_faults, classes=classes)
     if workers == 0:
         return [find(record) for record in records]
@@ -209,19 +218,19 @@ def find_faults(records: Records, classes: int, workers: int | None) -> list[tup
         return list(pool.map(find, records, chunksize=IMAGES_AT_ONCE))
 
 
-def find_record_faults(record: ImageRecord, classes: int) -> tuple[str, str]:
-    """Find what is wrong with an image and with its mask, empty for nothing."""
+def find_record_faults(record: ImageRecord, classes: int) -> tuple[str, str, bool]:
+    """Find what is wrong with an image and with its mask, and whether that shows no class.
+
+    A text is empty for nothing.
+    """
     try:
         size = try_image(record.image)
     except (FileNotFoundError, ValueError) as error:
-        return str(error), ""
-    return "", "" if record.truth is None else find_mask_fault(record.truth, size, classes)
-
-
-def find_mask_fault(path: Path, size: tuple[int, int], classes: int) -> str:
-    """Find what is wrong with a mask; without classes every value is right."""
-    try:
-        check_mask(read_mask(path), path, size, classes or IGNORE)
+        return str(error), "", False
+    if record.truth is None:
+        return "", "", False
+    try:  # without classes every value of a mask is right
+        mask = check_mask(read_mask(record.truth), record.truth, size, classes or IGNORE)
     except (FileNotFoundError, ValueError) as error:
-        return str(error)
-    return ""
+        return "", str(error), False
+    return "", "", not shows_class(mask)

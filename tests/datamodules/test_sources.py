@@ -66,7 +66,7 @@ def test_every_second_frame_of_a_video_is_written_once(tmp_path: Path) -> None:
 
 
 def test_a_broken_video_leaves_nothing(tmp_path: Path) -> None:
-    (tmp_path / "film.mp4").write_bytes(b"no video")
+    (tmp_path / "film.mp4").write_bytes(b"\0 no video")
     with pytest.raises(ValueError, match=r"film\.mp4 cannot be read: convert it"):
         extract_frames(tmp_path / "film.mp4", tmp_path / "frames/film", 1)
     assert not (tmp_path / "frames/film").exists()

@@ -21,9 +21,9 @@ VERDICTS = ("good", "raw", "silent", "loss", "hang", "vague")
 LINES = 2  # of an error
 LOG = re.compile(r"\d\d:\d\d:\d\d ")
 WARNING = re.compile(r"(\S+\.py:\d+: \w*Warning: .*\n)(?:  .*\n)?")
-# what every run may write anew: records of runs, scores and pictures
+# what every run may write anew: records of runs, scores, journals and pictures
 VOLATILE = re.compile(
-    r"(^|/)(runs|pictures)/|(^|/)(scores\.json|stages\.json|report\.html)$|\.lock$"
+    r"(^|/)(runs|pictures)/|(^|/)(scores\.json|stages\.json|report\.html)$|\.lock$|\.jsonl$"
 )
 
 

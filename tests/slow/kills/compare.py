@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 # Times, machines and numbers of runs; what is drawn from them
-VOLATILE = ("runs/", "report.html", "log_")
+VOLATILE = ("runs/", "report.html", "log_", ".files.jsonl")
 STAMPS = {"modified", "truth_stamp"}  # of files that each story draws anew
 
 

@@ -1,0 +1,94 @@
+"""What masks show: seeds that teach nothing, truths that score nothing, CAMs of other classes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datamodules.choosing import Splits, name_splits
+from fmawsss.files.png import read_mask
+from fmawsss.files.storage import BROKEN_ARCHIVE, REMAKE, require_file
+from fmawsss.files.texts import name_first
+from fmawsss.metrics import IGNORE
+from fmawsss.records import ImageRecord
+
+logger = logging.getLogger(__name__)
+
+LOOKED_AT = 1000  # images whose CAMs are compared with their labels
+
+
+def shows_class(mask: np.ndarray) -> bool:
+    """Say whether a mask shows anything but background (0) and what is ignored (255).
+
+    >>> shows_class(np.array([[0, 255]])), shows_class(np.array([[0, 3]]))
+    (False, True)
+    """
+    return bool(((mask != 0) & (mask != IGNORE)).any())
+
+
+def show_class(masks: Iterable[Path]) -> bool:
+    """Say whether any mask shows a class; reads as far as the first one that does."""
+    return any(shows_class(read_mask(mask)) for mask in masks)
+
+
+def require_shown(records: Sequence[ImageRecord], folder: Path) -> None:
+    """Raise ValueError when no seed of a whole split shows a class."""
+    if records and not show_class(folder / f"{record.name}.png" for record in records):
+        raise ValueError(
+            f"none of the {len(records)} seeds in {folder} shows a class, they hold 0 (background) "
+            "and 255 (ignored) only: nothing is to be learned from them; look at the CAMs they "
+            "were made of, or name other seeds"
+        )
+
+
+def report_unshown(records: Sequence[ImageRecord]) -> None:
+    """Warn when no ground-truth mask of a whole split shows a class."""
+    truths = [record.truth for record in records if record.truth is not None]
+    if truths and not show_class(truths):
+        logger.warning(
+            "no mask of %d shows any class, they hold 0 and 255 only (first %s): 255 is ignored, "
+            "scores are of the background alone; write 1 for the first class, 2 for the second",
+            len(truths),
+            truths[0],
+        )
+
+
+def report_other_classes(data: Any, splits: Splits, folder: Path) -> None:
+    """Warn where CAMs are of classes that are not among the labels of their image.
+
+    data: the data set; at most a thousand images are looked at.
+    """
+    source = replace(data, labelled=True)
+    try:
+        found = [record for split in name_splits(splits) for record in source.read_split(split)]
+        labelled = [record for record in found if record.labels is not None]
+    except (FileNotFoundError, ValueError):  # seeds from CAMs need no labels
+        return
+    known = labelled[:: max(len(labelled) // LOOKED_AT, 1)]
+    strange = [r.name for r in known if read_cam_classes(folder / f"{r.name}.npz") - {*r.labels}]
+    if strange:
+        logger.warning(
+            "the CAMs in %s are of classes that are not among the labels, in %d of %d images that "
+            "were looked at: %s; classes count from 0 (docs/cams.md)",
+            folder,
+            len(strange),
+            len(known),
+            name_first(strange),
+        )
+
+
+def read_cam_classes(path: Path) -> set[int]:
+    """Read which classes a file of CAMs is about, without the background (-1)."""
+    try:
+        with np.load(require_file(path), allow_pickle=False) as archive:
+            name = "fg_cls" if "fg_cls" in archive.files else "classes"
+            return {int(index) for index in archive[name].reshape(-1)} - {-1}
+    except FileNotFoundError:
+        raise
+    except (*BROKEN_ARCHIVE, KeyError) as error:
+        raise ValueError(f"{path} is broken or holds no CAMs ({error}): {REMAKE}") from error
