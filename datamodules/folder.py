@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import NoReturn
 
 from datamodules.base import SegmentationDataModule
-from datamodules.images import list_stems, name_files, strip_suffix
+from datamodules.images import (
+    Walk,
+    compose_names,
+    count_endings,
+    find_name,
+    index_masks,
+    name_files,
+)
 from datamodules.labels import LabelReader, require_reader
 from datamodules.sources import extract_frames, index_files, is_video
 from fmawsss.files.images import SUFFIXES
-from fmawsss.files.texts import MOST_CLASSES, read_text
+from fmawsss.files.texts import MOST_CLASSES, compose, name_first, read_text
 from fmawsss.records import ImageRecord
+
+logger = logging.getLogger(__name__)
 
 WHOLE_TREE = "all"
 
@@ -29,6 +38,7 @@ class FolderDataModule(SegmentationDataModule):
     root: the folder; or an image, a pattern, a text file that lists images, a video.
     frames: where the frames of a video go, and every how many-th of them (`frame_step`).
     classes: None takes the classes that the labels name, in alphabetical order.
+    left_out: folders of products; below `root`, their files are no images.
     masks: folder of ground-truth masks `<name>.png`; None for none. Below `root`, its files are
         no images.
     """
@@ -37,6 +47,7 @@ class FolderDataModule(SegmentationDataModule):
     masks: Path | str | None
     frames: Path | str
     frame_step: int
+    left_out: Sequence[Path | str] = ()
 
     def __post_init__(self) -> None:
         if self.classes is None:
@@ -46,6 +57,11 @@ class FolderDataModule(SegmentationDataModule):
 
     def _list_classes(self, labels: LabelReader) -> list[str]:
         """List the classes that the labels name."""
+        if not hasattr(labels, "list_names"):
+            raise ValueError(
+                "dataset/labels=masks, xml and annotations know no names of classes: set "
+                "dataset.classes=[cat,dog], of masks in the order of their values"
+            )
         names = labels.list_names(list(self._index_tree()))
         origin = getattr(labels, "path", self.root)
         if self.labelled and not names:
@@ -70,7 +86,7 @@ class FolderDataModule(SegmentationDataModule):
         """List the images of a split, in the order of its file or of their names."""
         images = self._index_tree()
         names = self._list_names(split, images)
-        masks = self._find_masks(names)
+        masks = self._find_masks(names, images)
         labels = self.read_labels(names, masks, None, images)
         return [
             ImageRecord(name, images[name], labels.get(name), masks.get(name)) for name in names
@@ -80,11 +96,7 @@ class FolderDataModule(SegmentationDataModule):
         """Map the names of all images to their files."""
         root = Path(self.root)
         folder = Path(self.frames) / root.stem if is_video(root) else root
-        if folder.is_dir():
-            masks = None if self.masks is None else Path(self.masks)
-            images = name_files(folder, walk_files(folder, masks))
-        else:
-            images = index_files(folder)
+        images = self._walk(folder) if folder.is_dir() else index_files(folder)
 
         # in the order of their names
         if not images:
@@ -92,6 +104,22 @@ class FolderDataModule(SegmentationDataModule):
                 f"{root} holds no image of kind {', '.join(SUFFIXES)}; set dataset.root elsewhere"
             )
         return dict(sorted(images.items()))
+
+    def _walk(self, folder: Path) -> dict[str, Path]:
+        """Map the names of all images below a folder to their files; tell what is left out."""
+        own = [*self.left_out, *([] if self.masks is None else [self.masks])]
+        walk = Walk({Path(path).resolve() for path in own})
+        files = list(walk.list_files(folder))
+        images = name_files(folder, files)
+
+        # files and folders that are no images
+        others = set(files).difference(images.values())
+        if others:
+            tell(f"{folder}: {len(others)} files are no images: {count_endings(others)}")
+        if walk.skipped:
+            shown = name_first([str(path) for path in walk.skipped])
+            tell(f"{folder}: folders of products, of masks, hidden and circular: {shown} left out")
+        return images
 
     def _list_names(self, split: str, images: dict[str, Path]) -> list[str]:
         """List the image names of a split."""
@@ -110,7 +138,7 @@ class FolderDataModule(SegmentationDataModule):
             )
         return [name for name in images if name.startswith(f"{split}/")]
 
-    def _find_masks(self, names: list[str]) -> dict[str, Path]:
+    def _find_masks(self, names: list[str], images: Mapping[str, Path]) -> dict[str, Path]:
         if self.masks is None:
             return {}
         folder = Path(self.masks)
@@ -119,9 +147,11 @@ class FolderDataModule(SegmentationDataModule):
                 f"mask folder {folder} does not exist; set dataset.masks, or null for none"
             )
 
-        # some images may have none
-        present = list_stems(folder, ".png")
-        return {name: folder / f"{name}.png" for name in names if name in present}
+        # some images may have none, and some masks no image
+        masks = index_masks(folder)
+        if strange := sorted(masks.keys() - set(map(compose, images))):
+            tell(f"{folder}: {len(strange)} masks have no image ({name_first(strange)})")
+        return {name: masks[compose(name)] for name in names if compose(name) in masks}
 
 
 def read_name_list(file: Path, images: dict[str, Path]) -> list[str]:
@@ -129,8 +159,9 @@ def read_name_list(file: Path, images: dict[str, Path]) -> list[str]:
 
     Raises ValueError for names without an image.
     """
-    lines = [line.strip() for line in read_text(file).splitlines()]
-    named = [line if line in images else strip_suffix(line) for line in lines if line]
+    composed = compose_names(images)
+    lines = read_text(file).splitlines()
+    named = [find_name(line, images, composed) for line in lines if line.strip()]
 
     # each once
     names = list(dict.fromkeys(named))
@@ -143,19 +174,7 @@ def read_name_list(file: Path, images: dict[str, Path]) -> list[str]:
     return names
 
 
-def walk_files(root: Path, without: Path | None) -> Iterator[Path]:
-    """Walk through the files below a folder, except in hidden folders and in the one left out."""
-    left_out = None if without is None else without.resolve()
-    for parent, folders, files in os.walk(root, onerror=refuse_folder):
-        folders[:] = [
-            f for f in folders if not f.startswith(".") and (Path(parent) / f).resolve() != left_out
-        ]
-        yield from (Path(parent) / file for file in files)
-
-
-def refuse_folder(error: OSError) -> NoReturn:
-    """Raise OSError for a folder that cannot be listed: its images would be missing unnoticed."""
-    raise OSError(
-        f"{error.filename} cannot be read ({error.strerror}): allow it, or set dataset.root "
-        "elsewhere"
-    ) from error
+@cache
+def tell(message: str) -> None:
+    """Say what is left out, once in a run."""
+    logger.info("%s", message)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import reprlib
+from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from fmawsss.files.images import SUFFIXES
@@ -55,27 +57,59 @@ def name_files(root: Path, files: Iterable[Path]) -> dict[str, Path]:
     return named
 
 
-def walk_files(root: Path, left_out: Container[Path] = ()) -> Iterator[Path]:
-    """Walk through the files below a folder, linked ones too, except in hidden folders.
+@dataclass
+class Walk:
+    """A walk through the files below a folder, linked ones too, except in hidden folders.
 
     left_out: resolved folders that are not entered. A link to a folder around it is not followed.
-    Raises OSError for a folder that cannot be read.
+    skipped: the folders that were not entered so far, hidden ones included.
     """
-    return _walk_below(root, left_out, (root.resolve(),))
+
+    left_out: Container[Path] = ()
+    skipped: list[Path] = field(default_factory=list)
+
+    def list_files(self, root: Path) -> Iterator[Path]:
+        """Walk; raises OSError for a folder that cannot be read."""
+        return self._enter(root, (root.resolve(),))
+
+    def _enter(self, folder: Path, around: tuple[Path, ...]) -> Iterator[Path]:
+        try:
+            with os.scandir(folder) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
+        except OSError as error:
+            raise OSError(
+                f"{folder} cannot be read ({error.strerror}): allow it, or set dataset.root "
+                "elsewhere"
+            ) from error
+        for entry in entries:
+            path = Path(entry.path)
+            inner = path.resolve() if entry.is_symlink() else around[-1] / entry.name
+            if not entry.is_dir():
+                yield path
+            elif entry.name.startswith(".") or inner in self.left_out or inner in around:
+                self.skipped.append(path)
+            else:
+                yield from self._enter(path, (*around, inner))
 
 
-def _walk_below(
-    folder: Path, left_out: Container[Path], around: tuple[Path, ...]
-) -> Iterator[Path]:
-    with os.scandir(folder) as found:
-        entries = sorted(found, key=lambda entry: entry.name)
-    for entry in entries:
-        if not entry.is_dir():
-            yield Path(entry.path)
-            continue
-        inner = Path(entry.path).resolve() if entry.is_symlink() else around[-1] / entry.name
-        if not entry.name.startswith(".") and inner not in left_out and inner not in around:
-            yield from _walk_below(Path(entry.path), left_out, (*around, inner))
+def index_masks(folder: Path) -> dict[str, Path]:
+    """Map names to the PNG files anywhere below a folder; names are composed.
+
+    Raises ValueError when two masks share a name.
+    """
+    masks: dict[str, Path] = {}
+    for file in Walk().list_files(folder):
+        if file.suffix.lower() == ".png":
+            name = compose(file.relative_to(folder).as_posix()[:-4])
+            if masks.setdefault(name, file) != file:
+                raise ValueError(f"{masks[name]} and {file} share the name {name!r}; rename one")
+    return masks
+
+
+def count_endings(files: Iterable[Path]) -> str:
+    """Count files by their endings, the commonest first."""
+    counts = Counter(file.suffix.lower() or "without ending" for file in files)
+    return ", ".join(f"{count} {ending}" for ending, count in counts.most_common(8))
 
 
 def find_name(written: str, images: Container[str], composed: Mapping[str, str]) -> str:
@@ -92,8 +126,8 @@ def find_name(written: str, images: Container[str], composed: Mapping[str, str])
 
 
 def compose_names(names: Iterable[str]) -> dict[str, str]:
-    """Map the composed form of names to the names that have another."""
-    return {compose(name): name for name in names if compose(name) != name}
+    """Map the composed form of names to the names."""
+    return {compose(name): name for name in names}
 
 
 def strip_suffix(name: str) -> str:
@@ -110,9 +144,16 @@ def list_stems(folder: Path, suffix: str) -> set[str]:
     """List the files with a suffix anywhere below a folder, as paths without that suffix."""
     ending = len(suffix)
     found: set[str] = set()
-    for parent, _, files in os.walk(folder, followlinks=True):
+    seen: dict[str, tuple[str, ...]] = {str(folder): (os.path.realpath(folder),)}
+    for parent, folders, files in os.walk(folder, followlinks=True):
         place = Path(parent).relative_to(folder)
         found.update((place / file[:-ending]).as_posix() for file in files if file.endswith(suffix))
+
+        # a link to a folder around it is not followed
+        around = seen.pop(parent)
+        real = {name: os.path.realpath(os.path.join(parent, name)) for name in folders}  # noqa: PTH118
+        folders[:] = [name for name in folders if real[name] not in around]
+        seen.update({os.path.join(parent, name): (*around, real[name]) for name in folders})  # noqa: PTH118
     return found
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datamodules.images import strip_suffix
+from datamodules.images import compose_names, find_name
 from datamodules.labels import Labels, LabelSource, check_label, find_classes, read_each
 from fmawsss.files.texts import read_table, read_text
 
@@ -73,7 +73,7 @@ class LabelsFromFile(LabelFile):
             scores = split_cells(row.get("scores", ""), ";")
             words = [cell for cell in scores if not re.search(r"\d", cell)]
             labels = split_cells(row["labels"], ";")
-            yield LabelRow(row["name"].strip(), labels, f"{path}, line {number}", words + surplus)
+            yield LabelRow(row["name"], labels, f"{path}, line {number}", words + surplus)
 
 
 class LabelsFromList(LabelFile):
@@ -103,9 +103,10 @@ def gather_labels(
 
     # rows of one image are joined
     wanted = set(images)
+    composed = compose_names(images)
     found: dict[str, Labels] = {}
     for row, present in zip(rows, labels, strict=True):
-        name = row.name if row.name in wanted else strip_suffix(row.name)
+        name = find_name(row.name, wanted, composed)
         found[name] = tuple(sorted({*found.get(name, ()), *present}))
 
     if wanted and wanted.isdisjoint(found):

@@ -72,7 +72,11 @@ def index_list(file: Path) -> dict[str, Path]:
         return {}
 
     # names are paths below the folder that all share
-    return name_files(Path(os.path.commonpath([image.parent for image in images])), images)
+    try:
+        shared = os.path.commonpath([image.parent for image in images])
+    except ValueError:
+        raise ValueError(f"{file} lists images of several drives: one list each") from None
+    return name_files(Path(shared), images)
 
 
 def straighten(path: Path) -> Path:

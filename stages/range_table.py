@@ -226,6 +226,7 @@ OF_RUN: dict[str, Range] = {
     "dataset.masks": optional(TEXT),
     "dataset.frames": TEXT,
     "dataset.cache": optional(TEXT),
+    "dataset.left_out": NAMES,
     "dataset.frame_step": whole(1),
     "dataset.draw_seed": SEED,
     "dataset.train_images": whole(1, 10**5),

@@ -7,6 +7,7 @@ import logging
 import os
 import platform
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -90,7 +91,7 @@ def amend_record(folder: Path, **changes: Any) -> None:
 def describe_surroundings() -> dict[str, Any]:
     """Describe command, time, code, versions and machine."""
     return {
-        "command": " ".join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
         "folder": str(Path.cwd()),
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         "commit": find_commit(CODE),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
 
 from stages.range_check import find_range
 from stages.words import shorten_key
@@ -68,3 +70,17 @@ def reads_as(word: str, value: str) -> bool:
     except HydraException:
         return False
     return not override.is_sweep_override() and override.value() == value
+
+
+def read_value(text: str) -> Any:
+    """Read a value as Hydra reads it on the command line: `no` is text, 1e-4 a number.
+
+    >>> read_value("no"), read_value("1e-4"), read_value("[a,1]")
+    ('no', 0.0001, ['a', 1])
+    """
+    return OverridesParser.create().parse_override(f"value={text}").value()
+
+
+def write_yaml(settings: Mapping[str, Any]) -> str:
+    """Write settings as YAML that OmegaConf reads back: the text 1e5 stays text."""
+    return OmegaConf.to_yaml(OmegaConf.create(dict(settings)))

@@ -13,7 +13,10 @@ from PIL import Image
 
 from fmawsss.files.jpeg import refuse_grey_end, refuse_zeros
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".avif", ".gif", ".bmp", ".dib",
+    ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".jp2", ".j2k",
+)  # fmt: skip
 _ORIENTATION = 0x0112  # EXIF tag; 5 to 8 exchange width and height
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

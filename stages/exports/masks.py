@@ -121,6 +121,7 @@ def export_cvat(masks: MaskSet, path: Path | str) -> None:
     palette = make_palette(256)
     with replace_file(Path(path)) as temporary, open_archive(temporary) as archive:
         # Labels and their colours
+        refuse_colons(masks.classes)
         labels = enumerate(["background", *masks.classes])
         lines = [f"{label}:{','.join(map(str, palette[index]))}::" for index, label in labels]
         add_file(archive, "labelmap.txt", write_lines(["# label:color_rgb:parts:actions", *lines]))
@@ -133,6 +134,16 @@ def export_cvat(masks: MaskSet, path: Path | str) -> None:
             numbered = palette[objects[:-1].reshape(mask.shape)]
             add_file(archive, f"SegmentationClass/{name}.png", encode_png(palette[mask]))
             add_file(archive, f"SegmentationObject/{name}.png", encode_png(numbered))
+
+
+def refuse_colons(classes: Sequence[str]) -> None:
+    """Raise ValueError for names that end a column or a line of CVAT's label map."""
+    strange = [name for name in classes if ":" in name or name.startswith("#")]
+    if strange:
+        raise ValueError(
+            f"class {strange[0]!r} cannot stand in CVAT's label map, which knows no quotes: take "
+            "`:` and a leading `#` out of it, or save_as another format"
+        )
 
 
 def open_archive(path: Path) -> zipfile.ZipFile:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -57,6 +59,7 @@ class SplitReport:
     unlabelled: list[str] | None = None
     unseen: list[str] | None = None
     lost: list[str] = field(default_factory=list)
+    shown: Counter[int] = field(default_factory=Counter)  # images by the index of a class
 
     def list_counts(self) -> list[object]:
         """List the cells of the split's row."""
@@ -86,8 +89,8 @@ class SplitReport:
             )
         elif bare:
             yield (
-                f"{len(bare)} images have no mask and no score ({name_first(bare)}); official "
-                f"masks: `{prepare}`"
+                f"{len(bare)} images have no mask and no score ({name_first(bare)}); "
+                f"{prepare_masks(prepare)}"
             )
 
         if self.bare and self.bare == len(self.records) - len(bare):
@@ -133,12 +136,43 @@ def check_dataset(
     for report in reports:
         check_split(data, report, prepare, workers)
     show_table("data set, checked", REPORT_COLUMNS, (report.list_counts() for report in reports))
+    show_classes(data, reports)
 
     # then say what to do
     problems = sum(show_report(report, prepare, shown) for report in reports)
     if problems:
         raise SystemExit(1)
     logger.info("nothing to repair")
+
+
+def show_classes(data: SegmentationDataModule, reports: Sequence[SplitReport]) -> None:
+    """Print the classes with their mask values and numbers of images, and remarks on the names."""
+    known = [report for report in reports if report.shown]
+    if data.classes and known:
+        rows = [
+            [index + 1, name, *(report.shown[index] for report in known)]
+            for index, name in enumerate(data.classes)
+        ]
+        show_table("classes", ("value", "name", *(report.split for report in known)), rows)
+    for remark in remark_names(data.classes):
+        logger.warning("%s", remark)
+
+
+def remark_names(classes: Sequence[str]) -> Iterator[str]:
+    """Say which names of classes look like a slip.
+
+    >>> list(remark_names(["circle,square", "cat", "Cat"]))[0]
+    "class 'circle,square' looks like several: put semicolons between labels"
+    """
+    for name in classes:
+        if re.search(r"[,;|\[\]{}\t]", name):
+            yield f"class {name!r} looks like several: put semicolons between labels"
+        elif re.fullmatch(r"[\W\d_]+", name):
+            yield f"class {name!r} is a number: is it the name of a class?"
+    folded = Counter(name.casefold() for name in classes)
+    alike = [name for name in classes if folded[name.casefold()] > 1]
+    if alike:
+        yield f"classes {', '.join(map(repr, alike))} differ by capitals alone: write them alike"
 
 
 def show_report(report: SplitReport, prepare: str, shown: int) -> int:
@@ -195,7 +229,7 @@ def check_labels(data: SegmentationDataModule, report: SplitReport, prepare: str
     unknown = [record.name for record in records if record.labels is None]
     if unknown:
         made = isinstance(data.labels, LabelsFromMasks)
-        remedy = f"make the masks with `{prepare}`" if made else "add them"
+        remedy = prepare_masks(prepare) if made else "add them"
         report.broken.append(
             f"{len(unknown)} images have no known labels ({name_first(unknown)}): {remedy}, "
             "or choose another dataset/labels"
@@ -204,9 +238,16 @@ def check_labels(data: SegmentationDataModule, report: SplitReport, prepare: str
         return
 
     # what is no mistake, but good to know
-    seen = {label for record in records for label in record.labels or ()}
+    seen = report.shown = Counter(label for record in records for label in record.labels or ())
     report.unlabelled = [record.name for record in records if record.labels == ()]
     report.unseen = [name for index, name in enumerate(data.classes) if index not in seen]
+
+
+def prepare_masks(prepare: str) -> str:
+    """Say how to come by masks: those of a folder are drawn by its owner."""
+    if prepare.endswith("dataset=folder"):
+        return "dataset.masks=DIR names a folder of PNGs that are named like the images"
+    return f"make the masks with `{prepare}`"
 
 
 def find_faults(records: Records, classes: int, workers: int | None) -> list[tuple[str, str, bool]]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from fmawsss.files.writing import write_bytes
 from stages.sweeps.effects import find_best
 from stages.sweeps.jobs import Job
+from stages.typed import read_value, write_setting, write_yaml
 
 
 def write_best(folder: Path, jobs: Sequence[Job], sweep: Mapping[str, Any]) -> str | None:
@@ -19,9 +19,11 @@ def write_best(folder: Path, jobs: Sequence[Job], sweep: Mapping[str, Any]) -> s
     if best is None:
         return None
     chosen = dict(override.split("=", 1) for override in best[0])
-    command = f"{sweep['program']} --config-dir {folder} experiment=best paths.work={folder}/best"
+    work = write_setting("paths.work", f"{folder}/best")
+    words = ["--config-dir", str(folder), "experiment=best", work]
+    command = shlex.join([*sweep["program"].split(), *words])
     head = f"# @package _global_\n# The best settings of {sweep['title']}: {command}\n"
-    experiment = yaml.safe_dump(build_experiment(chosen, sweep["groups"]), sort_keys=False)
+    experiment = write_yaml(build_experiment(chosen, sweep["groups"]))
     write_bytes(folder / "experiment/best.yaml", (head + experiment).encode())
     return command
 
@@ -31,27 +33,18 @@ def build_experiment(chosen: Mapping[str, str], groups: Sequence[str]) -> dict[s
     defaults: list[Any] = [chosen["experiment"]] if "experiment" in chosen else []
     for key, value in chosen.items():
         if key in groups and key not in ("experiment", "sweep"):
-            defaults.append({f"override /{key}": yaml.safe_load(value)})
+            defaults.append({f"override /{key}": read_value(value)})
     values = nest_settings({key: value for key, value in chosen.items() if key not in groups})
     return {"defaults": defaults, **values} if defaults else values
 
 
 def nest_settings(values: Mapping[str, str]) -> dict[str, Any]:
-    """Turn dotted keys into nested ones, values as YAML reads them."""
+    """Turn dotted keys into nested ones, values as Hydra reads them."""
     nested: dict[str, Any] = {}
     for key, value in values.items():
         *path, last = key.lstrip("+").split(".")
         node = nested
         for part in path:
             node = node.setdefault(part, {})
-        node[last] = read_number(value)
+        node[last] = read_value(value)
     return nested
-
-
-def read_number(text: str) -> Any:
-    """Read a value as YAML, and 1e-4 as the number that it is to Hydra."""
-    value = yaml.safe_load(text)
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
