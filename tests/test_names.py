@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 
@@ -63,6 +64,11 @@ def test_a_folder_of_any_name_is_read_when_typed_as_told(
     (word,) = shlex.split(quote_setting("dataset.root", name))
     run(infer.main, monkeypatch, *CHECK, word, "paths.outputs=out")
     assert "nothing to repair" in capsys.readouterr().out
+
+    # the record of the run holds the command as it can be pasted
+    (record,) = Path("out/folder/runs").glob("*/run.json")
+    command = json.loads(record.read_text(encoding="utf-8"))["command"]
+    assert shlex.split(command) == ["python", "program.py", *CHECK, word, "paths.outputs=out"]
 
 
 def test_a_label_of_two_meanings_is_the_class(photos: Path, monkeypatch, capsys) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 MOST_CLASSES = 254  # masks of 8 bits hold the background and 255, too
 LONGEST_NAME = 200  # characters
 UNSEEN = {"Cc", "Cs", "Zl", "Zp"}  # controls, halves of characters, line ends
+NO_CHARACTERS = {"\ufffe", "\uffff"}  # no XML holds them
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ def compose(text: str) -> str:
 
 def has_unseen(text: str) -> bool:
     """Say whether a text holds what belongs into no name: control characters, line ends, halves."""
-    return not text.isprintable() and bool(UNSEEN & set(map(unicodedata.category, text)))
+    found = set() if text.isprintable() else set(text)
+    return bool(found & NO_CHARACTERS or UNSEEN & set(map(unicodedata.category, found)))
 
 
 def check_class_name(name: object) -> None:
