@@ -90,7 +90,7 @@ class SplitReport:
         elif bare:
             yield (
                 f"{len(bare)} images have no mask and no score ({name_first(bare)}); "
-                f"{prepare_masks(prepare)}"
+                f"{name_remedy(prepare, 'official masks:')}"
             )
 
         if self.bare and self.bare == len(self.records) - len(bare):
@@ -229,7 +229,7 @@ def check_labels(data: SegmentationDataModule, report: SplitReport, prepare: str
     unknown = [record.name for record in records if record.labels is None]
     if unknown:
         made = isinstance(data.labels, LabelsFromMasks)
-        remedy = prepare_masks(prepare) if made else "add them"
+        remedy = name_remedy(prepare, "make the masks with") if made else "add them"
         report.broken.append(
             f"{len(unknown)} images have no known labels ({name_first(unknown)}): {remedy}, "
             "or choose another dataset/labels"
@@ -243,11 +243,11 @@ def check_labels(data: SegmentationDataModule, report: SplitReport, prepare: str
     report.unseen = [name for index, name in enumerate(data.classes) if index not in seen]
 
 
-def prepare_masks(prepare: str) -> str:
+def name_remedy(prepare: str, words: str) -> str:
     """Say how to come by masks: those of a folder are drawn by its owner."""
     if prepare.endswith("dataset=folder"):
         return "dataset.masks=DIR names a folder of PNGs that are named like the images"
-    return f"make the masks with `{prepare}`"
+    return f"{words} `{prepare}`"
 
 
 def find_faults(records: Records, classes: int, workers: int | None) -> list[tuple[str, str, bool]]:
