@@ -49,7 +49,7 @@ def test_what_is_no_image_is_counted(photos: Path, check) -> None:
     (photos / "cat/around").symlink_to(photos)
     (photos / ".thumbnails").mkdir()
     shown = check()
-    assert "2 files are no images: 1 .heic, 1 .txt" in shown
+    assert "2 files are no images: 1 .heic, 1 .md" in shown
     assert "photos/.thumbnails, photos/cat/around left out" in shown
 
 
