@@ -109,7 +109,8 @@ def index_masks(folder: Path) -> dict[str, Path]:
 def count_endings(files: Iterable[Path]) -> str:
     """Count files by their endings, the commonest first."""
     counts = Counter(file.suffix.lower() or "without ending" for file in files)
-    return ", ".join(f"{count} {ending}" for ending, count in counts.most_common(8))
+    common = sorted(counts.items(), key=lambda found: (-found[1], found[0]))[:8]
+    return ", ".join(f"{count} {ending}" for ending, count in common)
 
 
 def find_name(written: str, images: Container[str], composed: Mapping[str, str]) -> str:
