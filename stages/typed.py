@@ -33,6 +33,8 @@ def check_typed(words: Sequence[str]) -> None:
         expected = find_range(override.key_or_group)
         if expected is None or override.is_sweep_override() or override.is_delete():
             continue
+        if expected.allows(1):  # numbers belong here, and their range is checked later
+            continue
         value = override.value()
         if isinstance(value, int | float) and not expected.allows(value) and expected.allows(text):
             quoted = quote_setting(shorten_key(override.key_or_group), text)
