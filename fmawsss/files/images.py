@@ -75,6 +75,7 @@ def read_stored_size(path: Path) -> tuple[int, int]:
 def _open_picture(path: Path) -> Iterator[Image.Image]:
     """Open a file; whatever fails while it is read becomes an error that names it."""
     try:
+        stamp_file(path)  # a reader would wait for a pipe
         with Image.open(path) as file:
             yield file
     except FileNotFoundError:

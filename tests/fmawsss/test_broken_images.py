@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 
 import numpy as np
 import pytest
@@ -80,3 +81,10 @@ def test_every_orientation_is_turned(tmp_path, orientation):
 def test_small_jpegs_are_whole(tmp_path, size):
     Image.new("RGB", size, "red").save(tmp_path / "a.jpg")
     assert try_image(tmp_path / "a.jpg") == size[::-1]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
+def test_a_pipe_is_refused_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.jpg")
+    with pytest.raises(ValueError, match=r"a\.jpg.*no file to read"):
+        try_image(tmp_path / "a.jpg")

@@ -24,7 +24,7 @@ from .spoil import (
     write,
 )
 
-WHOLE = r"copy|convert|whole image|shrink|take it"
+WHOLE = r"copy|convert|whole image|shrink|take it|unpack"
 RNG = np.random.default_rng(0)
 COLOUR = np.asarray(
     Image.fromarray(RNG.integers(0, 255, (9, 12, 3), np.uint8)).resize((120, 90)), np.uint8

@@ -20,7 +20,7 @@ COARSE, FINE, CAMS = f"{WORK}/seeds/coarse", f"{WORK}/seeds/fine", f"{WORK}/cams
 SUPERPIXELS = f"{WORK}/superpixels"
 NAMES = [f"train_0000{number}" for number in range(6)]
 AGAIN = "again|anew|restore"
-FROM_CAMS = infer("seeds", f"cams={CAMS}", "background_power=1")
+FROM_CAMS = infer("seeds", f"cams={CAMS}")
 LEARN_SEG = train("seg", "overwrite=true")
 LEARN_CLS = train("cls", "overwrite=true")
 OWN = "own_seeds"
