@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
+import cv2
 import numpy as np
 import open_clip
 import torch
@@ -24,7 +25,7 @@ from PIL import Image
 from benchmarks.inputs import compose_training
 from datamodules.folder import FolderDataModule
 from datamodules.labels import keep_image_labels
-from datamodules.loading import Loading, prepare_worker
+from datamodules.loading import Loading
 from datamodules.transforms import View
 from datamodules.views import TrainingView
 from fmawsss.files.images import read_image
@@ -50,7 +51,8 @@ def main(arguments: list[str] | None = None) -> None:
     if options.quick:
         options.images, options.batches, options.workers = 4, 1, [0]
 
-    prepare_worker(0)
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         draw_photos(Path(folder), options.images)
         rows = [*time_steps(Path(folder), options.batches), *time_loaders(Path(folder), options)]

@@ -19,6 +19,7 @@ install_import_hook("fmawsss", "type_checker.check")
 
 torch.set_num_threads(1)
 
+FORKING = {"test_kills.py", "test_locks.py", "test_signals.py"}
 LONGEST = {
     "test_benchmarks.py", "test_commands.py", "test_ddp.py", "test_memory.py", "test_pipeline.py",
     "test_pretrain.py", "test_real_coco.py", "test_real_data.py", "test_sweeps.py",
@@ -34,8 +35,11 @@ def _configs_are_merged_once():
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest files, so that no process waits for another at the end."""
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    """Begin with files that fork, which works until autograd was used, then with the longest.
+
+    So no process waits for another at the end.
+    """
+    items.sort(key=lambda item: (item.path.name not in FORKING, item.path.name not in LONGEST))
 
 
 def pytest_collection_finish() -> None:

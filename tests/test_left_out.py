@@ -11,12 +11,14 @@ from front_door import run
 from PIL import Image
 
 import infer
+from datamodules.folder import tell
 
 CHECK = ["task=check", "job.workers=0", "dataset=folder", "logger=none"]
 
 
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    tell.cache_clear()  # what another test was told
     monkeypatch.chdir(tmp_path)
     return build_folder_tree(tmp_path / "photos")
 

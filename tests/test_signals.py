@@ -133,6 +133,7 @@ def test_overwriting_is_not_to_be_repeated(monkeypatch):
 def test_handlers_of_others_stay(monkeypatch):
     """Such as submitit's, which answers SIGTERM itself."""
     before = signal.getsignal(signal.SIGTERM)
+    interrupt = signal.getsignal(signal.SIGINT)
     try:
         signal.signal(signal.SIGTERM, print)
         assert signals.list_signals() == [signal.SIGINT]
@@ -141,4 +142,4 @@ def test_handlers_of_others_stay(monkeypatch):
             assert signal.getsignal(signal.SIGINT) == signals.GUARD.answer
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is interrupt

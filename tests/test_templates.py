@@ -32,6 +32,7 @@ def test_templates_are_ranked_and_the_first_is_used(tmp_path, monkeypatch):
     assert read_sharpest(str(work / "templates.json")) == [next(iter(ranking))]
 
     # killed after three images, one of them half written: the same ranking
+    (work / "templates.jsonl.files.jsonl").unlink()  # noted when it is complete
     lines = (work / "templates.jsonl").read_text().splitlines()
     (work / "templates.jsonl").write_text("\n".join([*lines[:3], lines[3][:20]]) + "\n")
     (work / "templates.json").unlink()
