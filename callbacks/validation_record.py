@@ -89,13 +89,13 @@ def read_validations(product: Path) -> dict[str, dict[int, Validation]]:
         ValueError: naming the file, when a whole line of it is broken.
     """
     found: dict[str, dict[int, Validation]] = {}
-    for line in read_lines(place_record(product)):
+    for line in read_record(place_record(product)):
         validation = Validation(SegmentationMetrics(**line["scores"]), line.get("details", {}))
         found.setdefault(line.get("kind", ""), {})[line["step"]] = validation
     return found
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
+def read_record(path: Path) -> list[dict[str, Any]]:
     """Read the whole lines of a record; the last one may have been cut off by a kill."""
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     try:
@@ -110,7 +110,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 def drop_validations(product: Path, step: int) -> None:
     """Drop the validations from a step on: a training that goes on from there does them again."""
     path = place_record(product)
-    lines = read_lines(path)
+    lines = read_record(path)
     kept = [line for line in lines if line["step"] < step]
     if len(kept) < len(lines):
         write_bytes(path, "".join(f"{json.dumps(line)}\n" for line in kept).encode())

@@ -62,9 +62,3 @@ def name_in_errors(path: Path) -> Iterator[None]:
         yield
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"{path}: {error}") from error
-
-
-def require_whole(path: Path, remedy: str) -> None:
-    """Raise ValueError for a file of `torch.save` that lacks its end, without reading all of it."""
-    if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} cannot be read (it is cut off, or of another kind): {remedy}")
