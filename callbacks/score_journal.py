@@ -1,4 +1,4 @@
-"""A line per image beside a product: what was counted of it, so that a killed run loses nothing."""
+"""What was counted of each image, in lines beside a product, so that a killed run loses nothing."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from fmawsss.records import Batch, ImageRecord, Prediction
 
 
 class ScoreJournal(L.Callback):
-    """Append a line per image: its confusion by kind of mask, where it lies, and its own facts.
+    """Append a line per batch: an image's confusion by kind of mask, where it lies, its own facts.
 
     The journal lies beside the product, one file per process. A broken last line (a killed run) is
-    not counted, and its image is done again, as is one whose ground truth changed since.
+    not counted, and its batch is done again as a whole: the last digits of an image depend on those
+    that are computed with it. An image whose ground truth changed since is done again, too.
     `records` are the images of the product, with their truth where truths are read. Nothing is ever
     chosen by these numbers.
     """
@@ -45,9 +46,11 @@ class ScoreJournal(L.Callback):
         classes = len(pl_module.classes) + 1
         truths = batch.truths if batch.truths is not None else [None] * len(outputs)
         path = place_journal(self.product, self.shard, trainer.global_rank)
-        for prediction, truth in zip(outputs, truths, strict=True):
-            line = count_errors(prediction, truth, classes) | self._describe(prediction)
-            append_line(path, json.dumps(line))
+        lines = [
+            count_errors(prediction, truth, classes) | self._describe(prediction)
+            for prediction, truth in zip(outputs, truths, strict=True)
+        ]
+        append_line(path, json.dumps(lines))
 
     def _describe(self, prediction: Prediction) -> dict[str, Any]:
         """Describe an image by what is known of it and predicted, apart from pixel counts."""

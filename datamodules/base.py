@@ -280,7 +280,8 @@ class SegmentationDataModule(L.LightningDataModule):
     def _load_whole(
         self, view: WholeView, records: Sequence[ImageRecord], rank: int, world_size: int, pin: bool
     ) -> DataLoader[Batch]:
-        size = min(view.batch_size, max(len(records) // world_size, 1))  # no process goes without
+        images = len(spread_choice(self.read_records(view.split), view.images))  # done or not
+        size = min(view.batch_size, max(images // world_size, 1))  # no process goes without
         shares = group_by_size(records, view.resize, size)[rank::world_size]
         return make_loader(WholeImageBatches(shares, len(self.classes), view), self.loading, pin)
 

@@ -154,6 +154,6 @@ def test_a_stage(walk, finished, tmp_path):
     walk(command, *QUICK[:2], f"paths.work={tmp_path}")
     assert len(list((tmp_path / "brightness").glob("*.txt"))) == 6
     (journal,) = tmp_path.glob("brightness.scores.*.jsonl")
-    lines = [json.loads(line) for line in journal.read_text().splitlines() if line]
-    assert all(line["brightness"] > 0 for line in lines)
+    batches = [json.loads(line) for line in journal.read_text().splitlines()]
+    assert all(line["brightness"] > 0 for batch in batches for line in batch)
     walk(command, *QUICK[:2], f"paths.work={tmp_path}")  # complete, skipped

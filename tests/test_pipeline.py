@@ -133,6 +133,19 @@ def test_a_missing_file_is_made_again_alone(copied, monkeypatch):
     assert after["seeds/fine/train_00002.png"][1] == before["seeds/fine/train_00002.png"][1]
 
 
+def test_a_batch_that_was_cut_off_is_made_again_as_a_whole(copied, monkeypatch):
+    """Which images are computed together does not depend on where a run was killed."""
+    work = copied / "outputs/shapes"
+    before = contents(work)
+    (journal,) = (work / "seeds").glob("fine.scores.*.jsonl")
+    journal.write_text(journal.read_text()[: journal.stat().st_size * 5 // 6])
+    shutil.rmtree(work / "pictures/fine")
+    run(train.main, monkeypatch, *QUICK, *places(copied))
+    after = contents(work)
+    differing = {name for name in before if after[name] != before[name]}
+    assert differing <= {"report.html", "seeds/fine.scores.1-0.jsonl"}  # they tell paths
+
+
 def test_other_settings_are_refused_until_overwritten(copied, monkeypatch):
     other = ["task=cls", "seeding.sams.background.power=2", *places(copied)]
     quick = ["dataset.train_images=6", "dataset.val_images=3", "loop.max_steps=3", "save_every=1"]

@@ -22,6 +22,7 @@ from wandb_file import read_records
 import infer
 import train
 from fmawsss.files.features import FeatureStore
+from fmawsss.files.journals import read_lines
 from stages.sweeps.jobs import Job, lock_sweep, read_jobs
 from stages.words import translate
 
@@ -195,10 +196,8 @@ def test_agreement_needs_no_truth(base, monkeypatch):
     with_labels = ["dataset/labels=xml", "criterion=agreement"]
     folder = sweep_seeding(monkeypatch, base, "affinity.power=1,2", *with_labels)
     for job in read_jobs(folder):
-        journal = next(
-            (folder / str(job.number) / "seeds").glob("from_cams.scores.*.jsonl")
-        ).read_text()
-        values = [json.loads(line)["agreement"] for line in journal.splitlines() if line]
+        lines = read_lines(folder / str(job.number) / "seeds/from_cams").values()
+        values = [line["agreement"] for line in lines]
         assert len(values) == 4
         assert job.value == pytest.approx(sum(values) / 4)
         assert 0 < job.value < 1

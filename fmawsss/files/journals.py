@@ -1,4 +1,4 @@
-"""Journals beside a product: a line per image with what was counted of it, read and summed."""
+"""Journals beside a product: a line per batch with what was counted of it, read and summed."""
 
 from __future__ import annotations
 
@@ -43,16 +43,17 @@ def list_journals(product: Path) -> list[Path]:
 
 
 def read_lines(product: Path) -> dict[str, Line]:
-    """Read what the journals beside a product say of each image: its last complete line."""
+    """Read what the journals beside a product said last of each image, in complete lines."""
     lines = {}
     for path in list_journals(product):
         for text in filter(None, path.read_text(encoding="utf-8").splitlines()):
             try:
-                line = json.loads(text)
+                found = json.loads(text)
             except json.JSONDecodeError:
-                logger.warning("%s: a line was cut off; its image counts as not done", path)
-            else:
-                lines[line["name"]] = line
+                logger.warning("%s: a line was cut off; its images count as not done", path)
+            else:  # older journals have a line per image
+                batch = found if isinstance(found, list) else [found]
+                lines.update({line["name"]: line for line in batch})
     return lines
 
 

@@ -63,6 +63,22 @@ def test_only_the_split_is_scored_and_a_repeated_image_counts_once(tmp_path):
     assert score_lines(choose_lines(tmp_path / "coarse", ["a"]), CLASSES)["sams"].miou == 1.0
 
 
+def test_a_batch_whose_line_is_cut_is_not_done(tmp_path):
+    truth = random_mask(1)
+    run_batch(ScoreJournal(tmp_path / "coarse", []), *((name, truth, truth) for name in "ab"))
+    (path,) = tmp_path.glob("coarse.scores.*.jsonl")
+    path.write_text(path.read_text()[:-9])
+    journal = ScoreJournal(tmp_path / "coarse", [])
+    assert not journal.has("a")
+    run_batch(journal, *((name, truth, truth) for name in "ab"))
+    assert read_lines(tmp_path / "coarse").keys() == {"a", "b"}
+
+
+def test_lines_of_one_image_are_read(tmp_path):
+    (tmp_path / "coarse.scores.1-0.jsonl").write_text('{"name": "a"}\n[{"name": "b"}]\n')
+    assert read_lines(tmp_path / "coarse").keys() == {"a", "b"}
+
+
 def test_a_cut_line_means_not_done(tmp_path):
     run_batch(ScoreJournal(tmp_path / "coarse", []), ("a", random_mask(1), random_mask(1)))
     with (tmp_path / "coarse.scores.0.jsonl").open("a") as file:

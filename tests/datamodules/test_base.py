@@ -109,6 +109,13 @@ def test_only_the_records_that_remain_are_loaded(tree: Path) -> None:
     ]
 
 
+def test_batches_are_as_large_whatever_is_left(tree: Path) -> None:
+    module = make_voc(tree, whole=make_whole(batch_size=2, resize=ResizeSquare(16, 1)))
+    records = module.read_records("trainaug")
+    shares = [list(module.whole_loader(records[-2:], rank, 2, False)) for rank in (0, 1)]
+    assert [[len(batch) for batch in share] for share in shares] == [[2], []]
+
+
 def test_validation_has_its_own_size(tree: Path) -> None:
     module = make_voc(tree, validation=make_whole("val", resize=ResizeSquare(16, 1)))
     module.setup("validate")
