@@ -68,9 +68,7 @@ class ShrinkToPatch:
 
     def find_size(self, size: Size) -> Size:
         """Return the size that an image of a given size gets."""
-        ratio = min(self.longest / max(size), 1)
-        height, width = (max(round(ratio * side), 1) for side in size)
-        return AlignToPatch(self.patch).find_size((height, width))
+        return AlignToPatch(self.patch).find_size(fit_longest(size, self.longest))
 
 
 @dataclass(frozen=True)
@@ -140,6 +138,17 @@ def require_pixels(**sides: int) -> None:
     for name, side in sides.items():
         if not 1 <= side <= LARGEST_SIDE:
             raise ValueError(f"resize.{name}={side}: expected 1 to {LARGEST_SIDE} pixels")
+
+
+def fit_longest(size: Size, longest: int) -> Size:
+    """Shrink a size so that its longer side is at most `longest`.
+
+    >>> fit_longest((3000, 4000), 1024), fit_longest((375, 500), 1024)
+    ((768, 1024), (375, 500))
+    """
+    ratio = min(longest / max(size), 1)
+    height, width = (max(round(ratio * side), 1) for side in size)
+    return height, width
 
 
 def find_short_size(size: Size, side: int, longest: int) -> Size:

@@ -3,51 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Integer, UInt8
-from segment_anything.utils.amg import batched_mask_to_box
 
-from fmawsss.superpixels import Superpixels, encode_masks
+from fmawsss.resizing import Picture, fit_longest, resize_image
+from fmawsss.sam.partitions import record_partition
+from fmawsss.superpixels import Superpixels
 
-WHOLE = 2  # the level of masks that can stand for objects
 
-
+@dataclass(frozen=True)
 class ClassicSuperpixels:
-    """Cut images with `segment` of `skimage.segmentation`, which labels every pixel.
+    """Cut images with a function that labels every pixel; all regions are wholes.
 
-    All regions are wholes.
+    segment: any of `skimage.segmentation`, or `cut_by_colour`.
+    longest: of larger images, a copy with this longer side is cut, and its regions enlarged.
     """
 
-    def __init__(self, segment: Callable[..., Integer[np.ndarray, "H W"]]) -> None:
-        self.segment = segment
+    segment: Callable[[Picture], Integer[np.ndarray, "H W"]]
+    longest: int
 
     def generate_batch(self, images: Sequence[UInt8[np.ndarray, "_H _W 3"]]) -> list[Superpixels]:
         """Cut RGB images."""
-        return [record_regions(self.segment(image)) for image in images]
+        return [self._cut(image) for image in images]
+
+    def _cut(self, image: Picture) -> Superpixels:
+        height, width = image.shape[:2]
+        seen = resize_image(image, fit_longest((height, width), self.longest))
+        return record_partition(self.segment(seen), (height, width))
 
 
-def record_regions(labels: Integer[np.ndarray, "H W"]) -> Superpixels:
-    """Turn a partition into a record: level 2, predicted IoU and stability 1, no point (NaN)."""
-    # one mask for each region
-    _, regions = np.unique(labels, return_inverse=True)
-    partition = torch.from_numpy(regions.reshape(labels.shape))
-    amount, (height, width) = int(partition.max()) + 1, labels.shape
-    masks = partition == torch.arange(amount)[:, None, None]
+def cut_by_colour(
+    image: Picture, grain: float, sigma: float, regions: int
+) -> Integer[np.ndarray, "H W"]:
+    """Cut an image by Felzenszwalb's graph of neighbouring pixels, into at most so many `regions`.
 
-    # what a record tells of it
-    corners, ones = batched_mask_to_box(masks), torch.ones(amount)
-    counts, offsets = encode_masks(masks)
-    return Superpixels(
-        size=(height, width),
-        level=torch.full((amount,), WHOLE, dtype=torch.uint8),
-        area=masks.sum((1, 2)),
-        box=torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], dim=1),
-        predicted_iou=ones,
-        stability=ones,
-        point=torch.full((amount, 2), torch.nan, dtype=torch.float64),
-        crop=torch.tensor([[0, 0, width, height]]).expand(amount, 4).contiguous(),
-        counts=counts,
-        offsets=offsets,
-    )
+    grain: how far regions grow before contrast parts them, in parts of the image.
+    sigma: of the smoothing before, in pixels.
+    """
+    from skimage.segmentation import felzenszwalb
+
+    pixels = image.shape[0] * image.shape[1]
+    smallest = -(-pixels // regions)
+    return felzenszwalb(image, scale=grain * pixels, sigma=sigma, min_size=smallest)

@@ -140,7 +140,7 @@ def test_sam2_is_loaded_from_its_folder_and_asked_for_otherwise(
 
 @pytest.mark.parametrize("segment", [felzenszwalb, slic])
 def test_classic_regions_are_a_partition_of_wholes(segment: Any, tmp_path: Path) -> None:
-    found = ClassicSuperpixels(segment).generate_batch([IMAGE])[0]
+    found = ClassicSuperpixels(segment, longest=1024).generate_batch([IMAGE])[0]
     assert len(found) > 5
     assert torch.equal(found.masks().sum(0), torch.ones(48, 70, dtype=torch.int64))
     assert set(found.level.tolist()) == {2}
@@ -159,5 +159,7 @@ def test_classic_regions_are_a_partition_of_wholes(segment: Any, tmp_path: Path)
 
 
 def test_one_colour_is_one_region() -> None:
-    found = ClassicSuperpixels(felzenszwalb).generate_batch([np.zeros((9, 7, 3), np.uint8)])[0]
+    found = ClassicSuperpixels(felzenszwalb, longest=1024).generate_batch(
+        [np.zeros((9, 7, 3), np.uint8)]
+    )[0]
     assert found.area.tolist() == [63]
