@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.file_checks import check_archives, check_images, check_masks
-from datamodules.images import list_stems
+from datamodules.images import list_stems, name_alike
 from fmawsss.files.images import read_size
 from fmawsss.files.texts import name_first
 from fmawsss.records import ImageRecord
@@ -54,6 +54,7 @@ def check_records(records: Records, split: str, labelled: bool) -> None:
         raise FileNotFoundError(
             f"{len(missing)} of {len(records)} images of split {split!r} do not exist, first "
             f"{missing[0]}; unpack the data set again, or check dataset.root"
+            + name_alike(missing[0])
         )
     check_images(records)
 
@@ -103,9 +104,10 @@ def check_products(records: Records, folder: Path, suffix: str, what: str, remed
     present = list_stems(folder, suffix)
     missing = [record.name for record in records if record.name not in present]
     if missing:
+        first = folder / f"{missing[0]}{suffix}"
         raise FileNotFoundError(
             f"{len(missing)} of {len(records)} {what} are missing in {folder}, first "
-            f"{missing[0]}{suffix}; {remedy}"
+            f"{missing[0]}{suffix}; {remedy}{name_alike(first)}"
         )
     CHECKS[suffix](records, [folder / f"{record.name}{suffix}" for record in records])
 

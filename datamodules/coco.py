@@ -23,12 +23,13 @@ from datamodules.coco_annotations import (
     paint_mask,
     read_annotations,
 )
-from datamodules.images import list_stems, strip_suffix
+from datamodules.images import compose_names, find_name, index_masks, list_stems, strip_suffix
 from datamodules.label_files import require_label_file
 from datamodules.labels import Labels, LabelsFromMasks, LabelSource, check_label, find_classes
 from fmawsss.files.images import stamp_file
 from fmawsss.files.png import read_mask, write_palette_png
 from fmawsss.files.storage import read_json
+from fmawsss.files.texts import compose
 from fmawsss.files.writing import write_bytes
 from fmawsss.records import ImageRecord
 from fmawsss.viz import make_palette
@@ -229,13 +230,16 @@ class LabelsFromCocoJson:
 
     def __call__(self, images: Sequence[str], source: LabelSource) -> dict[str, Labels]:
         """Read labels by file name, or by path below the data set's folder."""
-        found = self._read_names()
-        wanted = {
+        # names as the images have them
+        wanted, composed = set(images), compose_names(images)
+        read = self._read_names().items()
+        found = {find_name(name, wanted, composed): labels for name, labels in read}
+        known = {
             name: find_classes(found[name], source.classes, str(self.path))
             for name in images
             if name in found
         }
-        return {**dict.fromkeys(found, ()), **wanted}
+        return {**dict.fromkeys(found, ()), **known}
 
     def list_names(self, images: Sequence[str]) -> list[str]:
         """List the class names that occur, in alphabetical order."""
@@ -282,12 +286,12 @@ def write_painted_mask(
 
 def find_masks(names: Iterable[str], folder: Path) -> dict[str, Path]:
     """Find the mask of each image, named like the image or by the number at its end."""
-    present = list_stems(folder, ".png")
+    present = index_masks(folder)
     found: dict[str, Path] = {}
     for name in names:
-        for stem in (name.rpartition("_")[2], name):
+        for stem in map(compose, (name.rpartition("_")[2], name)):
             if stem in present:
-                found[name] = folder / f"{stem}.png"
+                found[name] = present[stem]
     return found
 
 

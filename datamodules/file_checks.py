@@ -83,7 +83,8 @@ def check_mask_file(mask: Path, image: Path) -> None:
     width, height, depth, colour = struct.unpack(">16xIIBB", head)
     if colour != INDEXED and (colour, depth) != (GREY, 8):
         read_mask(mask)
-    check_mask_size(mask, (height, width), read_size(image))
+    if (size := read_size(image)) != (height, width):
+        check_mask_size(mask, read_mask(mask).shape, size)
 
 
 def check_mask_size(mask: Path, found: tuple[int, ...], size: tuple[int, int]) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from datamodules.base import SegmentationDataModule
@@ -16,14 +14,13 @@ from datamodules.images import (
     find_name,
     index_masks,
     name_files,
+    tell,
 )
 from datamodules.labels import LabelReader, require_reader
 from datamodules.sources import extract_frames, index_files, is_video
 from fmawsss.files.images import SUFFIXES
 from fmawsss.files.texts import MOST_CLASSES, compose, name_first, read_text
 from fmawsss.records import ImageRecord
-
-logger = logging.getLogger(__name__)
 
 WHOLE_TREE = "all"
 
@@ -172,9 +169,3 @@ def read_name_list(file: Path, images: dict[str, Path]) -> list[str]:
             f"{missing[0]!r}; names are paths below that folder: correct or remove them"
         )
     return names
-
-
-@cache
-def tell(message: str) -> None:
-    """Say what is left out, once in a run."""
-    logger.info("%s", message)

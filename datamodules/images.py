@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import reprlib
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from fmawsss.files.images import SUFFIXES
 from fmawsss.files.texts import compose, has_unseen
+
+logger = logging.getLogger(__name__)
 
 LONGEST_STEM = 250  # bytes of an image's name: 255 with the longest ending, .webp
 LONGEST_PART = 200  # bytes of a file's name; file systems allow 255, and suffixes are added
@@ -93,17 +97,26 @@ class Walk:
 
 
 def index_masks(folder: Path) -> dict[str, Path]:
-    """Map names to the PNG files anywhere below a folder; names are composed.
+    """Map names to the PNG files anywhere below a folder; names are composed. Others are told.
 
     Raises ValueError when two masks share a name.
     """
     masks: dict[str, Path] = {}
-    for file in Walk().list_files(folder):
+    files = list(Walk().list_files(folder)) if folder.is_dir() else []
+    for file in files:
         if file.suffix.lower() == ".png":
             name = compose(file.relative_to(folder).as_posix()[:-4])
             if masks.setdefault(name, file) != file:
                 raise ValueError(f"{masks[name]} and {file} share the name {name!r}; rename one")
+    if others := set(files).difference(masks.values()):
+        tell(f"{folder}: {len(others)} files are no masks (.png): {count_endings(others)}")
     return masks
+
+
+@cache
+def tell(message: str) -> None:
+    """Say what is left out, once in a run."""
+    logger.info("%s", message)
 
 
 def count_endings(files: Iterable[Path]) -> str:
@@ -142,7 +155,10 @@ def strip_suffix(name: str) -> str:
 
 
 def list_stems(folder: Path, suffix: str) -> set[str]:
-    """List the files with a suffix anywhere below a folder, as paths without that suffix."""
+    """List the files with a suffix anywhere below a folder, as paths without that suffix.
+
+    Raises ValueError when another file differs from one of them by the capitals of its suffix.
+    """
     ending = len(suffix)
     found: set[str] = set()
     seen: dict[str, tuple[str, ...]] = {str(folder): (os.path.realpath(folder),)}
@@ -150,12 +166,40 @@ def list_stems(folder: Path, suffix: str) -> set[str]:
         place = Path(parent).relative_to(folder)
         found.update((place / file[:-ending]).as_posix() for file in files if file.endswith(suffix))
 
+        # another file of the same name
+        for file in files:
+            twin = file[:-ending] + suffix
+            if file != twin and file.lower().endswith(suffix) and twin in files:
+                raise ValueError(
+                    f"{Path(parent) / twin} and {Path(parent) / file} share a name; remove one"
+                )
+
         # a link to a folder around it is not followed
         around = seen.pop(parent)
         real = {name: os.path.realpath(os.path.join(parent, name)) for name in folders}  # noqa: PTH118
         folders[:] = [name for name in folders if real[name] not in around]
         seen.update({os.path.join(parent, name): (*around, real[name]) for name in folders})  # noqa: PTH118
     return found
+
+
+def name_alike(path: Path) -> str:
+    """Say which file differs from one that is missing by capitals or by the form of Unicode alone.
+
+    Nothing where there is none.
+    """
+    try:
+        alike = [
+            e.name for e in os.scandir(path.parent) if fold_name(e.name) == fold_name(path.name)
+        ]
+    except OSError:
+        return ""
+    same = "differs by capitals, or by the form of its letters (NFC, NFD)"
+    return f"; {path.with_name(alike[0])} is there, which {same}: rename it" if alike else ""
+
+
+def fold_name(name: str) -> str:
+    """Return what names have in common that differ by capitals or by the form of Unicode."""
+    return compose(compose(name).casefold())
 
 
 def check_inner_path(name: str, where: str) -> str:

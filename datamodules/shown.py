@@ -12,7 +12,7 @@ import numpy as np
 
 from datamodules.choosing import Splits, name_splits
 from fmawsss.files.png import read_mask
-from fmawsss.files.storage import BROKEN_ARCHIVE, REMAKE, require_file
+from fmawsss.files.storage import BROKEN_ARCHIVE, REMAKE, list_cam_classes, require_file
 from fmawsss.files.texts import name_first
 from fmawsss.metrics import IGNORE
 from fmawsss.records import ImageRecord
@@ -86,9 +86,8 @@ def read_cam_classes(path: Path) -> set[int]:
     """Read which classes a file of CAMs is about, without the background (-1)."""
     try:
         with np.load(require_file(path), allow_pickle=False) as archive:
-            name = "fg_cls" if "fg_cls" in archive.files else "classes"
-            return {int(index) for index in archive[name].reshape(-1)} - {-1}
+            return {*list_cam_classes(archive).tolist()} - {-1}
     except FileNotFoundError:
         raise
-    except (*BROKEN_ARCHIVE, KeyError) as error:
+    except BROKEN_ARCHIVE as error:
         raise ValueError(f"{path} is broken or holds no CAMs ({error}): {REMAKE}") from error

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from datamodules.base import SegmentationDataModule
-from datamodules.images import check_inner_path, index_images, list_stems, strip_suffix
-from fmawsss.files.texts import read_text
+from datamodules.images import (
+    check_inner_path,
+    compose_names,
+    index_images,
+    index_masks,
+    strip_suffix,
+)
+from fmawsss.files.texts import compose, read_text
 from fmawsss.records import ImageRecord
 
 PREPARE = (
@@ -49,8 +55,8 @@ class VocDataModule(SegmentationDataModule):
         names = read_split_list(file, images)
 
         # what is known of it
-        present = list_stems(root / self.masks, ".png")
-        masks = {name: root / self.masks / f"{name}.png" for name in names if name in present}
+        present = index_masks(root / self.masks)
+        masks = {name: present[compose(name)] for name in names if compose(name) in present}
         labels = self.read_labels(names, masks, root / "Annotations", images)
         files = {name: images.get(name, photos / f"{name}.jpg") for name in names}
         return [ImageRecord(name, files[name], labels.get(name), masks.get(name)) for name in names]
@@ -71,18 +77,19 @@ def require_list(path: Path, remedy: str) -> Path:
     )
 
 
-def read_split_list(path: Path, images: Container[str] = ()) -> list[str]:
+def read_split_list(path: Path, images: Iterable[str] = ()) -> list[str]:
     """Read the image names of a split: a line that is among `images`, else its first word.
 
     A path such as /JPEGImages/a.jpg names `a`, and what stands beside it, as in VOC's other lists,
     counts nothing.
     """
-    lines = [line.strip() for line in read_text(path).splitlines()]
-    names = [
-        line if line in images else strip_suffix(Path(line.split()[0]).name)
+    composed = compose_names(images)
+    lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    words = [
+        line if compose(line) in composed else strip_suffix(Path(line.split()[0]).name)
         for line in lines
-        if line
     ]
+    names = [composed.get(compose(word), word) for word in words]
 
     for name in names:
         check_inner_path(name, f"a name in {path}")

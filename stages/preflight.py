@@ -11,6 +11,7 @@ from fmawsss.files.writing import find_existing
 from lightning_modules.learned import read_fitting
 from stages.checkpoints import find_checkpoint
 from stages.places import make_folder
+from stages.publish import check_export
 from stages.scores import read_table
 from stages.stage import Stage, Training
 from stages.step_memory import tell_memory
@@ -31,9 +32,9 @@ def check_run(stages: Sequence[Stage]) -> None:
 
 def check_stage(stage: Stage, made: set[Path]) -> None:
     """Check what a stage reads, unless this run makes it (`made`), and where it writes."""
+    check_export(stage)
     path = stage.output.path
     make_folder(path.parent if path.suffix else path, "emits")  # some are one file: labels.csv
-    stage.output.make_writers([])
     open_data(stage.output.data, "predict", set(stage.output.inputs.values()) & made)
     if stage.training is not None:
         check_training(stage, stage.training, made)

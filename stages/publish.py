@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from callbacks.mask_writer import MaskWriter
+from callbacks.prediction_writer import PngWriter
 from datamodules.choosing import name_splits
 from stages.apply import Result
 from stages.dashboards import publish_stage
-from stages.exports.masks import MaskSet, export_masks
+from stages.exports.masks import MaskSet, check_exports, export_masks
 from stages.reports.report import StageNote, find_sources, note_stage
 from stages.stage import Stage
 
@@ -35,10 +37,28 @@ def publish(stage: Stage, result: Result, loggers: Sequence[Logger]) -> None:
         publish_stage(loggers, stage.run.work, note, result.scores, stage.config, products, step)
 
 
+def check_export(stage: Stage) -> None:
+    """Raise ValueError, before anything is made, for formats that the finished masks do not fit."""
+    exports, writers = stage.output.exports, stage.output.make_writers([])
+    drawn = [writer.folder for writer in writers if isinstance(writer, PngWriter | MaskWriter)]
+    if exports and stage.output.path not in drawn:
+        raise ValueError(
+            f"save_as needs masks, but stage {stage.name} writes none to {stage.output.path}: use "
+            "a task that writes masks (cls, seg, seeds, network)"
+        )
+    if exports:
+        check_exports(exports, list_masks(stage))
+
+
 def export(stage: Stage) -> None:
     """Write the finished masks of a stage in the formats of other tools that it names."""
+    sharded = stage.run.shard is not None
+    export_masks(stage.output.exports, list_masks(stage), stage.name, sharded)
+
+
+def list_masks(stage: Stage) -> MaskSet:
+    """List the masks that a stage writes."""
     output, data = stage.output, stage.output.data
     images = {record.name: record.image for record in data.read_records(data.whole.split)}
     split = "_".join(name_splits(data.whole.split))
-    masks = MaskSet(output.path, images, data.classes, split)
-    export_masks(output.exports, masks, stage.name, sharded=stage.run.shard is not None)
+    return MaskSet(output.path, images, data.classes, split)

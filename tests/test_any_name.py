@@ -18,8 +18,8 @@ from omegaconf import OmegaConf
 from datamodules.folder import FolderDataModule
 from datamodules.label_files import LabelsFromFile
 from fmawsss.files.texts import check_class_names, compose
-from stages.exports.labelstudio import export_labelstudio
-from stages.exports.masks import MaskSet, export_cvat
+from stages.exports.labelstudio import LabelStudioTasks
+from stages.exports.masks import CvatMasks, MaskSet
 from stages.sweeps.best import build_experiment
 from stages.typed import quote_setting, write_setting, write_yaml
 
@@ -80,16 +80,17 @@ def test_class_names_are_read_back_by_other_tools(tmp_path: Path, name: str) -> 
         return
     write_mask(tmp_path / "a.png", draw_image(0, (8, 9))[..., 0] % 3)
     masks = MaskSet(tmp_path, {"a": tmp_path / "a.jpg"}, [name, "dog"], "all")
-    export_labelstudio(masks, tmp_path / "ls", "")
+    studio, cvat = LabelStudioTasks(tmp_path / "ls", ""), CvatMasks(tmp_path / "cvat.zip")
+    studio(masks)
     tree = ElementTree.parse(tmp_path / "ls/labels.xml")
     assert [label.get("value") for label in tree.iter("Label")] == [name, "dog"]
 
     # CVAT's reader splits lines at colons and leaves out those with `#` in front
     if ":" in name or name.startswith("#"):
         with pytest.raises(ValueError, match="label map"):
-            export_cvat(masks, tmp_path / "cvat.zip")
+            cvat.check(masks)
         return
-    export_cvat(masks, tmp_path / "cvat.zip")
+    cvat(masks)
     with zipfile.ZipFile(tmp_path / "cvat.zip") as archive:
         lines = archive.read("labelmap.txt").decode().split("\n")[1:-1]
     assert [line.split(":")[0] for line in lines] == ["background", name, "dog"]

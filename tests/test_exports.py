@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import yaml
-from fake_trees import build_folder_tree, draw_mask, write_mask
+from fake_trees import build_folder_tree, draw_image, draw_mask, write_jpeg, write_mask
 from front_door import run
 from PIL import Image
 
@@ -23,7 +23,7 @@ from datamodules.voc import read_split_list
 from fmawsss.files.png import read_mask
 from fmawsss.tiny.shapes import CLASS_NAMES
 from stages.exports.labelstudio import encode_brush
-from stages.exports.masks import MaskSet, export_cvat, export_voc, require_masks
+from stages.exports.masks import CvatMasks, MaskSet, require_masks
 
 # pycocotools 2.0.11 decodes through an array interface that numpy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings(
@@ -238,9 +238,8 @@ def test_network_masks_of_a_folder_are_saved_too(work: Path, tmp_path: Path, mon
 
 def test_ignored_pixels_belong_to_no_label(tmp_path: Path) -> None:
     write_mask(tmp_path / "a.png", draw_mask([1], (16, 20)))
-    export_cvat(
-        MaskSet(tmp_path, {"a": Path("a.jpg")}, ("cat", "dog"), "all"), tmp_path / "cvat.zip"
-    )
+    masks = MaskSet(tmp_path, {"a": Path("a.jpg")}, ("cat", "dog"), "all")
+    CvatMasks(tmp_path / "cvat.zip")(masks)
     with (
         zipfile.ZipFile(tmp_path / "cvat.zip") as archive,
         Image.open(archive.open("SegmentationClass/a.png")) as mask,
@@ -254,6 +253,42 @@ def test_ignored_pixels_belong_to_no_label(tmp_path: Path) -> None:
 def test_what_cannot_be_saved_is_explained(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"a\.png does not exist: use a task that writes masks"):
         require_masks(MaskSet(tmp_path, {"a": Path("a.jpg")}, ("cat",), "all"))
-    twins = MaskSet(tmp_path, {"a/b": Path("1.jpg"), "a__b": Path("2.jpg")}, ("cat",), "all")
-    with pytest.raises(ValueError, match="would have one name"):
-        export_voc(twins, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("format", "image", "label", "said"),
+    [
+        ("cvat", "a", "a:b", "class 'a:b' cannot stand in CVAT's label map"),
+        ("cvat", "a", "#a", "class '#a' cannot stand in CVAT's label map"),
+        ("cvat", "#a", "cat", "image '#a' cannot stand in CVAT's list"),
+        ("voc", " a", "cat", "image ' a' cannot stand in VOC's list"),
+        ("voc", "a\\b", "cat", "write it without control characters, and with /"),
+        ("voc", f"{'a' * 150}/{'b' * 150}", "cat", "at most 200 bytes"),
+        ("voc", "a__b", "cat", "would have one name in VOC's tree"),
+        ("yolo", "images/a", "cat", "rename the folder"),
+        ("labelstudio", "a", "$cat", r"Label Studio takes a word after `\$`"),
+        ("video", "a", "cat", "needs a video as dataset.root"),
+    ],
+)
+def test_names_that_a_format_cannot_hold_are_refused_before_anything_is_made(
+    tmp_path: Path, monkeypatch, format: str, image: str, label: str, said: str
+) -> None:
+    for name in (image, "a/b"):
+        write_jpeg(tmp_path / f"photos/{name}.jpg", draw_image(0, (24, 40)))
+    (tmp_path / "labels.csv").write_text(f'name,labels\n"{image}","{label}"\na/b,dog\n')
+    words = [
+        "task=cls", "prompts=handwritten", "data.superpixels=null", "writers.seeds.kind=cam",
+        "dataset=folder", f"dataset.root={tmp_path}/photos", "dataset/labels=file", "clip=tiny",
+        f"dataset.labels.path={tmp_path}/labels.csv", f"paths.work={tmp_path}/work", "report=none",
+        f"save_as=[coco,voc_server,{format}]", "logger=none", "scored=cam", "data.workers=0",
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match=said):
+        run(infer.main, monkeypatch, *words)
+    assert [path.name for path in (tmp_path / "work").iterdir()] == ["runs"]
+
+
+def test_a_stage_without_masks_saves_none(tmp_path: Path, monkeypatch) -> None:
+    words = [f"paths.data={tmp_path}/data", f"paths.work={tmp_path}/work", *FEW, "save_as=[coco]"]
+    with pytest.raises(ValueError, match="stage superpixels writes none to"):
+        run(infer.main, monkeypatch, "task=superpixels", *words)
+    assert not (tmp_path / "work/superpixels").exists()

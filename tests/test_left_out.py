@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_trees import build_folder_tree, draw_image, write_jpeg, write_mask
+from fake_trees import build_coco_tree, build_folder_tree, draw_image, write_jpeg, write_mask
 from front_door import run
 from PIL import Image
 
 import infer
-from datamodules.folder import tell
+import train
+from datamodules.images import tell
 
 CHECK = ["task=check", "job.workers=0", "dataset=folder", "logger=none"]
 
@@ -111,3 +113,76 @@ def test_a_list_may_mix_relative_and_absolute_paths(photos: Path, check) -> None
     with Path("list.txt").open("a") as file:
         file.writelines(f"{path}\n" for path in (photos / "dog").iterdir())
     assert "nothing to repair" in check("dataset.root=list.txt")
+
+
+def test_masks_of_other_endings_are_told(photos: Path, check, capsys) -> None:
+    write_mask(Path("masks/cat/b.png"), np.zeros((24, 40), np.uint8))
+    Image.new("L", (40, 24)).save("masks/cat/a.v2.bmp")
+    shown = check("dataset.masks=masks", "dataset.classes=[cat]")
+    assert "masks: 1 files are no masks (.png): 1 .bmp" in shown
+    Path("masks/cat/b.PNG").write_bytes(Path("masks/cat/b.png").read_bytes())
+    with pytest.raises(SystemExit):
+        check("dataset.masks=masks", "dataset.classes=[cat]")
+    assert "cat/b.PNG and masks/cat/b.png share the name" in capsys.readouterr().out
+
+
+@pytest.fixture
+def voc(tmp_path: Path, monkeypatch, capsys):
+    """Check a tree of VOC with one image, whose list and files are in some form of Unicode."""
+
+    def check(listed: str, image: str, mask: str) -> str:
+        root = tmp_path / "voc"
+        write_jpeg(root / f"JPEGImages/{image}.jpg", draw_image(0, (24, 40)))
+        write_mask(root / "SegmentationClass/x.png", np.ones((24, 40), np.uint8))
+        (root / "SegmentationClass/x.png").rename(root / f"SegmentationClass/{mask}")
+        (root / "ImageSets/Segmentation").mkdir(parents=True)
+        (root / "ImageSets/Segmentation/train.txt").write_text(listed, encoding="utf-8")
+        run(
+            infer.main, monkeypatch, "task=check", "dataset=voc", f"dataset.root={root}",
+            "job.workers=0", "logger=none", f"paths.outputs={tmp_path}/out", "split=train",
+            "dataset.masks=SegmentationClass", "job.expected.train=1",
+        )  # fmt: skip
+        return " ".join(capsys.readouterr().out.split())
+
+    return check
+
+
+@pytest.mark.parametrize(("listed", "there"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_lists_of_voc_match_in_both_normal_forms(voc, listed: str, there: str) -> None:
+    names = [unicodedata.normalize(form, "gr\u00f6\u00dfe 1") for form in (listed, there)]
+    shown = voc(f"{names[0]}\n", names[1], f"{names[0]}.PNG")
+    assert "nothing to repair" in shown
+    assert "no mask" not in shown
+    assert "│ 1 │ aeroplane │ 1 │" in shown
+
+
+@pytest.mark.parametrize(("wanted", "there"), [(".png", ".PNG"), ("\u00f6", "o\u0308")])
+def test_seeds_of_other_capitals_or_forms_are_told(
+    photos: Path, monkeypatch, wanted: str, there: str
+) -> None:
+    for path in photos.rglob("*.jpg"):
+        name = f"{path.relative_to(photos).as_posix()[:-4]}.png"
+        write_mask(Path("seeds") / name, np.ones((24, 40), np.uint8))
+    for path in [path for path in Path("seeds").rglob("*.png") if wanted in path.name]:
+        path.rename(path.with_name(path.name.replace(wanted, there)))
+    with pytest.raises(FileNotFoundError, match="is there, which differs by capitals, or by"):
+        run(
+            train.main, monkeypatch, "task=network", "dataset=folder", "dataset.root=photos",
+            "seeds=seeds", "dataset/labels=folders", "logger=none", "data.workers=0",
+            "paths.outputs=out", "clip=tiny", "network=tiny", "report=none",
+        )  # fmt: skip
+
+
+def test_a_list_of_coco_in_another_form_is_told(tmp_path: Path, monkeypatch, capsys) -> None:
+    root = build_coco_tree(tmp_path / "coco")
+    source = root / "annotations/instances_train2014.json"
+    source.write_text(source.read_text().replace("000000000009.jpg", "\u00f6.jpg"))
+    (root / "train2014/COCO_train2014_000000000009.jpg").rename(
+        root / "train2014/COCO_train2014_o\u0308.jpg"
+    )
+    with pytest.raises(FileNotFoundError, match=r"1 of 3 images .* is there, which"):
+        run(
+            infer.main, monkeypatch, "task=superpixels", "dataset=coco", f"dataset.root={root}",
+            "split=train", "logger=none", f"paths.outputs={tmp_path}/out", "sam=tiny",
+            "dataset.classes=[person,dog,toothbrush]", "dataset.prompt_names=null", "report=none",
+        )  # fmt: skip

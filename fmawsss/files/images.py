@@ -9,7 +9,7 @@ from stat import S_ISREG
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
+from PIL import Image, ImageFile
 
 from fmawsss.files.jpeg import refuse_grey_end, refuse_zeros
 
@@ -77,6 +77,8 @@ def _open_picture(path: Path) -> Iterator[Image.Image]:
     try:
         stamp_file(path)  # a reader would wait for a pipe
         with Image.open(path) as file:
+            if isinstance(file, ImageFile.ImageFile):
+                file.filename = ""  # Pillow would map a turned TIFF into memory, sides exchanged
             yield file
     except FileNotFoundError:
         raise FileNotFoundError(
@@ -113,7 +115,12 @@ def _turn_upright(picture: Image.Image) -> Image.Image:
 
 
 def _read_orientation(picture: Image.Image) -> int:
-    """Read the EXIF rotation alone, 1 for none; other tags may be of any kind, broken ones too."""
+    """Read the EXIF rotation alone, 1 for none; other tags may be of any kind, broken ones too.
+
+    Raises what a decoder raises for a PNG, whose EXIF may come after its pixels.
+    """
+    if picture.format == "PNG":
+        picture.load()
     try:
         orientation = picture.getexif().get(_ORIENTATION, 1)
     except Exception:  # a block that is none

@@ -65,7 +65,7 @@ def read_stamp(path: Path) -> str | None:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return str(archive["fingerprint"])
-    except (KeyError, *BROKEN_ARCHIVE):  # a missing file is an OSError
+    except BROKEN_ARCHIVE:  # a missing file is one
         return None
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import zipfile
-import zlib
+import reprlib
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +34,7 @@ SUPERPIXEL_ARRAYS: Mapping[str, tuple[str, tuple[int, ...]]] = {
 }
 LARGEST_ARCHIVE = 1 << 31  # bytes of all arrays of one image
 REMAKE = "delete it and run the command that made it again"
-BROKEN_ARCHIVE = (
-    OSError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    EOFError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+BROKEN_ARCHIVE = (Exception,)  # readers of zip and npy have many kinds for what broken files do
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -116,22 +107,44 @@ def read_cams(path: Path, expected_fingerprint: str | None = None) -> Cams:
         check_fingerprint(path, arrays, expected_fingerprint)
     try:
         maps, attention = _restore_maps(arrays, "cam"), _restore_maps(arrays, "attention")
-        classes = arrays["fg_cls" if "fg_cls" in arrays else "classes"].astype(np.int64).reshape(-1)
+        cams = _build_cams(maps, list_cam_classes(arrays), attention)
     except KeyError as error:
         raise ValueError(f"{path} has no array {error}: {REMAKE}") from error
-    if maps is None or maps.ndim != 3 or len(maps) != len(classes):
-        shape = None if maps is None else tuple(maps.shape)
-        raise ValueError(
-            f"{path} holds CAMs of shape {shape}, expected one map (h, w) for each of "
-            f"{len(classes)} classes"
-        )
-    if not maps.isfinite().all() or (attention is not None and not attention.isfinite().all()):
-        raise ValueError(
-            f"{path} holds CAMs or attention with values that are no numbers (NaN or infinity): "
-            f"{REMAKE}"
-        )
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} holds {error}: {REMAKE}") from error
     recipe = str(arrays["recipe"]) if "format" in arrays and "recipe" in arrays else None
-    return Cams(maps, torch.from_numpy(classes), attention, recipe)
+    return replace(cams, recipe=recipe)
+
+
+def list_cam_classes(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return the class of each CAM; raises ValueError unless they are whole numbers, each once."""
+    found = arrays["fg_cls" if "fg_cls" in arrays else "classes"].reshape(-1)
+    with np.errstate(invalid="ignore"):
+        classes = found.astype(np.int64) if found.dtype.kind in "iuf" else None
+    if classes is None or (classes != found).any() or len(np.unique(classes)) < len(classes):
+        raise ValueError(
+            f"classes {reprlib.repr(found.tolist())}, expected whole numbers, each once"
+        )
+    return classes
+
+
+def _build_cams(maps: Tensor | None, classes: np.ndarray, attention: Tensor | None) -> Cams:
+    """Join CAMs, their classes and attention; raises ValueError unless they fit."""
+    shape = None if maps is None else tuple(maps.shape)
+    if (
+        maps is None
+        or maps.ndim != 3
+        or len(maps) != len(classes)
+        or (len(maps) and not maps.numel())
+    ):
+        raise ValueError(
+            f"CAMs of shape {shape}, expected one map (h, w) for each of {len(classes)} classes"
+        )
+    if attention is not None and (attention.ndim != 2 or attention.shape[0] != attention.shape[1]):
+        raise ValueError(f"attention of shape {tuple(attention.shape)}, expected (N, N)")
+    if not maps.isfinite().all() or (attention is not None and not attention.isfinite().all()):
+        raise ValueError("CAMs or attention with values that are no numbers (NaN or infinity)")
+    return Cams(maps, torch.from_numpy(classes), attention)
 
 
 def _list_facts(cams: Cams) -> dict[str, np.ndarray]:
@@ -270,5 +283,17 @@ def _halve_maps(
 def _restore_maps(arrays: Mapping[str, np.ndarray], name: str) -> Tensor | None:
     if name not in arrays:
         return None
-    maps, scale = arrays[name].astype(np.float32), arrays.get(f"{name}_scale")
-    return torch.from_numpy(maps if scale is None else maps * scale[..., None, None])
+    maps, scale = _widen(name, arrays[name]), arrays.get(f"{name}_scale")
+    if scale is None:
+        return torch.from_numpy(maps)
+    if scale.shape != maps.shape[:-2]:
+        raise ValueError(f"{name}_scale of shape {scale.shape} for {name} of {maps.shape}")
+    return torch.from_numpy(maps * _widen(f"{name}_scale", scale)[..., None, None])
+
+
+def _widen(name: str, array: np.ndarray) -> np.ndarray:
+    """Return an array in float32; raises ValueError for what are no numbers."""
+    if array.dtype.kind not in "iufb":
+        raise ValueError(f"{name} of {array.dtype}, expected numbers")
+    with np.errstate(over="ignore"):  # infinity is refused
+        return array.astype(np.float32)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -13,7 +15,7 @@ from jaxtyping import Bool
 
 from fmawsss.files.writing import write_bytes
 from fmawsss.viz import make_palette
-from stages.exports.masks import MaskSet
+from stages.exports.masks import Export, MaskSet
 from stages.exports.regions import split_classes
 
 VALUE_BITS = 8  # bits of a value
@@ -21,24 +23,41 @@ LENGTHS = (3, 4, 8, 16)  # bits of a run's length, one of which each run chooses
 CHANNELS = 4  # a brush is an RGBA picture; all its channels hold the mask
 
 
-def export_labelstudio(masks: MaskSet, folder: Path | str, prefix: str) -> None:
-    """Write `tasks.json`, and `labels.xml` for the labelling interface.
+@dataclass(frozen=True)
+class LabelStudioTasks(Export):
+    """`tasks.json`, and `labels.xml` for the labelling interface.
 
     `prefix` and the file's name make the address of an image; Label Studio serves local files below
     its LOCAL_FILES_DOCUMENT_ROOT, which is then the data set's folder.
     """
-    tasks = []
-    for name, mask in masks.read():
-        regions = split_classes(mask, len(masks.classes))
-        result = [
-            describe_brush(f"{name}-{value}", masks.classes[value - 1], region)
-            for value, region in regions
-        ]
-        prediction = {"model_version": "fmawsss", "result": result}
-        data = {"image": prefix + quote(masks.name_file(name))}
-        tasks.append({"data": data, "predictions": [prediction]})
-    write_bytes(Path(folder) / "tasks.json", json.dumps(tasks, ensure_ascii=False).encode())
-    write_bytes(Path(folder) / "labels.xml", write_interface(masks).encode())
+
+    folder: Path | str
+    prefix: str
+
+    def check(self, masks: MaskSet) -> None:
+        """Raise ValueError for classes that the interface would replace."""
+        strange = [name for name in masks.classes if re.search(r"\$\w", name)]
+        if strange:
+            raise ValueError(
+                f"class {strange[0]!r}: Label Studio takes a word after `$` for a field of the "
+                "task: take the `$` out of it, or save_as another format"
+            )
+
+    def __call__(self, masks: MaskSet) -> None:
+        """Write both files."""
+        tasks = []
+        for name, mask in masks.read():
+            regions = split_classes(mask, len(masks.classes))
+            result = [
+                describe_brush(f"{name}-{value}", masks.classes[value - 1], region)
+                for value, region in regions
+            ]
+            prediction = {"model_version": "fmawsss", "result": result}
+            data = {"image": self.prefix + quote(masks.name_file(name))}
+            tasks.append({"data": data, "predictions": [prediction]})
+        folder = Path(self.folder)
+        write_bytes(folder / "tasks.json", json.dumps(tasks, ensure_ascii=False).encode())
+        write_bytes(folder / "labels.xml", write_interface(masks).encode())
 
 
 def describe_brush(name: str, label: str, region: Bool[np.ndarray, "H W"]) -> dict[str, Any]:

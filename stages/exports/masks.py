@@ -10,6 +10,7 @@ import io
 import logging
 import tarfile
 import zipfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from jaxtyping import UInt8
 from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
+from datamodules.images import check_inner_path
 from fmawsss.files.png import read_mask
 from fmawsss.files.writing import replace_file, write_bytes
 from fmawsss.metrics import IGNORE
@@ -55,9 +57,29 @@ class MaskSet:
         return name + self.images[name].suffix
 
 
-def export_masks(
-    exports: Mapping[str, Callable[[MaskSet], None]], masks: MaskSet, stage: str, sharded: bool
-) -> None:
+class Export(ABC):
+    """A format of another tool that does not hold every name."""
+
+    @abstractmethod
+    def check(self, masks: MaskSet) -> None:
+        """Raise ValueError for names that no reader of the format reads back."""
+
+    @abstractmethod
+    def __call__(self, masks: MaskSet) -> None:
+        """Write masks that are there."""
+
+
+Exports = Mapping[str, Callable[[MaskSet], None]]
+
+
+def check_exports(exports: Exports, masks: MaskSet) -> None:
+    """Raise ValueError, before any mask is made, for names that a format cannot hold."""
+    for export in exports.values():
+        if isinstance(export, Export):
+            export.check(masks)
+
+
+def export_masks(exports: Exports, masks: MaskSet, stage: str, sharded: bool) -> None:
     """Write the finished masks of a stage in each of the formats; of shards, the last one does."""
     unfinished = sharded and masks.list_missing()
     if not exports or rank_zero_only.rank != 0 or unfinished:
@@ -78,72 +100,110 @@ def require_masks(masks: MaskSet) -> None:
         )
 
 
-def export_voc(masks: MaskSet, folder: Path | str) -> None:
-    """Write VOC's tree, readable with `dataset=voc`: palette PNGs, links to images, split list.
+@dataclass(frozen=True)
+class VocTree(Export):
+    """VOC's tree, readable with `dataset=voc`: palette PNGs, links to images, split list.
 
     Folders in names become `__`, for VOC knows none.
     """
-    # Names without folders
-    root = Path(folder)
-    flat = {name: name.replace("/", "__") for name in masks.images}
-    if len(set(flat.values())) < len(flat):
-        raise ValueError(
-            "two images would have one name in VOC's tree; rename those with `__` in their names"
-        )
 
-    # Images and masks
-    for name, image in masks.images.items():
-        link_image(image, root / "JPEGImages" / f"{flat[name]}{image.suffix}")
-        mask = (masks.folder / f"{name}.png").read_bytes()
-        write_bytes(root / "SegmentationClass" / f"{flat[name]}.png", mask)
+    folder: Path | str
 
-    # Lists
-    split = root / "ImageSets" / "Segmentation" / f"{masks.split}.txt"
-    write_bytes(split, write_lines(flat.values()))
-    write_bytes(root / "class_names.txt", write_lines(["background", *masks.classes]))
+    def check(self, masks: MaskSet) -> None:
+        """Raise ValueError for names that a line or a file of the tree does not hold."""
+        flat = list(map(flatten_name, masks.images))
+        if len(set(flat)) < len(flat):
+            raise ValueError(
+                "two images would have one name in VOC's tree; rename those with `__` in their "
+                "names"
+            )
+        for name, line in zip(masks.images, flat, strict=True):
+            check_inner_path(line, f"image {name!r} in VOC's list")
+            if line != line.strip():
+                raise ValueError(
+                    f"image {name!r} cannot stand in VOC's list, which knows no quotes: take the "
+                    "space around its name away, or save_as another format"
+                )
+
+    def __call__(self, masks: MaskSet) -> None:
+        """Write the tree."""
+        # Images and masks
+        root = Path(self.folder)
+        for name, image in masks.images.items():
+            flat = flatten_name(name)
+            link_image(image, root / "JPEGImages" / f"{flat}{image.suffix}")
+            mask = (masks.folder / f"{name}.png").read_bytes()
+            write_bytes(root / "SegmentationClass" / f"{flat}.png", mask)
+
+        # Lists
+        split = root / "ImageSets" / "Segmentation" / f"{masks.split}.txt"
+        write_bytes(split, write_lines(map(flatten_name, masks.images)))
+        write_bytes(root / "class_names.txt", write_lines(["background", *masks.classes]))
 
 
-def export_voc_server(masks: MaskSet, path: Path | str) -> None:
-    """Write the archive that VOC's evaluation server takes, with one palette PNG per image."""
-    with replace_file(Path(path)) as temporary, tarfile.open(temporary, "w:gz") as archive:
-        for name in masks.images:
-            data = (masks.folder / f"{name}.png").read_bytes()
-            entry = tarfile.TarInfo(f"{SERVER_FOLDER}/{name}.png")
-            entry.size = len(data)
-            archive.addfile(entry, io.BytesIO(data))
+@dataclass(frozen=True)
+class VocArchive:
+    """The archive that VOC's evaluation server takes, with one palette PNG per image."""
+
+    path: Path | str
+
+    def __call__(self, masks: MaskSet) -> None:
+        """Write the archive."""
+        with replace_file(Path(self.path)) as temporary, tarfile.open(temporary, "w:gz") as archive:
+            for name in masks.images:
+                data = (masks.folder / f"{name}.png").read_bytes()
+                entry = tarfile.TarInfo(f"{SERVER_FOLDER}/{name}.png")
+                entry.size = len(data)
+                archive.addfile(entry, io.BytesIO(data))
 
 
-def export_cvat(masks: MaskSet, path: Path | str) -> None:
-    """Write CVAT's "Segmentation mask 1.1": colour PNGs of classes and objects, one per class.
+@dataclass(frozen=True)
+class CvatMasks(Export):
+    """CVAT's "Segmentation mask 1.1": colour PNGs of classes and objects, one per class.
 
     Ignored pixels belong to no label.
     """
-    palette = make_palette(256)
-    with replace_file(Path(path)) as temporary, open_archive(temporary) as archive:
-        # Labels and their colours
-        refuse_colons(masks.classes)
-        labels = enumerate(["background", *masks.classes])
-        lines = [f"{label}:{','.join(map(str, palette[index]))}::" for index, label in labels]
-        add_file(archive, "labelmap.txt", write_lines(["# label:color_rgb:parts:actions", *lines]))
 
-        # Masks; objects are numbered from 1 in the order of their classes
-        add_file(archive, "ImageSets/Segmentation/default.txt", write_lines(masks.images))
-        for name, mask in masks.read():
-            mask = np.where(mask == IGNORE, 0, mask)
-            _, objects = np.unique(np.append(mask.ravel(), 0), return_inverse=True)
-            numbered = palette[objects[:-1].reshape(mask.shape)]
-            add_file(archive, f"SegmentationClass/{name}.png", encode_png(palette[mask]))
-            add_file(archive, f"SegmentationObject/{name}.png", encode_png(numbered))
+    path: Path | str
+
+    def check(self, masks: MaskSet) -> None:
+        """Raise ValueError for names that end a column or a line, or make it a comment."""
+        strange = [name for name in masks.classes if ":" in name or name.startswith("#")]
+        if strange:
+            raise ValueError(
+                f"class {strange[0]!r} cannot stand in CVAT's label map, which knows no quotes: "
+                "take `:` and a leading `#` out of it, or save_as another format"
+            )
+        strange = [n for n in masks.images if n.startswith("#") or n != n.strip()]
+        if strange:
+            raise ValueError(
+                f"image {strange[0]!r} cannot stand in CVAT's list, which knows no quotes: take a "
+                "leading `#` and the space around its name away, or save_as another format"
+            )
+
+    def __call__(self, masks: MaskSet) -> None:
+        """Write the archive."""
+        palette = make_palette(256)
+        with replace_file(Path(self.path)) as temporary, open_archive(temporary) as archive:
+            # Labels and their colours
+            labels = enumerate(["background", *masks.classes])
+            lines = [f"{label}:{','.join(map(str, palette[index]))}::" for index, label in labels]
+            head = "# label:color_rgb:parts:actions"
+            add_file(archive, "labelmap.txt", write_lines([head, *lines]))
+
+            # Masks; objects are numbered from 1 in the order of their classes
+            add_file(archive, "ImageSets/Segmentation/default.txt", write_lines(masks.images))
+            for name, mask in masks.read():
+                mask = np.where(mask == IGNORE, 0, mask)
+                _, objects = np.unique(np.append(mask.ravel(), 0), return_inverse=True)
+                numbered = palette[objects[:-1].reshape(mask.shape)]
+                add_file(archive, f"SegmentationClass/{name}.png", encode_png(palette[mask]))
+                add_file(archive, f"SegmentationObject/{name}.png", encode_png(numbered))
 
 
-def refuse_colons(classes: Sequence[str]) -> None:
-    """Raise ValueError for names that end a column or a line of CVAT's label map."""
-    strange = [name for name in classes if ":" in name or name.startswith("#")]
-    if strange:
-        raise ValueError(
-            f"class {strange[0]!r} cannot stand in CVAT's label map, which knows no quotes: take "
-            "`:` and a leading `#` out of it, or save_as another format"
-        )
+def flatten_name(name: str) -> str:
+    """Write the folders in a name as parts of it."""
+    return name.replace("/", "__")
 
 
 def open_archive(path: Path) -> zipfile.ZipFile:

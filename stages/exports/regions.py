@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -15,18 +16,24 @@ from fmawsss.files.polygons import trace_polygons
 from fmawsss.files.storage import write_json
 from fmawsss.files.writing import write_bytes
 from fmawsss.superpixels import encode_masks
-from stages.exports.masks import MaskSet, link_image, write_lines
+from stages.exports.masks import Export, MaskSet, link_image, write_lines
 
 Pixels = Bool[np.ndarray, "H W"]
 
 
-def export_coco(masks: MaskSet, folder: Path | str) -> None:
-    """Write COCO's annotations as run lengths and as polygons, one per image and class."""
-    for kind, encode in (("rle", count_runs), ("polygons", list_corners)):
-        write_bytes(
-            Path(folder) / f"instances_{kind}.json",
-            json.dumps(describe_regions(masks, encode)).encode(),
-        )
+@dataclass(frozen=True)
+class CocoAnnotations:
+    """COCO's annotations as run lengths and as polygons, one per image and class."""
+
+    folder: Path | str
+
+    def __call__(self, masks: MaskSet) -> None:
+        """Write a file of each kind."""
+        for kind, encode in (("rle", count_runs), ("polygons", list_corners)):
+            write_bytes(
+                Path(self.folder) / f"instances_{kind}.json",
+                json.dumps(describe_regions(masks, encode)).encode(),
+            )
 
 
 def describe_regions(masks: MaskSet, encode: Callable[[Pixels], Any]) -> dict[str, Any]:
@@ -58,22 +65,37 @@ def describe_regions(masks: MaskSet, encode: Callable[[Pixels], Any]) -> dict[st
     return {"info": info, "images": images, "annotations": annotations, "categories": categories}
 
 
-def export_yolo(masks: MaskSet, folder: Path | str) -> None:
-    """Write YOLO's segmentation labels, a polygon per line, links to images, and `data.yaml`."""
-    root = Path(folder)
-    for name, mask in masks.read():
-        polygons = list_polygons(mask, len(masks.classes))
-        write_bytes(root / "labels" / f"{name}.txt", write_lines(polygons))
-        link_image(masks.images[name], root / "images" / masks.name_file(name))
+@dataclass(frozen=True)
+class YoloLabels(Export):
+    """YOLO's segmentation labels, a polygon per line, links to images, and `data.yaml`."""
 
-    # JSON is YAML, and knows how to quote any class name
-    data = {
-        "path": str(root.resolve()),
-        "train": "images",
-        "val": "images",
-        "names": list(masks.classes),
-    }
-    write_json(root / "data.yaml", data)
+    folder: Path | str
+
+    def check(self, masks: MaskSet) -> None:
+        """Raise ValueError for images whose labels YOLO would look for elsewhere."""
+        strange = [name for name in masks.images if "images" in PurePosixPath(name).parts[:-1]]
+        if strange:
+            raise ValueError(
+                f"image {strange[0]!r}: YOLO finds labels by the last folder called `images`, "
+                "which this one lies in: rename the folder, or save_as another format"
+            )
+
+    def __call__(self, masks: MaskSet) -> None:
+        """Write labels, links and `data.yaml`."""
+        root = Path(self.folder)
+        for name, mask in masks.read():
+            polygons = list_polygons(mask, len(masks.classes))
+            write_bytes(root / "labels" / f"{name}.txt", write_lines(polygons))
+            link_image(masks.images[name], root / "images" / masks.name_file(name))
+
+        # JSON is YAML, and knows how to quote any class name
+        data = {
+            "path": str(root.resolve()),
+            "train": "images",
+            "val": "images",
+            "names": list(masks.classes),
+        }
+        write_json(root / "data.yaml", data)
 
 
 def list_polygons(mask: UInt8[np.ndarray, "H W"], classes: int) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -11,25 +12,38 @@ from fmawsss.files.images import read_image
 from fmawsss.files.storage import read_json
 from fmawsss.files.writing import replace_file
 from fmawsss.viz import make_palette, overlay_mask
-from stages.exports.masks import MaskSet
+from stages.exports.masks import Export, MaskSet
 
 
-def export_video(masks: MaskSet, path: Path | str, alpha: float) -> None:
-    """Write one mp4 file, as fast as the video that the frames are from.
+@dataclass(frozen=True)
+class OverlayVideo(Export):
+    """One mp4 file, as fast as the video that the frames are from."""
 
-    Raises:
-        ValueError: when the images are not frames of a video.
-    """
+    path: Path | str
+    alpha: float
+
+    def check(self, masks: MaskSet) -> None:
+        """Raise ValueError when the images are not frames of a video."""
+        frames, record = find_frames(masks)
+        if not record.is_file():
+            raise ValueError(
+                f"{frames} holds no frames of a video: save_as=[video] needs a video as "
+                "dataset.root"
+            )
+
+    def __call__(self, masks: MaskSet) -> None:
+        """Write the file."""
+        _, record = find_frames(masks)
+        with replace_file(Path(self.path)) as temporary:
+            partial = temporary.with_suffix(".mp4")  # the encoder goes by the suffix
+            encode_overlays(masks, partial, read_json(record)["fps"], self.alpha)
+            partial.replace(temporary)
+
+
+def find_frames(masks: MaskSet) -> tuple[Path, Path]:
+    """Return the folder of the frames of a video, and the record of it."""
     frames = next(iter(masks.images.values())).parent
-    record = frames.with_name(f"{frames.name}.json")
-    if not record.is_file():
-        raise ValueError(
-            f"{frames} holds no frames of a video: save_as=[video] needs a video as dataset.root"
-        )
-    with replace_file(Path(path)) as temporary:
-        partial = temporary.with_suffix(".mp4")  # the encoder goes by the suffix
-        encode_overlays(masks, partial, read_json(record)["fps"], alpha)
-        partial.replace(temporary)
+    return frames, frames.with_name(f"{frames.name}.json")
 
 
 def encode_overlays(masks: MaskSet, path: Path, fps: float, alpha: float) -> None:
