@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -14,6 +16,8 @@ from omegaconf import OmegaConf
 from stages.range_check import find_range
 from stages.words import shorten_key
 
+REFERENCE = "is what settings read as a reference to another"
+
 
 def check_typed(words: Sequence[str]) -> None:
     """Refuse paths and names that Hydra takes for a number or a switch; Hydra explains the rest.
@@ -21,10 +25,13 @@ def check_typed(words: Sequence[str]) -> None:
     Raises:
         ValueError: with what to type instead; the digits as typed are lost once Hydra has read it.
     """
+    if "${" in str(Path.cwd()):
+        raise ValueError(f"the name of this folder, {Path.cwd()}, {REFERENCE}: run elsewhere")
     parser = OverridesParser.create()
     for word in words:
         if word.startswith("-") or "=" not in word:
             continue
+        refuse_reference(word)
         try:
             override = parser.parse_override(word)
         except HydraException:
@@ -39,6 +46,21 @@ def check_typed(words: Sequence[str]) -> None:
         if isinstance(value, int | float) and not expected.allows(value) and expected.allows(text):
             quoted = quote_setting(shorten_key(override.key_or_group), text)
             raise ValueError(f"{word} is read as a value, expected text: type {quoted}")
+
+
+def refuse_reference(word: str) -> None:
+    """Raise ValueError for a path that is there, but whose name would be read as a reference."""
+    key, _, value = word.partition("=")
+    name = re.sub(r"[\\\"']", "", value)
+    parts = Path(name).parts
+    places = [
+        Path(*parts[:end]) for end, part in enumerate(parts, 1) if "${" in part or name == "???"
+    ]
+    if any(map(os.path.lexists, places)):
+        raise ValueError(
+            f"{key}: the name of {places[0]} {REFERENCE}: rename it, or link to it "
+            f"({shlex.join(['ln', '-s', f'{places[0].absolute()}', 'link'])}) and type {key}=link"
+        )
 
 
 def quote_setting(key: str, value: str) -> str:

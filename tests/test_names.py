@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from pathlib import Path
 
@@ -78,3 +79,55 @@ def test_a_label_of_two_meanings_is_the_class(photos: Path, monkeypatch, capsys)
     names = ["dataset.classes=[cat,dog]", "dataset.prompt_names=[kitten,cat]"]
     run(infer.main, monkeypatch, *CHECK, *labels, *names, "paths.outputs=out")
     assert "no image shows" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["${oc.env:HOME}", "a${b}"])
+@pytest.mark.parametrize("quotes", ["{}/cat", '"{}/cat"', "\\{}/cat", "{}"])
+def test_a_folder_of_a_name_that_refers_is_refused_with_what_to_type(
+    photos: Path, name: str, quotes: str, monkeypatch, capsys
+) -> None:
+    photos.rename(name)
+    with pytest.raises(ValueError, match="read as a reference to another: rename it") as error:
+        run(
+            infer.main,
+            monkeypatch,
+            *CHECK,
+            f"dataset.root={quotes.format(name)}",
+            "paths.outputs=out",
+        )
+    assert not Path("out").exists()
+
+    # what it says works
+    command, word = re.search(r"\((.*)\) and type (.*)$", str(error.value)).groups()
+    _, _, place, link = shlex.split(command)
+    Path(link).symlink_to(place)
+    run(infer.main, monkeypatch, *CHECK, word, "paths.outputs=out")
+    assert "nothing to repair" in capsys.readouterr().out
+
+
+def test_a_folder_called_like_a_missing_value_is_refused(photos: Path, monkeypatch) -> None:
+    photos.rename("???")
+    with pytest.raises(
+        ValueError, match=r"the name of \?\?\? is what settings read as a reference"
+    ):
+        run(infer.main, monkeypatch, *CHECK, "dataset.root=???", "paths.outputs=out")
+
+
+def test_a_setting_may_refer_to_another(photos: Path, monkeypatch, capsys) -> None:
+    run(
+        infer.main,
+        monkeypatch,
+        *CHECK,
+        "dataset.root=${paths.data}",
+        "paths.data=photos",
+        "paths.outputs=out",
+    )
+    assert "nothing to repair" in capsys.readouterr().out
+
+
+def test_nothing_runs_within_a_folder_of_such_a_name(photos: Path, monkeypatch) -> None:
+    Path("${oc.env:HOME}").mkdir()
+    monkeypatch.chdir("${oc.env:HOME}")
+    with pytest.raises(ValueError, match="run elsewhere"):
+        run(infer.main, monkeypatch, *CHECK, f"dataset.root={photos}")
+    assert not list(Path.cwd().iterdir())
