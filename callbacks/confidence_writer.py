@@ -12,6 +12,7 @@ from torch import Tensor
 from callbacks.prediction_writer import PngWriter
 from fmawsss.files.png import write_png
 from fmawsss.records import SeedPrediction
+from fmawsss.resizing import Size, resize_mask
 
 
 class SeedConfidenceWriter(PngWriter):
@@ -21,9 +22,10 @@ class SeedConfidenceWriter(PngWriter):
         super().__init__(folder)
         self.kind = kind
 
-    def write(self, prediction: SeedPrediction, path: Path) -> None:
+    def write(self, prediction: SeedPrediction, path: Path, size: Size | None) -> None:
         """Write the confidence of one image's seed."""
-        write_png(path, encode_confidence(prediction.seeds[self.kind].confidence))
+        levels = encode_confidence(prediction.seeds[self.kind].confidence)
+        write_png(path, resize_mask(levels, size))
 
 
 def encode_confidence(confidence: Float[Tensor, "H W"]) -> UInt8[np.ndarray, "H W"]:

@@ -11,6 +11,7 @@ import numpy as np
 from callbacks.prediction_writer import PngWriter
 from fmawsss.files.png import write_palette_png, write_png
 from fmawsss.records import Batch, MaskPrediction, Prediction
+from fmawsss.resizing import Size
 from fmawsss.viz import make_palette, overlay_mask
 
 
@@ -46,7 +47,7 @@ class MaskWriter(L.Callback):
 class ConfidenceWriter(PngWriter):
     """`<folder>/<name>.png`, 16-bit grey: the probability of each pixel's class times 65535."""
 
-    def write(self, prediction: MaskPrediction, path: Path) -> None:
+    def write(self, prediction: MaskPrediction, path: Path, size: Size | None) -> None:
         """Write the confidence of one image's mask."""
         values = prediction.confidence.float().cpu().numpy() * 65535
         write_png(path, np.rint(values).astype(np.uint16))

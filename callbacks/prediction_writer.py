@@ -8,6 +8,8 @@ from typing import Any
 
 import lightning as L
 
+from fmawsss.resizing import Size
+
 
 class PngWriter(L.Callback, ABC):
     """One file per image, `<folder>/<name>.png`; a subclass says what is in it."""
@@ -16,8 +18,8 @@ class PngWriter(L.Callback, ABC):
         self.folder = Path(folder)
 
     @abstractmethod
-    def write(self, prediction: Any, path: Path) -> None:
-        """Write the file of one image."""
+    def write(self, prediction: Any, path: Path, size: Size | None) -> None:
+        """Write the file of one image, at the size (height, width) that the image has on disk."""
 
     def has(self, name: str) -> bool:
         """Say whether the image is done."""
@@ -28,5 +30,6 @@ class PngWriter(L.Callback, ABC):
         batch_idx: int, dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
         """Write the batch."""
-        for prediction in outputs:
-            self.write(prediction, self.folder / f"{prediction.name}.png")
+        sizes = batch.on_disk or [None] * len(outputs)
+        for prediction, size in zip(outputs, sizes, strict=True):
+            self.write(prediction, self.folder / f"{prediction.name}.png", size)

@@ -12,6 +12,7 @@ from fmawsss.files.png import write_palette_png
 from fmawsss.files.texts import name_first
 from fmawsss.metrics import IGNORE
 from fmawsss.records import SeedPrediction
+from fmawsss.resizing import Size, resize_mask
 from fmawsss.viz import make_palette
 
 logger = logging.getLogger(__name__)
@@ -42,10 +43,10 @@ class SeedWriter(PngWriter):
         self.fallbacks: list[str] = []
         self.bare: list[str] = []  # labelled, but all background or undecided
 
-    def write(self, prediction: SeedPrediction, path: Path) -> None:
+    def write(self, prediction: SeedPrediction, path: Path, size: Size | None) -> None:
         """Write the seed of one image."""
         seed = prediction.seeds[self.kind]
-        write_palette_png(path, seed.labels.cpu().numpy(), self.palette)
+        write_palette_png(path, resize_mask(seed.labels.cpu().numpy(), size), self.palette)
         shows = ((seed.labels > 0) & (seed.labels != IGNORE)).any()
         if len(prediction.classes) and not shows:
             self.bare.append(prediction.name)

@@ -15,7 +15,7 @@ from fmawsss.files.png import write_png
 from fmawsss.files.products import read_fingerprint
 from fmawsss.files.storage import write_half_cams
 from fmawsss.records import Batch, Captioned, Prediction
-from fmawsss.resizing import Picture
+from fmawsss.resizing import Picture, resize_mask
 from fmawsss.viz import (
     PANEL_SIDE,
     draw_legend,
@@ -82,4 +82,5 @@ class VisualLogger(L.Callback):
         truth = batch.truths[index] if batch.truths is not None else None
         if truth is None:
             return []
-        return [("truth", overlay_mask(image, truth.cpu().numpy(), self.palette, alpha=0.6))]
+        mask = resize_mask(truth.cpu().numpy(), image.shape[:2])
+        return [("truth", overlay_mask(image, mask, self.palette, alpha=0.6))]

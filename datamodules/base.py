@@ -59,7 +59,7 @@ class SegmentationDataModule(L.LightningDataModule):
     labels: reads the image labels; unused unless `labelled`; None knows none.
     labelled: whether images need labels. Training leaves images without any out, and says so.
     splits: the splits that the data set has, by what they are for.
-    background: words for what is no class.
+    background: words for what is no class. longest: the longer side of copies of larger images.
 
     What is asked of them, None where a purpose is not needed:
 
@@ -75,6 +75,7 @@ class SegmentationDataModule(L.LightningDataModule):
     prompt_names: Sequence[str] | None = None
     splits: Mapping[str, Splits] = field(default_factory=dict)
     background: Sequence[str] = ()
+    longest: int | None = None
     training: TrainingView | None = None
     validation: WholeView | None = None
     whole: WholeView | None = None
@@ -83,7 +84,6 @@ class SegmentationDataModule(L.LightningDataModule):
     def __post_init__(self) -> None:
         super().__init__()
         require_reader(self.labels)
-        # few images left, many processes
         self.allow_zero_length_dataloader_with_multiple_devices = True
 
         # names of the classes
@@ -282,7 +282,7 @@ class SegmentationDataModule(L.LightningDataModule):
     ) -> DataLoader[Batch]:
         images = len(spread_choice(self.read_records(view.split), view.images))  # done or not
         size = min(view.batch_size, max(images // world_size, 1))  # no process goes without
-        shares = group_by_size(records, view.resize, size)[rank::world_size]
+        shares = group_by_size(records, view.resize, size, view.longest)[rank::world_size]
         return make_loader(WholeImageBatches(shares, len(self.classes), view), self.loading, pin)
 
 

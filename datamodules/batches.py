@@ -19,11 +19,13 @@ from datamodules.sampler import BatchPlan, find_image, find_view, seed_augmentat
 from datamodules.transforms import View
 from datamodules.views import TrainingView, WholeView
 from fmawsss.files.features import LABELS, SEEDS, FeatureStore
-from fmawsss.files.images import read_image, read_size
+from fmawsss.files.images import read_image, read_shrunk, read_size
 from fmawsss.files.png import read_mask
 from fmawsss.files.storage import read_cams, read_superpixels
 from fmawsss.metrics import IGNORE
 from fmawsss.records import Batch, Cams, ImageRecord
+from fmawsss.resizing import Size, fit_longest, resize_mask
+from fmawsss.sam.partitions import resize_superpixels
 from fmawsss.superpixels import Superpixels
 
 logger = logging.getLogger(__name__)
@@ -55,6 +57,8 @@ class TrainingBatches(Dataset[Batch]):
     def find_size(self) -> tuple[int, int]:
         """Find the height and width of a view, from a blank image of the first one's size."""
         size = read_size(self.records[0].image)
+        if self.view.longest is not None:
+            size = fit_longest(size, self.view.longest)
         blank = View(np.zeros((*size, 3), np.uint8), np.zeros(size, np.uint8))
         height, width = self.view.augment(blank, np.random.default_rng(0)).image.shape[:2]
         return height, width
@@ -81,8 +85,9 @@ class TrainingBatches(Dataset[Batch]):
     def _augment_image(self, index: int, rng: np.random.Generator) -> Sample:
         # the image, and the masks that move with it
         record = self.records[index]
-        image = read_image(record.image)
-        view = self.view.augment(View(image, *self._read_masks(record.name, image)), rng)
+        image, on_disk = read_copy(record.image, self.view.longest)
+        masks = [resize_mask(m, image.shape[:2]) for m in self._read_masks(record.name, on_disk)]
+        view = self.view.augment(View(image, *masks), rng)
 
         # the labels that are left in the view
         labels = None
@@ -100,13 +105,13 @@ class TrainingBatches(Dataset[Batch]):
             confidence=to_mask(view.confidence),
         )
 
-    def _read_masks(self, name: str, image: np.ndarray) -> list[UInt8[np.ndarray, "H W"]]:
+    def _read_masks(self, name: str, size: Size) -> list[UInt8[np.ndarray, "H W"]]:
         """Read the seed of an image and its confidence, as far as they are asked for."""
         masks = []
         if self.view.seeds is not None:
-            masks.append(read_seed(Path(self.view.seeds) / f"{name}.png", image, self.classes))
+            masks.append(read_seed(Path(self.view.seeds) / f"{name}.png", size, self.classes))
         if self.view.confidence is not None:
-            masks.append(read_seed_confidence(Path(self.view.confidence) / f"{name}.png", image))
+            masks.append(read_seed_confidence(Path(self.view.confidence) / f"{name}.png", size))
         return masks
 
 
@@ -169,17 +174,17 @@ class WholeImageBatches(Dataset[Batch]):
     def read_sample(self, record: ImageRecord) -> Sample:
         """Read one whole image."""
         view = self.view
-        image = read_image(record.image)
+        image, on_disk = read_copy(record.image, view.longest)
 
         # what is known of the image, as far as it is asked for
         labels = truth = superpixels = cams = None
         if record.labels is not None:
             labels = torch.from_numpy(encode_labels(record.labels, self.classes))
         if view.truths and record.truth is not None:
-            truth = read_truth(record.truth, image, self.classes)
+            truth = read_truth(record.truth, on_disk, self.classes)
         if view.superpixels is not None:
             superpixels = read_matching_superpixels(
-                Path(view.superpixels) / f"{record.name}.npz", image
+                Path(view.superpixels) / f"{record.name}.npz", image.shape[:2], on_disk
             )
         if view.cams is not None:
             cams = read_fitting_cams(Path(view.cams) / f"{record.name}.npz", view.cams_of)
@@ -188,12 +193,21 @@ class WholeImageBatches(Dataset[Batch]):
             name=record.name,
             image=to_tensor(view.normalise(view.resize(image)), None),
             size=image.shape[:2],
+            on_disk=on_disk,
             labels=labels,
             truth=truth,
             superpixels=superpixels,
             cams=cams,
             original=image if view.originals else None,
         )
+
+
+def read_copy(path: Path, longest: int | None) -> tuple[UInt8[np.ndarray, "H W 3"], Size]:
+    """Read an image, or a copy of a larger one, and the height and width that it has on disk."""
+    if longest is not None:
+        return read_shrunk(path, longest)
+    image = read_image(path)
+    return image, image.shape[:2]
 
 
 def encode_labels(labels: tuple[int, ...], classes: int) -> Bool[np.ndarray, "C"]:
@@ -215,30 +229,33 @@ def to_mask(mask: np.ndarray | None) -> torch.Tensor | None:
     return None if mask is None else torch.from_numpy(np.ascontiguousarray(mask))
 
 
-def read_seed(path: Path, image: np.ndarray, classes: int) -> UInt8[np.ndarray, "H W"]:
+def read_seed(path: Path, size: Size, classes: int) -> UInt8[np.ndarray, "H W"]:
     """Read the seed map of an image; raises ValueError when size or values do not fit."""
-    return check_mask(read_mask(path), path, image.shape[:2], classes)
+    return check_mask(read_mask(path), path, size, classes)
 
 
-def read_seed_confidence(path: Path, image: np.ndarray) -> UInt8[np.ndarray, "H W"]:
+def read_seed_confidence(path: Path, size: Size) -> UInt8[np.ndarray, "H W"]:
     """Read how sure the seed map of an image is; raises ValueError when the size does not fit."""
-    return check_mask(read_mask(path), path, image.shape[:2], classes=IGNORE)
+    return check_mask(read_mask(path), path, size, classes=IGNORE)
 
 
-def read_truth(path: Path, image: np.ndarray, classes: int) -> UInt8[torch.Tensor, "H W"]:
+def read_truth(path: Path, size: Size, classes: int) -> UInt8[torch.Tensor, "H W"]:
     """Read the ground-truth mask of an image; raises ValueError when size or values do not fit."""
-    return torch.from_numpy(check_mask(read_mask(path), path, image.shape[:2], classes))
+    return torch.from_numpy(check_mask(read_mask(path), path, size, classes))
 
 
-def read_matching_superpixels(path: Path, image: np.ndarray) -> Superpixels:
-    """Read the superpixels of an image; raises ValueError when they were made of another size."""
+def read_matching_superpixels(path: Path, size: Size, on_disk: Size) -> Superpixels:
+    """Read the superpixels of an image at a size; those of the whole image are resized.
+
+    Raises ValueError when they were made of another image.
+    """
     superpixels = read_superpixels(path)
-    if tuple(superpixels.size) != image.shape[:2]:
+    if tuple(superpixels.size) not in (size, on_disk):
         raise ValueError(
             f"superpixels {path} are of size {tuple(superpixels.size)}, the image is "
-            f"{image.shape[:2]}; delete the file and run `python infer.py task=superpixels`"
+            f"{on_disk}; delete the file and run `python infer.py task=superpixels`"
         )
-    return superpixels
+    return resize_superpixels(superpixels, size)
 
 
 def read_fitting_cams(path: Path, recipes: Sequence[str] | None) -> Cams:

@@ -14,7 +14,7 @@ from datamodules.images import list_stems, name_alike
 from fmawsss.files.images import read_size
 from fmawsss.files.texts import name_first
 from fmawsss.records import ImageRecord
-from fmawsss.resizing import Resize
+from fmawsss.resizing import Resize, fit_longest
 
 logger = logging.getLogger(__name__)
 
@@ -158,17 +158,20 @@ def spread_choice(records: Records, count: int | None) -> Records:
 
 
 def group_by_size(
-    records: Sequence[ImageRecord], resize: Resize, batch_size: int
+    records: Sequence[ImageRecord], resize: Resize, batch_size: int, longest: int | None = None
 ) -> list[Sequence[ImageRecord]]:
     """Deal images to batches of one network size, so that none needs padding.
 
-    Batches of one image keep the order of the images.
+    Batches of one image keep the order of the images. Images above `longest` are seen as copies.
     """
     if batch_size == 1:
         return [[record] for record in records]
     groups: dict[tuple[int, int], Records] = {}
     for record in records:
-        groups.setdefault(resize.find_size(read_size(record.image)), []).append(record)
+        size = read_size(record.image)
+        if longest is not None:
+            size = fit_longest(size, longest)
+        groups.setdefault(resize.find_size(size), []).append(record)
     return [batch for group in groups.values() for batch in cut_batches(group, batch_size)]
 
 

@@ -22,12 +22,14 @@ class Sample:
 
     `image` is normalised; `padding` marks pixels outside the picture (right and below), where
     `image` is 0 and `seed` is 255. `confidence` says how sure the seed is, 0 to 255. `size` is the
-    height and width of the image on disk, which `truth`, `superpixels` and `original` share.
+    height and width that `superpixels` and `original` share; the image on disk may be larger, and
+    `truth` with it.
     """
 
     name: str
     image: Float[Tensor, "3 H W"]
     size: tuple[int, int]
+    on_disk: tuple[int, int] | None = None
     padding: Bool[Tensor, "H W"] | None = None
     labels: Bool[Tensor, "C"] | None = None
     seed: UInt8[Tensor, "H W"] | None = None
@@ -57,6 +59,7 @@ def collate_samples(samples: Sequence[Sample]) -> Batch:
         names=[sample.name for sample in samples],
         images=torch.stack([pad_right_below(sample.image, size, 0.0) for sample in samples]),
         sizes=[sample.size for sample in samples],
+        on_disk=_list([sample.on_disk for sample in samples]),
         padding=_stack_padding(samples, size),
         labels=_stack([sample.labels for sample in samples]),
         seeds=_stack_masks([sample.seed for sample in samples], size, IGNORE),

@@ -30,6 +30,7 @@ class TrainingView:
     shots: learn from this many images per class; None takes all.
     views: learn from this many fixed views of each image; None makes every view a new one.
     seeds, confidence: folders of `<name>.png`; None reads none.
+    longest: views are made of a copy with this longer side where an image is larger.
     """
 
     split: Splits
@@ -43,6 +44,7 @@ class TrainingView:
     views: int | None = None
     seeds: Path | str | None = None
     confidence: Path | str | None = None
+    longest: int | None = None
 
     def __post_init__(self) -> None:
         if self.split is None:
@@ -59,11 +61,13 @@ class WholeView:
     resize, normalise: the size and the values that the network sees.
     batch_size: images per batch; only images of equal network size share one.
     truths: read the ground-truth masks that exist. Validation always does, and needs them all.
-    originals: keep the image as it is on disk.
+    originals: keep the image before `resize`.
     superpixels, cams: folders of `<name>.npz`; None reads none.
     cams_of: CAMs must come from stages with these recipes, if their files say; None asks none.
     regions, keys: folders of `<name>.npz` that a region memory reads; they must be there.
     images: look at this many images, spread evenly over the split; None takes all.
+    longest: of a larger image a copy with this longer side stands for it, superpixels as well; only
+        its truth stays as it is.
     """
 
     split: Splits
@@ -78,3 +82,4 @@ class WholeView:
     regions: Path | str | None = None
     keys: Path | str | None = None
     images: int | None = None
+    longest: int | None = None

@@ -61,14 +61,16 @@ class Batch:
     """Samples side by side; smaller images are padded on the right and below.
 
     `labels` are multi-hot; `seeds` hold 0 for background, class index + 1, and 255 for pixels to
-    ignore. The lists are parallel to `names` and keep the size that each image has on disk; a truth
-    is None where none is known. Fixed views carry their numbers, `views`; `encoded` is what a
-    frozen encoder made of them before, and stands for `images`.
+    ignore. The lists are parallel to `names`; a truth is None where none is known. `sizes` are
+    those of `originals`, `on_disk` those of the images that these may be smaller copies of. Fixed
+    views carry their numbers, `views`; `encoded` is what a frozen encoder made of them before, and
+    stands for `images`.
     """
 
     names: list[str]
     images: Float[Tensor, "B 3 H W"] | None
     sizes: list[tuple[int, int]]
+    on_disk: list[tuple[int, int]] | None = None
     padding: Bool[Tensor, "B H W"] | None = None
     labels: Bool[Tensor, "B C"] | None = None
     seeds: UInt8[Tensor, "B H W"] | None = None

@@ -8,10 +8,11 @@ from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Int64, UInt8
 from PIL import Image
 
 Picture = UInt8[np.ndarray, "_ _ 3"]
+Mask = UInt8[np.ndarray, "_ _"]
 Size = tuple[int, int]  # height, width
 LARGEST_SIDE = 100_000  # of an image that a network sees, in pixels
 
@@ -176,6 +177,23 @@ def resize_by(image: Picture, size: Size, method: Image.Resampling) -> Picture:
     """
     wide = Image.fromarray(image).resize((size[1], image.shape[0]), method)
     return np.array(wide.resize((size[1], size[0]), method))
+
+
+def find_nearest(source: int, side: int) -> Int64[np.ndarray, "side"]:
+    """Find the row (or column) of `source` ones that is nearest to each of `side` ones.
+
+    >>> find_nearest(2, 4).tolist(), find_nearest(4, 2).tolist()
+    ([0, 0, 1, 1], [1, 3])
+    """
+    return (2 * np.arange(side) + 1) * source // (2 * side)
+
+
+def resize_mask(mask: Mask, size: Size | None) -> Mask:
+    """Resize a mask to the nearest pixels; None leaves it as it is."""
+    if size is None or mask.shape == tuple(size):
+        return mask
+    rows, columns = map(find_nearest, mask.shape, size)
+    return np.ascontiguousarray(mask[rows][:, columns])
 
 
 class Normaliser:

@@ -96,6 +96,11 @@ class StageBuilder:
         learned, applied = self.node.training.inputs, self.node.prediction.inputs
         return drop_null({**plain(learned), **plain(applied)})
 
+    @property
+    def longest(self) -> int | None:
+        """The longer side of the copies that stand for larger images."""
+        return self.cfg.dataset.get("longest")
+
     @cached_property
     def adopted(self) -> NetworkCheckpoint | None:
         """The checkpoint that a module which is only applied is built from, if it is such."""
@@ -135,6 +140,7 @@ class StageBuilder:
         if prediction.seen_as is not None:
             view["resize"] = instantiate(prediction.seen_as)
         return WholeView(
+            longest=self.longest if self.node.carried is None else None,
             split=plain(runtime.apply_to),
             batch_size=runtime.batch_size,
             truths=runtime.truths,
@@ -156,6 +162,7 @@ class StageBuilder:
             normalise=whole.normalise,
             batch_size=whole.batch_size,
             truths=True,
+            longest=whole.longest,
         )
 
     def make_module(
@@ -244,7 +251,7 @@ class StageBuilder:
         inputs = drop_null(plain(section.inputs))
         view = {"crop_labels": keep_image_labels, **instantiate(section.view, _convert_="all")}
         data = self.build_data(
-            training=TrainingView(seed=self.run.seed, **view, **inputs),
+            training=TrainingView(seed=self.run.seed, longest=self.longest, **view, **inputs),
             validation=self.build_validation_view(self.build_whole_view()),
         )
 
@@ -255,7 +262,7 @@ class StageBuilder:
             split=plain(section.view.split),
             inputs={name: Path(folder) for name, folder in inputs.items()},
             identity=identify_checkpoint(sections, data, self.run),
-            view=identify_views(sections, self.run),
+            view=identify_views(sections, data, self.run),
             loop=plain(section.loop),
             save_every=node.runtime.save_every,
             val_every=node.runtime.val_every,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.base import SegmentationDataModule
+from datamodules.views import TrainingView, WholeView
 from fmawsss.files.products import read_fingerprint
 from stages.stage import Run
 
@@ -32,6 +33,7 @@ def identify_checkpoint(
         "learning": sections["learning"],
         "training": {**sections["training"], "inputs": inputs},
         "features": None if run.cache is None else run.cache.dtype,
+        **describe_copies(data.training),
     }
 
 
@@ -47,17 +49,30 @@ def identify_output(sections: Sections, data: SegmentationDataModule, run: Run) 
         "prediction": {**sections["prediction"], "inputs": sorted(inputs)},
         "writers": sections["writers"],
         "precision": run.precision,
+        **describe_copies(data.whole),
     }
 
 
-def identify_views(sections: Sections, run: Run) -> dict[str, Any]:
+def describe_copies(view: TrainingView | WholeView | None) -> dict[str, int]:
+    """Say which copies stand for larger images, if any do."""
+    return {} if view is None or view.longest is None else {"longest": view.longest}
+
+
+def identify_views(sections: Sections, data: SegmentationDataModule, run: Run) -> dict[str, Any]:
     """List what the features of training views depend on; batches and prompts do not count."""
     view, model = sections["training"]["view"], sections["model"]
     made = {key: view.get(key) for key in ("augment", "crop_labels", "normalise")}
     chosen = {key: view.get(key) for key in ("split", "views", "shots")}
     encoder = {"target": model["_target_"], "clip": model.get("clip")}
     dtype = None if run.cache is None else run.cache.dtype
-    return {**made, **chosen, **encoder, "seed": run.seed, "dtype": dtype}
+    return {
+        **made,
+        **chosen,
+        **encoder,
+        "seed": run.seed,
+        "dtype": dtype,
+        **describe_copies(data.training),
+    }
 
 
 def drop_null(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from datamodules.base import SegmentationDataModule
 from fmawsss.files.writing import find_existing
 from lightning_modules.learned import read_fitting
 from stages.checkpoints import find_checkpoint
+from stages.image_memory import tell_image_memory
 from stages.places import make_folder
 from stages.publish import check_export
 from stages.scores import read_table
@@ -36,6 +37,7 @@ def check_stage(stage: Stage, made: set[Path]) -> None:
     path = stage.output.path
     make_folder(path.parent if path.suffix else path, "emits")  # some are one file: labels.csv
     open_data(stage.output.data, "predict", set(stage.output.inputs.values()) & made)
+    tell_image_memory(stage)
     if stage.training is not None:
         check_training(stage, stage.training, made)
 

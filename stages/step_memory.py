@@ -104,8 +104,13 @@ def find_free_memory(device: torch.device) -> int | None:
 
 def read_available(path: Path) -> int | None:
     """Read what Linux calls available: free, or in caches that it gives back."""
+    return read_kilobytes(path, "MemAvailable:")
+
+
+def read_kilobytes(path: Path, key: str) -> int | None:
+    """Read a number of bytes from a table of Linux."""
     lines = path.read_text().splitlines() if path.is_file() else []
-    found = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    found = [line.split()[1] for line in lines if line.startswith(key)]
     return int(found[0]) * 1024 if found else None
 
 

@@ -49,7 +49,7 @@ def build_builder(cfg: DictConfig, place: str, node: DictConfig) -> StageBuilder
 
 def find_prints(builder: StageBuilder, sections: dict[str, Any]) -> dict[str, str]:
     """Return the fingerprints of checkpoint and output as the sections of the stage say them."""
-    data = SimpleNamespace(classes=("cat",), prompt_names=("cat",))
+    data = SimpleNamespace(classes=("cat",), prompt_names=("cat",), training=None, whole=None)
     found = {"output": fingerprint(identify_output(sections, data, builder.run))}
     if sections["training"]["view"] is not None:
         found["checkpoint"] = fingerprint(identify_checkpoint(sections, data, builder.run))

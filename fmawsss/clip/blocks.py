@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from fmawsss.precision import widen
 
 Block: TypeAlias = ResidualAttentionBlock | CustomResidualAttentionBlock
+ATTENTION_BYTES = 1 << 28  # of weights of all heads that are held at once; 1 600 patches need half
 
 
 def check_block(block: Block) -> None:
@@ -103,9 +104,38 @@ def attend_openly(
 ) -> tuple[Float[Tensor, "B L D"], Float[Tensor, "B L L"]]:
     """Return what the attention of a block adds to the tokens, and its mean weights."""
     queries, keys, values = project_heads(block, normed)
-    weights = weigh_keys(queries, keys, visible)
-    heads = weights.to(values.dtype) @ values
-    return block.ls_1(block.attn.out_proj(merge_heads(heads))), weights.mean(dim=1)
+    mixed, means = [], []
+    for part in split_rows(queries, keys):
+        weights = weigh_keys(part, keys, visible)
+        mixed.append(weights.to(values.dtype) @ values)
+        means.append(weights.mean(dim=1))
+        del weights  # before those of the next rows
+    heads = join_rows(mixed, dim=2)
+    return block.ls_1(block.attn.out_proj(merge_heads(heads))), join_rows(means, dim=1)
+
+
+def average_heads(
+    queries: Float[Tensor, "B heads L d"],
+    keys: Float[Tensor, "B heads L d"],
+    visible: Bool[Tensor, "B 1 1 L"] | None,
+) -> Float[Tensor, "B L L"]:
+    """Return the mean over heads of the attention weights."""
+    parts = split_rows(queries, keys)
+    return join_rows([weigh_keys(part, keys, visible).mean(dim=1) for part in parts], dim=1)
+
+
+def split_rows(
+    queries: Float[Tensor, "B heads L d"], keys: Float[Tensor, "B heads L d"]
+) -> tuple[Float[Tensor, "B heads _ d"], ...]:
+    """Cut queries so that the weights of a part fit `ATTENTION_BYTES`."""
+    images, heads, length, _ = keys.shape
+    row = images * heads * length * 4
+    return queries.split(max(ATTENTION_BYTES // row, 1), dim=2)
+
+
+def join_rows(parts: list[Tensor], dim: int) -> Tensor:
+    """Put together what was computed of the parts of `split_rows`."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=dim)
 
 
 def transform(block: Block, x: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:

@@ -15,11 +15,11 @@ from fmawsss.clip.architecture import check_clip
 from fmawsss.clip.blocks import (
     attend,
     attend_openly,
+    average_heads,
     project_heads,
     run_block,
     show_keys,
     transform,
-    weigh_keys,
 )
 from fmawsss.clip.last_block import LastBlock, open_last_block
 from fmawsss.clip.packing import Packing
@@ -236,7 +236,7 @@ class FrozenClip(nn.Module):
             tokens = transform(block, tokens + added)
             attention = attention + weights
         queries, keys, _ = project_heads(blocks[-1], blocks[-1].ln_1(tokens))
-        attention = attention + weigh_keys(queries, keys, visible).mean(dim=1)
+        attention = attention + average_heads(queries, keys, visible)
         return tokens, attention[:, 1:, 1:] / opened
 
     def _run_last_block(

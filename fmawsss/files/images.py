@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageFile
 
 from fmawsss.files.jpeg import refuse_grey_end, refuse_zeros
+from fmawsss.resizing import fit_longest
 
 SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".avif", ".gif", ".bmp", ".dib",
@@ -45,6 +46,28 @@ def read_image(path: Path) -> UInt8[np.ndarray, "H W 3"]:
         refuse_grey_end(path, file)
         picture = _turn_upright(file)
         return np.array(convert_to_rgb(picture))
+
+
+def read_shrunk(path: Path, longest: int) -> tuple[UInt8[np.ndarray, "H W 3"], tuple[int, int]]:
+    """Read a copy whose longer side is at most `longest`, and the height and width of the picture.
+
+    A JPEG is decoded at a half, a quarter or an eighth where that suffices, so that no array is as
+    large as the picture. Raises what `read_image` does.
+    """
+    with _open_picture(path) as file:
+        size, turn = _measure_upright(file), _TURNS.get(_read_orientation(file))
+        width, height = stored = fit_longest(file.size, longest)
+        drafted = file.draft(None, stored) if stored != file.size else None
+        file.load()
+        refuse_grey_end(path, file)
+        picture = convert_to_rgb(file)
+        if picture.size != stored:
+            # first the width, as `fmawsss.resizing` does; an eighth may end within a pixel
+            right, below = picture.size if drafted is None else drafted[1][2:]
+            bicubic, box = Image.Resampling.BICUBIC, (0, 0, right, picture.height)
+            picture = picture.resize((width, picture.height), bicubic, box)
+            picture = picture.resize((width, height), bicubic, (0, 0, width, below))
+        return np.array(picture if turn is None else picture.transpose(turn)), size
 
 
 def try_image(path: Path) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from jaxtyping import Int64, Integer
+from jaxtyping import Int64, Integer, UInt8
 from torch import Tensor
 
 from fmawsss.files.contents import digest_file
@@ -23,6 +23,7 @@ from fmawsss.metrics import (
     summarise_confusion,
 )
 from fmawsss.records import ImageRecord, Prediction
+from fmawsss.resizing import resize_mask
 
 logger = logging.getLogger(__name__)
 
@@ -105,10 +106,19 @@ def count_errors(
     confusion: dict[str, Any] = {}
     boundary: dict[str, Any] = {}
     if truth is not None:
-        for kind, mask in prediction.masks().items():
+        for kind, found in prediction.masks().items():
+            mask = fit_mask(found, truth)
             confusion[kind] = list_counts(count_confusion(mask, truth, classes))
             boundary[kind] = list_counts(count_boundaries(mask, truth, classes))
     return {"name": prediction.name, "confusion": confusion, "boundary": boundary}
+
+
+def fit_mask(mask: UInt8[Tensor, "h w"], truth: Integer[Tensor, "H W"]) -> UInt8[Tensor, "H W"]:
+    """Enlarge the mask of a copy of an image to the image."""
+    if mask.shape == truth.shape:
+        return mask
+    height, width = truth.shape
+    return torch.from_numpy(resize_mask(mask.cpu().numpy(), (height, width))).to(mask.device)
 
 
 def list_counts(matrix: Int64[Tensor, "rows columns"]) -> list[list[int]]:

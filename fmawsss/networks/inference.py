@@ -8,9 +8,10 @@ from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
+from fmawsss.affinity import strip_partial
 from fmawsss.networks.refinement import Refine, keep_maps
 from fmawsss.resizing import Picture, Size
 
@@ -52,9 +53,27 @@ class WholeImages:
         sizes: Sequence[Size],
         originals: Originals = None,
     ) -> list[Answer]:
-        """Predict the masks of a batch at `sizes`."""
-        estimates = self.estimate(network, images, sizes, originals)
-        return [choose_classes(probabilities) for probabilities in estimates]
+        """Predict the masks of a batch at `sizes`.
+
+        Of large images that are not refined, the probabilities of some rows are held at a time.
+        """
+        if strip_partial(self.refine) is not keep_maps:
+            estimates = self.estimate(network, images, sizes, originals)
+            return [choose_classes(probabilities) for probabilities in estimates]
+        views = self.look(network, images)
+        return [
+            choose_by_rows([view[index : index + 1] for view in views], size)
+            for index, size in enumerate(sizes)
+        ]
+
+    def look(self, network: nn.Module, images: Float[Tensor, "B 3 h w"]) -> list[Tensor]:
+        """Give the logits of all images, view by view."""
+        mirrored = (False, True) if self.mirror else (False,)
+        return [
+            compute_scaled_logits(network, images, scale, flipped)
+            for scale in self.scales
+            for flipped in mirrored
+        ]
 
     def estimate(
         self,
@@ -64,21 +83,12 @@ class WholeImages:
         originals: Originals,
     ) -> Iterator[Float[Tensor, "R _ _"]]:
         """Give the probabilities of one image after the other, each at its size."""
-        # All images at once, view by view
-        mirrored = (False, True) if self.mirror else (False,)
-        views = [
-            compute_scaled_logits(network, images, scale, flipped)
-            for scale in self.scales
-            for flipped in mirrored
-        ]
-
-        # One image at its own size after the other
+        # All images at once, then one at its own size after the other
+        views = self.look(network, images)
         for index, size in enumerate(sizes):
-            total = compute_probabilities(views[0][index : index + 1], size)
-            for view in views[1:]:
-                total += compute_probabilities(view[index : index + 1], size)
+            mean = average_views([view[index : index + 1] for view in views], size)
             original = None if originals is None else torch.from_numpy(originals[index])
-            yield self.refine(total / len(views), original)
+            yield self.refine(mean, original)
 
 
 @dataclass(frozen=True)
@@ -176,6 +186,8 @@ class SlidingWindows:
             yield from zip(group, self.whole.estimate(network, windows, sizes, cut), strict=True)
 
 
+HELD_NUMBERS = 1 << 27  # probabilities of an image that are held at once: 512 MB
+
 SINGLE_SCALE = WholeImages(scales=(1.0,), mirror=False, refine=keep_maps)
 
 
@@ -195,6 +207,37 @@ def compute_probabilities(logits: Float[Tensor, "1 R h w"], size: Size) -> Float
     """Resize logits bilinearly, then turn them into probabilities."""
     resized = F.interpolate(logits.float(), size=size, mode="bilinear", align_corners=False)
     return resized[0].softmax(dim=0)
+
+
+def average_views(views: Sequence[Float[Tensor, "1 R _ _"]], size: Size) -> Float[Tensor, "R H W"]:
+    """Average the probabilities of several views of an image."""
+    total = compute_probabilities(views[0], size)
+    for view in views[1:]:
+        total += compute_probabilities(view, size)
+    return total / len(views)
+
+
+def choose_by_rows(views: Sequence[Float[Tensor, "1 R _ _"]], size: Size) -> Answer:
+    """Choose the classes of an image as a whole, or of some rows after the other if it is large."""
+    rows = max(HELD_NUMBERS // (views[0].shape[1] * size[1]), 1)
+    if rows >= size[0]:
+        return choose_classes(average_views(views, size))
+    answers = []
+    for places in torch.arange(size[0], device=views[0].device).split(rows):
+        cut = [resize_rows(view, places, size[0]) for view in views]
+        answers.append(choose_classes(average_views(cut, (len(places), size[1]))))
+    masks, confidences = zip(*((answer.mask, answer.confidence) for answer in answers), strict=True)
+    return Answer(torch.cat(masks), torch.cat(confidences))
+
+
+def resize_rows(
+    logits: Float[Tensor, "1 R h w"], places: Int64[Tensor, "H"], height: int
+) -> Float[Tensor, "1 R H w"]:
+    """Return some of the `height` rows that bilinear resizing gives."""
+    source = ((places + 0.5) * (logits.shape[2] / height) - 0.5).clamp_min(0)
+    above = source.long()
+    below = (above + 1).clamp_max(logits.shape[2] - 1)
+    return logits[:, :, above].float().lerp(logits[:, :, below].float(), (source - above)[:, None])
 
 
 def choose_classes(probabilities: Float[Tensor, "R H W"]) -> Answer:

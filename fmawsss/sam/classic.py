@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 
 from fmawsss.resizing import Picture, fit_longest, resize_image
-from fmawsss.sam.partitions import record_partition
+from fmawsss.sam.partitions import record_partition, resize_superpixels
 from fmawsss.superpixels import Superpixels
 
 
@@ -31,7 +31,7 @@ class ClassicSuperpixels:
     def _cut(self, image: Picture) -> Superpixels:
         height, width = image.shape[:2]
         seen = resize_image(image, fit_longest((height, width), self.longest))
-        return record_partition(self.segment(seen), (height, width))
+        return resize_superpixels(record_partition(self.segment(seen)), (height, width))
 
 
 def cut_by_colour(

@@ -1,105 +1,123 @@
-"""From a label image to the record of its regions, at the size of a larger image."""
+"""Superpixels from a label image, and superpixels of another size, by runs: no mask is drawn."""
 
 from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Int32, Int64, Integer
-from scipy.ndimage import find_objects
 
-from fmawsss.resizing import Size
+from fmawsss.resizing import Size, find_nearest
 from fmawsss.superpixels import Superpixels
 
 WHOLE = 2  # the level of masks that can stand for objects
+Numbers = Int64[np.ndarray, "S"]
+Pieces = tuple[Numbers, Numbers, Numbers, Numbers]  # mask, column, first row, row after the last
 
 
-def record_partition(labels: Integer[np.ndarray, "h w"], size: Size) -> Superpixels:
-    """Record a partition that is enlarged to `size`; no array has as many pixels as that.
-
-    Level 2, predicted IoU and stability 1, no point (NaN).
-    """
-    # which small row and column each large one shows; regions by number
-    height, width = size
-    rows = np.arange(height) * labels.shape[0] // height
-    columns = np.arange(width) * labels.shape[1] // width
+def record_partition(labels: Integer[np.ndarray, "H W"]) -> Superpixels:
+    """Record a partition: level 2, predicted IoU and stability 1, no point (NaN)."""
+    height, width = labels.shape
     values, numbers = np.unique(labels, return_inverse=True)
-    labels, amount = numbers.reshape(labels.shape), len(values)
-
-    # what a record tells of them
-    owner, start = find_runs(labels, rows, columns)
-    stop = np.append(start[1:], height * width)
-    counts, offsets = encode_partition(owner, start, stop, amount)
-    area = np.bincount(owner, weights=stop - start, minlength=amount).astype(np.int64)
-    ones = torch.ones(amount)
+    amount, ones = len(values), torch.ones(len(values))
     return Superpixels(
         size=(height, width),
         level=torch.full((amount,), WHOLE, dtype=torch.uint8),
-        area=torch.from_numpy(area),
-        box=torch.from_numpy(bound_regions(labels, rows, columns)),
         predicted_iou=ones,
         stability=ones,
         point=torch.full((amount, 2), torch.nan, dtype=torch.float64),
         crop=torch.tensor([[0, 0, width, height]]).expand(amount, 4).contiguous(),
-        counts=torch.from_numpy(counts),
-        offsets=torch.from_numpy(offsets),
+        **describe_pieces(cut_partition(numbers.reshape(labels.shape)), (height, width)),
     )
 
 
-def find_runs(
-    labels: Integer[np.ndarray, "h w"],
-    rows: Int64[np.ndarray, "H"],
-    columns: Int64[np.ndarray, "W"],
-) -> tuple[Int64[np.ndarray, "S"], Int64[np.ndarray, "S"]]:
-    """List the runs of one region in `labels[rows][:, columns]`: region, first pixel.
+def resize_superpixels(superpixels: Superpixels, size: Size) -> Superpixels:
+    """Resize all masks to the nearest pixels; those that no pixel is left of are dropped."""
+    if tuple(superpixels.size) == tuple(size):
+        return superpixels
+    pieces = resize_pieces(superpixels, size)
+    left, owner = np.unique(pieces[0], return_inverse=True)
+    scale = torch.tensor(size).flip(0) / torch.tensor(superpixels.size).flip(0)
+    kept = torch.from_numpy(left)
+    return replace(
+        superpixels,
+        size=size,
+        level=superpixels.level[kept],
+        predicted_iou=superpixels.predicted_iou[kept],
+        stability=superpixels.stability[kept],
+        point=superpixels.point[kept] * scale.double(),
+        crop=(superpixels.crop[kept] * scale.repeat(2)).round().long(),
+        **describe_pieces((owner, *pieces[1:]), size),
+    )
 
-    Pixels are counted column by column; `rows` and `columns` rise and leave none out.
-    """
-    # in a small column a run begins at the top, and wherever the region changes
+
+def cut_partition(labels: Int64[np.ndarray, "H W"]) -> Pieces:
+    """List the columns of each region, a piece for every stretch of rows."""
     begins = np.diff(labels.T, axis=1, prepend=-1) != 0
-    column, row = begins.nonzero()
-    ends = np.searchsorted(column, np.arange(labels.shape[1] + 1))
-
-    # a large column repeats the runs of a small one
-    amounts = np.diff(ends)[columns]
-    skipped = ends[columns] - (amounts.cumsum() - amounts)
-    places = np.repeat(skipped, amounts) + np.arange(amounts.sum())
-    tops = np.searchsorted(rows, row[places])
-    start = np.repeat(np.arange(len(columns)), amounts) * len(rows) + tops
-
-    # from the foot of a column to the head of the next a run may go on
-    owner = labels[row[places], column[places]]
-    fresh = np.diff(owner, prepend=-1) != 0
-    return owner[fresh], start[fresh]
+    column, top = begins.nonzero()
+    bottom = np.append(top[1:], 0)
+    bottom[bottom == 0] = len(labels)  # the next piece begins another column
+    owner = labels[top, column]
+    order = owner.argsort(kind="stable")
+    return owner[order], column[order], top[order], bottom[order]
 
 
-def encode_partition(
-    owner: Int64[np.ndarray, "S"],
-    start: Int64[np.ndarray, "S"],
-    stop: Int64[np.ndarray, "S"],
-    amount: int,
+def resize_pieces(superpixels: Superpixels, size: Size) -> Pieces:
+    """List the columns of each mask at another size, a piece for every stretch of rows."""
+    owner, start, stop = (values.numpy() for values in superpixels.runs())
+    height = superpixels.size[0]
+    rows, columns = map(find_nearest, superpixels.size, size)
+
+    # the columns of the other size that a run reaches
+    first = np.searchsorted(columns, start // height)
+    amount = np.searchsorted(columns, (stop - 1) // height, side="right") - first
+    column = np.arange(amount.sum()) - np.repeat(amount.cumsum() - amount - first, amount)
+
+    # and the rows there
+    head = columns[column] * height
+    top = np.searchsorted(rows, np.repeat(start, amount) - head)
+    bottom = np.searchsorted(rows, np.repeat(stop, amount) - head)
+    owner = np.repeat(owner, amount)
+    order = np.lexsort((top, column, owner))
+    seen = order[(bottom > top)[order]]
+    return owner[seen], column[seen], top[seen], bottom[seen]
+
+
+def describe_pieces(pieces: Pieces, size: Size) -> dict[str, Any]:
+    """Return area, box and codes of masks in pieces, in the order of masks and columns."""
+    owner, column, top, bottom = pieces
+    amount = int(owner.max(initial=-1)) + 1
+    area = np.bincount(owner, weights=bottom - top, minlength=amount).astype(np.int64)
+
+    # box: x, y, last x minus first, last y minus first
+    low = np.full((amount, 2), max(size))
+    high = np.zeros((amount, 2), np.int64)
+    np.minimum.at(low, owner, np.stack([column, top], axis=1))
+    np.maximum.at(high, owner, np.stack([column, bottom - 1], axis=1))
+    counts, offsets = encode_pieces(pieces, amount, size)
+    found = {"area": area, "box": np.concatenate([low, high - low], axis=1)}
+    found |= {"counts": counts, "offsets": offsets}
+    return {name: torch.from_numpy(values) for name, values in found.items()}
+
+
+def encode_pieces(
+    pieces: Pieces, amount: int, size: Size
 ) -> tuple[Int32[np.ndarray, "R"], Int64[np.ndarray, "O"]]:
-    """Code the runs of a partition as `superpixels.encode_masks` codes its masks."""
-    # the images of all regions in a row: a run ends where its region begins or stops
-    pixels = stop[-1]
-    borders = np.concatenate([start, stop]) + pixels * np.concatenate([owner, owner])
+    """Code masks in pieces as `superpixels.encode_masks` does."""
+    owner, column, top, bottom = pieces
+    pixels = size[0] * size[1]
 
-    # and with the image, unless the region itself reaches there
-    short = np.delete(np.arange(amount), owner[-1])
-    ends = np.sort(np.concatenate([borders, pixels * (short + 1)]))
-    runs = 2 * np.bincount(owner, minlength=amount)
-    runs[short] += 1
-    return np.diff(ends, prepend=0).astype(np.int32), np.append(0, runs.cumsum())
+    # the images of all masks in a row; at the foot of a column a run may go on
+    start = owner * pixels + column * size[0] + top
+    stop = owner * pixels + column * size[0] + bottom
+    fresh = np.append(True, (start[1:] != stop[:-1]) | (owner[1:] != owner[:-1]))
+    start, stop, runs = start[fresh], stop[np.append(fresh[1:], True)], owner[fresh]
 
-
-def bound_regions(
-    labels: Integer[np.ndarray, "h w"],
-    rows: Int64[np.ndarray, "H"],
-    columns: Int64[np.ndarray, "W"],
-) -> Int64[np.ndarray, "M 4"]:
-    """Bound the regions of `labels[rows][:, columns]` as `Superpixels.box` does."""
-    found = find_objects(labels + 1)
-    top, left = (np.array([place[axis].start for place in found]) for axis in (0, 1))
-    below, beyond = (np.array([place[axis].stop for place in found]) for axis in (0, 1))
-    y, x = np.searchsorted(rows, top), np.searchsorted(columns, left)
-    bottom, right = np.searchsorted(rows, below) - 1, np.searchsorted(columns, beyond) - 1
-    return np.stack([x, y, right - x, bottom - y], axis=1)
+    # every image ends a run, that of the mask if it reaches there
+    ends = pixels * np.arange(1, amount + 1)
+    short = ~np.isin(ends, stop)
+    borders = np.sort(np.concatenate([start, stop, ends[short]]))
+    lengths = 2 * np.bincount(runs, minlength=amount) + short
+    return np.diff(borders, prepend=0).astype(np.int32), np.append(0, lengths.cumsum())

@@ -9,6 +9,7 @@ from golden_clip import DTYPES, freeze, load_state, make_golden_clip, make_small
 from golden_tools import assert_close, load_case
 from open_clip.model import CustomTextCLIP
 
+import fmawsss.clip.blocks as block_file
 from fmawsss.clip.encoder import FrozenClip
 from fmawsss.clip.fixed_positions import FixedPositionClip
 from fmawsss.clip.positions import resize_positions
@@ -247,3 +248,21 @@ def test_every_open_clip_name_of_the_recipes_has_a_tokenizer():
         assert open_clip.get_model_config(name) is not None
         assert open_clip_tokenizer(name)(["dog"]).shape == (1, 77)
     assert time.perf_counter() - start < 10
+
+
+def test_attention_of_many_patches_is_computed_a_few_rows_at_a_time(monkeypatch):
+    clip, images = freeze(make_small_clip()), torch.randn(2, 3, 48, 64)
+    whole = clip.encode_images(images, None, attention_blocks=2)
+    length = whole.inputs.shape[1]
+    heads = clip.clip.visual.transformer.resblocks[0].attn.num_heads
+    rows = []
+    weigh = block_file.weigh_keys
+    monkeypatch.setattr(block_file, "ATTENTION_BYTES", 3 * 2 * heads * length * 4)
+    monkeypatch.setattr(
+        block_file, "weigh_keys", lambda q, *a: rows.append(q.shape[2]) or weigh(q, *a)
+    )
+    parts = clip.encode_images(images, None, attention_blocks=2)
+    assert max(rows) == 3
+    assert sum(rows) == 2 * length
+    torch.testing.assert_close(parts.attention, whole.attention)
+    torch.testing.assert_close(parts.inputs, whole.inputs)

@@ -210,3 +210,22 @@ def test_the_crf_finds_the_edge() -> None:
     scores[0, :, :12], scores[1, :, 12:] = 0.6, 0.6
     refined = DenseCrf(**CRF)(scores, image)
     assert (refined.argmax(0) == torch.arange(32).ge(15)).all()
+
+
+@pytest.mark.parametrize("size", [(40, 60), (13, 31), (7, 90)])
+def test_large_images_are_answered_a_few_rows_at_a_time(
+    size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, images = Blur(), torch.randn(2, 3, 20, 30)
+    look = WholeImages((1.0, 0.5), True, keep_maps)
+    whole = look(network, images, [size, size])
+    monkeypatch.setattr(inference_file, "HELD_NUMBERS", 3 * 4 * size[1])
+    shapes = []
+    resize = inference_file.resize_rows
+    monkeypatch.setattr(
+        inference_file, "resize_rows", lambda *a: shapes.append(len(a[1])) or resize(*a)
+    )
+    for answer, expected in zip(look(network, images, [size, size]), whole, strict=True):
+        torch.testing.assert_close(answer.confidence, expected.confidence)
+        assert (answer.mask == expected.mask).double().mean() > 0.999
+    assert max(shapes) == 4
