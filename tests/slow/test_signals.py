@@ -18,6 +18,8 @@ from strikes import Strike, fork, read_products, run_forked, wait
 
 import infer
 import train
+from callbacks.score_journal import ScoreJournal
+from callbacks.seed_writer import SeedWriter
 from callbacks.step_keeper import StepKeeper
 from callbacks.validation_record import PowerRecord, ValidationRecord
 from datamodules.shapes import ShapesDataModule
@@ -37,12 +39,14 @@ CLS = [
 NETWORK = [
     "task=network", "network.build.width=16", "data.batch_size=4",
     "loop.max_steps=7", "save_every=4", "seeds=${paths.data}/shapes-0/SegmentationClass",
+    "data.predict_batch_size=1",
 ]  # fmt: skip
-SUPERPIXELS = ["task=superpixels", "masks.points_per_side=4"]
+SUPERPIXELS = ["task=superpixels", "masks.points_per_side=4", "data.predict_batch_size=1"]
 INT = signal.SIGINT
 
 RUNS = {
     "cls": (train.main, [*CLS, *SMALL]),
+    "cls in batches": (train.main, [*CLS, *SMALL, "data.predict_batch_size=4"]),
     "cls with workers": (train.main, [*CLS, *DATA, "loading.workers=2"]),
     "cls validated": (train.main, [*CLS, *SMALL, "val_every=2", "data.val_split=val"]),
     "cls cached": (train.main, [*CLS, *SMALL, "cache=features", "cache.views=2"]),
@@ -58,6 +62,8 @@ CASES = [
     ("cls", Strike(StepKeeper, "on_train_batch_end", 7)),
     ("cls", Strike(PromptModule, "predict_step", 2)),
     ("cls", Strike(PromptModule, "on_save_checkpoint", 1)),
+    ("cls in batches", Strike(SeedWriter, "write", 3)),
+    ("cls in batches", Strike(ScoreJournal, "_describe", 6)),
     ("cls with workers", Strike(PromptModule, "training_step", 3, INT)),
     ("cls with workers", Strike(PromptModule, "predict_step", 2)),
     ("cls validated", Strike(PromptModule, "validation_step", 2)),

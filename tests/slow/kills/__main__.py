@@ -9,6 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from .stories import STORIES
 from .trials import try_kills
 
 
@@ -17,11 +18,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--story", choices=STORIES, default="pipeline")
     parser.add_argument("--scratch", type=Path)
     chosen = parser.parse_args()
     scratch = chosen.scratch or Path(tempfile.mkdtemp(prefix="kills-"))
     kills = stories = bad = 0
-    for trial in try_kills(scratch, chosen.kills, chosen.seed):
+    for trial in try_kills(scratch, STORIES[chosen.story], chosen.kills, chosen.seed):
         kills, stories = kills + len(trial.strikes), stories + 1
         bad += bool(trial.faults)
         say(f"story {trial.number}: {len(trial.strikes)} kills, {len(trial.faults)} faults")

@@ -12,7 +12,9 @@ import torch
 
 # Times, machines and numbers of runs; what is drawn from them
 VOLATILE = ("runs/", "report.html", "log_", ".files.jsonl")
+VOLATILE_IN_SWEEPS = (".hydra/", "config.yaml", "multirun.yaml", "run.json", "train.log", "summary.")
 STAMPS = {"modified", "truth_stamp"}  # of files that each story draws anew
+STAMPS_IN_SWEEPS = {"seconds", "digest"}  # of words, folders among them
 
 
 def read_all(folder: Path) -> dict[str, Any]:
@@ -20,7 +22,8 @@ def read_all(folder: Path) -> dict[str, Any]:
     found = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
-        if path.is_file() and not any(part in name for part in VOLATILE):
+        volatile = VOLATILE + VOLATILE_IN_SWEEPS * name.startswith("sweep/")
+        if path.is_file() and not any(part in name for part in volatile):
             found[name] = read(path, folder)
     return found
 
@@ -30,8 +33,10 @@ def read(path: Path, folder: Path) -> Any:
     if path.suffix == ".ckpt":
         return digest(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
     text = path.read_bytes()
-    if path.suffix in (".json", ".jsonl"):
+    if path.suffix in (".json", ".jsonl", ".yaml"):
         named = text.decode().replace(str(folder), "FOLDER")
+        if path.suffix == ".yaml":
+            return named
         if path.suffix == ".json":
             return without_stamps(json.loads(named))
         return sorted(json.dumps(without_stamps(json.loads(line))) for line in named.splitlines())
@@ -49,7 +54,8 @@ def digest(state: Mapping[str, torch.Tensor]) -> dict[str, str]:
 def without_stamps(value: Any) -> Any:
     """Drop times of files, at any depth."""
     if isinstance(value, dict):
-        return {k: without_stamps(v) for k, v in value.items() if k not in STAMPS}
+        stamps = STAMPS | STAMPS_IN_SWEEPS if "overrides" in value else STAMPS
+        return {k: without_stamps(v) for k, v in value.items() if k not in stamps}
     if isinstance(value, list):
         return [without_stamps(item) for item in value]
     return value

@@ -1,43 +1,28 @@
-"""What is told, and how it is struck: programs in forks of a process that has loaded everything."""
+"""How a story is told and struck: programs in forks of a process that has loaded everything."""
 
 from __future__ import annotations
 
+import io
 import os
 import signal
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import strikes
 import torch
+from composing import merge_choices_once, read_once
+from omegaconf import OmegaConf
 
-import infer
-import train
 from fmawsss.files import writing
 
-SMALL = [
-    "dataset.train_images=4",
-    "dataset.val_images=2",
-    "loading.workers=0",
-    "logger=none",
-]
-PIPELINE = [
-    *SMALL,
-    "masks.points_per_side=2",
-    *(f"stages.{name}.loop.max_steps=4" for name in ("cls", "seg", "network")),
-    *(f"stages.{name}.save_every=1" for name in ("cls", "seg", "network")),
-    "stages.cls.data.batch_size=2",
-    "stages.seg.data.batch_size=2",
-    "stages.network.data.batch_size=2",
-    "stages.network.val_every=2",
-]
-INFERENCE = ["task=network", "split=train", "save_as=[coco,voc]", *SMALL]
-STORY: list[tuple[Callable[[], None], list[str]]] = [
-    (train.main, PIPELINE),
-    (infer.main, INFERENCE),
-]
+from .stories import Command
+
 EVENTS = ("written", "in place", "half a line")
 
 
@@ -50,19 +35,46 @@ class Strike:
     call: int = 0
 
 
-def tell(folder: Path, number: int, strike: Strike | None = None) -> int:
-    """Run a command of the story in a folder; return its exit code, -9 for one that was killed."""
-    main, words = STORY[number]
-    places = [f"paths.data={folder}/data", f"paths.outputs={folder}/outputs"]
-    log = folder / f"log_{number}.txt"
+def tell(folder: Path, command: Command, log: Path, strike: Strike | None = None) -> int:
+    """Run a command of a story in a folder; return its exit code, -9 for one that was killed.
+
+    Twins run at the same time, in processes of their own; one of them is struck, and the code is
+    its own.
+    """
+    pids = [begin(folder, command, log, strike)]
+    pids += [begin(folder, twin, log.with_suffix(".twin")) for twin in command.twins]
+    code = end(pids[0], log, strike)
+    for pid in pids[1:]:
+        end(pid, log.with_suffix(".twin"), None)
+    return code
+
+
+def compose_once(story: Sequence[Command]) -> None:
+    """Compose the settings of a story here, for its forks to find: it takes half of their time."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(OmegaConf, "load", staticmethod(read_once(OmegaConf.load)))
+    merge_choices_once(patch)
+    for command in (command for command in story if "-m" not in command.words):
+        with pytest.MonkeyPatch.context() as words, redirect_stdout(io.StringIO()):
+            words.setattr(sys, "argv", ["program.py", *command.words, "--cfg", "job"])
+            command.main()
+
+
+def begin(folder: Path, command: Command, log: Path, strike: Strike | None = None) -> int:
+    """Start a command in a fork; return its process."""
 
     def program() -> None:
         torch.set_num_threads(1)
         if strike is not None and strike.event is not None:
             arm(strike.event, strike.call)
-        main()
+        command.main()
 
-    pid = strikes.fork(program, [*words, *places], log)
+    words = [word.replace("FOLDER", str(folder)) for word in command.words]
+    return strikes.fork(program, words, log)
+
+
+def end(pid: int, log: Path, strike: Strike | None) -> int:
+    """Wait for a process to end, or kill it when its time has come."""
     if strike is None or strike.seconds is None:
         return strikes.wait(pid, log, limit=900).code
     deadline = time.monotonic() + strike.seconds

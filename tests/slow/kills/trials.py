@@ -6,13 +6,14 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from .compare import list_differences, read_all
-from .story import EVENTS, STORY, Strike, tell
+from .stories import Command
+from .story import EVENTS, Strike, compose_once, tell
 
 MOST = 4  # kills of one story
 
@@ -26,28 +27,30 @@ class Trial:
     faults: list[str] = field(default_factory=list)
 
 
-def tell_whole(folder: Path) -> tuple[dict[str, Any], list[float]]:
-    """Tell the story without any disturbance; return what it left, and the seconds it took."""
+def tell_whole(folder: Path, story: Sequence[Command]) -> tuple[dict[str, Any], list[float]]:
+    """Tell a story without any disturbance; return what it left, and the seconds it took."""
     seconds = []
-    for number in range(len(STORY)):
+    for number, command in enumerate(story):
         started = time.monotonic()
-        code = tell(folder, number)
+        log = place_log(folder, number)
+        code = tell(folder, replace(command, twins=()), log)
         seconds.append(time.monotonic() - started)
-        assert code == 0, (folder / f"log_{number}.txt").read_text()
+        assert code == 0, log.read_text()
     return read_all(folder), seconds
 
 
-def try_kills(scratch: Path, kills: int, seed: int) -> Iterator[Trial]:
-    """Tell stories until so many kills have hit; yields each when it is at its end."""
+def try_kills(scratch: Path, story: Sequence[Command], kills: int, seed: int) -> Iterator[Trial]:
+    """Tell a story until so many kills have hit; yields each telling when it is at its end."""
     rng = random.Random(seed)
-    expected, seconds = tell_whole(prepare(scratch / "whole"))
+    compose_once(story)
+    expected, seconds = tell_whole(prepare(scratch / "whole"), story)
     hit = number = 0
     while hit < kills:
         number += 1
         trial = Trial(number)
         folder = prepare(scratch / f"trial_{number}")
-        for command in range(len(STORY)):
-            strike_command(trial, folder, command, seconds[command], rng)
+        for place, command in enumerate(story):
+            strike_command(trial, folder, place, command, seconds[place], rng)
         trial.faults += list_differences(read_all(folder), expected)
         hit += len(trial.strikes)
         if not trial.faults:
@@ -62,22 +65,34 @@ def prepare(folder: Path) -> Path:
     return folder
 
 
+def place_log(folder: Path, place: int) -> Path:
+    """Name the log of the command at a place of the story."""
+    return folder / f"log_{place}.txt"
+
+
 def strike_command(
-    trial: Trial, folder: Path, command: int, seconds: float, rng: random.Random
+    trial: Trial,
+    folder: Path,
+    place: int,
+    command: Command,
+    seconds: float,
+    rng: random.Random,
 ) -> None:
     """Start a command again and again until it was killed often enough, then let it end."""
+    log = place_log(folder, place)
+    fine = (0, 1) if command.refused else (0,)
     for _ in range(rng.randint(1, MOST)):
         strike = draw_strike(rng, seconds)
-        code = tell(folder, command, strike)
-        if code == 0:
-            return
+        code = tell(folder, command, log, strike)
         if code == -signal.SIGKILL:
-            trial.strikes.append(f"{command}: {strike}")
+            trial.strikes.append(f"{place}: {strike}")
+        elif code not in fine:
+            trial.faults.append(f"exit {code}: {read_end(log)}")
         else:
-            trial.faults.append(f"exit {code}: {read_end(folder, command)}")
-    code = tell(folder, command)
-    if code != 0:
-        trial.faults.append(f"exit {code} at last: {read_end(folder, command)}")
+            return
+    code = tell(folder, command, log)
+    if code not in fine:
+        trial.faults.append(f"exit {code} at last: {read_end(log)}")
 
 
 def draw_strike(rng: random.Random, seconds: float) -> Strike:
@@ -88,6 +103,6 @@ def draw_strike(rng: random.Random, seconds: float) -> Strike:
     return Strike(event=event, call=rng.randint(1, 12 if event == "half a line" else 60))
 
 
-def read_end(folder: Path, command: int) -> str:
+def read_end(log: Path) -> str:
     """Return the last words of a command."""
-    return " / ".join((folder / f"log_{command}.txt").read_text().splitlines()[-3:])
+    return " / ".join(log.read_text().splitlines()[-3:])
