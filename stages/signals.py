@@ -1,8 +1,9 @@
 """SIGTERM and Ctrl-C end any run soon: what is complete is kept, one line says how to go on.
 
 A signal raises `Stopped` wherever the main thread is. What must not be cut in two, a step of the
-optimiser, holds it back for a moment. What does not end by itself is ended after `PATIENCE`, and
-at once by a second signal: all files are written whole or not at all.
+optimiser, holds it back for a moment. What does not end by itself, or hangs inside a library where
+Python runs no handler, is ended after `PATIENCE`, and at once by a second signal: all files are
+written whole or not at all.
 """
 
 from __future__ import annotations
@@ -10,20 +11,23 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import select
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
+import lightning as L
 import torch
 
 PATIENCE = 9.0  # seconds from the signal to the end
 TWICE = 1.0  # seconds in which a signal that comes again, by way of its group, is the same one
 PR_SET_PDEATHSIG = 1  # of Linux: the signal that a process gets when its parent ends
+LEADER = "FMAWSSS_LEADER"  # the process that started the others of a training, in their environment
 REQUEUE = "SIGUSR1"  # SLURM sends it before the time is over: sbatch --signal=USR1@90 --requeue
 
 
@@ -58,8 +62,7 @@ class Guard:
                 self.end()
             return
         self.stopped, self.came = Stopped(signum), time.monotonic()
-        threading.Thread(target=self.end_late, daemon=True).start()
-        if not self.held:
+        if self.active and not self.held:
             raise self.stopped
 
     def hold(self) -> None:
@@ -83,9 +86,21 @@ class Guard:
         if self.stopped.name == REQUEUE and os.environ.get("SLURM_PROCID", "0") == "0":
             requeue_job()
 
-    def end_late(self) -> None:
-        """End the process when it does not end by itself."""
-        time.sleep(PATIENCE)
+    def watch(self, pipe: int, signums: Collection[int]) -> None:
+        """End the process when it does not end in time after a signal, or when it comes again."""
+        first, came = None, 0.0
+        while first is None or time.monotonic() - came < PATIENCE:
+            ready, *_ = select.select([pipe], [], [], None if first is None else 0.1)
+            heard = os.read(pipe, 1) if ready else bytes(1)
+            if not heard:  # the program ended without any
+                return os.close(pipe)
+            if heard[0] not in signums:
+                continue
+            if first is not None and time.monotonic() - came > TWICE:
+                break
+            if first is None:
+                first, came = heard[0], time.monotonic()
+        self.stopped = self.stopped or Stopped(first)
         self.end()
 
     def end(self) -> None:
@@ -115,14 +130,14 @@ def answer_signals() -> Iterator[None]:
 
     # Ours in place of Python's
     GUARD.forget()
-    GUARD.active = True
+    os.environ[LEADER] = str(os.getpid())
     before = {signum: signal.getsignal(signum) for signum in list_signals()}
-    for signum in before:
-        signal.signal(signum, GUARD.answer)
-
-    # The program
     try:
-        yield
+        with watch_signals(before):
+            GUARD.active = True
+            for signum in before:
+                signal.signal(signum, GUARD.answer)
+            yield
     except BaseException:  # after a signal, whatever else fails is a consequence
         if GUARD.stopped is None:
             raise
@@ -130,10 +145,55 @@ def answer_signals() -> Iterator[None]:
         GUARD.active = False
         for signum, handler in before.items():
             signal.signal(signum, handler)
+        os.environ.pop(LEADER, None)
     if GUARD.stopped is not None:
         GUARD.conclude()
         leave_group()
         raise GUARD.stopped from None
+
+
+@contextmanager
+def watch_signals(signums: Collection[int]) -> Iterator[None]:
+    """Have a thread hear of signals, which runs while the main thread is inside a library.
+
+    Other systems than POSIX offer this for sockets only.
+    """
+    if os.name != "posix":
+        yield
+        return
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    threading.Thread(target=GUARD.watch, args=(reader, signums), daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        if GUARD.stopped is None:  # else its end is watched, too
+            os.close(writer)
+
+
+def leave_wakeups() -> None:
+    """Leave the signals of a forked process out of what its parent hears."""
+    signal.set_wakeup_fd(-1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=leave_wakeups)
+
+
+def answer_alone(trainer: L.Trainer) -> L.Trainer:
+    """Keep a trainer from answering signals itself.
+
+    Lightning's handler has all processes of a training meet within the handler, while the others
+    are in the middle of a step: they wait for each other without end. It has no setting for this.
+    """
+    trainer._signal_connector.register_signal_handlers = do_nothing  # type: ignore[method-assign]
+    return trainer
+
+
+def do_nothing() -> None:
+    """Take the place of what is not wanted."""
 
 
 def list_signals() -> list[signal.Signals]:
@@ -152,16 +212,21 @@ def is_follower() -> bool:
 
 
 def follow_parent() -> None:
-    """Leave signals to the process that started this one, and end when it is gone."""
+    """Leave signals to the process that started this one, and end when it is gone, or was."""
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=end_with, args=(read_leader(),), daemon=True).start()
+
+
+def read_leader() -> int:
+    """Return the process that started this one; it may be gone by now."""
+    return int(os.environ.get(LEADER, os.getppid()))
 
 
 def end_with(parent: int) -> None:
-    """End this process once its parent is another one than it was."""
+    """End this process once its parent is another one."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)

@@ -23,6 +23,7 @@ from fmawsss.files.fingerprints import digest_weights, fingerprint
 from fmawsss.files.locks import wait_lock
 from fmawsss.files.products import Product, read_fingerprint, require_unchanged
 from lightning_modules.learned import learns
+from stages.signals import answer_alone
 from stages.versions import list_versions
 from stages.whole_checkpoints import WholeCheckpoints
 
@@ -77,12 +78,13 @@ class Run:
         timer = StageTimer(self.folder, stage, action)
         progress = follow_progress(stage, action, self.stages)
         beside = [*callbacks, progress, timer]
-        return self.trainer(
+        trainer = self.trainer(
             **settings,
             callbacks=beside,
             plugins=[WholeCheckpoints()],
             default_root_dir=self.work,
         )
+        return answer_alone(trainer)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import platform
+import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ import train
 from fmawsss.files import locks
 from fmawsss.files.locks import Busy, hold_lock, list_locks, place_lock, wait_lock
 from fmawsss.files.products import Product
+from stages.signals import answer_signals
 
 DATA = ["dataset.train_images=6", "dataset.val_images=1", "loading.workers=0", "logger=none"]
 CUT = ["task=superpixels", "masks.points_per_side=4", *DATA]
@@ -107,18 +111,59 @@ def test_a_lock_of_another_machine_is_watched_before_it_is_taken(monkeypatch, tm
     lock, owner = tmp_path / ".a.lock", tmp_path / ".a.lock.json"
     marker = ["filelock/2", "pid=1", "host=elsewhere", "mode=lease", "token=ab", "duration=0.5"]
     lock.write_text("\n".join(marker) + "\n")
-    facts = {"process": 1, "host": "elsewhere", "since": "2026-01-01 10:00:00"}
+    facts = {"process": 1, "host": platform.node(), "since": "2026-01-01 10:00:00"}  # a container's
     owner.write_text(json.dumps(facts))
     with (
-        pytest.raises(Busy, match="process 1 on elsewhere since 2026-01-01"),
+        pytest.raises(Busy, match=r"process 1 on .* since 2026-01-01"),
         hold_lock(lock, tmp_path / "a", "paths.work"),
     ):
         pass
-    os.utime(lock, (1, 1))
+    os.utime(lock, (time.time() + 900, time.time() + 900))  # by a clock that is ahead
     with hold_lock(lock, tmp_path / "a", "paths.work"):
         assert json.loads(owner.read_text())["process"] == os.getpid()
-    assert "taken over unless that machine shows itself" in caplog.text
+    assert "it is taken over unless it is renewed within" in caplog.text
     assert not list(tmp_path.iterdir())
+
+
+def test_many_that_start_at_once_and_die_hold_a_lock_one_after_the_other(tmp_path):
+    """Each holds it alone for a moment and dies with it, for the others to take it over."""
+    lock, inside = tmp_path / ".a.lock", tmp_path / "inside"
+
+    def hold_and_die() -> None:
+        while True:
+            with suppress(Busy), hold_lock(lock, tmp_path / "a", "paths.work"):
+                inside.mkdir()  # fails where another is inside
+                time.sleep(0.02)
+                inside.rmdir()
+                os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(0.001)
+
+    living = {fork(hold_and_die, [], tmp_path / f"{n}.log") for n in range(6)}
+    codes = []
+    while living:
+        for pid in tuple(living):
+            found, status = os.waitpid(pid, os.WNOHANG)  # a dead process is there until then
+            if found:
+                living.remove(pid)
+                codes.append(os.waitstatus_to_exitcode(status))
+    assert codes == [-signal.SIGKILL] * 6, [path.read_text() for path in tmp_path.glob("*.log")]
+
+
+def test_a_run_whose_lock_was_taken_over_ends(monkeypatch, tmp_path):
+    monkeypatch.setattr(locks, "LEASE", 0.3)
+    lock, owner = tmp_path / ".a.lock", tmp_path / ".a.lock.json"
+
+    def work() -> None:
+        with answer_signals(), hold_lock(lock, tmp_path / "a", "paths.work"):
+            lock.unlink()
+            lock.write_text("of another")
+            owner.write_text('"of another"')
+            time.sleep(60)
+
+    ended = wait(fork(work, [], tmp_path / "log"), tmp_path / "log")
+    assert ended.code == 143, ended.said
+    assert lock.read_text() == "of another"
+    assert owner.read_text() == '"of another"'
 
 
 def test_names_with_brackets_and_waiting(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -97,6 +98,64 @@ def test_what_does_not_end_is_ended(tmp_path, monkeypatch):
     os.kill(pid, signal.SIGINT)
     ended = wait(pid, tmp_path / "second", limit=50)
     assert ended.code == 143, ended.said
+
+
+@pytest.mark.parametrize(("patience", "signals_sent"), [(0.2, 1), (100, 2)])
+def test_what_hangs_inside_a_library_is_ended(patience, signals_sent, tmp_path, monkeypatch):
+    """There no handler runs."""
+
+    def hang(*_: object) -> None:
+        (tmp_path / "hangs").touch()
+        mutex = ctypes.create_string_buffer(64)
+        for _ in range(2):
+            ctypes.CDLL(None).pthread_mutex_lock(mutex)
+
+    monkeypatch.setattr(signals, "PATIENCE", patience)
+    monkeypatch.setattr(signals, "TWICE", 0)
+    monkeypatch.setattr(PromptModule, "training_step", hang)
+    pid = fork(train.main, [*CLS, *DATA, *place(tmp_path)], tmp_path / "log")
+    while not (tmp_path / "hangs").exists():
+        time.sleep(0.05)
+    for _ in range(signals_sent):
+        time.sleep(0.2)
+        os.kill(pid, signal.SIGTERM)
+    ended = wait(pid, tmp_path / "log", limit=50)
+    assert ended.code == 143, ended.said
+    assert ended.said.splitlines()[-1] == "stopped by SIGTERM; the same command goes on"
+
+
+def test_the_other_processes_of_a_training_end_when_the_first_is_gone(tmp_path, monkeypatch):
+    """It may be killed before they are ready to follow it."""
+
+    def follow() -> None:
+        with signals.answer_signals():
+            time.sleep(60)
+
+    gone = fork(print, [], tmp_path / "log")
+    wait(gone, tmp_path / "log")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv(signals.LEADER, str(gone))
+    assert run_forked(follow, [], tmp_path / "log").code == 1
+
+
+def test_a_process_that_was_forked_keeps_its_signals_to_itself(tmp_path, monkeypatch):
+    """Such as a loader process that is ended."""
+    monkeypatch.setattr(signals, "PATIENCE", 0)
+
+    def begin() -> None:
+        (tmp_path / "begun").touch()
+        time.sleep(60)
+
+    def program() -> None:
+        with signals.answer_signals():
+            child = fork(begin, [], tmp_path / "child")
+            while not (tmp_path / "begun").exists():
+                time.sleep(0.01)
+            os.kill(child, signal.SIGTERM)
+            wait(child, tmp_path / "child")
+            time.sleep(0.5)
+
+    assert run_forked(program, [], tmp_path / "log").code == 0
 
 
 def test_slurm_starts_a_job_again_that_it_warned(tmp_path, monkeypatch):

@@ -1,8 +1,8 @@
 """One process at a time writes a product: others are told who does, or wait for a moment.
 
 A lock is a small file beside the product, renewed while its holder lives. That of a dead process of
-this machine is taken over at once, that of another machine once it was not renewed for `LEASE`
-seconds: so it holds on network file systems, too, without locks of the kernel.
+this machine is taken over at once, that of another machine or container once it was not renewed for
+`LEASE` seconds: so it holds on network file systems, too, without locks of the kernel.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -57,18 +58,21 @@ def hold_lock(lock: Path, what: Path, setting: str) -> Iterator[None]:
     lease = SoftFileLease(lock, lease_duration=LEASE, on_compromise=report_loss)
     owner = lock.with_name(f"{lock.name}.json")
     try:
-        lease.acquire(timeout=find_patience(lock, owner))
+        acquire(lease, lock, owner)
     except Timeout:
         raise Busy(
             f"{what}: another run works on it ({describe_owner(owner)}); wait for it, end it, or "
             f"choose another folder with {setting}=DIR"
         ) from None
+    mine = describe_process()
     try:
-        write_json(owner, describe_process())
+        write_json(owner, mine)
         yield
-    finally:
-        with suppress(OSError):  # a full disk or lost folder is the first error, not the second one
-            owner.unlink(missing_ok=True)
+    finally:  # a full disk or lost folder is the first error, not the second one
+        with suppress(OSError, ValueError):
+            if read_json(owner) == mine:  # nobody took over
+                owner.unlink()
+        with suppress(OSError):
             lease.release()
 
 
@@ -80,17 +84,29 @@ def wait_lock(path: Path) -> Iterator[None]:
         yield
 
 
-def find_patience(lock: Path, owner: Path) -> float:
-    """Return how long to wait for a lock: only for one of another machine that looks dead."""
-    with suppress(OSError, ValueError, KeyError):
-        silent = time.time() - lock.stat().st_mtime
-        if read_json(owner)["host"] != platform.node() and silent > LEASE:
+def acquire(lease: SoftFileLease, lock: Path, owner: Path) -> None:
+    """Acquire a lock at once, or after watching one that looks dead where it was set.
+
+    Clocks of machines differ: a time in the future tells as little as one long ago.
+
+    Raises:
+        Timeout: when it is held.
+    """
+    with suppress(Timeout):
+        lease.acquire(timeout=0)
+        return
+
+    # Another machine's, or another container's
+    patience = 0.0
+    with suppress(OSError):
+        silent = abs(time.time() - lock.stat().st_mtime)
+        if silent > LEASE:
+            patience = LEASE + 5
             logger.warning(
-                "%s was not renewed for %d s by another machine: it is taken over unless that "
-                "machine shows itself within %d s", lock, silent, LEASE,
+                "%s seems not to have been renewed for %d s (%s): it is taken over unless it is "
+                "renewed within %d s", lock, silent, describe_owner(owner), LEASE,
             )  # fmt: skip
-            return LEASE + 5
-    return 0
+    lease.acquire(timeout=patience)
 
 
 def describe_process() -> dict[str, int | str]:
@@ -113,5 +129,7 @@ def describe_owner(owner: Path) -> str:
 
 
 def report_loss(loss: object) -> None:
-    """Warn that another process took the lock over, since it was not renewed in time."""
-    logger.warning("a lock was lost, another run may work in the same folder: %s", loss)
+    """End this run as a signal does: another may have taken its lock over, and work on the same."""
+    logger.error("the lock was lost, another run may work in the same folder: %s", loss)
+    if callable(signal.getsignal(signal.SIGTERM)):
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -13,7 +13,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-HOST = re.sub(r"\W", "", platform.node())[:32] or "host"
+
+def name_machine() -> str:
+    """Name this machine or container: those that share a name count processes each for itself."""
+    name = re.sub(r"\W", "", platform.node())[:32] or "host"
+    with suppress(OSError):
+        return f"{name}_{Path('/proc/self/ns/pid').stat().st_ino:x}"
+    return name
+
+
+HOST = name_machine()
 TEMPORARY = re.compile(r"\..*?(?P<host>\w+)-(?P<pid>\d+)-[0-9a-f]{8}\.tmp")
 DAY = 24 * 3600  # seconds, after which a file of another machine's run counts as left over
 FULL = {errno.ENOSPC, errno.EDQUOT}

@@ -12,7 +12,14 @@ import torch
 
 # Times, machines and numbers of runs; what is drawn from them
 VOLATILE = ("runs/", "report.html", "log_", ".files.jsonl")
-VOLATILE_IN_SWEEPS = (".hydra/", "config.yaml", "multirun.yaml", "run.json", "train.log", "summary.")
+VOLATILE_IN_SWEEPS = (
+    ".hydra/",
+    "config.yaml",
+    "multirun.yaml",
+    "run.json",
+    "train.log",
+    "summary.",
+)
 STAMPS = {"modified", "truth_stamp"}  # of files that each story draws anew
 STAMPS_IN_SWEEPS = {"seconds", "digest"}  # of words, folders among them
 
