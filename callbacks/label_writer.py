@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import logging
+import os
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import lightning as L
 
 from fmawsss.files.texts import Table, read_table
+from fmawsss.files.writing import name_folder
 from fmawsss.records import LabelProposal
 
 logger = logging.getLogger(__name__)
@@ -43,10 +46,10 @@ class LabelWriter(L.Callback):
     ) -> None:  # fmt: skip
         """Append the batch in one piece."""
         proposals: list[LabelProposal] = outputs
-        text = self._write_rows(proposals)
+        text = self._write_rows([p for p in proposals if p.name not in self.known])
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a+b") as file:
-            file.write((find_start(file) + text).encode())
+        if text:
+            append_rows(self.path, text)
         self.bare += [proposal.name for proposal in proposals if not proposal.probabilities]
 
     def _write_rows(self, proposals: list[LabelProposal]) -> str:
@@ -78,6 +81,21 @@ class LabelWriter(L.Callback):
             logger.warning(
                 "%d images got no label, e.g. %s", len(self.bare), ", ".join(self.bare[:5])
             )
+
+
+def append_rows(path: Path, text: str) -> None:
+    """Append rows, all or, on a disk that is full, none.
+
+    Raises:
+        OSError: naming the folder, when it is full or may not be written.
+    """
+    with name_folder(path.parent), path.open("a+b", buffering=0) as file:
+        start = find_start(file)
+        end = file.tell()
+        rows = (start + text).encode()
+        if file.write(rows) < len(rows):
+            file.truncate(end)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def find_start(file: BinaryIO) -> str:

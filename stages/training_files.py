@@ -41,8 +41,8 @@ def is_whole(path: Path) -> bool:
             if archive.testzip() is not None:
                 return False
         content = read_tensors(path, "")
-    except (zipfile.BadZipFile, EOFError, ValueError):
-        return False
+    except (zipfile.BadZipFile, EOFError, ValueError, FileNotFoundError):
+        return False  # another process of the training may have set it aside
 
     # all parts, and weights that are numbers
     if not isinstance(content, dict):

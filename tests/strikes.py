@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from multiprocessing.util import _exit_function
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 
@@ -32,6 +35,13 @@ class Ended:
     code: int
     seconds: float
     said: str
+
+
+def compose(main: Callable[[], None], words: Sequence[str]) -> None:
+    """Compose the settings of a program here: its forks find them merged (`composing.py`)."""
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()):
+        patch.setattr(sys, "argv", ["program.py", *words, "--cfg", "job"])
+        main()
 
 
 def fork(

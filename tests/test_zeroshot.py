@@ -81,6 +81,19 @@ def test_proposals_are_corrected_and_trained_on(photos: Path, tmp_path: Path, mo
     assert len(list((tmp_path / "folder/seeds/coarse").glob("*.png"))) == 8
 
 
+def test_rows_that_a_kill_left_uncounted_are_not_written_twice(
+    photos: Path, tmp_path: Path, monkeypatch
+) -> None:
+    there, table = settings(photos, tmp_path), tmp_path / "folder/labels.csv"
+    run(infer.main, monkeypatch, "task=labels", CLASSES, *there)
+    before = table.read_bytes()
+    (journal,) = table.parent.glob("labels.csv.scores.*.jsonl")
+    journal.unlink()
+    run(infer.main, monkeypatch, "task=labels", CLASSES, *there)
+    assert table.read_bytes() == before
+    assert journal.is_file()
+
+
 def test_added_photos_add_rows_and_keep_corrected_ones(
     photos: Path, tmp_path: Path, monkeypatch
 ) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from front_door import ROOT
-from strikes import Strike, fork, read_products, run_forked, wait
+from strikes import Strike, compose, fork, read_products, run_forked, wait
 
 import infer
 import train
@@ -96,6 +96,7 @@ def undisturbed(tmp_path_factory):
     def find(name: str) -> dict[str, bytes]:
         if name not in made:
             main, words = RUNS[name]
+            compose(main, words)
             places = [f"paths.data={folder}/data", f"paths.outputs={folder}/{name}"]
             ended = run_forked(main, [*words, *places], folder / f"{name}.log")
             assert ended.code == 0, ended.said

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,10 +51,9 @@ def compose_once(story: Sequence[Command]) -> None:
     patch = pytest.MonkeyPatch()
     patch.setattr(OmegaConf, "load", staticmethod(read_once(OmegaConf.load)))
     merge_choices_once(patch)
-    for command in (command for command in story if "-m" not in command.words):
-        with pytest.MonkeyPatch.context() as words, redirect_stdout(io.StringIO()):
-            words.setattr(sys, "argv", ["program.py", *command.words, "--cfg", "job"])
-            command.main()
+    for command in story:
+        if "-m" not in command.words:
+            strikes.compose(command.main, command.words)
 
 
 def begin(folder: Path, command: Command, log: Path, strike: Strike | None = None) -> int:
