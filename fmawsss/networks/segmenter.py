@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby, islice
 from pathlib import Path
@@ -17,8 +17,8 @@ from torch import nn
 
 from fmawsss.files.images import convert_to_rgb, read_image
 from fmawsss.networks.checkpoints import build_network, build_resize, read_checkpoint
-from fmawsss.networks.inference import SINGLE_SCALE, Answer, Inference
-from fmawsss.resizing import Normaliser, Picture, Resize
+from fmawsss.networks.inference import SINGLE_SCALE, Answer, Inference, SlidingWindows
+from fmawsss.resizing import KeepSize, Normaliser, Picture, Resize
 from fmawsss.viz import overlay_mask
 
 Source: TypeAlias = str | Path | Image.Image | np.ndarray
@@ -91,26 +91,34 @@ class Segmenter:
             inference=inference,
         )
 
-    def predict(self, images: Iterable[Source], batch_size: int = 1) -> list[Segmentation]:
-        """Segment images: paths, pictures of Pillow, or arrays (H, W, 3) of 8-bit RGB.
+    def sliding(self, window: int = 512, stride: int = 384, batch: int = 4) -> Segmenter:
+        """Return a segmenter that looks at images of any size through overlapping windows.
 
-        Neighbours that the network sees at one size share batches of at most `batch_size`. Run it
-        under `torch.autocast` for half precision.
+        window, stride: side of a window and the way to the next one, in pixels.
+        batch: windows at once.
+        """
+        windows = SlidingWindows(SINGLE_SCALE, window, stride, batch)
+        return replace(self, inference=windows, resize=KeepSize())
+
+    def predict(self, images: Iterable[Source], batch_size: int = 1) -> list[Segmentation]:
+        """Segment images, and hold what is found of all of them; `iter_predict` does not."""
+        return list(self.iter_predict(images, batch_size))
+
+    def iter_predict(self, images: Iterable[Source], batch_size: int = 1) -> Iterator[Segmentation]:
+        """Segment images in turn: paths, pictures of Pillow, or arrays (H, W, 3) of 8-bit RGB.
+
+        Pictures are read one batch at a time: neighbours that the network sees at one size share
+        batches of at most `batch_size`. Run it under `torch.autocast` for half precision.
 
         Raises:
             TypeError: for a single image instead of several.
         """
         if isinstance(images, str | Path | Image.Image | np.ndarray):
             raise TypeError("predict takes several images, found one: write predict([image])")
-
-        # Pictures are read one batch at a time
         pictures = (load_picture(image) for image in images)
         groups = groupby(pictures, key=lambda picture: self.resize.find_size(picture.shape[:2]))
-        found: list[Segmentation] = []
-        for _, group in groups:
-            while batch := list(islice(group, batch_size)):
-                found.extend(self._predict_batch(batch))
-        return found
+        batches = (batch for _, group in groups for batch in cut_batches(group, batch_size))
+        return (found for batch in batches for found in self._predict_batch(batch))
 
     @torch.inference_mode()
     def _predict_batch(self, pictures: Sequence[Picture]) -> list[Segmentation]:
@@ -135,6 +143,12 @@ class Segmenter:
             classes=self.classes,
             palette=self.palette,
         )
+
+
+def cut_batches(pictures: Iterator[Picture], size: int) -> Iterator[list[Picture]]:
+    """Cut pictures into lists of at most `size`."""
+    while batch := list(islice(pictures, size)):
+        yield batch
 
 
 def load_picture(image: Source) -> Picture:

@@ -304,3 +304,26 @@ def test_networks_of_torchvision_are_applied_as_they_are(name: str, tmp_path: Pa
         assert logits.shape == (1, 4, 33, 47)
         assert torch.equal(logits, built(images))
     assert len(list(built.encoder.parameters())) < len(list(built.parameters()))
+
+
+def test_images_are_segmented_in_turn_and_through_windows() -> None:
+    segmenter = Segmenter.from_checkpoint(OLD / "network.ckpt")
+    image = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
+    read = []
+
+    def show(amount: int) -> Any:
+        for number in range(amount):
+            read.append(number)
+            yield image
+
+    found = segmenter.iter_predict(show(5))
+    first = next(found)
+    assert len(read) <= 2  # one batch, and the picture that begins the next
+    assert np.array_equal(first.mask, segmenter.predict([image])[0].mask)
+    with pytest.raises(TypeError, match=r"write predict\(\[image\]\)"):
+        segmenter.iter_predict(image)
+
+    windows = segmenter.sliding(window=64, stride=32)
+    assert windows.predict([image])[0].mask.shape == (70, 90)
+    assert windows.resize.find_size((70, 90)) == (70, 90)
+    assert windows.inference.window == 64
