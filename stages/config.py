@@ -22,6 +22,7 @@ from stages.door import end_in_words
 from stages.hush import hush_warnings
 from stages.range_check import check_pairs, check_ranges
 from stages.run_record import record_run
+from stages.schedule import choose_steps
 from stages.signals import answer_signals
 from stages.stage import FeatureCache, Run, Stage
 from stages.words import shorten_key
@@ -130,7 +131,16 @@ def build_stages(cfg: DictConfig, learning: bool) -> list[Stage]:
         )
     refuse_missing(cfg)
     run = build_run(cfg, [node.name for node in nodes.values()])
-    return [StageBuilder(cfg, place, node, run, learning).build() for place, node in nodes.items()]
+    builders = [StageBuilder(cfg, place, node, run, learning) for place, node in nodes.items()]
+    if learning:
+        for builder in builders:
+            choose_steps(builder.node, partial(count_images, builder))
+    return [builder.build() for builder in builders]
+
+
+def count_images(builder: StageBuilder, splits: Any) -> int:
+    """Count the images of one or several splits."""
+    return len(builder.build_data().read_records(splits))
 
 
 @contextmanager

@@ -33,7 +33,7 @@ def publish(stage: Stage, result: Result, loggers: Sequence[Logger]) -> None:
     note_stage(stage.run.work, note)
     if result.made:
         products = [stage.checkpoint] if learned else []
-        step = int(stage.config["training"]["loop"].get("max_steps", 0))
+        step = int(stage.config["training"]["loop"].get("max_steps") or 0)
         publish_stage(loggers, stage.run.work, note, result.scores, stage.config, products, step)
 
 

@@ -65,7 +65,7 @@ OF_STAGE: dict[str, Range] = {
     "learning.scheduler.power": NOT_NEGATIVE,
     "learning.scheduler.warmup": whole(0),
     "learning.scheduler.warmup_lr": NOT_NEGATIVE,
-    "learning.scheduler.total": STEPS,
+    "learning.scheduler.total": optional(STEPS),
     "learning.loss.gamma": POSITIVE,
     "learning.loss.threshold": FINITE,
     "learning.loss.learned": SWITCH,
@@ -107,7 +107,8 @@ OF_STAGE: dict[str, Range] = {
     "training.view.augment.jitter.hue": number(0, 128),
     "training.view.augment.jitter.contrast": rising(NOT_NEGATIVE),
     "training.view.augment.jitter.saturation": rising(NOT_NEGATIVE),
-    "training.loop.max_steps": STEPS,
+    "training.loop.max_steps": optional(STEPS),  # null: `training.passes` says it
+    "training.passes.*": whole(1),
     "training.loop.precision": PRECISION,
     "training.loop.accumulate_grad_batches": BATCH,
     "training.loop.gradient_clip_val": optional(POSITIVE),

@@ -58,6 +58,10 @@ def test_a_folder_run_sees_copies_and_writes_at_full_size(photos, tmp_path, monk
     seed = read_mask(work / "seeds/fine/ring/b.png")
     assert np.array_equal(seed[::2, ::2], seed[1::2, 1::2])  # enlarged from a copy of half the size
 
+    # the network alone, whose steps nobody counts
+    run(infer.main, monkeypatch, "task=network", *there, "overwrite=true")
+    assert read_mask(work / "masks/ring/b.png").shape == LARGE
+
 
 def test_superpixels_of_the_whole_photo_fit_its_copy(photos, tmp_path, monkeypatch):
     there = settings(photos, tmp_path / "o")
