@@ -118,7 +118,12 @@ class LabelsFromXml:
     def __call__(self, images: Sequence[str], source: LabelSource) -> dict[str, Labels]:
         """Read labels of the images that have an annotation."""
         folder = source.annotations
-        if folder is None or not folder.is_dir():
+        if folder is None:
+            raise ValueError(
+                "dataset/labels=xml reads the folder Annotations of a tree like VOC's, which only "
+                "dataset=voc has: choose another dataset/labels"
+            )
+        if not folder.is_dir():
             raise FileNotFoundError(
                 f"folder {folder} does not exist; it should hold one XML file per image: unpack "
                 "the data set's annotations there, or choose dataset/labels=masks"

@@ -36,6 +36,7 @@ KEY = re.compile(r"full_key: (\S+)")
 OPTION = re.compile(r"Could not (?:find|load) '(?P<group>.+)/(?P<name>.*)'")
 UNKNOWN = re.compile(r"Could not override '(?P<key>[^']+)'")
 ASIDE = re.compile(r"\s+(full_key|object_type|reference_type)[:=]|See https|Set the environment")
+AMBIGUOUS = re.compile(r"Ambiguous value for argument '(.*)'\n")
 TWICE = re.compile(r"Multiple values for |appears more than once")
 UNNAMED = re.compile(r"Config group override must be|Error resolving interpolation '\$\{(\w+)\}_")
 RAISED = re.compile(r"\w+ raised while resolving interpolation: (.+)")
@@ -134,6 +135,10 @@ def reword(error: BaseException) -> str:
         return f"{option}; choose from {options}" if options else option
     if found := UNKNOWN.search(text):
         return refuse_key(found["key"])
+    if found := AMBIGUOUS.search(text):
+        key, _, values = found[1].partition("=")
+        several = f"{shorten_key(key)}=[{values}]"
+        return f"{shorten_key(key)}={values}: several values; a list is {several}, -m tries each"
     if TWICE.search(text) and (added := find_options(r"\+")):
         return f"{added}: an option is chosen already; without the +, it is replaced"
     if UNNAMED.search(text) and (odd := find_options(r"[^=]+=([-\d.]+|true|false|\[.*)$")):

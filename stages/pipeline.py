@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -14,6 +15,7 @@ from fmawsss.files.writing import remove_leftovers
 from stages.apply import apply
 from stages.dashboards import open_stage_loggers
 from stages.learn import learn
+from stages.places import undo_folders
 from stages.preflight import check_run
 from stages.publish import publish
 from stages.scores import print_scores
@@ -24,14 +26,23 @@ logger = logging.getLogger(__name__)
 
 def run_stages(stages: Sequence[Stage]) -> None:
     """Check all stages, then run them in turn, each skipped where its product is complete."""
-    check_run(stages)
-    if rank_zero_only.rank == 0:
-        remove_leftovers(stages[0].run.work, deep=True)
-    for number, stage in enumerate(stages, start=1):
-        if len(stages) > 1:
-            logger.info("stage %d of %d: %s", number, len(stages), stage.name)
-        run_stage(stage)
+    with undo_folders(folder for stage in stages for folder in list_folders(stage)):
+        check_run(stages)
+        if rank_zero_only.rank == 0:
+            remove_leftovers(stages[0].run.work, deep=True)
+        for number, stage in enumerate(stages, start=1):
+            if len(stages) > 1:
+                logger.info("stage %d of %d: %s", number, len(stages), stage.name)
+            run_stage(stage)
     print_scores(stages[-1].run.work / "scores.json")
+
+
+def list_folders(stage: Stage) -> list[Path]:
+    """List the folders that a stage works in."""
+    folders = [stage.output.path, stage.output.path.parent, stage.run.work / "pictures"]
+    if stage.training is not None:
+        folders += [stage.checkpoint.parent, stage.steps]
+    return folders
 
 
 def run_stage(stage: Stage) -> None:

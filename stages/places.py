@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -24,3 +26,17 @@ def make_folder(folder: str | Path, setting: str) -> str:
             f"{folder} cannot be written ({error.strerror}): choose another folder with "
             f"{setting}=DIR"
         ) from error
+
+
+@contextmanager
+def undo_folders(folders: Iterable[Path]) -> Iterator[None]:
+    """Take away, after a failure, those that were not there before and are empty."""
+    places = {place for folder in folders for place in (folder, *folder.absolute().parents)}
+    missing = [place.absolute() for place in places if not place.exists()]
+    try:
+        yield
+    except BaseException:  # an interrupt, too
+        for place in sorted(missing, key=lambda place: len(place.parts), reverse=True):
+            with suppress(OSError):
+                place.rmdir()
+        raise

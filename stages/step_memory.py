@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
@@ -18,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 COPIES = 4  # of the weights: themselves, their gradients, two moments of Adam
 TRANSIENT = 2  # the backward pass holds so many more of the largest tensor
+ROOM = 1.15  # over what one image was measured to save: points drawn anew, gaps of the allocator
+STRIPES = 4  # labels of the blank seed that a step is measured with
 GB = 2**30
 
 
@@ -33,10 +37,13 @@ def tell_memory(stage: Stage, training: Training) -> None:
     accelerator = stage.run.trainer.keywords.get("accelerator", "cpu")
     device = torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")
     mixed = "mixed" in str(training.loop.get("precision", stage.run.precision))
-    try:
-        needed = estimate_step(stage.module.network, (images, 3, height, width), device, mixed)
-    except Exception as error:  # a network may do what tensors without content cannot follow
-        logger.debug("%s: the memory of a step is not known (%s)", stage.name, error)
+    place = f"stages.{stage.name}." if len(stage.run.stages) > 1 else ""
+    micro = f"{place}data.micro_batches (now {views.plan.micro_batches})"
+    needed = find_needed(stage.module, (images, 3, height, width), device, mixed)
+    if needed is None:
+        logger.info(
+            "%s: what a step takes is not known; if it is too much, more %s", stage.name, micro
+        )
         return
 
     # Told, or a warning with what makes it less
@@ -46,12 +53,26 @@ def tell_memory(stage: Stage, training: Training) -> None:
     if free is None or needed < free:
         logger.info("%s", takes)
         return
-    place = f"stages.{stage.name}." if len(stage.run.stages) > 1 else ""
     logger.warning(
-        "%s, %.1f GB are free: more %sdata.micro_batches (now %d) take fewer images at a time, for "
-        "the same step; or choose a smaller crop, or larger patches",
-        takes, free / GB, place, views.plan.micro_batches,
+        "%s, %.1f GB are free: more %s take fewer images at a time, for the same step; or choose a "
+        "smaller crop, or larger patches",
+        takes, free / GB, micro,
     )  # fmt: skip
+
+
+def find_needed(
+    module: NetworkModule, shape: tuple[int, ...], device: torch.device, mixed: bool
+) -> int | None:
+    """Estimate the bytes of a step, or measure them; None for a network that allows neither."""
+    try:
+        return estimate_step(module.network, shape, device, mixed)
+    except Exception as error:  # it may ask tensors without content for numbers
+        logger.debug("a step cannot be followed without content (%s)", error)
+    try:
+        return measure_step(module, shape, mixed)
+    except Exception as error:  # it may be made for other images
+        logger.debug("a step cannot be measured (%s)", error)
+        return None
 
 
 def estimate_step(
@@ -66,26 +87,65 @@ def estimate_step(
     shape: of the images of a step (B, 3, H, W).
     mixed: whether the step runs in mixed precision.
     """
-    kept: list[Tensor] = []  # alive, so that no other storage takes its place
+    # The forward pass of a copy without content
+    kept: list[Tensor] = []
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        state = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+        copies = {name: mode.from_tensor(tensor).to(device) for name, tensor in state.items()}
+        with keep_saved(kept), torch.autocast(device.type, torch.bfloat16, enabled=mixed):
+            torch.func.functional_call(network, copies, torch.empty(shape, device=device))
+    return sum_step(network, kept, copies.values(), 1)
+
+
+def measure_step(module: NetworkModule, shape: tuple[int, ...], mixed: bool) -> int:
+    """Measure what one blank image of a batch takes on the CPU, and count the others like it.
+
+    Its seed shows the background and three classes, side by side.
+    """
+    images, _, height, width = shape
+    stripes = torch.arange(width) * STRIPES // width
+    seeds = stripes.clamp(max=len(module.classes)).to(torch.uint8).expand(1, height, width)
+    sure = torch.full_like(seeds, 255)
+
+    # The forward pass and the loss
+    network, kept = module.network, list[Tensor]()
+    buffers = {
+        name: buffer.clone() for name, buffer in network.named_buffers()
+    }  # may be counted in
+    hooks, cast = keep_saved(kept), torch.autocast("cpu", torch.bfloat16, enabled=mixed)
+    with torch.random.fork_rng([]), cast, hooks:
+        answer = torch.func.functional_call(network, buffers, torch.zeros(1, *shape[1:]))
+        module.loss(answer, module.targets(seeds, sure))
+    weights = [*network.parameters(), *buffers.values()]
+    return sum_step(network, kept, weights, images * ROOM)
+
+
+def keep_saved(kept: list[Tensor]) -> AbstractContextManager[None]:
+    """Keep what a forward pass saves, alive, so that no other storage takes its place."""
 
     def keep(tensor: Tensor) -> Tensor:
         kept.append(tensor)
         return tensor
 
-    # The forward pass of a copy without content
-    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
-    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
-        state = {**dict(network.named_parameters()), **dict(network.named_buffers())}
-        copies = {name: mode.from_tensor(tensor).to(device) for name, tensor in state.items()}
-        with hooks, torch.autocast(device.type, torch.bfloat16, enabled=mixed):
-            torch.func.functional_call(network, copies, torch.empty(shape, device=device))
+    hooks: AbstractContextManager[None] = torch.autograd.graph.saved_tensors_hooks(keep, pass_on)
+    return hooks
 
-    # What it saved, each storage once, beside the weights
+
+def pass_on(tensor: Tensor) -> Tensor:
+    """Give back what was saved."""
+    return tensor
+
+
+def sum_step(
+    network: nn.Module, kept: Sequence[Tensor], weights: Iterable[Tensor], times: float
+) -> int:
+    """Add up a step: what the forward pass saved, each storage once and `times`, and weights."""
     saved = {place_storage(tensor): tensor.untyped_storage().nbytes() for tensor in kept}
-    for copy in copies.values():
-        saved.pop(place_storage(copy), None)
+    for tensor in weights:
+        saved.pop(place_storage(tensor), None)
     learned = sum(p.nbytes for p in network.parameters() if p.requires_grad)
-    return COPIES * learned + sum(saved.values()) + TRANSIENT * max(saved.values(), default=0)
+    passed = sum(saved.values()) + TRANSIENT * max(saved.values(), default=0)
+    return COPIES * learned + round(times * passed)
 
 
 def place_storage(tensor: Tensor) -> int:

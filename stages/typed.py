@@ -44,8 +44,9 @@ def check_typed(words: Sequence[str]) -> None:
             continue
         value = override.value()
         if isinstance(value, int | float) and not expected.allows(value) and expected.allows(text):
-            quoted = quote_setting(shorten_key(override.key_or_group), text)
-            raise ValueError(f"{word} is read as a value, expected text: type {quoted}")
+            key = shorten_key(override.key_or_group)
+            quoted = quote_setting(key, text)
+            raise ValueError(f"{key}={text} is read as a value, expected text: type {quoted}")
 
 
 def refuse_reference(word: str) -> None:

@@ -40,6 +40,10 @@ def fail(main, monkeypatch, *words: str) -> list[str]:
         ("task=cls loop.max_steps=[3", r"not to be read as KEY=VALUE"),
         ("task", "task: not to be read as KEY=VALUE"),
         ("dataset.names=cat", "dataset.names: class names are dataset.classes now"),
+        (
+            "dataset=folder dataset.classes=a,b",
+            r"^dataset.classes=a,b: several values; a list is dataset.classes=\[a,b\], -m ",
+        ),
         ("--config-dir nope", "nope' not found"),
         ("hydra.run.dir=/proc/nowhere", "/proc/nowhere: No such file"),
     ],

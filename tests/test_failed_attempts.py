@@ -11,6 +11,7 @@ from front_door import QUICK, run
 
 import infer
 import train
+from lightning_modules.superpixels import SuperpixelModule
 
 
 def places(finished: Path, work: Path) -> list[str]:
@@ -45,6 +46,60 @@ def test_a_training_that_failed_starts_with_other_settings(finished, tmp_path, m
     broken.write_bytes(whole)
     run(train.main, monkeypatch, *words, "save_every=1", "optimizer.lr=0.01")
     assert (work / "cls.ckpt").is_file()
+
+
+def list_work(work: Path) -> set[str]:
+    """List all files and folders of a work folder, without the records of its runs."""
+    found = {path.relative_to(work).as_posix() for path in work.rglob("*")}
+    return {path for path in found if path.split("/")[0] != "runs"}
+
+
+@pytest.mark.parametrize("shard", [[], ["shard=1/2"]])
+def test_the_first_batch_fails(shard, tmp_path, monkeypatch):
+    """Nothing stays but the record of the run, of a shard too, and other settings just run."""
+    work = tmp_path / "work"
+    words = [*QUICK[:2], f"paths.data={tmp_path}/data", f"paths.work={work}", "logger=none", *shard]
+    words += ["task=superpixels", "report=none", "module.generator.points_per_side=4"]
+
+    def fail(module, batch, index=0):
+        raise ValueError("the first batch")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SuperpixelModule, "predict_step", fail)
+        with pytest.raises(ValueError, match="the first batch"):
+            run(infer.main, patch, *words)
+    assert list_work(work) == set()
+    run(infer.main, monkeypatch, *words[:-1], "module.generator.points_per_side=3")
+    assert len(list((work / "superpixels").glob("*.npz"))) == (3 if shard else 6)
+
+
+@pytest.mark.parametrize(
+    ("main", "words", "said"),
+    [
+        (infer, ["task=superpixels", "shard=3/2"], "shard=3/2"),
+        (train, ["task=cls"], "superpixels are missing"),
+        (train, ["task=seg"], "are missing"),
+        (train, ["task=network"], "seeds are missing"),
+        (train, ["task=memory"], "are missing"),
+        (train, ["task=network", "seeds=nowhere"], "seeds are missing"),
+        (infer, ["task=cls"], "are missing"),
+        (infer, ["task=seeds", "cams=nowhere"], "superpixels are missing"),
+        (infer, ["task=network"], "no checkpoint"),
+        (infer, ["task=export", "format=onnx"], "no checkpoint"),
+        (infer, ["task=report"], "no results to report"),
+        (infer, ["task=templates", "save_as=[voc]"], "writes none"),
+        (train, ["-m", "task=cls", "loop.max_steps=1,2"], "."),
+    ],
+)
+def test_a_failed_attempt_leaves_nothing_but_its_record(tmp_path, monkeypatch, main, words, said):
+    work = tmp_path / "work"
+    monkeypatch.chdir(tmp_path)
+    places = [*QUICK[:2], f"paths.data={tmp_path}/data", f"paths.work={work}", "logger=none"]
+    if words[-1] == "format=onnx" or words == ["task=report"]:
+        places = places[2:]
+    with pytest.raises(Exception, match=said):
+        run(main.main, monkeypatch, *words, *places)
+    assert list_work(work) == set()
 
 
 def test_what_a_kill_left_stands_in_no_way(finished, tmp_path, monkeypatch):

@@ -42,6 +42,7 @@ def read_image(path: Path) -> UInt8[np.ndarray, "H W 3"]:
     are broken or of an unknown kind.
     """
     with _open_picture(path) as file:
+        refuse_zeros(path, file)
         file.load()
         refuse_grey_end(path, file)
         picture = _turn_upright(file)
@@ -75,9 +76,9 @@ def try_image(path: Path) -> tuple[int, int]:
     with _open_picture(path) as file:
         size = _measure_upright(file)
         file.draft(None, (max(file.width // 8, 1), max(file.height // 8, 1)))
+        refuse_zeros(path, file)
         file.load()
         refuse_grey_end(path, file)
-        refuse_zeros(path, file)
         convert_to_rgb(file)
         return size
 
@@ -95,13 +96,12 @@ def read_stored_size(path: Path) -> tuple[int, int]:
 
 
 @contextmanager
-def _open_picture(path: Path) -> Iterator[Image.Image]:
+def _open_picture(path: Path) -> Iterator[ImageFile.ImageFile]:
     """Open a file; whatever fails while it is read becomes an error that names it."""
     try:
         stamp_file(path)  # a reader would wait for a pipe
         with Image.open(path) as file:
-            if isinstance(file, ImageFile.ImageFile):
-                file.filename = ""  # Pillow would map a turned TIFF into memory, sides exchanged
+            file.filename = ""  # Pillow would map a turned TIFF into memory, sides exchanged
             yield file
     except FileNotFoundError:
         raise FileNotFoundError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from PIL import Image, ImageChops
+from PIL import Image, ImageChops, ImageFile
 
 END, SCAN = b"\xff\xd9", b"\xff\xda"  # marks: end of the picture, start of its data
 GREY = 128  # what decoders fill up with
@@ -37,14 +37,19 @@ def decode(data: bytes) -> Image.Image:
         return file
 
 
-def refuse_zeros(path: Path, picture: Image.Image) -> None:
-    """Raise ValueError for a JPEG without an end, filled up with zeros: a broken download."""
-    if picture.format != "JPEG":
+def refuse_zeros(path: Path, picture: ImageFile.ImageFile) -> None:
+    """Raise ValueError for a JPEG without an end, filled up with zeros: a broken download.
+
+    Looks at the end of the open file, before its pixels are read.
+    """
+    if picture.format != "JPEG" or picture.fp is None:
         return
-    with path.open("rb") as file:
-        file.seek(max(path.stat().st_size - TAIL, 0))
-        if file.read().strip(b"\0"):
-            return
+    place = picture.fp.tell()
+    picture.fp.seek(max(picture.fp.seek(0, 2) - TAIL, 0))
+    tail = picture.fp.read()
+    picture.fp.seek(place)
+    if tail.strip(b"\0"):
+        return
     data = path.read_bytes()
     if data.rfind(END) < data.rfind(SCAN):
         raise ValueError("it ends in zeros instead of data")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import shlex
 import signal
 import sys
 import time
@@ -44,7 +45,7 @@ def place_lock(path: Path, share: int | None = None) -> Path:
 
 def list_locks(path: Path) -> list[Path]:
     """List the locks of all processes that make a file or folder together."""
-    return sorted(path.parent.glob(f".{escape(path.name)}.*.lock"))
+    return sorted(path.parent.glob(f".{escape(path.name)}.[0-9]*.lock"))
 
 
 @contextmanager
@@ -115,7 +116,7 @@ def describe_process() -> dict[str, int | str]:
         "process": os.getpid(),
         "host": platform.node(),
         "since": datetime.now().astimezone().isoformat(sep=" ", timespec="seconds"),
-        "command": " ".join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
     }
 
 

@@ -126,6 +126,12 @@ def check_class_names(names: Sequence[object]) -> None:
         check_class_name(name)
     twice = [name for name, count in Counter(map(compose, map(str, names))).items() if count > 1]
     if twice:
-        raise ValueError(f"{len(twice)} classes have the same name as another, first {twice[0]!r}")
+        raise ValueError(
+            f"{len(twice)} classes have the same name as another, first {twice[0]!r}: name each "
+            "once, in dataset.classes"
+        )
     if len(names) > MOST_CLASSES:
-        raise ValueError(f"{len(names)} classes, but a mask holds at most {MOST_CLASSES}")
+        raise ValueError(
+            f"{len(names)} classes, but a mask holds at most {MOST_CLASSES}: unite some in "
+            "dataset.classes"
+        )

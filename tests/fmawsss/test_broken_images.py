@@ -40,8 +40,9 @@ def test_data_that_end_too_early_are_refused(tmp_path, array, settings):
 def test_zeros_in_place_of_data_are_refused(tmp_path):
     path, data = tmp_path / "a.jpg", encode(PICTURE, subsampling=0)
     path.write_bytes(data[: len(data) // 2] + bytes(len(data)))
-    with pytest.raises(ValueError, match=r"a\.jpg cannot be read"):
-        try_image(path)
+    for read in (try_image, read_image):
+        with pytest.raises(ValueError, match=r"a\.jpg cannot be read"):
+            read(path)
 
 
 # resolution, unit, positions of colours, each as text where a number belongs
