@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 
 from fmawsss.files.products import read_fingerprint
-from fmawsss.files.storage import read_cams
+from fmawsss.files.storage import BROKEN_ARCHIVE, CAMS, CAMS_VERSION
 from fmawsss.records import Cams, Prediction
 
 
@@ -35,12 +36,8 @@ class CamWriter(L.Callback):
         self.recipe = recipe
 
     def has(self, name: str) -> bool:
-        """Say whether the image is done."""
-        try:
-            read_cams(self.folder / f"{name}.npz", self.fingerprint)
-        except (FileNotFoundError, ValueError):
-            return False
-        return True
+        """Say whether the image is done: its file is there, whole, and made with these settings."""
+        return holds_cams(self.folder / f"{name}.npz", self.fingerprint)
 
     def on_predict_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any,
@@ -51,3 +48,17 @@ class CamWriter(L.Callback):
         for prediction in predictions:
             cams = replace(prediction.kept_cams()["CAM"], recipe=self.recipe)
             self.write(self.folder / f"{prediction.name}.npz", cams, self.fingerprint)
+
+
+def holds_cams(path: Path, fingerprint: str) -> bool:
+    """Say whether a file is a whole archive of CAMs of a fingerprint.
+
+    Its table of contents, at the end of the file, and its stamps are read, and no map unpacked.
+    """
+    wanted = {"format": CAMS, "version": str(CAMS_VERSION), "fingerprint": fingerprint}
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            whole = {"cam", "classes"} <= set(archive.files)
+            return whole and all(str(archive[name]) == value for name, value in wanted.items())
+    except (*BROKEN_ARCHIVE, KeyError):
+        return False

@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import logging
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from jaxtyping import Int64, Integer, UInt8
 from torch import Tensor
 
 from fmawsss.files.contents import digest_file
+from fmawsss.files.images import stamp_file
 from fmawsss.files.products import ProductMismatch
 from fmawsss.files.texts import name_first
 from fmawsss.metrics import (
@@ -28,6 +33,7 @@ from fmawsss.resizing import resize_mask
 logger = logging.getLogger(__name__)
 
 WORST = 10  # images that are named
+AT_ONCE = 4096  # images whose counts are summed in one step
 
 Line: TypeAlias = Mapping[str, Any]  # what the journal says of an image
 Counts: TypeAlias = Sequence[Sequence[int]]  # a sparse matrix: row, column, pixels
@@ -44,17 +50,27 @@ def list_journals(product: Path) -> list[Path]:
 
 
 def read_lines(product: Path) -> dict[str, Line]:
-    """Read what the journals beside a product said last of each image, in complete lines."""
+    """Read what the journals beside a product said last of each image, in complete lines.
+
+    Those of the product read last are remembered until they change.
+    """
+    return parse_journals(tuple((path, stamp_file(path)) for path in list_journals(product)))
+
+
+@lru_cache(maxsize=1)
+def parse_journals(journals: Sequence[tuple[Path, str]]) -> dict[str, Line]:
+    """Parse journals, each with what its file was like when this was asked."""
     lines = {}
-    for path in list_journals(product):
-        for text in filter(None, path.read_text(encoding="utf-8").splitlines()):
-            try:
-                found = json.loads(text)
-            except json.JSONDecodeError:
-                logger.warning("%s: a line was cut off; its images count as not done", path)
-            else:  # older journals have a line per image
-                batch = found if isinstance(found, list) else [found]
-                lines.update({line["name"]: line for line in batch})
+    for path, _ in journals:
+        with path.open(encoding="utf-8") as file:
+            for text in filter(str.strip, file):
+                try:
+                    found = json.loads(text)
+                except json.JSONDecodeError:
+                    logger.warning("%s: a line was cut off; its images count as not done", path)
+                else:  # older journals have a line per image
+                    batch = found if isinstance(found, list) else [found]
+                    lines.update({line["name"]: line for line in batch})
     return lines
 
 
@@ -129,14 +145,19 @@ def list_counts(matrix: Int64[Tensor, "rows columns"]) -> list[list[int]]:
 def sum_counts(
     entries: Iterable[Mapping[str, Counts]], shape: tuple[int, int]
 ) -> dict[str, Int64[Tensor, "rows columns"]]:
-    """Sum the sparse matrices of images, by kind of mask, one after the other."""
-    totals: dict[str, Tensor] = {}
-    for entry in entries:
-        for kind, counts in entry.items():
-            total = totals.setdefault(kind, torch.zeros(shape, dtype=torch.int64))
-            for row, column, pixels in counts:
-                total[row, column] += pixels
-    return totals
+    """Sum the sparse matrices of images, by kind of mask, many images at once."""
+    totals: dict[str, np.ndarray] = {}
+    left = iter(entries)
+    while batch := list(islice(left, AT_ONCE)):
+        found: dict[str, list[Sequence[int]]] = defaultdict(list)
+        for entry in batch:
+            for kind, counts in entry.items():
+                found[kind].extend(counts)
+        for kind, triples in found.items():
+            total = totals.setdefault(kind, np.zeros(shape, np.int64))
+            row, column, pixels = np.array(triples, np.int64).reshape(-1, 3).T
+            np.add.at(total, (row, column), pixels)
+    return {kind: torch.from_numpy(total) for kind, total in totals.items()}
 
 
 def sum_confusion(lines: Iterable[Line], classes: int) -> Int64[Tensor, "R R+1"] | None:

@@ -64,9 +64,27 @@ def test_a_foreign_prediction_is_counted_drawn_and_written(tmp_path):
     assert np.unique(read_mask(tmp_path / "masks/a.png")).tolist() == [0, 2]
     assert masks.has("a")
     assert read_cams(tmp_path / "cams/masks/a.npz").classes.tolist() == [1]
+    assert cams.has("a")
     assert read_image(tmp_path / "pictures/masks.png").shape[1] > 3 * 160
     assert [path.stem for path in (tmp_path / "pictures/masks/rows").glob("*.png")] == ["a"]
     assert (tmp_path / "pictures/masks/CAM/a.npz").is_file()
+
+
+def test_cams_that_are_cut_emptied_removed_or_of_other_settings_are_not_done(tmp_path):
+    writer = CamWriter(tmp_path / "cams", tmp_path / "masks", write_cams)
+    trainer, module = SimpleNamespace(global_rank=0), SimpleNamespace(classes=CLASSES)
+    writer.on_predict_batch_end(trainer, module, [Halves()], make_batch(), 0)
+    path = tmp_path / "cams/masks/a.npz"
+    whole = path.read_bytes()
+    for broken in (whole[:-9], b"", whole[: len(whole) // 2], b"no archive"):
+        path.write_bytes(broken)
+        assert not writer.has("a")
+    path.write_bytes(whole)
+    assert writer.has("a")
+    writer.fingerprint = "of other settings"
+    assert not writer.has("a")
+    path.unlink()
+    assert not writer.has("a")
 
 
 def test_a_subclass_inherits_empty_answers():

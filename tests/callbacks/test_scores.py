@@ -7,7 +7,13 @@ import pytest
 import torch
 
 from callbacks.score_journal import ScoreJournal
-from fmawsss.files.journals import detail_lines, read_lines, score_lines
+from fmawsss.files.journals import (
+    detail_lines,
+    list_counts,
+    read_lines,
+    score_lines,
+    sum_counts,
+)
 from fmawsss.metrics import count_boundaries, count_confusion, summarise_confusion
 from fmawsss.records import ImageRecord, Prediction
 from stages.scores import print_scores, write_scores
@@ -53,6 +59,28 @@ def test_scores_are_those_of_one_confusion_matrix(tmp_path):
     assert score_lines(choose_lines(tmp_path / "coarse", "abc"), CLASSES)[
         "sams"
     ].miou == pytest.approx(expected.miou)
+
+
+def test_sums_of_many_images_are_those_of_one_after_the_other(monkeypatch):
+    monkeypatch.setattr("fmawsss.files.journals.AT_ONCE", 2)
+    counts = [list_counts(count_confusion(random_mask(i), random_mask(i + 9), 3)) for i in range(5)]
+    entries = [{"cam": counts[0]}, {}, {"cam": [], "caa": counts[1]}]
+    entries += [{"caa": matrix} for matrix in counts[2:]]
+    expected = {"cam": torch.zeros(3, 4).long(), "caa": torch.zeros(3, 4).long()}
+    for kind, matrices in (("cam", counts[:1]), ("caa", counts[1:])):
+        for row, column, pixels in (entry for matrix in matrices for entry in matrix):
+            expected[kind][row, column] += pixels
+    found = sum_counts(iter(entries), (3, 4))
+    assert list(found) == ["cam", "caa"]
+    assert all(torch.equal(found[kind], expected[kind]) for kind in found)
+
+
+def test_a_journal_is_read_again_when_it_grew(tmp_path):
+    journal = ScoreJournal(tmp_path / "coarse", [])
+    run_batch(journal, ("a", random_mask(0), random_mask(1)))
+    assert read_lines(tmp_path / "coarse") is read_lines(tmp_path / "coarse")
+    run_batch(journal, ("b", random_mask(0), random_mask(1)))
+    assert set(read_lines(tmp_path / "coarse")) == {"a", "b"}
 
 
 def test_only_the_split_is_scored_and_a_repeated_image_counts_once(tmp_path):
