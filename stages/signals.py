@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from types import FrameType
 
 import lightning as L
@@ -217,12 +218,24 @@ def follow_parent() -> None:
         signal.signal(signum, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    threading.Thread(target=end_with, args=(read_leader(),), daemon=True).start()
+    watch_parent(read_leader())
+
+
+def follow_sweep() -> None:
+    """End this process when the sweep is gone that started it, as a launcher does for its jobs."""
+    if os.environ.get(LEADER) == str(os.getppid()):
+        watch_parent(os.getppid())
 
 
 def read_leader() -> int:
     """Return the process that started this one; it may be gone by now."""
     return int(os.environ.get(LEADER, os.getppid()))
+
+
+@cache
+def watch_parent(parent: int) -> None:
+    """End this process once its parent is another one, from now on."""
+    threading.Thread(target=end_with, args=(parent,), daemon=True).start()
 
 
 def end_with(parent: int) -> None:

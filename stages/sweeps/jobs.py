@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from fmawsss.files.locks import hold_lock
 from fmawsss.files.storage import read_json, write_json
 from stages.failures import explain
+from stages.signals import follow_sweep
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +101,7 @@ def enter_jobs(folder: Path, wanted: Sequence[tuple[Sequence[str], str]]) -> lis
 def record_job(folder: Path, task: Callable[[], float | None]) -> float | None:
     """Run a job and record how it ended; an error is recorded, logged, and stops no other job."""
     # enter its start
+    follow_sweep()
     start = time.monotonic()
     job = replace(read_job(folder), status=STARTED, value=None, error=None)
     write_job(folder, job)

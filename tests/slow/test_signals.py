@@ -191,6 +191,27 @@ def test_all_processes_of_a_training_end(signum, tmp_path):
     assert signum == signal.SIGKILL or any(line.startswith("stopped by") for line in said)
 
 
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
+def test_jobs_side_by_side_end_with_their_sweep(signum, tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    words = [
+        "-m", *CLS, *SMALL, "seed=0,1", "criterion.masks=caa", "criterion.split=train",
+        "loop.max_steps=500", "save_every=1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2",
+        f"hydra.sweep.dir={tmp_path}/sweep",
+        f"paths.data={tmp_path}/data", f"paths.outputs={tmp_path}/outputs",
+    ]  # fmt: skip
+    command = [sys.executable, str(ROOT / "train.py"), *words]
+    with (tmp_path / "log").open("w") as log:
+        program = subprocess.Popen(command, stdout=log, stderr=log, cwd=tmp_path)
+        wait_for(lambda: len(list(tmp_path.rglob("step_000002.ckpt"))) == 2, 300)
+        children = list_children(program.pid)
+        assert len(children) >= 2
+        program.send_signal(signum)
+        expected = -signum if signum == signal.SIGKILL else 128 + signum
+        assert program.wait(60) == expected, (tmp_path / "log").read_text()
+    wait_for(lambda: not any(map(is_alive, children)))
+
+
 def test_a_sweep_ends_and_goes_on(tmp_path):
     words = [
         "-m", *CLS, *SMALL, "seed=0,1", "criterion.masks=caa", "criterion.split=train",
