@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import escape
@@ -49,6 +50,8 @@ class ShapesDataModule(VocDataModule):
         """
         root = Path(self.root)
         settings = self._list_settings()
+        with suppress(OSError):  # a folder of others, that may only be read
+            remove_leftovers(root.parent)
         if (root / SETTINGS_FILE).is_file():
             self._check_settings(read_json(root / SETTINGS_FILE, DRAW_AGAIN), settings)
             return
@@ -62,7 +65,6 @@ class ShapesDataModule(VocDataModule):
 
         # A killed run leaves only the temporary folder; the finished tree appears at once.
         root.parent.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(root.parent)
         folder = root.with_name(name_temporary(f"{root.name}-"))
         try:
             with name_folder(root.parent):

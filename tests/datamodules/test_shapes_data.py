@@ -11,6 +11,7 @@ import datamodules.shapes as shapes_file
 from datamodules.labels import LabelsFromMasks, LabelsFromXml
 from datamodules.shapes import ShapesDataModule
 from fmawsss.files.png import read_mask
+from fmawsss.files.writing import HOST
 from fmawsss.tiny.shapes import CLASS_NAMES
 
 
@@ -101,6 +102,15 @@ def test_a_killed_write_is_redone(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(shapes_file, "draw_scene", draw)
     make_shapes(root).prepare_data()
     assert len(make_shapes(root).read_records("train")) == 4
+
+
+def test_what_a_killed_run_drew_by_half_goes_although_another_was_first(tmp_path: Path) -> None:
+    make_shapes(tmp_path / "shapes").prepare_data()
+    half = tmp_path / f".shapes-{HOST}-{2**22 + 1}-0123abcd.tmp"
+    half.mkdir()
+    (half / "train_00000.jpg").touch()
+    make_shapes(tmp_path / "shapes").prepare_data()
+    assert [path.name for path in tmp_path.iterdir()] == ["shapes"]
 
 
 def test_a_folder_of_other_files_is_not_touched(tmp_path: Path) -> None:
