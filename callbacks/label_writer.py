@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 import lightning as L
 
-from fmawsss.files.texts import Table, read_table
+from fmawsss.files.texts import Table, guard_cell, read_table
 from fmawsss.files.writing import name_folder
 from fmawsss.records import LabelProposal
 
@@ -68,7 +68,8 @@ class LabelWriter(L.Callback):
         for proposal in proposals:
             values = ";".join(f"{value:.3f}" for value in proposal.probabilities.values())
             labels = ";".join(proposal.probabilities)
-            writer.writerow({"name": proposal.name, "labels": labels, "scores": values})
+            cells = {"name": guard_cell(proposal.name), "labels": guard_cell(labels)}
+            writer.writerow({**cells, "scores": values})
         return text.getvalue()
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

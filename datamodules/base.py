@@ -193,7 +193,7 @@ class SegmentationDataModule(L.LightningDataModule):
                 if folder is not None:
                     check_products(self._training, Path(folder), ".png", what, remedy)
             if view.seeds is not None:
-                require_shown(self._training, Path(view.seeds))
+                require_shown(self._training, Path(view.seeds), len(self.classes))
         if stage in ("fit", "validate") and self.validation is not None:
             check_view(self.read_records(self.validation.split), self.validation)
         if stage == "predict":

@@ -19,6 +19,7 @@ from fmawsss.records import ImageRecord
 
 logger = logging.getLogger(__name__)
 
+SEEDS_LOOKED_AT = 100  # whose values are compared with the classes
 LOOKED_AT = 1000  # images whose CAMs are compared with their labels
 
 
@@ -36,14 +37,29 @@ def show_class(masks: Iterable[Path]) -> bool:
     return any(shows_class(read_mask(mask)) for mask in masks)
 
 
-def require_shown(records: Sequence[ImageRecord], folder: Path) -> None:
-    """Raise ValueError when no seed of a whole split shows a class."""
+def require_shown(records: Sequence[ImageRecord], folder: Path, classes: int) -> None:
+    """Check that seeds show classes, those of this data set; a hundred are looked at.
+
+    Raises:
+        ValueError: when no seed of a whole split shows a class, or one shows a class beyond.
+    """
     if records and not show_class(folder / f"{record.name}.png" for record in records):
         raise ValueError(
             f"none of the {len(records)} seeds in {folder} shows a class, they hold 0 (background) "
             "and 255 (ignored) only: nothing is to be learned from them; look at the CAMs they "
             "were made of, or name other seeds"
         )
+
+    # seeds of another data set
+    for record in records[:: max(len(records) // SEEDS_LOOKED_AT, 1)]:
+        seed = read_mask(folder / f"{record.name}.png")
+        beyond = seed[(seed > classes) & (seed != IGNORE)]
+        if beyond.size:
+            raise ValueError(
+                f"seed {folder / record.name}.png holds the value {beyond[0]}, expected 0 to "
+                f"{classes} or 255: seeds of another data set? Name others with seeds=DIR, or "
+                "correct dataset.classes"
+            )
 
 
 def report_unshown(records: Sequence[ImageRecord]) -> None:

@@ -131,3 +131,17 @@ def test_nothing_runs_within_a_folder_of_such_a_name(photos: Path, monkeypatch) 
     with pytest.raises(ValueError, match="run elsewhere"):
         run(infer.main, monkeypatch, *CHECK, f"dataset.root={photos}")
     assert not list(Path.cwd().iterdir())
+
+
+def test_proposed_labels_hold_no_formulas(photos: Path, monkeypatch, capsys) -> None:
+    """People open them in a spreadsheet: what begins one is guarded, and read back as it was."""
+    (photos / "cat").rename(photos / "=1+1")
+    words = ["dataset=folder", "dataset.root=photos", "paths.outputs=out", "logger=none"]
+    tiny = ["clip=tiny", "data.workers=0", "report=none", "dataset.classes=[circle,square]"]
+    run(infer.main, monkeypatch, "task=labels", *words, *tiny, "prompts=handwritten")
+    lines = Path("out/folder/labels.csv").read_text(encoding="utf-8").splitlines()
+    assert [line.partition("/")[0] for line in lines[1:]] == ["'=1+1", "'=1+1", "dog"]
+    run(infer.main, monkeypatch, *CHECK, *words[1:3], "dataset/labels=zeroshot", tiny[-1])
+    shown = capsys.readouterr().out
+    assert "have no known labels" not in shown
+    assert "that are not there" not in shown

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from front_door import compose_config
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 COLUMNS = (("cls", "voc"), ("seg", "voc"), ("cls", "coco"), ("seg", "coco"))
@@ -213,3 +215,18 @@ def test_network_recipes(dataset, steps, split):
     assert list(view.augment.scales) == [scale / 10 for scale in range(5, 21)]
     assert (seen.resize.side, seen.resize.longest) == (512, 2048)
     assert list(seen.normalise.mean) == [0.485, 0.456, 0.406]
+
+
+@pytest.mark.parametrize("dataset", ["shapes", "voc", "coco"])
+@pytest.mark.parametrize(
+    ("loss", "expected"),
+    [("cam_activation", 1.0), ("cam_activation_l2", 0.5), ("cam_activation_fg_bg", 0.5)],
+)
+def test_no_loss_of_the_command_line_wants_a_peak_below_zero(dataset, loss, expected):
+    """METHOD 4: m = max(0, ·), so that a CAM of -1 under a seed of all foreground is 1 away."""
+    cfg = compose_config("train", "task=seg", f"dataset={dataset}", f"loss={loss}")
+    where = torch.tensor([0]), torch.tensor([0])
+    found = instantiate(cfg.stage.learning.loss)(
+        torch.tensor([[[-1.0]]]), torch.tensor([[[1]]]), *where
+    )
+    assert found.foreground == pytest.approx(expected, abs=1e-4)

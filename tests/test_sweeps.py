@@ -377,3 +377,19 @@ def test_a_launcher_that_breaks_down_is_reported(base, monkeypatch):
     with pytest.raises(RuntimeError, match=r"2 of 2 jobs failed[\s\S]*ended without a record"):
         sweep_seeding(monkeypatch, base, "affinity.power=1,2")
     assert "2 not finished" in (base / "shapes/sweeps/seeds_seeding/summary.md").read_text()
+
+
+def test_the_same_command_goes_on_where_its_folder_is_named(base, monkeypatch):
+    """Without `sweep=NAME` the folder carries the time, and is another one."""
+    words = ["-m", "task=cls", "prompts=handwritten", *BARE, *IMAGES, *list_places(base)]
+    words += ["affinity.iterations=1,2", "report=none"]
+    named = f"hydra.sweep.dir={base}/named"
+    run(infer.main, monkeypatch, *words, named)
+
+    def fail(*args, **kwargs):
+        raise InterruptedError
+
+    monkeypatch.setattr("lightning.Trainer.predict", fail)
+    run(infer.main, monkeypatch, *words, named)  # all jobs are done
+    with pytest.raises(Exception, match="job"):
+        run(infer.main, monkeypatch, *words)

@@ -14,6 +14,7 @@ from pathlib import Path
 MOST_CLASSES = 254  # masks of 8 bits hold the background and 255, too
 LONGEST_NAME = 200  # characters
 UNSEEN = {"Cc", "Cs", "Zl", "Zp"}  # controls, halves of characters, line ends
+FORMULAS = ("=", "+", "-", "@")  # begin a formula in a spreadsheet
 NO_CHARACTERS = {"\ufffe", "\uffff"}  # no XML holds them
 
 
@@ -28,6 +29,7 @@ class Table:
     def read_rows(self) -> Iterator[tuple[int, dict[str, str], list[str]]]:
         """Read line by line: number, cells by column, and what lies beyond the last column."""
         for number, cells in self.lines:
+            cells = list(map(unguard_cell, cells))
             named = dict.fromkeys(self.columns, "") | dict(zip(self.columns, cells, strict=False))
             yield number, named, cells[len(self.columns) :]
 
@@ -80,6 +82,25 @@ def read_table(path: Path, required: Sequence[str]) -> Table:
             f"`{','.join(required)}`"
         )
     return Table(columns, delimiter, lines[1:])
+
+
+def guard_cell(text: str) -> str:
+    """Write an apostrophe in front of what a spreadsheet would take for a formula.
+
+    >>> guard_cell("=1+1"), guard_cell("'=1+1"), guard_cell("a=b")
+    ("'=1+1", "''=1+1", 'a=b')
+    """
+    return f"'{text}" if text.lstrip("'").startswith(FORMULAS) else text
+
+
+def unguard_cell(text: str) -> str:
+    """Undo `guard_cell`.
+
+    >>> unguard_cell("'=1+1"), unguard_cell("'tis")
+    ('=1+1', "'tis")
+    """
+    guarded = text.startswith("'") and text.lstrip("'").startswith(FORMULAS)
+    return text[1:] if guarded else text
 
 
 def name_first(names: Sequence[str]) -> str:

@@ -38,7 +38,7 @@ def write_masks(folder: Path, *values: int) -> list[ImageRecord]:
 def test_masks_that_show_no_class_are_told(tmp_path, caplog, value):
     records = write_masks(tmp_path, value, value)
     with pytest.raises(ValueError, match="none of the 2 seeds"):
-        require_shown(records, tmp_path)
+        require_shown(records, tmp_path, 3)
     with caplog.at_level(logging.WARNING):
         report_unshown(records)
     assert "no mask of 2 shows any class" in caplog.text
@@ -47,9 +47,15 @@ def test_masks_that_show_no_class_are_told(tmp_path, caplog, value):
 
 def test_one_mask_with_a_class_is_enough(tmp_path, caplog):
     records = write_masks(tmp_path, 0, 255, 3)
-    require_shown(records, tmp_path)
+    require_shown(records, tmp_path, 3)
     report_unshown(records)
     assert not caplog.text
+
+
+def test_seeds_of_another_data_set_are_refused(tmp_path):
+    records = write_masks(tmp_path, 1, 3, 255)
+    with pytest.raises(ValueError, match=r"1\.png holds the value 3, expected 0 to 2 or 255"):
+        require_shown(records, tmp_path, 2)
 
 
 def write_image_cams(path: Path, classes: list[int], value: float = 1.0) -> None:

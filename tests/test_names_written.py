@@ -1,0 +1,111 @@
+"""Names of classes, written where other programs and people read them, are read back."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+from contextlib import redirect_stdout
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from fake_trees import draw_image, write_mask
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given
+from name_tools import few, names
+from network_tools import CARRIED
+
+from fmawsss.files.texts import check_class_names, guard_cell, unguard_cell
+from fmawsss.networks.checkpoints import describe_classes, read_checkpoint
+from fmawsss.networks.onnx import describe_checkpoint
+from stages.exports.masks import MaskSet, VocTree
+from stages.exports.regions import CocoAnnotations, YoloLabels
+from stages.jobs.tables import show_table
+from stages.pages import render
+from stages.typed import quote_setting
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"
+)
+
+
+def accepts(name: str) -> bool:
+    """Say whether a class may have a name."""
+    try:
+        check_class_names([name, "dog"])
+    except ValueError:
+        return False
+    return name != "dog"
+
+
+classes = names.filter(accepts)
+
+
+@few(60)
+@given(classes)
+def test_checkpoints_and_onnx_files_name_their_classes(tmp_path: Path, name: str) -> None:
+    resize = {"_target_": "fmawsss.resizing.KeepSize"}
+    carried = {**CARRIED, "resize": resize, "image_mean": [0.0] * 3, "image_std": [1.0] * 3}
+    content = {**describe_classes([name, "dog"]), "carried": carried, "config": {}}
+    torch.save({**content, "state_dict": {}}, tmp_path / "network.ckpt")
+    read = read_checkpoint(tmp_path / "network.ckpt")
+    assert list(read.classes) == [name, "dog"]
+
+    # the metadata of an ONNX file
+    onnx = pytest.importorskip("onnx")
+    graph = onnx.helper.make_graph([], "empty", [], [])
+    model = onnx.helper.make_model(graph)
+    onnx.helper.set_model_props(model, describe_checkpoint(read))
+    onnx.save(model, tmp_path / "network.onnx")
+    found = {p.key: p.value for p in onnx.load(tmp_path / "network.onnx").metadata_props}
+    assert json.loads(found["classes"]) == ["background", name, "dog"]
+
+
+@few(60)
+@given(classes)
+def test_terminal_and_html_show_the_name(name: str) -> None:
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as shown:
+        patch.setenv("COLUMNS", "1000")
+        show_table("classes", ("value", "name"), [[1, name]])
+    assert f" {name} " in shown.getvalue()
+
+    texts: list[str] = []
+    parser = HTMLParser()
+    parser.handle_data = texts.append  # type: ignore[method-assign]
+    parser.feed(render("files.html.j2", files=[(name, name)]))
+    parser.close()
+    assert name in "".join(texts)
+
+
+@few(40)
+@given(classes)
+def test_yolo_coco_and_voc_name_the_class(tmp_path: Path, name: str) -> None:
+    write_mask(tmp_path / "a.png", draw_image(0, (8, 9))[..., 0] % 3)
+    (tmp_path / "a.jpg").touch()
+    masks = MaskSet(tmp_path, {"a": tmp_path / "a.jpg"}, [name, "dog"], "all")
+    for export in (YoloLabels, CocoAnnotations, VocTree):
+        export(tmp_path / "out")(masks)
+    text = (tmp_path / "out/data.yaml").read_text(encoding="utf-8")
+    assert yaml.safe_load(text)["names"] == [name, "dog"]
+    listed = (tmp_path / "out/class_names.txt").read_text(encoding="utf-8").split("\n")
+    assert listed == ["background", name, "dog", ""]
+    coco = json.loads((tmp_path / "out/instances_rle.json").read_text(encoding="utf-8"))
+    assert [category["name"] for category in coco["categories"]] == [name, "dog"]
+
+
+@few(30)
+@given(names)
+def test_a_posix_shell_reads_a_printed_setting(name: str) -> None:
+    command = f"printf %s {quote_setting('dataset.root', name)}"
+    printed = subprocess.run(["sh", "-c", command], capture_output=True, check=True).stdout
+    assert OverridesParser.create().parse_override(printed.decode()).value() == name
+
+
+@few(60)
+@given(names)
+def test_a_guarded_cell_is_no_formula_and_is_read_back(name: str) -> None:
+    assert not guard_cell(name).startswith(("=", "+", "-", "@"))
+    assert unguard_cell(guard_cell(name)) == name
