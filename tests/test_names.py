@@ -145,3 +145,19 @@ def test_proposed_labels_hold_no_formulas(photos: Path, monkeypatch, capsys) -> 
     shown = capsys.readouterr().out
     assert "have no known labels" not in shown
     assert "that are not there" not in shown
+
+
+def test_a_class_that_no_table_holds_is_refused_before_clip_sees_a_photo(photos, monkeypatch):
+    """F21."""
+    monkeypatch.setattr("lightning.Trainer.predict", None)
+    words = ["dataset=folder", "dataset.root=photos", "paths.outputs=out", "logger=none"]
+    with pytest.raises(ValueError, match="class 'a;b': labels stand between semicolons"):
+        run(
+            infer.main,
+            monkeypatch,
+            "task=labels",
+            *words,
+            "clip=tiny",
+            "dataset.classes=['a;b',dog]",
+        )
+    assert not Path("out/folder/labels.csv").exists()
