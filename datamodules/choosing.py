@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.file_checks import check_archives, check_images, check_masks
-from datamodules.images import list_stems, name_alike
+from datamodules.images import find_missing, list_stems, name_alike
 from fmawsss.files.images import read_size
 from fmawsss.files.texts import name_first
 from fmawsss.records import ImageRecord
@@ -49,7 +49,7 @@ def check_records(records: Records, split: str, labelled: bool) -> None:
         )
 
     # the images
-    missing = [record.image for record in records if not record.image.exists()]
+    missing = find_missing([record.image for record in records])
     if missing:
         raise FileNotFoundError(
             f"{len(missing)} of {len(records)} images of split {split!r} do not exist, first "

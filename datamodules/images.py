@@ -6,7 +6,8 @@ import logging
 import os
 import reprlib
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -200,6 +201,18 @@ def name_alike(path: Path) -> str:
 def fold_name(name: str) -> str:
     """Return what names have in common that differ by capitals or by the form of Unicode."""
     return compose(compose(name).casefold())
+
+
+def find_missing(files: Sequence[Path]) -> list[Path]:
+    """List those of some files that are not there; each of their folders is listed once."""
+    present: dict[Path, set[str]] = {}
+    for folder in {file.parent for file in files}:
+        present[folder] = set()
+        with suppress(OSError), os.scandir(folder) as entries:
+            present[folder] = {entry.name for entry in entries if not entry.is_symlink()}
+
+    # a link may lead nowhere, and a disk may know one name in several forms
+    return [file for file in files if file.name not in present[file.parent] and not file.exists()]
 
 
 def check_inner_path(name: str, where: str) -> str:

@@ -10,7 +10,7 @@ from fake_trees import draw_image
 from PIL import Image
 
 import datamodules.images as images_file
-from datamodules.images import index_images, name_files
+from datamodules.images import find_missing, index_images, name_files
 from fmawsss.files.images import read_image, read_size, try_image
 
 COLOURS = np.array(
@@ -143,3 +143,12 @@ def test_trying_refuses_what_reading_refuses(tmp_path: Path) -> None:
     for path in (cut, floats):
         with pytest.raises(ValueError, match=path.name):
             try_image(path)
+
+
+def test_missing_files_are_those_that_are_neither_there_nor_linked(tmp_path: Path) -> None:
+    (tmp_path / "there.jpg").touch()
+    (tmp_path / "link.jpg").symlink_to(tmp_path / "there.jpg")
+    (tmp_path / "broken.jpg").symlink_to(tmp_path / "gone.jpg")
+    there = [tmp_path / "there.jpg", tmp_path / "link.jpg"]
+    missing = [tmp_path / "broken.jpg", tmp_path / "gone.jpg", tmp_path / "no folder/a.jpg"]
+    assert find_missing([*there, *missing]) == missing
