@@ -8,11 +8,8 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from stages.config import build_stages, choose_split, is_job, measure, open_run, run_job
 from stages.door import enter
-from stages.pipeline import run_stages
 from stages.places import make_folder
-from stages.publish import export
 
 CONF = Path(__file__).parent / "conf"
 sys.path.append(str(CONF))  # Hydra finds the sweeper there, in `hydra_plugins`
@@ -22,6 +19,11 @@ OmegaConf.register_new_resolver("folder", make_folder, replace=True)  # before H
 @hydra.main(version_base=None, config_path=str(CONF), config_name="infer")
 def apply_stages(cfg: DictConfig) -> float | None:
     """Apply the chosen stage, or do the job; return the number that a sweep maximises."""
+    # what predicts is imported here: --help and --cfg answer at once
+    from stages.config import build_stages, choose_split, is_job, measure, open_run, run_job
+    from stages.pipeline import run_stages
+    from stages.publish import export
+
     with open_run(cfg):
         choose_split(cfg, learning=False)
         if is_job(cfg):

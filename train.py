@@ -8,16 +8,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from stages.config import (
-    build_stages,
-    choose_split,
-    measure,
-    open_run,
-    refuse_ambiguity,
-    refuse_job,
-)
 from stages.door import enter
-from stages.pipeline import run_stages
 from stages.places import make_folder
 
 CONF = Path(__file__).parent / "conf"
@@ -28,6 +19,17 @@ OmegaConf.register_new_resolver("folder", make_folder, replace=True)  # before H
 @hydra.main(version_base=None, config_path=str(CONF), config_name="train")
 def learn_stages(cfg: DictConfig) -> float | None:
     """Run the chosen stage, or every stage of the pipeline; return what a sweep maximises."""
+    # what learns is imported here: --help and --cfg answer at once
+    from stages.config import (
+        build_stages,
+        choose_split,
+        measure,
+        open_run,
+        refuse_ambiguity,
+        refuse_job,
+    )
+    from stages.pipeline import run_stages
+
     with open_run(cfg):
         refuse_job(cfg)
         refuse_ambiguity(cfg)

@@ -96,6 +96,7 @@ def measure_stages(photos: Path, stages: list[str]) -> dict[str, float]:
         if process.returncode:
             raise RuntimeError(f"{stage} ended with {process.returncode}")
         peaks[stage] = usage.ru_maxrss * 1024 / 1e9
+        Console().print(f"{photos.name}, {stage}: {peaks[stage]:.2f} GB", highlight=False)
     return peaks
 
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from lightning.pytorch.strategies import StrategyRegistry
-
 from stages.ranges import (
     FINITE,
     NAMES,
@@ -24,6 +22,7 @@ from stages.ranges import (
     above,
     choice,
     either,
+    is_strategy,
     number,
     optional,
     rising,
@@ -33,7 +32,7 @@ from stages.ranges import (
 
 STRATEGY = Range(
     "auto, or a strategy of Lightning such as ddp",
-    lambda value: value in ("auto", *StrategyRegistry.available_strategies()),
+    is_strategy,
 )
 PIXELS = whole(1, 16384)
 BATCH = whole(1, 4096)

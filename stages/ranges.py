@@ -108,3 +108,12 @@ NAMES = Range(
     lambda value: isinstance(value, list) and all(map(is_text, value)),
 )
 PROCESSES = whole(1, max(8, os.cpu_count() or 1))
+
+
+def is_strategy(value: Any) -> bool:
+    """Say whether a value names a strategy of Lightning, which is not imported for `auto`."""
+    if value == "auto":
+        return True
+    from lightning.pytorch.strategies import StrategyRegistry
+
+    return value in StrategyRegistry.available_strategies()

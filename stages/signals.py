@@ -21,8 +21,8 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from types import FrameType
+from typing import Any
 
-import lightning as L
 import torch
 
 PATIENCE = 9.0  # seconds from the signal to the end
@@ -183,13 +183,13 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=leave_wakeups)
 
 
-def answer_alone(trainer: L.Trainer) -> L.Trainer:
+def answer_alone(trainer: Any) -> Any:
     """Keep a trainer from answering signals itself.
 
     Lightning's handler has all processes of a training meet within the handler, while the others
     are in the middle of a step: they wait for each other without end. It has no setting for this.
     """
-    trainer._signal_connector.register_signal_handlers = do_nothing  # type: ignore[method-assign]
+    trainer._signal_connector.register_signal_handlers = do_nothing
     return trainer
 
 

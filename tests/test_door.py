@@ -66,7 +66,7 @@ def test_a_mistake_says_its_message_and_keeps_its_traceback(monkeypatch, tmp_pat
 
 
 def test_a_bug_says_its_type_and_where_its_traceback_is(monkeypatch, tmp_path):
-    monkeypatch.setattr(infer, "build_stages", lambda cfg, learning: {}["no such entry"])
+    monkeypatch.setattr("stages.config.build_stages", lambda cfg, learning: {}["no such entry"])
     lines = fail(infer.main, monkeypatch, f"paths.outputs={tmp_path}")
     (kept,) = tmp_path.rglob("error.txt")
     assert lines == ["KeyError: 'no such entry'", f"all of it is in {kept}"]

@@ -31,8 +31,8 @@ from datamodules.label_files import LabelsFromFile
 from datamodules.labels import LabelsFromXml, LabelSource
 from datamodules.sources import extract_frames, index_files
 from fmawsss.clip.weights import load_open_clip
-from fmawsss.contexts import load_released_context
 from fmawsss.files import storage
+from fmawsss.files.released_contexts import load_released_context
 from fmawsss.files.storage import read_cams, read_superpixels
 from fmawsss.files.tensor_files import read_tensors
 from fmawsss.networks.checkpoints import (

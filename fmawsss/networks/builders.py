@@ -10,11 +10,9 @@ from functools import partial
 from types import UnionType
 from typing import Any, Literal, TypeAlias, Union, get_args, get_origin
 
-from open_clip.model import CLIP
 from torch import nn
 from torchvision.models import segmentation
 
-from fmawsss.clip.weights import load_open_clip
 from fmawsss.networks.library import (
     build_on_smp_encoder,
     build_on_timm_encoder,
@@ -22,9 +20,7 @@ from fmawsss.networks.library import (
     import_smp,
 )
 from fmawsss.networks.mask2former import Mask2FormerNetwork
-from fmawsss.networks.towers import TowerNetwork
 from fmawsss.resizing import AlignToPatch, KeepSize, ResizeSquare, ShortSide, ShrinkToPatch
-from fmawsss.tiny.models import tiny_clip
 
 Node: TypeAlias = Mapping[str, Any]  # `_target_`, `_partial_` and arguments, as in a config
 Builder: TypeAlias = Callable[..., Any]
@@ -37,18 +33,33 @@ LONGEST = 200  # characters of a name
 LARGEST = 10_000  # of a number: no network of ours has a width, depth or side near it
 
 
-def build_open_clip(name: str) -> CLIP:
+class Clip(nn.Module):
+    """Stands for a CLIP where an argument is one: open_clip is imported when one is built."""
+
+
+def build_tower(clip: Clip, classes: int, width: int) -> nn.Module:
+    """Build the image tower of a CLIP with a decoder."""
+    from fmawsss.networks.towers import TowerNetwork
+
+    return TowerNetwork(clip, classes, width)
+
+
+def build_open_clip(name: str) -> nn.Module:
     """Build an open_clip model with random weights."""
+    from fmawsss.clip.weights import load_open_clip
+
     return load_open_clip(name, pretrained=None, folder="")
 
 
-def build_tiny_clip() -> CLIP:
+def build_tiny_clip() -> nn.Module:
     """Build the tiny CLIP that ships with the project."""
+    from fmawsss.tiny.models import tiny_clip
+
     return tiny_clip()
 
 
 NETWORKS: Builders = {
-    "fmawsss.networks.towers.TowerNetwork": TowerNetwork,
+    "fmawsss.networks.towers.TowerNetwork": build_tower,
     "fmawsss.networks.library.build_on_smp_encoder": build_on_smp_encoder,
     "fmawsss.networks.library.build_on_timm_encoder": build_on_timm_encoder,
     "fmawsss.networks.library.build_torchvision": build_torchvision,
@@ -170,7 +181,7 @@ def read_argument(value: Any, annotation: Any, what: str) -> Any:
     A CLIP is built from its node, a decoder is handed on as a builder; all else is plain data.
     """
     # Parts of a network
-    if annotation is CLIP:
+    if annotation is Clip:
         return prepare_part(value, CLIPS.get, what)()
     if annotation == Callable[..., nn.Module]:
         return prepare_part(value, find_decoder, what)

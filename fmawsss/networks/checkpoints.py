@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
-from fmawsss.contexts import find_contexts, load_released_context
+from fmawsss.files.released_contexts import find_contexts, load_released_context
 from fmawsss.files.tensor_files import describe_fault, name_in_errors, read_tensors
 from fmawsss.networks.builders import NETWORKS, RESIZES, Node, prepare_part, read_target
 from fmawsss.networks.plain_data import (

@@ -12,9 +12,9 @@ from fmawsss.contexts import (
     NormalContexts,
     ReleasedContexts,
     TiledContexts,
-    load_released_context,
     named_seed,
 )
+from fmawsss.files.released_contexts import load_released_context
 
 
 @pytest.fixture(scope="module")

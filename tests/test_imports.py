@@ -1,0 +1,77 @@
+"""What is imported, and what need not be there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from front_door import ROOT
+
+TRAINERS = ("lightning", "hydra", "omegaconf", "wandb", "albumentations")
+
+
+def run_python(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_network_is_applied_without_what_trained_it() -> None:
+    shown = run_python(f"""
+import sys
+for name in {(*TRAINERS, "open_clip")}:
+    sys.modules[name] = None
+import torch, numpy as np
+import fmawsss.networks.onnx
+from fmawsss.networks.checkpoints import describe_classes, describe_network
+from fmawsss.networks.library import build_torchvision
+from fmawsss.networks.segmenter import Segmenter
+from torchvision.models.segmentation import lraspp_mobilenet_v3_large
+network = build_torchvision(network=lraspp_mobilenet_v3_large, classes=3)
+node = {{"_target_": "fmawsss.networks.library.build_torchvision", "_partial_": True,
+    "network": {{"_target_": "torchvision.models.segmentation.lraspp_mobilenet_v3_large",
+    "_partial_": True}}}}
+align = {{"_target_": "fmawsss.resizing.AlignToPatch", "patch": 32}}
+carried = describe_network(node, align, [0.5] * 3, [0.5] * 3)
+state = {{"network." + key: value for key, value in network.state_dict().items()}}
+import tempfile, pathlib
+with tempfile.TemporaryDirectory() as folder:
+    path = pathlib.Path(folder) / "network.ckpt"
+    torch.save({{"state_dict": state, **describe_classes(["a", "b"]), "carried": carried}}, path)
+    found = Segmenter.from_checkpoint(path).predict([np.zeros((40, 50, 3), np.uint8)])
+print(found[0].mask.shape)
+""")
+    assert "(40, 50)" in shown
+
+
+def test_a_network_of_clip_is_applied_without_trainers() -> None:
+    shown = run_python(f"""
+import sys
+for name in {TRAINERS}:
+    sys.modules[name] = None
+import numpy as np
+from fmawsss.networks.segmenter import Segmenter
+segmenter = Segmenter.from_checkpoint("tests/golden/old_network/network.ckpt")
+print(segmenter.predict([np.zeros((40, 50, 3), np.uint8)])[0].mask.shape)
+""")
+    assert "(40, 50)" in shown
+
+
+@pytest.mark.parametrize("door", ["train", "infer"])
+def test_help_loads_no_trainer(door: str) -> None:
+    shown = run_python(f"""
+import sys
+sys.argv = ["{door}.py", "--help"]
+import {door}
+try:
+    {door}.main()
+except SystemExit:
+    pass
+heavy = ("lightning", "transformers", "wandb", "matplotlib", "open_clip", "albumentations")
+print("loaded", [name for name in heavy if name in sys.modules])
+""")
+    assert "loaded []" in shown
+    assert "dataset=voc" in shown
