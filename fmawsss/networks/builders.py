@@ -8,7 +8,7 @@ import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from types import UnionType
-from typing import Any, Literal, TypeAlias, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
 
 from torch import nn
 from torchvision.models import segmentation
@@ -25,16 +25,13 @@ from fmawsss.resizing import AlignToPatch, KeepSize, ResizeSquare, ShortSide, Sh
 Node: TypeAlias = Mapping[str, Any]  # `_target_`, `_partial_` and arguments, as in a config
 Builder: TypeAlias = Callable[..., Any]
 Builders: TypeAlias = Mapping[str, Builder]
+Clip: TypeAlias = Annotated[nn.Module, "CLIP"]  # open_clip is imported when one is built
 
 RESERVED = {"_target_", "_partial_"}
 PLAIN_WORD = re.compile(r"[\w.+-]{0,200}", re.ASCII)  # no path, no address, no hub
 DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
 LONGEST = 200  # characters of a name
 LARGEST = 10_000  # of a number: no network of ours has a width, depth or side near it
-
-
-class Clip(nn.Module):
-    """Stands for a CLIP where an argument is one: open_clip is imported when one is built."""
 
 
 def build_tower(clip: Clip, classes: int, width: int) -> nn.Module:
