@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.counts import count_elsewhere, count_parts, write_table
 from benchmarks.inputs import PAPER, QUICK, Setting
 from benchmarks.measure import measure_part, set_threads
 from benchmarks.parts import PARTS
@@ -21,6 +22,8 @@ TOLERANCE = 1e-3  # relative deviation between the two sides
 def main(words: Sequence[str] | None = None) -> None:
     """Measure every part, print and write the table; fail where the two sides differ."""
     options = read_options(words)
+    if options.count:
+        return print_counts(options)
     batch = options.batch or (4 if options.quick else 16)
     setting = Setting(
         QUICK if options.quick else PAPER, batch, torch.device(options.device), options.threads
@@ -39,6 +42,13 @@ def main(words: Sequence[str] | None = None) -> None:
         sys.exit(f"ours and plain differ by more than {TOLERANCE:g}: {worst}")
 
 
+def print_counts(options: argparse.Namespace) -> None:
+    """Print what each part asks of the device, beside the parts of another checkout if asked."""
+    asked = options.parts, options.quick, options.device
+    elsewhere = None if options.beside is None else count_elsewhere(options.beside, *asked)
+    print(write_table(count_parts(*asked), elsewhere))  # noqa: T201
+
+
 def read_options(words: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
@@ -54,6 +64,10 @@ def read_options(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="small shapes, to see that everything runs"
     )
+    parser.add_argument(
+        "--count", action="store_true", help="operations, host reads and copies, instead of times"
+    )
+    parser.add_argument("--beside", type=Path, help="with --count, a checkout to count first")
     parser.add_argument("--out", type=Path, default=Path("outputs/benchmarks"))
     return parser.parse_args(words)
 

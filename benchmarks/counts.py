@@ -1,0 +1,127 @@
+"""Count what a part asks of a device: operations, host reads, copies: `python -m benchmarks --count`.
+
+On a GPU each dispatched operation is at least one launch, and each host read waits until the
+device has done all that was asked before. Both can be counted on any device. This file needs
+nothing of ours but the parts, so that it counts those of another checkout as well.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+KINDS = ("operations", "host reads", "copies")
+READS = {
+    "item", "tolist", "cpu", "numpy", "nonzero", "argwhere", "masked_select", "unique", "equal",
+    "unique_consecutive", "allclose", "__bool__", "__int__", "__float__", "__index__", "__array__",
+}  # fmt: skip
+COPIES = {"copy_", "_to_copy", "clone"}
+PER_IMAGE = ("predict_1", "predict_2", "predict_3", "predict_coco")
+PER_STEP = ("cls", "seg", "cls_coco", "seg_coco")
+
+
+class HostReads(TorchFunctionMode):
+    """Count the calls that wait for the device, also where the tensor lies on the host."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: Counter[str] = Counter()
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        """Count a call and make it."""
+        name = getattr(func, "__name__", "")
+        by_mask = name in ("__getitem__", "__setitem__") and holds_mask(args[1])
+        if name in READS or by_mask or (name == "where" and len(args) == 1):
+            self.found["mask" if by_mask else name] += 1
+        return func(*args, **(kwargs or {}))
+
+
+class Operations(TorchDispatchMode):
+    """Count the operations that reach a device, backward passes included."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: Counter[str] = Counter()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        """Count an operation and run it; views cost nothing on a device."""
+        if not func.is_view:
+            self.found[func.overloadpacket.__name__] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def holds_mask(index: Any) -> bool:
+    """Tell whether an index selects by a Boolean tensor, whose result has a size to be read."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return any(isinstance(part, Tensor) and part.dtype == torch.bool for part in parts)
+
+
+def count_calls(side: Callable[[], Any]) -> dict[str, Counter[str]]:
+    """Count the operations, host reads and copies of a call, by name; the first one warms up."""
+    side()
+    with HostReads() as reads, Operations() as operations:
+        side()
+    copies = {name: operations.found[name] for name in COPIES if name in operations.found}
+    return dict(zip(KINDS, (operations.found, reads.found, Counter(copies)), strict=True))
+
+
+def count_parts(names: Sequence[str], quick: bool, device: str) -> dict[str, dict[str, int]]:
+    """Count those parts of the method that this checkout has."""
+    from benchmarks.inputs import PAPER, QUICK, Setting
+    from benchmarks.parts import PARTS
+
+    setting = Setting(QUICK if quick else PAPER, 16, torch.device(device), 1)
+    found = {name: count_calls(PARTS[name](setting).ours) for name in names}
+    return {
+        name: {kind: counts[kind].total() for kind in KINDS} for name, counts in found.items()
+    }
+
+
+def count_elsewhere(
+    tree: Path, names: Sequence[str], quick: bool, device: str
+) -> dict[str, dict[str, int]]:
+    """Count the parts of another checkout, in a process of its own."""
+    asked = json.dumps([list(names), quick, device])
+    done = subprocess.run(
+        [sys.executable, __file__, asked],
+        env={**os.environ, "PYTHONPATH": str(tree.resolve())},
+        cwd=tree,
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def write_table(
+    ours: Mapping[str, Mapping[str, int]], beside: Mapping[str, Mapping[str, int]] | None
+) -> str:
+    """Write the counts as Markdown; those of another checkout stand in front of ours."""
+    lines = [f"| part | {' | '.join(KINDS)} |", "|---" * (len(KINDS) + 1) + "|"]
+    for name, counts in ours.items():
+        before = {kind: f"{beside[name][kind]} → " if beside else "" for kind in KINDS}
+        unit = ", per image" * (name in PER_IMAGE) + ", per step" * (name in PER_STEP)
+        cells = [f"{before[kind]}{counts[kind]}" for kind in KINDS]
+        lines.append(f"| {name}{unit} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    logging.disable(logging.WARNING)
+    print(json.dumps(count_parts(*json.loads(sys.argv[1]))))  # noqa: T201
