@@ -1,4 +1,4 @@
-"""Count what a part asks of a device: operations, host reads, copies: `python -m benchmarks --count`.
+"""Count what a part asks of a device: operations, host reads, copies (`--count`).
 
 On a GPU each dispatched operation is at least one launch, and each host read waits until the
 device has done all that was asked before. Both can be counted on any device. This file needs
@@ -88,9 +88,7 @@ def count_parts(names: Sequence[str], quick: bool, device: str) -> dict[str, dic
 
     setting = Setting(QUICK if quick else PAPER, 16, torch.device(device), 1)
     found = {name: count_calls(PARTS[name](setting).ours) for name in names}
-    return {
-        name: {kind: counts[kind].total() for kind in KINDS} for name, counts in found.items()
-    }
+    return {name: {kind: counts[kind].total() for kind in KINDS} for name, counts in found.items()}
 
 
 def count_elsewhere(

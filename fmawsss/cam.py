@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from fmawsss.clip.encoder import FrozenClip, ImageTokens
-from fmawsss.clip.last_block import PairVjp
+from fmawsss.clip.last_block import Pairs, PairVjp, list_pairs
 from fmawsss.precision import multiply, widen
 
 Softmax = Callable[[Tensor, Tensor], Tensor]
@@ -23,16 +23,19 @@ def compute_cams_plainly(
     text_features: Float[Tensor, "T E"],
     labels: Bool[Tensor, "B C"],
     softmax: Softmax,
+    pairs: Pairs | None = None,
 ) -> tuple[Float[Tensor, "B T"], Float[Tensor, "P h w"]]:
     """Return the logits and the CAM of every present pair, signed; cells that are padding are 0.
 
     The formula of METHOD 3 by autograd, never in half precision. `compute_cams` is twice as fast.
+    `pairs` are those of the labels, where they are listed already.
     """
+    pairs = pairs or list_pairs(labels)
     keep_graph = torch.is_grad_enabled() and text_features.requires_grad
     whole = torch.autocast(labels.device.type, enabled=False)
     with torch.inference_mode(False), torch.enable_grad(), whole:
         # a: the patches after ln_1 of the last block, a row of its own for every pair
-        images, classes = present_pairs(labels)
+        images, classes = pairs.images, pairs.classes
         rows = tokens.take(images)
         activations = clip.read_activations(rows).detach().requires_grad_()
 
@@ -60,15 +63,16 @@ def compute_cams(
     text_features: Float[Tensor, "T E"],
     labels: Bool[Tensor, "B C"],
     softmax: Softmax,
+    pairs: Pairs | None = None,
 ) -> tuple[Float[Tensor, "B T"], Float[Tensor, "P h w"]]:
     """Compute what `compute_cams_plainly` does, faster: the derivatives are written out.
 
     Only the softmax is differentiated by autograd; from the image features to the activations,
     `clip/last_block.py` has the vjp. Works in inference mode, under autocast and in float64 alike.
     """
-    logits, cams = _trace_cams(clip, tokens, text_features, labels, softmax)
-    images, _ = present_pairs(labels)
-    return logits, (cams * tokens.valid[images]).unflatten(1, tokens.grid)
+    pairs = pairs or list_pairs(labels)
+    logits, cams = _trace_cams(clip, tokens, text_features, labels, softmax, pairs)
+    return logits, (cams * tokens.valid[pairs.images]).unflatten(1, tokens.grid)
 
 
 def compute_cams_released(
@@ -77,18 +81,13 @@ def compute_cams_released(
     text_features: Float[Tensor, "T E"],
     labels: Bool[Tensor, "B C"],
     softmax: Softmax,
+    pairs: Pairs | None = None,
 ) -> tuple[Float[Tensor, "B T"], Float[Tensor, "P h w"]]:
     """Return logits and CAMs as the released code does: padding counts as image (METHOD 9)."""
-    logits, cams = _trace_cams(clip, tokens, text_features, labels, softmax)
-    images, _ = present_pairs(labels)
-    share = tokens.valid[images].to(cams.dtype).mean(dim=1, keepdim=True)
+    pairs = pairs or list_pairs(labels)
+    logits, cams = _trace_cams(clip, tokens, text_features, labels, softmax, pairs)
+    share = tokens.valid[pairs.images].to(cams.dtype).mean(dim=1, keepdim=True)
     return logits, (cams * share).unflatten(1, tokens.grid)
-
-
-def present_pairs(labels: Bool[Tensor, "B C"]) -> tuple[Int[Tensor, "P"], Int[Tensor, "P"]]:
-    """Return image and class of every present pair, images first."""
-    images, classes = labels.nonzero(as_tuple=True)
-    return images, classes
 
 
 def compute_logits(
@@ -169,6 +168,7 @@ def _trace_cams(
     text_features: Float[Tensor, "T E"],
     labels: Bool[Tensor, "B C"],
     softmax: Softmax,
+    pairs: Pairs,
 ) -> tuple[Float[Tensor, "B T"], Float[Tensor, "P N"]]:
     """Return the logits and the CAMs, padding included."""
     with torch.inference_mode(False):
@@ -177,16 +177,13 @@ def _trace_cams(
             block, scale = clip.open_last_block(tokens), clip.logit_scale.exp()
             features = block.features
 
-        # the rank of a pair among those of its image: equal ranks travel together
-        images, classes = present_pairs(labels)
-        ranks = labels.cumsum(dim=1)[images, classes] - 1
-
         # ds_c / df by autograd, from there to the activations by a vjp
+        images = pairs.images
         gradients = differentiate_softmax(
-            features[images], text_features, scale, labels[images], classes, softmax
+            features[images], text_features, scale, labels[images], pairs.classes, softmax
         )
-        weights = PairVjp.apply(gradients, block, images, ranks)
-        cams = weigh_activations(block.activations, weights, images, ranks)
+        weights = PairVjp.apply(gradients, block, pairs)
+        cams = weigh_activations(block.activations, weights, pairs)
         return compute_logits(features, text_features, scale), cams
 
 
@@ -215,15 +212,12 @@ def differentiate_softmax(
 def weigh_activations(
     activations: Float[Tensor, "B N D"],
     weights: Float[Tensor, "P D"],
-    images: Int[Tensor, "P"],
-    ranks: Int[Tensor, "P"],
+    pairs: Pairs,
 ) -> Float[Tensor, "P N"]:
     """Return the weighted sum over channels, without a copy of the activations for every pair."""
-    slots = int(ranks.max()) + 1 if len(ranks) else 1
-    placed = weights.new_zeros(len(activations), slots, weights.shape[1]).index_put(
-        (images, ranks), weights
-    )
-    return multiply(placed, activations.transpose(1, 2))[images, ranks]
+    slots, places = len(pairs.by_rank), (pairs.images, pairs.ranks)
+    placed = weights.new_zeros(len(activations), slots, weights.shape[1]).index_put(places, weights)
+    return multiply(placed, activations.transpose(1, 2))[places]
 
 
 def _join_background(

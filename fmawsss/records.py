@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
@@ -13,6 +14,7 @@ from jaxtyping import Bool, Float, Int, Int64, UInt8
 from torch import Tensor
 
 from fmawsss.agreement import measure_agreement
+from fmawsss.clip.last_block import Pairs, list_pairs
 from fmawsss.resizing import Picture
 from fmawsss.scores import resize_maps
 from fmawsss.seeding import Seed, find_top_masks
@@ -85,6 +87,12 @@ class Batch:
     def __len__(self) -> int:
         return len(self.names)
 
+    @cached_property
+    def pairs(self) -> Pairs:
+        """The present pairs of the labels, listed before the batch moves to a device."""
+        assert self.labels is not None
+        return list_pairs(self.labels)
+
     def to(self, device: torch.device | str) -> Batch:
         """Copy the tensors to a device; whatever else there is stays where it is."""
         # A copy back to the CPU must be complete when it is read.
@@ -104,7 +112,10 @@ class Batch:
             changed["truths"] = [None if truth is None else change(truth) for truth in self.truths]
         if self.encoded is not None:
             changed["encoded"] = {name: change(value) for name, value in self.encoded.items()}
-        return replace(self, **changed)
+        moved = replace(self, **changed)
+        if self.labels is not None:
+            moved.__dict__["pairs"] = self.pairs.map_tensors(change)
+        return moved
 
 
 @runtime_checkable

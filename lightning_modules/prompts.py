@@ -156,8 +156,10 @@ class PromptModule(L.LightningModule, ABC):
         """Compute the CAMs of each image, (P, h, w); tokens and logits come along."""
         assert self._text_features is not None, "encode the prompts first"
         tokens = self.clip.encode_images(batch.images, batch.padding, attention_blocks)
-        logits, cams = self.compute_cams(tokens, self._text_features, batch.labels)
-        return list(cams.detach().split(batch.labels.sum(dim=1).tolist())), tokens, logits.detach()
+        logits, cams = self.compute_cams(
+            tokens, self._text_features, batch.labels, pairs=batch.pairs
+        )
+        return list(cams.detach().split(batch.pairs.counts)), tokens, logits.detach()
 
     def _predict_image(
         self,

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from fmawsss.cam import present_pairs, repeat_edges
+from fmawsss.cam import repeat_edges
 from fmawsss.clip.encoder import ImageTokens
 from fmawsss.records import Batch
 from lightning_modules.prompts import PromptModule
@@ -31,10 +31,10 @@ class SegmentationModule(PromptModule):
         height, width = batch.seeds.shape[1:]
         grid = height // self.clip.patch_size, width // self.clip.patch_size
         tokens = ImageTokens(**self.look(batch), grid=grid, attention=None)
-        _, cams = self.compute_cams(tokens, self.prompts(), batch.labels)
+        _, cams = self.compute_cams(tokens, self.prompts(), batch.labels, pairs=batch.pairs)
 
         # Their loss; beyond the edge of an image the CAM goes on as it ends
-        images, classes = present_pairs(batch.labels)
+        images, classes = batch.pairs.images, batch.pairs.classes
         cams = repeat_edges(cams, tokens.valid[images])
         share = partial(share_count, self.trainer)
         losses = self.loss(cams, batch.seeds, images, classes, share=share)

@@ -36,6 +36,35 @@ from fmawsss.precision import multiply
 
 
 @dataclass(frozen=True)
+class Pairs:
+    """The (image, class) pairs that are present in a batch, images first.
+
+    They are listed where the labels were made, and moved with them: a step that reads its pairs
+    from labels on a device waits for the device.
+    """
+
+    images: Int[Tensor, "P"]
+    classes: Int[Tensor, "P"]
+    ranks: Int[Tensor, "P"]  # of a pair among those of its image: equal ranks travel together
+    by_rank: list[Int[Tensor, "_"]]  # the pairs of each rank
+    counts: list[int]  # of each image
+
+    def map_tensors(self, change: Callable[[Tensor], Tensor]) -> Pairs:
+        """Change every tensor."""
+        joined = change(self.images), change(self.classes), change(self.ranks)
+        return Pairs(*joined, [change(pairs) for pairs in self.by_rank], self.counts)
+
+
+def list_pairs(labels: Bool[Tensor, "B C"]) -> Pairs:
+    """List image and class of every present pair."""
+    images, classes = labels.nonzero(as_tuple=True)
+    ranks = labels.cumsum(dim=1)[images, classes] - 1
+    counts = labels.sum(dim=1).tolist()
+    by_rank = [(ranks == rank).nonzero().flatten() for rank in range(max([1, *counts]))]
+    return Pairs(images, classes, ranks, by_rank, counts)
+
+
+@dataclass(frozen=True)
 class LastBlock:
     """What the last block computed for B images, in the form in which its derivatives need it."""
 
@@ -188,37 +217,32 @@ class PairVjp(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        gradients: Float[Tensor, "P E"],
-        block: LastBlock,
-        images: Int[Tensor, "P"],
-        ranks: Int[Tensor, "P"],
+        ctx: Any, gradients: Float[Tensor, "P E"], block: LastBlock, pairs: Pairs
     ) -> Float[Tensor, "P D"]:
         """Compute the vjp of every pair, all pairs of one rank at once."""
-        ctx.block, ctx.images, ctx.ranks = block, images, ranks
+        ctx.block, ctx.pairs = block, pairs
         device = gradients.device.type
         ctx.autocast = {
             "device_type": device,
             "dtype": torch.get_autocast_dtype(device),
             "enabled": torch.is_autocast_enabled(device),
         }
-        return map_pairs(LastBlock.vjp, block, gradients, images, ranks)
+        return map_pairs(LastBlock.vjp, block, gradients, pairs)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, tangents: Float[Tensor, "P D"]) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, tangents: Float[Tensor, "P D"]) -> tuple[Tensor, None, None]:
         """Compute the jvp of every pair, in the precision of the forward pass."""
         with torch.autocast(**ctx.autocast):
-            moved = map_pairs(LastBlock.jvp, ctx.block, tangents, ctx.images, ctx.ranks)
-        return moved, None, None, None
+            moved = map_pairs(LastBlock.jvp, ctx.block, tangents, ctx.pairs)
+        return moved, None, None
 
 
 def map_pairs(
     derivative: Callable[[LastBlock, Tensor], Tensor],
     block: LastBlock,
     vectors: Float[Tensor, "P n"],
-    images: Int[Tensor, "P"],
-    ranks: Int[Tensor, "P"],
+    pairs: Pairs,
 ) -> Float[Tensor, "P m"]:
     """Send the vectors of P pairs through the last block, by `LastBlock.vjp` or `LastBlock.jvp`.
 
@@ -228,12 +252,11 @@ def map_pairs(
     size = vectors.abs().amax(dim=1, keepdim=True).clamp_min(torch.finfo(vectors.dtype).tiny)
     vectors = vectors / size
 
-    moved, pairs = [], []
-    for rank in range(int(ranks.max()) + 1 if len(ranks) else 1):
-        chosen = (ranks == rank).nonzero().flatten()
-        moved.append(derivative(block.take(images[chosen]), vectors[chosen]).to(vectors.dtype))
-        pairs.append(chosen)
-    return torch.cat(moved)[torch.cat(pairs).argsort()] * size
+    moved = []
+    for chosen in pairs.by_rank:
+        images = pairs.images[chosen]
+        moved.append(derivative(block.take(images), vectors[chosen]).to(vectors.dtype))
+    return torch.cat(moved)[torch.cat(pairs.by_rank).argsort()] * size
 
 
 def _standardise(x: Float[Tensor, "B N D"], eps: float) -> tuple[Tensor, Tensor]:
