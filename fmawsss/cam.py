@@ -35,6 +35,7 @@ def compute_cams_plainly(
     whole = torch.autocast(labels.device.type, enabled=False)
     with torch.inference_mode(False), torch.enable_grad(), whole:
         # a: the patches after ln_1 of the last block, a row of its own for every pair
+        pairs = _leave_inference(pairs)
         images, classes = pairs.images, pairs.classes
         rows = tokens.take(images)
         activations = clip.read_activations(rows).detach().requires_grad_()
@@ -88,6 +89,12 @@ def compute_cams_released(
     logits, cams = _trace_cams(clip, tokens, text_features, labels, softmax, pairs)
     share = tokens.valid[pairs.images].to(cams.dtype).mean(dim=1, keepdim=True)
     return logits, (cams * share).unflatten(1, tokens.grid)
+
+
+def present_pairs(labels: Bool[Tensor, "B C"]) -> tuple[Int[Tensor, "P"], Int[Tensor, "P"]]:
+    """Return image and class of every present pair, images first."""
+    pairs = list_pairs(labels)
+    return pairs.images, pairs.classes
 
 
 def compute_logits(
@@ -173,6 +180,7 @@ def _trace_cams(
     """Return the logits and the CAMs, padding included."""
     with torch.inference_mode(False):
         tokens, text_features = _leave_inference(tokens), _leave_inference(text_features)
+        pairs = _leave_inference(pairs)
         with torch.no_grad():
             block, scale = clip.open_last_block(tokens), clip.logit_scale.exp()
             features = block.features
@@ -247,6 +255,8 @@ def _softmax_where_released(
 
 def _leave_inference(x: Any) -> Any:
     """Copy what inference mode made, so that autograd may use it."""
+    if isinstance(x, Pairs):
+        return x.map_tensors(_leave_inference)
     if isinstance(x, ImageTokens):
         inputs, valid = _leave_inference(x.inputs), _leave_inference(x.valid)
         return ImageTokens(inputs, valid, x.grid, x.attention)

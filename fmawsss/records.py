@@ -17,8 +17,8 @@ from fmawsss.agreement import measure_agreement
 from fmawsss.clip.last_block import Pairs, list_pairs
 from fmawsss.resizing import Picture
 from fmawsss.scores import resize_maps
-from fmawsss.seeding import Seed, find_top_masks
-from fmawsss.superpixels import Superpixels
+from fmawsss.seeding import Seed
+from fmawsss.superpixels import Superpixels, describe_superpixels
 from fmawsss.viz import (
     PANEL_SIDE,
     colour_levels,
@@ -283,18 +283,6 @@ def list_regions(mask: UInt8[Tensor, "H W"], confidence: Float[Tensor, "H W"]) -
         share = round(pixels[value].item() / len(values), 4)
         regions.append([value, share, round((summed[value] / pixels[value]).item(), 4)])
     return regions
-
-
-def describe_superpixels(superpixels: Superpixels) -> dict[str, Any]:
-    """Count the masks by level, the share of the image under some mask, the median mask's share."""
-    height, width = superpixels.size
-    shares = superpixels.area.double() / (height * width)
-    top = find_top_masks(torch.arange(len(superpixels)), superpixels, torch.device("cpu"))
-    return {
-        "levels": torch.bincount(superpixels.level.long(), minlength=3).tolist(),
-        "covered": round((top >= 0).double().mean().item(), 4),
-        "median_area": round(shares.median().item(), 5) if len(shares) else None,
-    }
 
 
 def lay_masks(masks: dict[str, Tensor], image: Picture, palette: Palette) -> list[Captioned]:

@@ -170,3 +170,15 @@ def _number_runs(
 
 def _rebuild(size: tuple[int, int], *arrays: np.ndarray) -> Superpixels:
     return Superpixels(size, *map(torch.from_numpy, arrays))
+
+
+def describe_superpixels(superpixels: Superpixels) -> dict[str, Any]:
+    """Count the masks by level, the share of the image under some mask, the median mask's share."""
+    height, width = superpixels.size
+    shares = superpixels.area.double() / (height * width)
+    _, pixels = superpixels.pixels()
+    return {
+        "levels": torch.bincount(superpixels.level.long(), minlength=3).tolist(),
+        "covered": round(len(pixels.unique()) / (height * width), 4),
+        "median_area": round(shares.median().item(), 5) if len(shares) else None,
+    }

@@ -130,7 +130,7 @@ def split_rows(
     """Cut queries so that the weights of a part fit `ATTENTION_BYTES`."""
     images, heads, length, _ = keys.shape
     row = images * heads * length * 4
-    return queries.split(max(ATTENTION_BYTES // row, 1), dim=2)
+    return queries.split(max(ATTENTION_BYTES // max(row, 1), 1), dim=2)
 
 
 def join_rows(parts: list[Tensor], dim: int) -> Tensor:

@@ -10,8 +10,7 @@ from superpixel_tools import make_superpixels
 
 from fmawsss import records
 from fmawsss.files.png import write_palette_png, write_png
-from fmawsss.records import describe_superpixels
-from fmawsss.superpixels import Superpixels
+from fmawsss.superpixels import Superpixels, describe_superpixels
 from fmawsss.viz import make_palette
 from stages import dashboards, pages
 from stages.reports import curves, images

@@ -19,7 +19,7 @@ from fmawsss.cam import (
     softmax_over_present,
     softmax_over_present_released,
 )
-from fmawsss.clip.last_block import PairVjp
+from fmawsss.clip.last_block import PairVjp, list_pairs
 from fmawsss.losses import CamActivationLoss, ContrastiveLoss, average_pairs, l1, reduce_all
 
 CASES = [
@@ -184,13 +184,13 @@ def test_the_vjp_survives_gradients_out_of_reach_of_half_precision(scene):
     clip, tokens, _ = scene
     clip = freeze(make_small_clip())
     tokens = clip.encode_images(torch.randn(2, 3, 48, 48), None, 0)
-    block, pairs = clip.open_last_block(tokens), (torch.tensor([0, 1]), torch.tensor([0, 0]))
+    block, pairs = clip.open_last_block(tokens), list_pairs(torch.ones(2, 1, dtype=torch.bool))
     tiny = torch.randn(2, 24) * 1e-12
-    exact = PairVjp.apply(tiny, block, *pairs)
+    exact = PairVjp.apply(tiny, block, pairs)
     with torch.autocast("cpu", torch.float16):
-        half = PairVjp.apply(tiny, clip.open_last_block(tokens), *pairs)
+        half = PairVjp.apply(tiny, clip.open_last_block(tokens), pairs)
     assert measure_deviation(half, exact) < 0.01
-    assert not PairVjp.apply(torch.zeros(2, 24), block, *pairs).any()
+    assert not PairVjp.apply(torch.zeros(2, 24), block, pairs).any()
 
 
 @pytest.mark.parametrize("compute_cams", FORMS)
