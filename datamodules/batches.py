@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, UInt8
 from torch.utils.data import Dataset
 
-from datamodules.choosing import check_products
+from datamodules.choosing import check_products, check_superpixels
 from datamodules.file_checks import check_mask_size
 from datamodules.sample import Sample, collate_samples
 from datamodules.sampler import BatchPlan, find_image, find_view, seed_augmentation, seed_view
@@ -30,7 +30,6 @@ from fmawsss.superpixels import Superpixels
 
 logger = logging.getLogger(__name__)
 
-MAKE_SUPERPIXELS = "run `python infer.py task=superpixels` for this data set and split"
 MAKE_CAMS = "write them with callbacks=cams"
 MAKE_REGIONS = "write them with callbacks=regions (`python infer.py task=cls callbacks=regions`)"
 MADE_ANYWHERE = "the CAMs of %s do not say which stage made them; seeds get the numbers of %s"
@@ -274,7 +273,7 @@ def read_fitting_cams(path: Path, recipes: Sequence[str] | None) -> Cams:
 def check_view(records: Sequence[ImageRecord], view: WholeView) -> None:
     """Check that every image has the superpixels, CAMs and regions that a view reads."""
     if view.superpixels is not None:
-        check_products(records, Path(view.superpixels), ".npz", "superpixels", MAKE_SUPERPIXELS)
+        check_superpixels(records, Path(view.superpixels))
     if view.cams is not None:
         folder = Path(view.cams)
         check_products(records, folder, ".npz", "CAMs", MAKE_CAMS)

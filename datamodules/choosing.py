@@ -12,6 +12,7 @@ import numpy as np
 from datamodules.file_checks import check_archives, check_images, check_masks
 from datamodules.images import find_missing, list_stems, name_alike
 from fmawsss.files.images import read_size
+from fmawsss.files.storage import read_superpixels
 from fmawsss.files.texts import name_first
 from fmawsss.records import ImageRecord
 from fmawsss.resizing import Resize, fit_longest
@@ -20,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 Splits = str | Sequence[str] | None
 Records = list[ImageRecord]
+MAKE_SUPERPIXELS = "run `python infer.py task=superpixels` for this data set and split"
+READ_WHOLE = 100  # files of superpixels, before anything is made of them
 CHECKS = {".png": check_masks, ".npz": check_archives}
 SHOT_STREAM = 2  # of the seed; `sampler` holds the other streams
 
@@ -110,6 +113,18 @@ def check_products(records: Records, folder: Path, suffix: str, what: str, remed
             f"{missing[0]}{suffix}; {remedy}{name_alike(first)}"
         )
     CHECKS[suffix](records, [folder / f"{record.name}{suffix}" for record in records])
+
+
+def check_superpixels(records: Records, folder: Path) -> None:
+    """Check that a folder holds the superpixels of every image; a hundred files are read whole.
+
+    Raises:
+        FileNotFoundError: when one is missing.
+        ValueError: for one that is broken, or holds what is no number.
+    """
+    check_products(records, folder, ".npz", "superpixels", MAKE_SUPERPIXELS)
+    for record in spread_choice(records, READ_WHOLE):
+        read_superpixels(folder / f"{record.name}.npz")
 
 
 def keep_labelled(records: Records) -> Records:

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from stages.builder import StageBuilder, plain
 from stages.checkpoints import find_network
 from stages.door import end_in_words
-from stages.hush import hush_warnings
+from stages.hush import hush_loggers, hush_warnings
 from stages.range_check import check_pairs, check_ranges
 from stages.run_record import record_run
 from stages.schedule import choose_steps
@@ -151,6 +151,7 @@ def open_run(cfg: DictConfig) -> Iterator[None]:
     """
     with answer_signals(), nullcontext() if is_sweep() else end_in_words():
         hush_warnings()
+        hush_loggers()
         check_config(cfg)
         place_job(cfg)
         folder = Path(HydraConfig.get().runtime.output_dir)

@@ -1,8 +1,11 @@
-"""Hush warnings about what is meant to be so."""
+"""Hush what libraries say of what is meant to be so."""
 
 from __future__ import annotations
 
+import logging
 import warnings
+
+from hydra.core.hydra_config import HydraConfig
 
 INTENDED = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning 2.6 on torch 2.15
@@ -19,3 +22,9 @@ def hush_warnings() -> None:
     """Ignore the warnings of libraries that a run of ours provokes on purpose."""
     for message in INTENDED:
         warnings.filterwarnings("ignore", message)
+
+
+def hush_loggers() -> None:
+    """Set the levels of loggers again: Lightning's import, which comes after Hydra, changes its."""
+    for name, settings in (HydraConfig.get().job_logging.get("loggers") or {}).items():
+        logging.getLogger(name).setLevel(settings.level)

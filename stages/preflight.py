@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datamodules.base import SegmentationDataModule
+from fmawsss.files.products import require_unchanged
 from fmawsss.files.writing import find_existing
 from lightning_modules.learned import read_fitting
 from stages.checkpoints import find_checkpoint
@@ -37,6 +38,8 @@ def check_stage(stage: Stage, made: set[Path]) -> None:
     path = stage.output.path
     make_folder(path.parent if path.suffix else path, "emits")  # some are one file: labels.csv
     open_data(stage.output.data, "predict", set(stage.output.inputs.values()) & made)
+    for read in set(stage.reads.values()) - made:
+        require_unchanged(read)
     tell_image_memory(stage)
     if stage.training is not None:
         check_training(stage, stage.training, made)

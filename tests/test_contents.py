@@ -16,6 +16,9 @@ from fmawsss.files.contents import read_notes
 from fmawsss.files.products import ProductMismatch
 
 
+TASK_QUICK = ["dataset.train_images=6", "dataset.val_images=3"]
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A finished pipeline of few images."""
@@ -53,6 +56,24 @@ def edit(path: Path) -> None:
     mask = np.array(Image.open(path))
     mask[:9, :9] = 1 + mask[:9, :9] % 2
     Image.fromarray(mask).save(path)
+
+
+@pytest.mark.parametrize("spoil", ["another", "nan"])
+def test_superpixels_are_looked_at_before_anything_is_overwritten(tree, monkeypatch, spoil):
+    folder = tree / "outputs/shapes/superpixels"
+    if spoil == "another":
+        shutil.copyfile(folder / "train_00003.npz", folder / "train_00001.npz")
+    else:
+        folder = shutil.copytree(folder, tree / "own")
+        with np.load(folder / "train_00001.npz") as archive:
+            arrays = dict(archive)
+        arrays["predicted_iou"][0] = np.nan
+        np.savez(folder / "train_00001.npz", **arrays)
+    before = read_tree(tree)
+    other = ["task=cls", "loop.max_steps=2", f"data.superpixels={folder}", "overwrite=true"]
+    with pytest.raises((ProductMismatch, ValueError), match=r"train_00001\.npz"):
+        run(train.main, monkeypatch, *places(tree), *TASK_QUICK, *other)
+    assert read_tree(tree) == before
 
 
 def test_a_copy_is_complete(tree, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import subprocess
@@ -9,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from front_door import ROOT
+from front_door import ROOT, run
 
 import infer
 import train
@@ -63,6 +64,14 @@ def test_a_mistake_says_its_message_and_keeps_its_traceback(monkeypatch, tmp_pat
 
     (kept,) = tmp_path.rglob("error.txt")
     assert kept.read_text().startswith("Traceback (most recent call last)")
+
+
+def test_lightning_stays_quiet_when_it_is_imported_after_hydra(monkeypatch, tmp_path):
+    logger = logging.getLogger("lightning.pytorch")
+    monkeypatch.setattr("stages.config.hush_warnings", lambda: logger.setLevel(logging.INFO))
+    with pytest.raises(ValueError, match="seed"):
+        run(train.main, monkeypatch, "seed=-1", f"paths.outputs={tmp_path}")
+    assert logger.level == logging.WARNING
 
 
 def test_a_bug_says_its_type_and_where_its_traceback_is(monkeypatch, tmp_path):
