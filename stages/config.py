@@ -151,7 +151,7 @@ def open_run(cfg: DictConfig) -> Iterator[None]:
     """
     with answer_signals(), nullcontext() if is_sweep() else end_in_words():
         hush_warnings()
-        hush_loggers()
+        hush_loggers(HydraConfig.get().job_logging.get("loggers") or {})
         check_config(cfg)
         place_job(cfg)
         folder = Path(HydraConfig.get().runtime.output_dir)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-
-from hydra.core.hydra_config import HydraConfig
+from collections.abc import Mapping
+from typing import Any
 
 INTENDED = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning 2.6 on torch 2.15
@@ -24,7 +24,7 @@ def hush_warnings() -> None:
         warnings.filterwarnings("ignore", message)
 
 
-def hush_loggers() -> None:
+def hush_loggers(configured: Mapping[str, Any]) -> None:
     """Set the levels of loggers again: Lightning's import, which comes after Hydra, changes its."""
-    for name, settings in (HydraConfig.get().job_logging.get("loggers") or {}).items():
-        logging.getLogger(name).setLevel(settings.level)
+    for name, settings in configured.items():
+        logging.getLogger(name).setLevel(settings["level"])

@@ -25,14 +25,13 @@ def identify_checkpoint(
 ) -> dict[str, Any]:
     """Say what a checkpoint depends on; which inputs there are is said, what they hold is not."""
     inputs = sorted(drop_null(sections["training"]["inputs"]))
-    training = {key: value for key, value in sections["training"].items() if key != "passes"}
     return {
         "classes": list(data.classes),
         "prompt_names": list(data.prompt_names),
         "seed": run.seed,
         "model": sections["model"],
         "learning": sections["learning"],
-        "training": {**training, "inputs": inputs},
+        "training": {**sections["training"], "inputs": inputs},
         "features": None if run.cache is None else run.cache.dtype,
         **describe_copies(data.training),
     }

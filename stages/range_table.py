@@ -106,8 +106,8 @@ OF_STAGE: dict[str, Range] = {
     "training.view.augment.jitter.hue": number(0, 128),
     "training.view.augment.jitter.contrast": rising(NOT_NEGATIVE),
     "training.view.augment.jitter.saturation": rising(NOT_NEGATIVE),
-    "training.loop.max_steps": optional(STEPS),  # null: `training.passes` says it
-    "training.passes.*": whole(1),
+    "training.loop.max_steps": optional(STEPS),  # null: `runtime.passes` says it
+    "runtime.passes.*": whole(1),
     "training.loop.precision": PRECISION,
     "training.loop.accumulate_grad_batches": BATCH,
     "training.loop.gradient_clip_val": optional(POSITIVE),

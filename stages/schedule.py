@@ -1,4 +1,4 @@
-"""How long a stage learns, where that follows the number of images: `training.passes`."""
+"""How long a stage learns, where that follows the number of images: `runtime.passes`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ logger = logging.getLogger(__name__)
 def choose_steps(node: Any, count_images: Callable[[Any], int]) -> None:
     """Set the open steps of a training in its node of the config, and shorten its warm-up.
 
-    `training.passes` says how often all images are seen, and between which numbers of steps.
+    `runtime.passes` says how often all images are seen, and between which numbers of steps; what a
+    checkpoint depends on is the steps.
 
     Raises:
         ValueError: for open steps without that.
@@ -21,7 +22,7 @@ def choose_steps(node: Any, count_images: Callable[[Any], int]) -> None:
     training = node.training
     if training.view is None or training.loop.max_steps is not None:
         return
-    passes = training.get("passes")
+    passes = node.runtime.passes
     if passes is None:
         raise ValueError(f"{node.name}: loop.max_steps has no value, and needs one here")
     images = count_images(training.view.split)
@@ -35,7 +36,7 @@ def choose_steps(node: Any, count_images: Callable[[Any], int]) -> None:
         scheduler.warmup = min(scheduler.warmup, steps // 10)
     node.runtime.save_every = min(node.runtime.save_every, max(steps // 5, 1))
     logger.info(
-        "%s: %d steps, %.0f passes over %d images (training.passes, or loop.max_steps=…)",
+        "%s: %d steps, %.0f passes over %d images (runtime.passes, or loop.max_steps=…)",
         node.name,
         steps,
         steps * training.view.batch_size / max(images, 1),

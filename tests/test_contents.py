@@ -15,7 +15,6 @@ import train
 from fmawsss.files.contents import read_notes
 from fmawsss.files.products import ProductMismatch
 
-
 TASK_QUICK = ["dataset.train_images=6", "dataset.val_images=3"]
 
 

@@ -103,6 +103,7 @@ def test_every_reader_of_files_is_a_safe_one() -> None:
         "torch.jit.load",  # of files that OpenAI published, known by their digests
         "loadmat",  # MATLAB's files hold numbers and text
         "file.load",  # of a picture that Pillow opened
+        "picture.load",  # the same
         "import pickle",  # the name of an error
         "import subprocess",  # git, for the record of a run
         "subprocess.run",

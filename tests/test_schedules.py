@@ -25,7 +25,7 @@ def test_steps_are_passes_over_the_photos_within_bounds(images: int, steps: int)
 def test_steps_that_are_typed_stay(photos, tmp_path, monkeypatch, capsys):  # noqa: F811
     there = [*settings(photos, tmp_path / "o"), "data.superpixels=null", "writers.seeds.kind=cam"]
     there += ["scored=cam", "loop.precision=32-true", "data.batch_size=2"]
-    passes = [f"training.passes.{key}={value}" for key, value in
+    passes = [f"runtime.passes.{key}={value}" for key, value in
               {"over_images": 2, "least": 1, "most": 9}.items()]  # fmt: skip
     run(train.main, monkeypatch, "task=cls", *there, *(f"stage.{word}" for word in passes))
     assert "cls: 3 steps, 2 passes over 3 images" in capsys.readouterr().out

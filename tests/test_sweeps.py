@@ -23,6 +23,7 @@ import infer
 import train
 from fmawsss.files.features import FeatureStore
 from fmawsss.files.journals import read_lines
+from stages import config
 from stages.sweeps.jobs import Job, lock_sweep, read_jobs
 from stages.words import translate
 
@@ -74,9 +75,9 @@ def describe_seeding(base: Path) -> list[str]:
     return ["-m", "task=seeds", "sweep=seeding", cams, *IMAGES, *AFFINITY, *list_places(base)]
 
 
-def stop_after(patch: pytest.MonkeyPatch, module: object, jobs: int) -> None:
+def stop_after(patch: pytest.MonkeyPatch, jobs: int) -> None:
     """Let the next job die, at its end, as a killed process would."""
-    measure, done = infer.measure, []
+    measure, done = config.measure, []
 
     def measure_or_die(cfg: object) -> float | None:
         if len(done) == jobs:
@@ -84,7 +85,7 @@ def stop_after(patch: pytest.MonkeyPatch, module: object, jobs: int) -> None:
         done.append(cfg)
         return measure(cfg)
 
-    patch.setattr(module, "measure", measure_or_die)
+    patch.setattr(config, "measure", measure_or_die)
 
 
 def stamp_jobs(folder: Path) -> dict[str, int]:
@@ -147,7 +148,7 @@ def test_the_command_of_a_summary_is_the_whole_one(base, monkeypatch):
 
 def test_a_stopped_sweep_goes_on_and_wider_values_are_added(base, monkeypatch):
     with pytest.MonkeyPatch.context() as patch:
-        stop_after(patch, infer, 1)
+        stop_after(patch, 1)
         with pytest.raises(SystemExit):
             sweep_seeding(patch, base, "affinity.power=1,2")
     folder = base / "shapes/sweeps/seeds_seeding"
@@ -223,7 +224,7 @@ def test_optuna_repeats_killed_trials_and_the_encoder_is_paid_once(tmp_path, mon
     sweep += [*QUICK, *BARE, "augment=shapes_network", *list_places(tmp_path)]
     folder = tmp_path / "shapes/sweeps/cls_prompts_optuna"
     with pytest.MonkeyPatch.context() as patch:
-        stop_after(patch, train, 1)
+        stop_after(patch, 1)
         with pytest.raises(SystemExit):
             run(train.main, patch, *sweep)
     killed = read_jobs(folder)
