@@ -31,6 +31,8 @@ ON_PURPOSE = (
     ("*.npz", "fingerprint", "settings have other names, so other fingerprints"),
     ("outputs/voc*/pictures/*.png", "*", "class names in pictures, no words of prompts"),
     ("*/summary.csv", "header", "what a sweep varies is named by its full key"),
+    ("*/pictures/*/rows/*.png", "file", "rows of pictures are kept, so that a kill changes none"),
+    ("*/cams/*.npz", "recipe", "CAM files say which stage made them"),
     ("*/effects.png", "*", "the same names in plots"),
     ("*/interactions.png", "*", "the same names in plots"),
 )
