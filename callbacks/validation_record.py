@@ -10,7 +10,7 @@ import lightning as L
 import torch
 
 from fmawsss.files.journals import Line, count_errors, detail_lines, remove_nan
-from fmawsss.files.writing import append_line, replace_file, write_bytes
+from fmawsss.files.writing import append_line, write_bytes, write_tensors
 from fmawsss.metrics import SegmentationMetrics
 
 # of a training checkpoint, in the checkpoint of the best step
@@ -131,5 +131,4 @@ def choose_reported(validations: dict[str, dict[int, Validation]]) -> dict[str, 
 def keep_learned(path: str | Path, kept: Path) -> None:
     """Copy from a training checkpoint what applying it needs, as the final checkpoint does."""
     checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    with replace_file(kept) as temporary:
-        torch.save({key: checkpoint[key] for key in KEPT}, temporary)
+    write_tensors(kept, {key: checkpoint[key] for key in KEPT})

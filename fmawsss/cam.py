@@ -11,7 +11,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from fmawsss.clip.encoder import FrozenClip, ImageTokens
-from fmawsss.clip.last_block import Pairs, PairVjp, list_pairs
+from fmawsss.clip.last_block import PairVjp
+from fmawsss.clip.pairs import Pairs, list_pairs
 from fmawsss.precision import multiply, widen
 
 Softmax = Callable[[Tensor, Tensor], Tensor]

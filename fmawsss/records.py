@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int, Int64, UInt8
 from torch import Tensor
 
 from fmawsss.agreement import measure_agreement
-from fmawsss.clip.last_block import Pairs, list_pairs
+from fmawsss.clip.pairs import Pairs, list_pairs
 from fmawsss.resizing import Picture
 from fmawsss.scores import resize_maps
 from fmawsss.seeding import Seed

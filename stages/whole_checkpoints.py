@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from fmawsss.files.writing import replace_file
+from fmawsss.files.writing import write_tensors
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -22,5 +21,4 @@ class WholeCheckpoints(TorchCheckpointIO):
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
         """Write a checkpoint, or nothing."""
-        with replace_file(Path(path)) as temporary:
-            torch.save(checkpoint, temporary)
+        write_tensors(Path(path), checkpoint)

@@ -78,13 +78,13 @@ MASK2FORMER = ["network=mask2former_swin_l", "network.weights=null", *SMALL["mas
 
 
 @pytest.mark.parametrize(
-    "network", [MASK2FORMER, ["network=own", "network.build._target_=mine.Odd"]]
+    "network", [MASK2FORMER, ["network=own", "network.build._target_=odd_network.Odd"]]
 )
 def test_what_cannot_be_followed_without_content_is_measured_or_told(
     network, finished, tmp_path, monkeypatch, capsys
 ):
     """Mask2Former asks its tensors for numbers; a network of one's own may refuse blank images."""
-    (tmp_path / "mine.py").write_text(ODD)
+    (tmp_path / "odd_network.py").write_text(ODD)
     monkeypatch.syspath_prepend(tmp_path)
 
     def stop(trainer, *args, **kwargs):

@@ -32,36 +32,8 @@ from fmawsss.clip.blocks import (
     split_heads,
     weigh_keys,
 )
+from fmawsss.clip.pairs import Pairs
 from fmawsss.precision import multiply
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """The (image, class) pairs that are present in a batch, images first.
-
-    They are listed where the labels were made, and moved with them: a step that reads its pairs
-    from labels on a device waits for the device.
-    """
-
-    images: Int[Tensor, "P"]
-    classes: Int[Tensor, "P"]
-    ranks: Int[Tensor, "P"]  # of a pair among those of its image: equal ranks travel together
-    by_rank: list[Int[Tensor, "_"]]  # the pairs of each rank
-    counts: list[int]  # of each image
-
-    def map_tensors(self, change: Callable[[Tensor], Tensor]) -> Pairs:
-        """Change every tensor."""
-        joined = change(self.images), change(self.classes), change(self.ranks)
-        return Pairs(*joined, [change(pairs) for pairs in self.by_rank], self.counts)
-
-
-def list_pairs(labels: Bool[Tensor, "B C"]) -> Pairs:
-    """List image and class of every present pair."""
-    images, classes = labels.nonzero(as_tuple=True)
-    ranks = labels.cumsum(dim=1)[images, classes] - 1
-    counts = labels.sum(dim=1).tolist()
-    by_rank = [(ranks == rank).nonzero().flatten() for rank in range(max([1, *counts]))]
-    return Pairs(images, classes, ranks, by_rank, counts)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
+
+import torch
 
 
 def name_machine() -> str:
@@ -123,6 +126,22 @@ def is_alive(pid: int) -> bool:
     return True
 
 
+def write_tensors(path: Path, content: Any) -> None:
+    """Write tensors and plain data, whole or not at all, as `torch.save` does.
+
+    Raises:
+        OSError: naming the folder, when it is full or may not be written.
+    """
+    with replace_file(path) as temporary:
+        try:
+            with temporary.open("wb") as file:
+                torch.save(content, file)
+        except RuntimeError as error:  # torch's writer hides what the disk said
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
+
+
 @contextmanager
 def name_folder(folder: Path) -> Iterator[None]:
     """Let errors of a full or closed disk say which folder it is, and what to do."""
@@ -135,6 +154,11 @@ def name_folder(folder: Path) -> Iterator[None]:
                 f"no room in {folder} ({free:.0f} MB free): free some, and the same command goes "
                 "on; or choose another folder with paths.outputs=DIR (paths.data, "
                 "cache.store.folder)"
+            ) from error
+        if error.errno == errno.EFBIG:
+            raise OSError(
+                f"a file in {folder} would be larger than files may be here (`ulimit -f`, or the "
+                "file system): raise the limit, or choose another folder with paths.outputs=DIR"
             ) from error
         if error.errno in CLOSED:
             raise OSError(

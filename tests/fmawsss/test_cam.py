@@ -19,7 +19,8 @@ from fmawsss.cam import (
     softmax_over_present,
     softmax_over_present_released,
 )
-from fmawsss.clip.last_block import PairVjp, list_pairs
+from fmawsss.clip.last_block import PairVjp
+from fmawsss.clip.pairs import list_pairs
 from fmawsss.losses import CamActivationLoss, ContrastiveLoss, average_pairs, l1, reduce_all
 
 CASES = [

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from fmawsss.files import writing
 from fmawsss.files.writing import append_line, name_temporary, remove_leftovers, replace_file
@@ -41,6 +43,7 @@ def test_names_up_to_the_limit_of_the_file_system_can_be_written(tmp_path):
         (errno.ENOSPC, r"no room in .*outputs \(\d+ MB free\).*paths\.outputs=DIR"),
         (errno.EDQUOT, r"no room in .*outputs"),
         (errno.EROFS, r"outputs cannot be written.*paths\.outputs=DIR"),
+        (errno.EFBIG, r"file in .*outputs would be larger.*ulimit -f.*paths\.outputs=DIR"),
     ],
 )
 def test_a_full_or_closed_disk_names_folder_and_setting(tmp_path, number, message):
@@ -48,6 +51,20 @@ def test_a_full_or_closed_disk_names_folder_and_setting(tmp_path, number, messag
     with pytest.raises(OSError, match=message):
         write_half(folder / "a.txt", OSError(number, os.strerror(number)))
     assert list(folder.iterdir()) == []
+
+
+def test_what_the_disk_says_of_a_checkpoint_is_heard(tmp_path):
+    path = tmp_path / "last.ckpt"
+    writing.write_tensors(path, {"weights": torch.ones(3)})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+        with pytest.raises(OSError, match="would be larger"):
+            writing.write_tensors(path, {"weights": torch.ones(9000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert len(torch.load(path, weights_only=True)["weights"]) == 3
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_line_behind_a_cut_one_takes_its_place(tmp_path):
