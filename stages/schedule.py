@@ -24,7 +24,7 @@ def choose_steps(node: Any, count_images: Callable[[Any], int]) -> None:
         return
     passes = node.runtime.passes
     if passes is None:
-        raise ValueError(f"{node.name}: loop.max_steps has no value, and needs one here")
+        raise ValueError(f"{node.name}: loop.max_steps has no value: set a whole number")
     images = count_images(training.view.split)
     steps = ceil(passes.over_images * images / training.view.batch_size)
     steps = min(max(steps, passes.least), passes.most)

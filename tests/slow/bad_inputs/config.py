@@ -44,7 +44,7 @@ ROWS: list[tuple[str, list[str], str, str]] = [  # as in BadInput
         "nope",
         "there is no|not exist|No match",
     ),
-    ("several_values_without_m", train("cls", "seed=1,2"), "seed=1,2", "--multirun"),
+    ("several_values_without_m", train("cls", "seed=1,2"), "seed=1,2", "-m tries each"),
     ("unknown_flag", train("cls", "--fast"), "--fast", "unrecognized"),
     (
         "unknown_part_of_the_config",
@@ -90,7 +90,7 @@ ROWS: list[tuple[str, list[str], str, str]] = [  # as in BadInput
         "whole number from 1",
     ),
     ("steps_in_words", train("seg", "loop.max_steps=many"), "loop.max_steps=many", "whole number"),
-    ("no_steps", train("network", "loop.max_steps=null"), "loop.max_steps=null", "whole number"),
+    ("no_steps", train("network", "loop.max_steps=null"), "loop.max_steps", "whole number"),
     (
         "steps_of_a_pipeline",
         pipeline("stages.seg.loop.max_steps=2.5"),
