@@ -24,11 +24,15 @@ logger = logging.getLogger(__name__)
 def check_run(stages: Sequence[Stage]) -> None:
     """Check the stages of a run in their order; raises for the first fault."""
     made: set[Path] = set()
+    unchanged: set[Path] = set()
     table = stages[-1].run.work / "scores.json"
     if table.is_file():
         read_table(table)  # the stages would enter their scores at their ends
     for stage in stages:
         check_stage(stage, made)
+        for read in set(stage.reads.values()) - made - unchanged:  # several stages read the same
+            require_unchanged(read)
+            unchanged.add(read)
         made.add(stage.output.path)
 
 
@@ -38,8 +42,6 @@ def check_stage(stage: Stage, made: set[Path]) -> None:
     path = stage.output.path
     make_folder(path.parent if path.suffix else path, "emits")  # some are one file: labels.csv
     open_data(stage.output.data, "predict", set(stage.output.inputs.values()) & made)
-    for read in set(stage.reads.values()) - made:
-        require_unchanged(read)
     tell_image_memory(stage)
     if stage.training is not None:
         check_training(stage, stage.training, made)
