@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import errno
 import io
 import logging
@@ -12,7 +11,7 @@ from typing import Any, BinaryIO
 
 import lightning as L
 
-from fmawsss.files.texts import Table, guard_cell, read_table
+from fmawsss.files.texts import Table, read_table, write_row
 from fmawsss.files.writing import name_folder
 from fmawsss.records import LabelProposal
 
@@ -53,24 +52,18 @@ class LabelWriter(L.Callback):
         self.bare += [proposal.name for proposal in proposals if not proposal.probabilities]
 
     def _write_rows(self, proposals: list[LabelProposal]) -> str:
-        """Write the rows of images; labels and probabilities are joined by semicolons."""
-        # With the columns and the delimiter of the file
-        text = io.StringIO()
-        writer = csv.DictWriter(
-            text,
-            self.table.columns,
-            delimiter=self.table.delimiter,
-            extrasaction="ignore",
-            lineterminator="\n",
-        )
+        """Write the rows of images, with the columns of the file.
 
-        # Row by row
+        Labels and probabilities are joined by semicolons.
+        """
+        text = ""
         for proposal in proposals:
             values = ";".join(f"{value:.3f}" for value in proposal.probabilities.values())
             labels = ";".join(proposal.probabilities)
-            cells = {"name": guard_cell(proposal.name), "labels": guard_cell(labels)}
-            writer.writerow({**cells, "scores": values})
-        return text.getvalue()
+            cells = {"name": proposal.name, "labels": labels, "scores": values}
+            row = [cells.get(column, "") for column in self.table.columns]
+            text += write_row(row, self.table.delimiter)
+        return text
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Say where the labels are, and which images have none."""

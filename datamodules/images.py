@@ -116,7 +116,7 @@ def index_masks(folder: Path) -> dict[str, Path]:
 
 @cache
 def tell(message: str) -> None:
-    """Say what is left out, once in a run."""
+    """Say what is left out, or read otherwise than it stands there, once in a run."""
     logger.info("%s", message)
 
 

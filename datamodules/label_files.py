@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datamodules.images import compose_names, find_name
+from datamodules.images import compose_names, find_name, tell
 from datamodules.labels import Labels, LabelSource, check_label, find_classes, read_each
-from fmawsss.files.texts import read_table, read_text
+from fmawsss.files.texts import name_first, read_table, read_text
 
 ARRAYS = (".npy", ".npz", ".pkl", ".pickle", ".pt", ".pth", ".mat")
 
@@ -69,7 +69,13 @@ class LabelsFromFile(LabelFile):
     def read_rows(self) -> Iterator[LabelRow]:
         """Read the file line by line."""
         path = require_label_file(self.path, self.remedy)
-        for number, row, surplus in read_table(path, ("name", "labels")).read_rows():
+        table = read_table(path, ("name", "labels"))
+        if guarded := table.guarded:
+            tell(
+                f"{path}: {name_first(guarded)} are read without the apostrophe, which keeps "
+                f"spreadsheets from calculating ({len(guarded)} cells); write two to keep one"
+            )
+        for number, row, surplus in table.read_rows():
             scores = split_cells(row.get("scores", ""), ";")
             words = [cell for cell in scores if not re.search(r"\d", cell)]
             labels = split_cells(row["labels"], ";")

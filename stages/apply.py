@@ -10,6 +10,7 @@ from pathlib import Path
 import lightning as L
 from lightning.pytorch.utilities import rank_zero_only
 
+from callbacks.record_keeper import RecordKeeper
 from callbacks.score_journal import ScoreJournal
 from datamodules.loading import find_place
 from datamodules.shard import choose_shard
@@ -68,12 +69,12 @@ def apply(stage: Stage) -> Result:
     if product.is_complete(split) and not remaining:
         logger.info("%s: %s is complete for %s, skipped", stage.name, product.path, split)
     else:
-        shared = stage.run.shard is not None
-        with forget_failure(product, split, lambda: has_any(writers, records), shared):
+        keeper = RecordKeeper(product, split, inputs, beside)
+        with forget_failure(product, split, lambda: has_any(stage, records)):
             if rank_zero_only.rank == 0:
                 with wait_lock(product.record_path):
                     drop_notes(product.path, {record.name for record in remaining})
-            trainer = make_images(stage, checkpoint, writers, remaining)
+            trainer = make_images(stage, checkpoint, [keeper, *writers], remaining)
             require_made(stage, remaining, shard.number)
         if trainer.is_global_zero:
             finish(stage, product, split, records, shard.is_whole)
@@ -113,8 +114,9 @@ def has_all(writers: Sequence[L.Callback], name: str) -> bool:
     return all(writer.has(name) for writer in writers)
 
 
-def has_any(writers: Sequence[L.Callback], records: Sequence[ImageRecord]) -> bool:
-    """Say whether everything of any image is there."""
+def has_any(stage: Stage, records: Sequence[ImageRecord]) -> bool:
+    """Say whether everything of any image is there, whoever made it."""
+    writers = list_writers(stage, records, 1)
     return any(has_all(writers, record.name) for record in records)
 
 

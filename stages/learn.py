@@ -54,7 +54,7 @@ def learn(stage: Stage, loggers: Sequence[Logger]) -> None:
         logger.info("%s: %s is complete, skipped", stage.name, product.path)
         return report_validations(stage)
 
-    with forget_failure(product, split, lambda: holds_files(stage.steps), shared=False):
+    with forget_failure(product, split, lambda: holds_files(stage.steps)):
         trainer = train(stage, training, loggers, inputs)
 
     # The product, and the best checkpoint beside it

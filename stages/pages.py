@@ -14,6 +14,10 @@ from markupsafe import Markup, escape
 
 from stages.scores import write_percent
 
+CODE = re.compile(
+    r"(?<!`)(?P<fence>`+)(?!`)(?P<room> ?)(?P<code>.+?)(?P=room)(?P=fence)(?!`)", re.S
+)
+
 
 @dataclass(frozen=True)
 class Section:
@@ -58,12 +62,23 @@ def _environment() -> Environment:
 
 
 def mark_code(text: str) -> Markup:
-    """Escape a text, and set as code what stands between backticks.
+    """Escape a text, and set as code what `quote_code` quoted.
 
-    >>> mark_code("run `a < b`")
-    Markup('run <code>a &lt; b</code>')
+    >>> mark_code("run `a < b`"), mark_code(quote_code("a`b"))
+    (Markup('run <code>a &lt; b</code>'), Markup('<code>a`b</code>'))
     """
-    return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
+    return Markup(CODE.sub(r"<code>\g<code></code>", str(escape(text))))
+
+
+def quote_code(text: str) -> str:
+    """Quote a text as code, as Markdown does: between more backticks than it holds in a row.
+
+    >>> quote_code("a b"), quote_code("`a`")
+    ('`a b`', '`` `a` ``')
+    """
+    fence = "`" * (max(map(len, re.findall("`+", text)), default=0) + 1)
+    room = " " if text[:1] in " `" or text[-1:] in " `" else ""
+    return f"{fence}{room}{text}{room}{fence}"
 
 
 def write_duration(seconds: float) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ from datamodules.base import SegmentationDataModule
 from datamodules.choosing import Splits, name_splits
 from fmawsss.files.features import FeatureStore
 from fmawsss.files.fingerprints import digest_weights, fingerprint
-from fmawsss.files.locks import list_locks, wait_lock
+from fmawsss.files.locks import wait_lock
 from fmawsss.files.products import Product, read_fingerprint, require_unchanged
 from lightning_modules.learned import learns
 from stages.signals import answer_alone
@@ -229,20 +229,17 @@ def describe_inputs(data: SegmentationDataModule, splits: Splits) -> tuple[str, 
 
 
 @contextmanager
-def forget_failure(
-    product: Product, split: str, made: Callable[[], bool], shared: bool
-) -> Iterator[None]:
+def forget_failure(product: Product, split: str, made: Callable[[], bool]) -> Iterator[None]:
     """Take back the start of a split when an attempt ends with an error before it made anything.
 
-    shared: other shards go by the same record, and it stays while one of them works.
+    Other shards that go by the same record enter themselves again (`RecordKeeper`).
     """
     try:
         yield
     except BaseException:  # an interrupt, too
         if rank_zero_only.rank == 0:
-            with wait_lock(product.record_path) if shared else nullcontext():
-                alone = not shared or len(list_locks(product.path)) < 2
-                if alone and not made():
+            with wait_lock(product.record_path):
+                if not made():
                     product.forget(split)
         raise
 

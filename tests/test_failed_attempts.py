@@ -11,6 +11,7 @@ from front_door import QUICK, run
 
 import infer
 import train
+from fmawsss.files.locks import hold_lock, place_lock
 from lightning_modules.superpixels import SuperpixelModule
 
 
@@ -71,6 +72,38 @@ def test_the_first_batch_fails(shard, tmp_path, monkeypatch):
     assert list_work(work) == set()
     run(infer.main, monkeypatch, *words[:-1], "module.generator.points_per_side=3")
     assert len(list((work / "superpixels").glob("*.npz"))) == (3 if shard else 6)
+
+
+def test_a_shard_fails_while_another_works(tmp_path, monkeypatch):
+    """It takes the record back, and the other one writes it again with its first image."""
+    work = tmp_path / "work"
+    words = [*QUICK[:2], f"paths.data={tmp_path}/data", f"paths.work={work}", "logger=none"]
+    words += ["task=superpixels", "report=none", "module.generator.points_per_side=4"]
+    predict, record = SuperpixelModule.predict_step, work / "superpixels.json"
+
+    def fail(module, batch, index=0):
+        raise ValueError("the first batch")
+
+    def wait(module, batch, index=0):
+        if not list(work.glob("superpixels/*")):
+            record.unlink()  # as the one that fails does
+        return predict(module, batch, index)
+
+    # the lock of the other one is there
+    lock = place_lock(work / "superpixels", 1)
+    lock.parent.mkdir()
+    with monkeypatch.context() as patch, hold_lock(lock, work, ""):
+        patch.setattr(SuperpixelModule, "predict_step", fail)
+        with pytest.raises(ValueError, match="the first batch"):
+            run(infer.main, patch, *words, "shard=2/2")
+        assert not record.exists()
+
+    # which goes on
+    monkeypatch.setattr(SuperpixelModule, "predict_step", wait)
+    run(infer.main, monkeypatch, *words, "shard=1/2")
+    assert record.is_file()
+    run(infer.main, monkeypatch, *words, "shard=2/2")
+    assert len(list((work / "superpixels").glob("*.npz"))) == 6
 
 
 @pytest.mark.parametrize(

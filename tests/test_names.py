@@ -147,6 +147,18 @@ def test_proposed_labels_hold_no_formulas(photos: Path, monkeypatch, capsys) -> 
     assert "that are not there" not in shown
 
 
+def test_a_guarded_label_of_another_program_is_told(photos: Path, monkeypatch, capsys) -> None:
+    """`'=a` of a foreign table is the class `=a`, as in a table of ours, and the log says so."""
+    rows = "cat/a.v2,'=a\ncat/b,''=a\ndog/größe 1,b\n"
+    Path("labels.csv").write_text(f"name,labels\n{rows}", encoding="utf-8")
+    words = ["dataset/labels=file", "dataset.labels.path=labels.csv", "dataset.root=photos"]
+    run(infer.main, monkeypatch, *CHECK, *words, "paths.outputs=out")
+    shown = capsys.readouterr().out
+    assert "'=a, ''=a are read without the apostrophe" in shown
+    assert "│ =a   │" in shown
+    assert "│ '=a  │" in shown
+
+
 def test_a_class_that_no_table_holds_is_refused_before_clip_sees_a_photo(photos, monkeypatch):
     """F21."""
     monkeypatch.setattr("lightning.Trainer.predict", None)

@@ -107,5 +107,6 @@ def test_a_posix_shell_reads_a_printed_setting(name: str) -> None:
 @few(60)
 @given(names)
 def test_a_guarded_cell_is_no_formula_and_is_read_back(name: str) -> None:
-    assert not guard_cell(name).startswith(("=", "+", "-", "@"))
+    written = guard_cell(name)
+    assert not written.startswith(("=", "+", "-", "@")) or float(written) < 0
     assert unguard_cell(guard_cell(name)) == name

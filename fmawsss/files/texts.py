@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import reprlib
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ MOST_CLASSES = 254  # masks of 8 bits hold the background and 255, too
 LONGEST_NAME = 200  # characters
 UNSEEN = {"Cc", "Cs", "Zl", "Zp"}  # controls, halves of characters, line ends
 FORMULAS = ("=", "+", "-", "@")  # begin a formula in a spreadsheet
+NUMBER = re.compile(r"-\d+(\.\d+)?(e-?\d+)?")
 NO_CHARACTERS = {"\ufffe", "\uffff"}  # no XML holds them
 
 
@@ -25,6 +27,11 @@ class Table:
     columns: Sequence[str]  # the names in its first line
     delimiter: str
     lines: Sequence[tuple[int, list[str]]] = ()  # the other lines, each with its number
+
+    @property
+    def guarded(self) -> list[str]:
+        """List the cells that are read without the apostrophe that begins them."""
+        return [cell for _, cells in self.lines for cell in cells if unguard_cell(cell) != cell]
 
     def read_rows(self) -> Iterator[tuple[int, dict[str, str], list[str]]]:
         """Read line by line: number, cells by column, and what lies beyond the last column."""
@@ -87,10 +94,23 @@ def read_table(path: Path, required: Sequence[str]) -> Table:
 def guard_cell(text: str) -> str:
     """Write an apostrophe in front of what a spreadsheet would take for a formula.
 
-    >>> guard_cell("=1+1"), guard_cell("'=1+1"), guard_cell("a=b")
-    ("'=1+1", "''=1+1", 'a=b')
+    >>> guard_cell("=1+1"), guard_cell("'=1+1"), guard_cell("a=b"), guard_cell("-0.5")
+    ("'=1+1", "''=1+1", 'a=b', '-0.5')
     """
-    return f"'{text}" if text.lstrip("'").startswith(FORMULAS) else text
+    formula = text.lstrip("'").startswith(FORMULAS) and not NUMBER.fullmatch(text)
+    return f"'{text}" if formula else text
+
+
+def write_row(cells: Iterable[object], delimiter: str = ",") -> str:
+    r"""Write a line of a CSV file; no text in it is a formula.
+
+    >>> write_row(["=1+1", -1, None, "a,b"])
+    "'=1+1,-1,,\"a,b\"\n"
+    """
+    line = io.StringIO()
+    guarded = (guard_cell(cell) if isinstance(cell, str) else cell for cell in cells)
+    csv.writer(line, delimiter=delimiter, lineterminator="\n").writerow(guarded)
+    return line.getvalue()
 
 
 def unguard_cell(text: str) -> str:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from stages.pages import Section, render, render_page
 
+MARKS = re.compile(r"[\\`*<>\[\]|~&!#]|\b_|_\b")
+
 
 @dataclass(frozen=True)
 class Finding:
-    """A title, a sentence (`code` between backticks), and perhaps a table."""
+    """A title, a sentence (with code as `quote_code` quotes it), and perhaps a table."""
 
     title: str
     text: str
@@ -22,7 +25,7 @@ class Finding:
 
 def write_markdown(title: str, findings: Sequence[Finding], pictures: Sequence[str]) -> str:
     """Write a Markdown page; pictures lie beside it."""
-    lines = [f"# {title}", ""]
+    lines = [f"# {escape_markdown(title)}", ""]
     for finding in findings:
         lines += [f"## {finding.title}", ""]
         if finding.text:
@@ -48,6 +51,14 @@ def _embed(picture: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(picture).decode()}"
 
 
+def escape_markdown(text: str) -> str:
+    """Write a text on one line, so that Markdown shows it as it is.
+
+    >>> escape_markdown("a|<b>_c_ max_steps")
+    'a\\\\|\\\\<b\\\\>\\\\_c\\\\_ max_steps'
+    """
+    return MARKS.sub(r"\\\g<0>", " ".join(text.splitlines()))
+
+
 def _join_cells(cells: Iterable[Any]) -> str:
-    written = (str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells)
-    return f"| {' | '.join(written)} |"
+    return f"| {' | '.join(escape_markdown(str(cell)) for cell in cells)} |"

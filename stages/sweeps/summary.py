@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from fmawsss.files.storage import read_json
+from fmawsss.files.texts import write_row
 from fmawsss.files.writing import write_bytes
+from stages.pages import quote_code
 from stages.sweeps.best import write_best
 from stages.sweeps.effects import (
     SEED,
@@ -112,12 +112,9 @@ def read_mious(folder: Path) -> dict[str, float]:
 
 def write_csv(rows: Sequence[dict[str, Any]]) -> str:
     """Write rows as CSV; a row may lack columns."""
-    columns = dict.fromkeys(key for row in rows for key in row)
-    stream = StringIO()
-    writer = csv.DictWriter(stream, list(columns), restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue()
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    cells = [[row.get(column, "") for column in columns] for row in rows]
+    return "".join(write_row(row) for row in (columns, *cells))
 
 
 def describe_sweep(
@@ -141,7 +138,7 @@ def describe_end(jobs: Sequence[Job], sweep: Mapping[str, Any]) -> Finding:
     value = f"The value is {measured}."
     if not keep_measured(jobs):
         value = "Nothing is chosen: no value was measured."
-    command = f"Command: `{sweep['command']}`"
+    command = f"Command: {quote_code(sweep['command'])}"
     return Finding("Overview", f"{len(jobs)} jobs: {ended}. {value} {command}")
 
 
@@ -164,7 +161,9 @@ def describe_best(
     overrides, effect = best
     chosen = dict(override.split("=", 1) for override in overrides)
     rows = [(key, chosen.get(key, "")) for key in find_varied(jobs) if key != SEED]
-    text = f"{sweep['label']} {write_mean(effect.mean, effect.std)}. Run it with `{command}`"
+    text = (
+        f"{sweep['label']} {write_mean(effect.mean, effect.std)}. Run it with {quote_code(command)}"
+    )
     yield Finding("Best settings", text, ("setting", "value"), rows)
 
 
