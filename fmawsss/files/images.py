@@ -10,8 +10,10 @@ from stat import S_ISREG
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageFile
+from PIL.PngImagePlugin import PngImageFile
 
 from fmawsss.files.jpeg import refuse_grey_end, refuse_zeros
+from fmawsss.files.png_data import has_late_exif, refuse_missing_rows
 from fmawsss.resizing import fit_longest
 
 SUFFIXES = (
@@ -45,6 +47,7 @@ def read_image(path: Path) -> UInt8[np.ndarray, "H W 3"]:
         refuse_zeros(path, file)
         file.load()
         refuse_grey_end(path, file)
+        refuse_missing_rows(path, file)
         picture = _turn_upright(file)
         return np.array(convert_to_rgb(picture))
 
@@ -61,6 +64,7 @@ def read_shrunk(path: Path, longest: int) -> tuple[UInt8[np.ndarray, "H W 3"], t
         drafted = file.draft(None, stored) if stored != file.size else None
         file.load()
         refuse_grey_end(path, file)
+        refuse_missing_rows(path, file)
         picture = convert_to_rgb(file)
         if picture.size != stored:
             # first the width, as `fmawsss.resizing` does; an eighth may end within a pixel
@@ -79,6 +83,7 @@ def try_image(path: Path) -> tuple[int, int]:
         refuse_zeros(path, file)
         file.load()
         refuse_grey_end(path, file)
+        refuse_missing_rows(path, file)
         convert_to_rgb(file)
         return size
 
@@ -140,12 +145,13 @@ def _turn_upright(picture: Image.Image) -> Image.Image:
 def _read_orientation(picture: Image.Image) -> int:
     """Read the EXIF rotation alone, 1 for none; other tags may be of any kind, broken ones too.
 
-    Raises what a decoder raises for a PNG, whose EXIF may come after its pixels.
+    Raises what a decoder raises for a PNG whose EXIF comes after its pixels.
     """
-    if picture.format == "PNG":
+    if isinstance(picture, PngImageFile) and has_late_exif(picture):
         picture.load()
-    try:
-        orientation = picture.getexif().get(_ORIENTATION, 1)
+    try:  # the reader of a PNG would decode it when it has no EXIF
+        exif = Image.Image.getexif(picture)
+        orientation = exif.get(_ORIENTATION, 1)
     except Exception:  # a block that is none
         return 1
     return orientation if orientation in _TURNS else 1

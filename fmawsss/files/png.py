@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from fmawsss.files.images import describe_fault
+from fmawsss.files.png_data import refuse_missing_rows
 from fmawsss.files.storage import REMAKE, require_file
 from fmawsss.files.writing import replace_file
 
@@ -49,7 +50,9 @@ def read_mask(path: Path) -> UInt8[np.ndarray, "H W"]:
         with Image.open(path) as image:
             fault = _find_mask_fault(path, image)
             if not fault:
-                return np.array(image)
+                mask = np.array(image)
+                refuse_missing_rows(path, image)
+                return mask
     except PermissionError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}; allow it") from error
     except Exception as error:  # decoders have many kinds for what broken files do to them

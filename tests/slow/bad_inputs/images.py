@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -86,6 +87,12 @@ def ignore(mask: np.ndarray) -> np.ndarray:
     return np.where(mask > 0, 255, 0).astype(np.uint8)
 
 
+def drop_rows(data: bytes) -> bytes:
+    """Leave the last rows out of a mask whose head still promises them."""
+    mask = Image.open(io.BytesIO(data))
+    return change_png(encode(mask.crop((0, 0, mask.width, 40)), "png"), height=mask.height)
+
+
 MASK = f"{TRUTHS}/val_00001.png"
 TRAINED = f"{IMAGES}/train_00001.jpg"
 NO_MASK = r"no class mask.*indexed or 8-bit grey"
@@ -128,6 +135,12 @@ CASES: list[BadInput] = [
     photo("no_width", write("photos/bad.png", change_png(PNG, width=0)), "bad.png"),
     photo("no_height", write("photos/bad.png", change_png(PNG, height=0)), "bad.png", check=True),
     photo("taller_than_its_data", write("photos/bad.png", change_png(PNG, height=500)), "bad.png"),
+    photo(
+        "taller_than_its_data_for_check",
+        write("photos/bad.png", change_png(PNG, height=500)),
+        "bad.png",
+        check=True,
+    ),
     # Pixels without an agreed range
     photo(
         "floats",
@@ -189,6 +202,7 @@ CASES: list[BadInput] = [
     truth("mask_cut", write(MASK, cut), "delete|make"),
     truth("mask_cut_for_check", write(MASK, cut), "delete|make", check=True),
     truth("mask_emptied", empty(MASK), "delete|make"),
+    truth("mask_without_its_last_rows", write(MASK, drop_rows), "last row.*(delete|make)"),
     truth("mask_text", write(MASK, b"no mask IEND"), "delete|make"),
     truth("mask_of_another_size", change_mask(MASK, lambda m: m[:-9]), "size.*make the mask"),
     truth(
