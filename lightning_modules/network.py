@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from fmawsss.metrics import SegmentationMetric
 from fmawsss.networks.checkpoints import describe_classes
 from fmawsss.networks.inference import SINGLE_SCALE, Answer, Inference
+from fmawsss.networks.plain_data import shorten_places
 from fmawsss.networks.targets import PixelTargets
 from fmawsss.records import Batch, MaskPrediction
 from lightning_modules.sharing import share_count
@@ -23,7 +24,7 @@ class NetworkModule(L.LightningModule):
     """Train a segmentation network on seeds of any origin; pixels of value 255 take no part.
 
     carried: settings that the checkpoint brings along, to be applied without a config.
-    config: all settings, for people to read in the checkpoint.
+    config: all settings, for people to read in the checkpoint, without places of this machine.
     """
 
     learned_by: ClassVar[tuple[str, ...]] = ("network training",)
@@ -57,7 +58,7 @@ class NetworkModule(L.LightningModule):
         self.inference = inference
         self.seed = seed
         self.carried = dict(carried)
-        self.config = dict(config)
+        self.config = shorten_places(config)
         self.metric = SegmentationMetric(("background", *classes))
 
     def compile_parts(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +169,9 @@ def test_a_checkpoint_says_what_its_masks_mean(checkpoint) -> None:
     assert content.palette[1].tolist() == [128, 0, 0]
     config = torch.load(checkpoint, weights_only=True)["config"]  # for people
     assert config["training"]["loop"]["max_steps"] == 4
+    places = re.findall(r"'(/[^']*)'", str(config))
+    assert not places, "others read a checkpoint: places of this machine are not their business"
+    assert config["runtime"]["output"] == "masks"
 
 
 STRANGERS = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,19 @@ def make_plain(data: Any) -> Any:
         raise ValueError(
             f"the checkpoint's settings are no plain data ({error}): {DISTRUST}"
         ) from error
+
+
+def shorten_places(data: Any) -> Any:
+    """Shorten absolute paths, at any depth, to their last names: a checkpoint goes to others.
+
+    >>> shorten_places({"root": "/home/ada/photos", "sizes": [1, "outputs/shapes"]})
+    {'root': 'photos', 'sizes': [1, 'outputs/shapes']}
+    """
+    if isinstance(data, Mapping):
+        return {key: shorten_places(value) for key, value in data.items()}
+    if isinstance(data, list):
+        return [shorten_places(value) for value in data]
+    return Path(data).name if isinstance(data, str) and Path(data).is_absolute() else data
 
 
 def require_mapping(data: Any, what: str) -> dict[str, Any]:
