@@ -88,10 +88,12 @@ class Walk:
             ) from error
         for entry in entries:
             path = Path(entry.path)
-            inner = path.resolve() if entry.is_symlink() else around[-1] / entry.name
-            if not entry.is_dir():
+            link = entry.is_symlink()
+            if not (path.is_dir() if link else entry.is_dir()):  # a link may lead in a circle
                 yield path
-            elif entry.name.startswith(".") or inner in self.left_out or inner in around:
+                continue
+            inner = path.resolve() if link else around[-1] / entry.name
+            if entry.name.startswith(".") or inner in self.left_out or inner in around:
                 self.skipped.append(path)
             else:
                 yield from self._enter(path, (*around, inner))
@@ -184,10 +186,12 @@ def list_stems(folder: Path, suffix: str) -> set[str]:
 
 
 def name_alike(path: Path) -> str:
-    """Say which file differs from one that is missing by capitals or by the form of Unicode alone.
+    """Say what stands in the place of a missing file, nothing where nothing does.
 
-    Nothing where there is none.
+    That is a link that leads nowhere, or a name that differs by capitals or the form of Unicode.
     """
+    if path.is_symlink():
+        return f"; it is a link to {path.readlink()}, where no file is: remove it, or link it anew"
     try:
         alike = [
             e.name for e in os.scandir(path.parent) if fold_name(e.name) == fold_name(path.name)

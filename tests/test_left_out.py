@@ -48,6 +48,16 @@ def test_files_of_every_kind_are_images_or_told(photos: Path, check) -> None:
     assert int(before) == 5
 
 
+@pytest.mark.parametrize("target", ["gone.jpg", "z.jpg"])
+def test_links_to_nowhere_and_in_a_circle_are_named(photos: Path, monkeypatch, target: str) -> None:
+    (photos / "notes.txt").symlink_to("notes.txt")  # no image: left out
+    (photos / "z.jpg").symlink_to(target)
+    words = ["task=superpixels", "dataset=folder", "dataset.root=photos", "sam=tiny", "logger=none"]
+    said = rf"first photos/z\.jpg; .*it is a link to {target}, where no file is: remove it"
+    with pytest.raises(FileNotFoundError, match=said):
+        run(infer.main, monkeypatch, *words)
+
+
 def test_what_is_no_image_is_counted(photos: Path, check) -> None:
     (photos / "cat/raw.HEIC").write_text("x")
     (photos / "cat/around").symlink_to(photos)
