@@ -4,24 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from errno import EFBIG
 from pathlib import Path
 from tempfile import TemporaryFile
+
+from fmawsss.files.writing import FULL, name_folder
+
+CONFIG = 2**16  # bytes, more than Hydra's record of a pipeline has
 
 
 def make_folder(folder: str | Path, setting: str) -> str:
     """Make a folder unless it is there, and return it.
 
     Raises:
-        OSError: naming `setting`, when the folder cannot hold files.
+        OSError: naming the folder, when it cannot hold what Hydra writes there.
         ValueError: for a number, as which Hydra reads `2024_05_01`.
     """
     if not isinstance(folder, str | Path):
         raise ValueError(f"{folder}: a folder is text, expected in quotes: paths.work='\"NAME\"'")
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=folder):
-            return str(folder)
+        with TemporaryFile(dir=folder) as file:
+            file.write(bytes(CONFIG))
+        return str(folder)
     except OSError as error:
+        if error.errno in {EFBIG, *FULL}:
+            with name_folder(Path(folder)):
+                raise
         raise OSError(
             f"{folder} cannot be written ({error.strerror}): choose another folder with "
             f"{setting}=DIR"

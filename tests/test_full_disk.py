@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from front_door import QUICK, run
+from omegaconf.errors import InterpolationResolutionError
 
 import infer
 from fmawsss.files import writing
@@ -33,3 +34,15 @@ def test_a_full_disk_is_told_and_the_same_command_goes_on(finished, tmp_path, mo
     run(infer.main, monkeypatch, *command)
     names = {path.stem for path in (tmp_path / "work/superpixels").glob("*.npz")}
     assert names == {f"train_{number:05d}" for number in range(6)}
+
+
+def test_files_that_may_not_be_large_are_told_before_hydra_writes(tmp_path, monkeypatch):
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    said = rf"a file in {tmp_path}/out/shapes would be larger.*raise the limit.*paths\.outputs=DIR"
+    try:
+        with pytest.raises(InterpolationResolutionError, match=said):
+            run(infer.main, monkeypatch, "task=superpixels", f"paths.outputs={tmp_path}/out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
