@@ -13,6 +13,8 @@ from pathlib import Path
 
 import hydra
 import omegaconf
+from hydra.core.config_store import ConfigStore
+from hydra.core.object_type import ObjectType
 from hydra.errors import (
     HydraException,
     InstantiationException,
@@ -127,9 +129,7 @@ def reword(error: BaseException) -> str:
     """Say what Hydra or OmegaConf met in one line, with the short names of keys."""
     text = str(error)
     if isinstance(error, MissingConfigException) and (found := OPTION.search(text)):
-        known = error.options or sorted(
-            path.stem for path in (CONF / found["group"]).glob("*.yaml")
-        )
+        known = error.options or list_options(found["group"])
         options = ", ".join(name for name in known if not name.startswith("_"))
         option = f"{found['group']}={found['name']}: there is no such option"
         return f"{option}; choose from {options}" if options else option
@@ -153,7 +153,14 @@ def reword(error: BaseException) -> str:
 def find_options(pattern: str) -> str:
     """Find the words of the command line that choose an option and match a pattern."""
     words = [word for word in sys.argv[1:] if re.match(pattern, word)]
-    return ", ".join(word for word in words if (CONF / name_key(word)).is_dir())
+    return ", ".join(word for word in words if list_options(name_key(word)))
+
+
+def list_options(group: str) -> list[str]:
+    """List the options of a group: the files of its folder, or what one file holds."""
+    store, files = ConfigStore.instance(), (CONF / group).glob("*.yaml")
+    kept = store.list(group) if store.get_type(group) is ObjectType.GROUP else []
+    return sorted({*(path.stem for path in files), *(name.removesuffix(".yaml") for name in kept)})
 
 
 def refuse_key(key: str) -> str:

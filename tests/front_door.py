@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
 from stages.words import translate
@@ -39,3 +40,20 @@ def compose_config(name: str, *overrides: str, hydra: bool = False) -> DictConfi
     """Compose `train` or `infer` as the door would, without running it."""
     with initialize_config_dir(str(ROOT / "conf"), version_base=None):
         return compose(name, translate(list(overrides)), return_hydra_config=hydra)
+
+
+def list_options(group: str) -> list[str]:
+    """List the options of a group as Hydra does, wherever they are written."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base=None):
+        return GlobalHydra.instance().config_loader().get_group_options(group)
+
+
+def list_groups() -> list[str]:
+    """List the groups of options, those within a data set left out."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base=None):
+        return GlobalHydra.instance().config_loader().list_groups("")
+
+
+def is_gathered(path: Path) -> bool:
+    """Say whether a file of `conf/` holds the options of a group side by side."""
+    return path.parent == ROOT / "conf" and not path.read_text().count("\ndefaults:")

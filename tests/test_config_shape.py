@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 import pytest
-from front_door import ROOT, compose_config
+from front_door import ROOT, compose_config, is_gathered
 
 FILES = sorted((ROOT / "conf").rglob("*.yaml"))
 CLIMB = re.compile(r"\$\{(\.+)")
@@ -37,6 +38,13 @@ def test_a_yaml_opens_with_a_sentence() -> None:
         lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line]
         first = lines[1] if lines[0].startswith("# @package") else lines[0]
         assert first.startswith("# "), path
+
+
+def test_an_option_among_others_opens_with_a_sentence() -> None:
+    for path in filter(is_gathered, FILES):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        for before, line in pairwise(lines):
+            assert before.startswith("# ") or not re.match(r"\w", line), f"{path}: {line}"
 
 
 @pytest.mark.parametrize("dataset", DATASETS)

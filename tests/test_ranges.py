@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from front_door import ROOT, compose_config
+from front_door import ROOT, compose_config, is_gathered
 
 import infer
 import train
@@ -24,12 +24,20 @@ TASKS = sorted(path.stem for path in (ROOT / "conf/task").glob("[!_]*.yaml"))
 DATASETS = sorted(path.stem for path in (ROOT / "conf/dataset").glob("*.yaml"))
 
 
+def list_nodes(path) -> list[Any]:
+    """List what a file holds: one config, or the options of a group."""
+    node = yaml.safe_load(path.read_text())
+    return list(node.values()) if is_gathered(path) else [node]
+
+
 def find_package(path) -> str:
     """Find where the settings of a file go, from its header or its group."""
     header = path.read_text().partition("\n")[0]
     if header.startswith("# @package"):
         return header.split()[2].replace("_global_", "")
     group = path.parent.relative_to(ROOT / "conf").as_posix()
+    if is_gathered(path):
+        group = path.stem.replace(".", "/")
     if group == ".":
         return ""
     places = {"task": "stage", "criterion": "criterion", "format": "job"}
@@ -53,7 +61,7 @@ def find_leaves(node: Any, key: str) -> Iterator[tuple[str, Any]]:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT / "conf").as_posix())
 def test_every_number_has_a_range(path):
-    leaves = list(find_leaves(yaml.safe_load(path.read_text()), find_package(path)))
+    leaves = [leaf for node in list_nodes(path) for leaf in find_leaves(node, find_package(path))]
     leaves = [(key, value) for key, value in leaves if key.split(".")[0] not in FREE]
     assert not [key for key, _ in leaves if find_range(key) is None]
     ranges = [(key, value, find_range(key)) for key, value in leaves]

@@ -6,7 +6,7 @@ import re
 import shlex
 
 import pytest
-from front_door import ROOT, compose_config
+from front_door import ROOT, compose_config, list_options
 
 README = (ROOT / "README.md").read_text()
 COMMANDS = sorted(set(re.findall(r"python (?:train|infer)\.py[^`\n&]*", README)))
@@ -42,6 +42,4 @@ def test_options_are_listed():
     runs = ("sweep", "criterion", "logger", "report")
     for group in ("dataset", "dataset/labels", *superpixels, *prompts, *networks, *runs):
         row = next(line for line in README.splitlines() if line.startswith(f"| `{group}=` |"))
-        assert set(re.findall(r"`(\w+)`", row)) == {
-            path.stem for path in (ROOT / "conf" / group).glob("*.yaml")
-        }
+        assert set(re.findall(r"`(\w+)`", row)) == set(list_options(group))
