@@ -12,7 +12,7 @@ from stages.door import enter
 from stages.places import make_folder
 
 CONF = Path(__file__).parent / "conf"
-sys.path.append(str(CONF))  # Hydra finds the sweeper there, in `hydra_plugins`
+sys.path.append(str(CONF))  # Hydra finds sweeper and options there, in `hydra_plugins`
 OmegaConf.register_new_resolver("folder", make_folder, replace=True)  # before Hydra makes its own
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,6 +24,7 @@ from lightning_modules.prompts import PromptModule
 from stages.words import translate
 
 CONF = Path(__file__).parents[1] / "conf"
+sys.path.append(str(CONF))  # Hydra finds our options there, in `hydra_plugins`
 SMALL = {  # of CLIP's architecture, for --quick
     "embed_dim": 32,
     "vision_cfg": {"image_size": 64, "layers": 3, "width": 64, "head_width": 32, "patch_size": 16},
