@@ -32,11 +32,16 @@ def name_splits(splits: Splits) -> list[str]:
 
     >>> name_splits("train, val"), name_splits(["train"]), name_splits(None)
     (['train', 'val'], ['train'], [])
+
+    Raises ValueError for a name that is given twice.
     """
     if splits is None:
         return []
-    names = splits.split(",") if isinstance(splits, str) else splits
-    return [name.strip() for name in names]
+    given = splits.split(",") if isinstance(splits, str) else splits
+    names = [name.strip() for name in given]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"split={','.join(names)} has {twice[0]} twice: name each split once")
+    return names
 
 
 def check_records(records: Records, split: str, labelled: bool) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import hydra
@@ -55,6 +56,8 @@ def explain(error: BaseException) -> list[str]:
         lines = [reword(error)]
     elif isinstance(error, OSError) and error.filename is not None:
         lines = [f"{error.filename}: {error.strerror}"]
+    elif isinstance(error, UnicodeDecodeError) and (files := find_other_encodings()):
+        lines = [f"{', '.join(files)}: no text in UTF-8 ({error.reason}); save it again as such"]
     elif is_deliberate(error):
         lines = condense(str(error).splitlines())
     elif place and isinstance(error, TypeError | ImportError | AttributeError):
@@ -161,6 +164,19 @@ def list_options(group: str) -> list[str]:
     store, files = ConfigStore.instance(), (CONF / group).glob("*.yaml")
     kept = store.list(group) if store.get_type(group) is ObjectType.GROUP else []
     return sorted({*(path.stem for path in files), *(name.removesuffix(".yaml") for name in kept)})
+
+
+def find_other_encodings() -> list[str]:
+    """Find the YAML of the user's own folders (--config-dir) that is no text in UTF-8."""
+    found = []
+    words = " ".join(sys.argv[1:]).replace("--config-dir=", "--config-dir ").split()
+    for flag, folder in pairwise(words):
+        for path in Path(folder).glob("**/*.yaml") if flag in ("--config-dir", "-cd") else ():
+            try:
+                path.read_text("utf-8")
+            except UnicodeDecodeError:
+                found.append(str(path))
+    return found
 
 
 def refuse_key(key: str) -> str:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from front_door import ROOT, run
+from front_door import QUICK, ROOT, run
 
 import infer
 import train
@@ -72,6 +72,28 @@ def test_lightning_stays_quiet_when_it_is_imported_after_hydra(monkeypatch, tmp_
     with pytest.raises(ValueError, match="seed"):
         run(train.main, monkeypatch, "seed=-1", f"paths.outputs={tmp_path}")
     assert logger.level == logging.WARNING
+
+
+def test_yaml_in_another_encoding_is_named(monkeypatch, tmp_path):
+    (tmp_path / "experiment").mkdir()
+    file = tmp_path / "experiment/mine.yaml"
+    file.write_bytes("# @package _global_\nseed: 1 # café".encode("latin-1"))
+    lines = fail(train.main, monkeypatch, "--config-dir", str(tmp_path), "experiment=mine")
+    assert lines[0].startswith(f"{file}: no text in UTF-8")
+    assert lines[0].endswith("save it again as such")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-m", "task=cls", "seed=range(3,3)"], r"seed=range\(3,3\) holds no value: name one"),
+        (["task=cls", "split=[val,train,val]"], "split=val,train,val has val twice: name each"),
+    ],
+)
+def test_values_that_say_nothing_new_are_refused(monkeypatch, tmp_path, words, message):
+    places = [f"paths.outputs={tmp_path}/outputs", f"paths.data={tmp_path}/data", *QUICK[:2]]
+    with pytest.raises(ValueError, match=message):
+        run(train.main, monkeypatch, *words, *places, "logger=none")
 
 
 def test_a_bug_says_its_type_and_where_its_traceback_is(monkeypatch, tmp_path):

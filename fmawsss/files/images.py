@@ -163,6 +163,8 @@ def convert_to_rgb(picture: Image.Image) -> Image.Image:
         return picture
     if picture.mode in _WIDE_GREY:
         return Image.fromarray(_flatten_wide_grey(picture)).convert("RGB")
+    if picture.mode == "P" and not (picture.palette and picture.palette.palette):
+        raise ValueError("its colours are numbers of a palette that it lacks, all would be black")
     if picture.mode in _TRANSPARENT or "transparency" in picture.info:
         layer = picture.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")

@@ -115,3 +115,15 @@ def test_interlaced_pictures_are_counted_by_their_passes(tmp_path, size):
     path.write_bytes(put_together(head, rows[: -size[1] - 1]))
     with pytest.raises(ValueError, match=r"a\.png cannot be read .*end before its last row"):
         read_mask(path)
+
+
+def test_colours_without_their_palette_are_refused(tmp_path):
+    path, data = tmp_path / "a.png", encode(Image.fromarray(PICTURE).quantize(8))
+    path.write_bytes(data)
+    for read in READERS:
+        read(path)
+    place = data.index(b"PLTE") - 4
+    path.write_bytes(data[:place] + data[place + 12 + int.from_bytes(data[place : place + 4]) :])
+    for read in READERS:
+        with pytest.raises(ValueError, match=r"a\.png cannot be read .*palette that it lacks"):
+            read(path)

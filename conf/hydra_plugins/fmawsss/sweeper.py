@@ -183,11 +183,17 @@ class RecordedTask:
 
 
 def read_axis(override: Override) -> Axis:
-    """Read one override of the command line: a value, several (1,2,4), or an interval(1,4)."""
+    """Read one override of the command line: a value, several (1,2,4), or an interval(1,4).
+
+    Raises ValueError for several that are none: range(3,3).
+    """
     if not override.is_sweep_override():
         return Choices((override.get_value_element_as_str(),))
     if override.is_discrete_sweep():
-        return Choices(tuple(override.sweep_string_iterator()))
+        values = tuple(override.sweep_string_iterator())
+        if not values:
+            raise ValueError(f"{override.input_line} holds no value: name one or more to try")
+        return Choices(values)
     span = override.value()
     assert isinstance(span, IntervalSweep)
     return Interval(span.start, span.end, log="log" in span.tags, whole=isinstance(span.start, int))
