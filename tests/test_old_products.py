@@ -13,7 +13,7 @@ import train
 from fmawsss.files.png import read_mask
 from fmawsss.files.products import ProductMismatch
 
-OLD = ROOT / "tests/golden/old_products/outputs"
+OLD = ROOT / "tests/golden/old_products"
 ASIDE = ["logger=none", "report=none", "callbacks=none", "loading.workers=0"]
 
 
