@@ -45,7 +45,10 @@ class RegionWriter(L.Callback):
         predictions: list[SeedPrediction] = outputs
         for prediction in predictions:
             if prediction.superpixels is None:
-                raise ValueError("regions are superpixels: callbacks=regions needs superpixels")
+                raise ValueError(
+                    "a memory explains superpixels, and there are none: make them with `python "
+                    "infer.py task=superpixels`, or do without one, memory=none"
+                )
             patches = None if prediction.patches is None else prediction.patches()
             grid = (prediction.cams.shape[1], prediction.cams.shape[2])
             regions = keep_regions(

@@ -36,7 +36,7 @@ GROUPS = {
 }
 
 # Groups that fill the same place in every run, whatever package is typed
-RUN_GROUPS = {"masks": "masks", "format": "format@job"}
+RUN_GROUPS = {"masks": "masks", "memory": "memory", "format": "format@job"}
 
 # Beginnings of keys within a stage, the longest counts
 KEYS = {

@@ -11,7 +11,6 @@ import pytest
 from front_door import QUICK, run
 
 import infer
-import train
 from fmawsss.files.png import read_mask
 from fmawsss.files.products import read_record
 from fmawsss.files.regions import read_regions
@@ -19,25 +18,14 @@ from fmawsss.files.regions import read_regions
 BARE = ["logger=none", "report=none", "loading.workers=0", *QUICK[:2]]
 
 
-@pytest.fixture(scope="module")
-def remembered(finished, tmp_path_factory) -> Path:
-    """A pipeline with a memory, on the superpixels of the finished one."""
-    folder = tmp_path_factory.mktemp("remembered")
-    shutil.copytree(finished / "data", folder / "data")
-    work = folder / "outputs" / "shapes"
-    for path in (finished / "outputs" / "shapes").glob("superpixels*"):
-        copy = shutil.copytree if path.is_dir() else shutil.copy
-        work.mkdir(parents=True, exist_ok=True)
-        copy(path, work / path.name)
-    places = [f"paths.data={folder}/data", f"paths.outputs={folder}/outputs"]
-    with pytest.MonkeyPatch.context() as patch:
-        run(train.main, patch, "experiment=memory", *QUICK, *BARE[:3], *places)
-    return folder
-
-
 @pytest.fixture
-def copied(remembered, tmp_path) -> Path:
-    shutil.copytree(remembered, tmp_path / "copy")
+def copied(finished, tmp_path) -> Path:
+    """A finished pipeline whose memory was not asked yet."""
+    shutil.copytree(finished, tmp_path / "copy")
+    seeds = tmp_path / "copy" / "outputs" / "shapes" / "seeds"
+    shutil.rmtree(seeds / "coarse_memory")
+    for beside in seeds.glob("coarse_memory.*"):
+        beside.unlink()
     return tmp_path / "copy"
 
 
@@ -50,8 +38,8 @@ def read_masks(folder: Path) -> dict[str, np.ndarray]:
     return {path.stem: read_mask(path) for path in sorted(folder.glob("*.png"))}
 
 
-def test_the_pipeline_remembers_and_learns_from_it(remembered):
-    work = remembered / "outputs" / "shapes"
+def test_the_pipeline_remembers_and_learns_from_it(finished):
+    work = finished / "outputs" / "shapes"
     for kind in ("coarse", "fine"):
         assert len(read_masks(work / "seeds" / f"{kind}_memory")) == 6
     upstream = read_record(work / "seg.ckpt")["upstream"]
@@ -60,9 +48,9 @@ def test_the_pipeline_remembers_and_learns_from_it(remembered):
     assert any("memory" in key for key in map(str, scores))
 
 
-def test_the_seeds_before_are_those_of_the_stage_before(remembered):
-    scores = json.loads((remembered / "outputs" / "shapes" / "scores.json").read_text())
-    assert scores["cls_memory"]["train"]["sams"] == scores["cls"]["train"]["sams"]
+def test_the_seeds_before_are_those_of_the_stage_before(finished):
+    scores = json.loads((finished / "outputs" / "shapes" / "scores.json").read_text())
+    assert scores["coarse_memory"]["train"]["sams"] == scores["cls"]["train"]["sams"]
 
 
 def test_an_image_with_a_class_of_its_own_keeps_its_seed(copied, monkeypatch, capsys):
@@ -75,7 +63,10 @@ def test_an_image_with_a_class_of_its_own_keeps_its_seed(copied, monkeypatch, ca
     alone = [n for n, own in enumerate(shown) if own - set().union(*shown[:n], *shown[n + 1 :])]
     assert 0 < len(alone) < len(shown)
     assert f"{len(alone)} images show a class that no other image" in capsys.readouterr().out
-    before, after = read_masks(work / "seeds" / "coarse"), read_masks(work / "seeds" / "memory")
+    before, after = (
+        read_masks(work / "seeds" / "coarse"),
+        read_masks(work / "seeds" / "coarse_memory"),
+    )
     for name in (f"train_{number:05d}" for number in alone):
         np.testing.assert_array_equal(before[name], after[name])
 
@@ -86,7 +77,7 @@ def test_other_images_are_explained_by_those_of_the_training_split(copied, monke
     run(infer.main, monkeypatch, "task=superpixels", "split=val", points, *BARE, *places)
     run(infer.main, monkeypatch, "task=cls", "split=val", "callbacks=regions", *BARE, *places)
     remember(monkeypatch, copied, "split=val")
-    masks = read_masks(copied / "outputs" / "shapes" / "seeds" / "memory")
+    masks = read_masks(copied / "outputs" / "shapes" / "seeds" / "coarse_memory")
     assert sorted(masks) == [f"val_{number:05d}" for number in range(3)]
 
 
@@ -118,4 +109,4 @@ def test_seeds_of_any_origin_borrow_the_keys(copied, monkeypatch):
         remember(monkeypatch, copied, regions)
     keys = f"keys={work}/regions/coarse"
     remember(monkeypatch, copied, regions, keys, "overwrite=true")
-    assert len(read_masks(work / "seeds" / "memory")) == 6
+    assert len(read_masks(work / "seeds" / "coarse_memory")) == 6

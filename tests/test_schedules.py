@@ -42,5 +42,5 @@ def test_open_steps_need_passes() -> None:
 def test_a_first_result_needs_no_prompts_to_be_learned() -> None:
     cfg = compose_config("train", "experiment=photos_quick", "dataset.root=photos")
     assert [node.name for node in list_nodes(cfg).values()] == [
-        "superpixels", "cls", "cls_memory", "network",
+        "superpixels", "cls", "coarse_memory", "network",
     ]  # fmt: skip

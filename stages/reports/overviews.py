@@ -25,7 +25,13 @@ from fmawsss.viz import (
 from stages.reports.report import RunFolder, StageNote
 
 OVERVIEW_SIDE = 192  # of a picture, in pixels
-NAMES = {"coarse": "coarse seed", "fine": "fine seed", "masks": "prediction"}  # of products
+NAMES = {
+    "coarse": "coarse seed",
+    "coarse_memory": "coarse seed, memory",
+    "fine": "fine seed",
+    "fine_memory": "fine seed, memory",
+    "masks": "prediction",
+}  # of products
 PALETTE = make_palette(256)
 
 

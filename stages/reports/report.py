@@ -12,6 +12,7 @@ from typing import Any
 
 from callbacks.stage_timer import RUN_FILE
 from fmawsss.files.journals import read_lines
+from fmawsss.files.products import read_record
 from fmawsss.files.storage import read_json, write_json
 from fmawsss.files.writing import write_bytes
 from stages.pages import Section, render_page
@@ -26,7 +27,7 @@ STAGES_FILE = "stages.json"
 class StageNote:
     """What a stage left: its product, for which split, and what it was made from.
 
-    `classes` begin with the background; `sources` are superpixels, seeds, cams and the checkpoint.
+    `classes` begin with the background; `sources` are superpixels, seeds, cams, regions and the checkpoint.
     """
 
     name: str
@@ -113,9 +114,13 @@ def place_product(work: Path, path: Path) -> str:
 
 
 def find_sources(inputs: Mapping[str, Any], checkpoint: Path | None) -> dict[str, Path]:
-    """Find the products that a stage was made from, and a checkpoint of another run."""
+    """Find the products that a stage was made from, and a checkpoint of another run.
+
+    Regions of a memory stand for the seeds beside which they were kept.
+    """
     named = {kind: inputs.get(kind) for kind in ("superpixels", "seeds", "cams")}
-    named["checkpoint"] = checkpoint
+    kept = read_record(inputs["regions"]) if "regions" in inputs else None
+    named |= {"regions": kept and Path(kept["settings"]["of"]), "checkpoint": checkpoint}
     paths = {kind: Path(path) for kind, path in named.items() if path is not None}
     return {kind: path for kind, path in paths.items() if path.exists()}
 
