@@ -27,7 +27,7 @@ STAGES_FILE = "stages.json"
 class StageNote:
     """What a stage left: its product, for which split, and what it was made from.
 
-    `classes` begin with the background; `sources` are superpixels, seeds, cams, regions, checkpoint.
+    `classes` begin with the background; `sources` are folders, and the checkpoint.
     """
 
     name: str

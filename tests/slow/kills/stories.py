@@ -70,7 +70,7 @@ STORIES: dict[str, list[Command]] = {
         PIPELINE_ALONE,
         Command(infer.main, ["task=network", "split=train", "save_as=[coco,voc]", *SMALL]),
     ],
-    "memory": [train_on([*PIPELINE, "experiment=memory"])],
+    "published": [train_on([*PIPELINE, "memory=none"])],
     "shards": [
         train_on(LEARN),
         Command(infer.main, SHARDS[0].words, twins=(SHARDS[1],)),
