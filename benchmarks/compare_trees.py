@@ -124,14 +124,15 @@ def read_commands(text: str, settings: Mapping[str, str]) -> list[Command]:
     few = f"{settings['steps']} {FEW}"
     pipeline = " ".join(f"stages.{stage}.{word}" for stage in STAGES for word in few.split())
     words = {**settings, "alone": few, "short_pipeline": pipeline, "tiny": "clip=tiny sam=tiny"}
-    lines = [line.format(**words) for line in text.splitlines() if line and line[0] != "#"]
+    lines = [line for line in text.splitlines() if line and line[0] != "#"]
 
     commands, before = [], None
     for line in lines:
         if line.startswith("old: "):
             before = line.removeprefix("old: ")
         else:
-            commands.append(Command(before or line, line))
+            old = (before or line).format(**words, published="")
+            commands.append(Command(old.strip(), line.format(**words, published="memory=none")))
             before = None
     return commands
 
