@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float, Integer, UInt8
+from jaxtyping import Bool, Float, Integer, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from fmawsss.seeding import find_top_masks
@@ -98,6 +98,20 @@ def overlay_heatmap(
     return _mix(
         _remove_colour(image), colour_heatmap(values), alpha * (0.4 + 0.6 * _scale_heat(values))
     )
+
+
+def cut_out(
+    image: UInt8[np.ndarray, "_ _ 3"], mask: Bool[np.ndarray, "H W"]
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Cut a region out of an image of any size, with half its size around it, dimmed."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    margin = max(np.ptp(rows), np.ptp(columns)) // 2 + 1
+    window = tuple(
+        slice(max(0, places[0] - margin), places[-1] + margin + 1) for places in (rows, columns)
+    )
+    part, region = cv2.resize(image, mask.shape[::-1])[window], mask[window]
+    dimmed = np.where(region[..., None], part, part // 3).astype(np.uint8)
+    return _draw_outlines(dimmed, region.astype(np.uint8))
 
 
 def colour_superpixels(superpixels: Superpixels, side: int) -> UInt8[np.ndarray, "H W 3"]:

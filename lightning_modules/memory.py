@@ -31,18 +31,20 @@ from fmawsss.superpixels import Superpixels
 
 logger = logging.getLogger(__name__)
 
+SHOWN = 6  # neighbours of a superpixel, for people
+
 
 @dataclass(frozen=True, eq=False)
 class MemoryPrediction(Prediction):
     """The seeds of one image before (`sams`) and after (`memory`) a memory explained its regions.
 
-    `neighbours` are rows of the memory, for each superpixel.
+    `shown` is a superpixel with its neighbours, as plain data; None where nothing was explained.
     """
 
     name: str
     classes: Int[Tensor, "P"]
     seeds: dict[str, Seed]
-    neighbours: Neighbours
+    shown: dict[str, Any] | None
 
     def masks(self) -> dict[str, UInt8[Tensor, "H W"]]:
         """Return the seeds, the memory's last."""
@@ -53,7 +55,7 @@ class MemoryPrediction(Prediction):
         regions = {k: list_regions(seed.labels, seed.confidence) for k, seed in self.seeds.items()}
         masks = self.masks()
         agreement = measure_agreement(masks["memory"], masks["sams"], self.classes)
-        return {"agreement": agreement, "regions": regions}
+        return {"agreement": agreement, "regions": regions, "neighbours": self.shown}
 
     def draw(self, image: Picture, classes: Sequence[str], palette: Palette) -> list[Captioned]:
         """Lay both seeds over the image."""
@@ -96,7 +98,7 @@ class MemoryModule(L.LightningModule):
 
     def on_predict_start(self) -> None:
         """Read the memory, once for the whole run."""
-        names = list(self.list_images(self.split))
+        self.names = names = list(self.list_images(self.split))
         self.numbers = {name: number for number, name in enumerate(names)}
         self.memory: RegionMemory = read_memory(
             self.regions, self.keys, names, len(self.classes), self.store
@@ -138,13 +140,45 @@ class MemoryModule(L.LightningModule):
         )
 
         # the seed before, and the one that the memory makes of it
-        before = after = self._paint(regions.scores, regions, superpixels)
+        before, shown = self._paint(regions.scores, regions, superpixels), None
+        after = before
         if found.rows.numel():
             present = torch.cat([torch.zeros(1, dtype=torch.long), regions.classes + 1])
             after = self._paint(scores.cpu()[:, present].T, regions, superpixels)
+            shown = self._show(own, scores.cpu(), superpixels, found)
         elif len(keys) and labels.any():
             self.alone.append(name)
-        return MemoryPrediction(name, regions.classes, {"sams": before, "memory": after}, found)
+        return MemoryPrediction(name, regions.classes, {"sams": before, "memory": after}, shown)
+
+    def _show(
+        self,
+        own: Float[Tensor, "M R"],
+        scores: Float[Tensor, "M R"],
+        superpixels: Superpixels,
+        found: Neighbours,
+    ) -> dict[str, Any]:
+        """Choose the largest superpixel that changed, or the largest, and list its neighbours.
+
+        Of each: image, number within the image, cosine, what it was taken for.
+        """
+        before, after = own.argmax(dim=1), scores.argmax(dim=1)
+        chosen = int(((before != after) * superpixels.area.sum() + superpixels.area).argmax())
+        rows = found.rows[chosen, :SHOWN]
+        owners = self.memory.owners[rows]
+        numbers = rows - torch.searchsorted(self.memory.owners, owners)
+        values = self.memory.values[rows.numpy()].argmax(axis=1)
+        cosines = found.cosines[chosen, :SHOWN].tolist()
+        return {
+            "superpixel": chosen,
+            "before": int(before[chosen]),
+            "after": int(after[chosen]),
+            "found": [
+                [self.names[owner], number, round(cosine, 3), int(value)]
+                for owner, number, cosine, value in zip(
+                    owners.tolist(), numbers.tolist(), cosines, values, strict=True
+                )
+            ],
+        }
 
     def _paint(
         self, scores: Float[Tensor, "Q M"], regions: ImageRegions, superpixels: Superpixels

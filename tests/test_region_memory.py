@@ -11,9 +11,10 @@ import pytest
 from front_door import QUICK, run
 
 import infer
+from fmawsss.files.journals import read_lines
 from fmawsss.files.png import read_mask
 from fmawsss.files.products import read_record
-from fmawsss.files.regions import read_regions
+from fmawsss.files.regions import find_values, read_regions
 
 BARE = ["logger=none", "report=none", "loading.workers=0", *QUICK[:2]]
 
@@ -108,5 +109,26 @@ def test_seeds_of_any_origin_borrow_the_keys(copied, monkeypatch):
     with pytest.raises(ValueError, match="holds no keys"):
         remember(monkeypatch, copied, regions)
     keys = f"keys={work}/regions/coarse"
-    remember(monkeypatch, copied, regions, keys, "overwrite=true")
-    assert len(read_masks(work / "seeds" / "coarse_memory")) == 6
+    remember(monkeypatch, copied, regions, keys)
+    assert len(read_masks(work / "seeds" / "from_cams_memory")) == 6
+
+
+def test_the_report_shows_why(finished):
+    work = finished / "outputs" / "shapes"
+    lines = list(read_lines(work / "seeds" / "coarse_memory").values())
+    told = [line for line in lines if line["neighbours"]]
+    assert told
+    for line in told:
+        own = read_regions(work / "regions" / "coarse" / f"{line['name']}.npz")
+        labels = set(own.classes.tolist())
+        for name, number, cosine, value in line["neighbours"]["found"]:
+            other = read_regions(work / "regions" / "coarse" / f"{name}.npz")
+            assert name != line["name"]
+            assert labels & set(other.classes.tolist())
+            key = own.keys[line["neighbours"]["superpixel"]]
+            assert float(key @ other.keys[number]) == pytest.approx(cosine, abs=2e-3)
+            values = find_values(other, 8)[number]
+            assert values[value].item() == pytest.approx(values.max().item(), abs=1e-3)
+    page = (work / "report.html").read_text()
+    section = page[page.index(">Memory</h2>") :]
+    assert f"{told[0]['name']}: " in section[: section.index("</section>")]

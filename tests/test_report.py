@@ -107,10 +107,11 @@ def test_a_run_records_itself(finished):
     assert run_record["versions"]["torch"]
     assert run_record["machine"]["cores"] > 0
     done = [(entry["stage"], entry["action"]) for entry in run_record["stages"]]
-    learned = [
-        (stage, action) for stage in ("cls", "seg", "network") for action in ("learn", "apply")
-    ]
-    assert done == [("superpixels", "apply"), *learned]
+    cls, seg, network = (
+        [(stage, "learn"), (stage, "apply")] for stage in ("cls", "seg", "network")
+    )
+    coarse, fine = ((f"{kind}_memory", "apply") for kind in ("coarse", "fine"))
+    assert done == [("superpixels", "apply"), *cls, coarse, *seg, fine, *network]
     assert all(entry["seconds"] >= 0 for entry in run_record["stages"])
     config = (record.parent / "config.yaml").read_text()
     assert "${" not in config

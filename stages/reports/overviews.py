@@ -77,14 +77,20 @@ def gather_overview(folder: RunFolder, line: Mapping[str, Any]) -> Overview | No
 
 
 def draw_superpixels(folder: RunFolder, name: str) -> dict[str, Picture]:
-    """Draw the superpixels of an image, from this folder or from where a stage had them."""
+    """Draw the superpixels of an image, if there are any."""
+    file = find_superpixels(folder, name)
+    if file is None:
+        return {}
+    picture = colour_superpixels(read_superpixels(file), OVERVIEW_SIDE)
+    return {"superpixels": fit_image(picture, OVERVIEW_SIDE)}
+
+
+def find_superpixels(folder: RunFolder, name: str) -> Path | None:
+    """Find the superpixels of an image, in this folder or where a stage had them."""
     sources = [stage.sources.get("superpixels") for stage in folder.lineage]
     places = [folder.path / "superpixels", *filter(None, sources)]
-    files = [place / f"{name}.npz" for place in places if (place / f"{name}.npz").is_file()]
-    if not files:
-        return {}
-    picture = colour_superpixels(read_superpixels(files[0]), OVERVIEW_SIDE)
-    return {"superpixels": fit_image(picture, OVERVIEW_SIDE)}
+    files = (place / f"{name}.npz" for place in places)
+    return next((file for file in files if file.is_file()), None)
 
 
 def draw_cams(folder: RunFolder, line: Mapping[str, Any], image: Picture) -> dict[str, Picture]:

@@ -1,0 +1,72 @@
+"""The report on a memory of regions: superpixels, and the look-alikes that explain them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fmawsss.files.images import read_image
+from fmawsss.files.storage import read_superpixels
+from fmawsss.viz import cut_out, fit_image
+from stages.pages import Section, render
+from stages.reports.image_ranks import Line
+from stages.reports.images import Inlined, Row, inline_picture
+from stages.reports.overviews import find_superpixels, name_classes
+from stages.reports.report import RunFolder, StageNote
+
+SIDE = 112  # of a picture, in pixels
+
+
+def show_neighbours(folder: RunFolder, images: int) -> Section | None:
+    """Show, of the `images` that a memory changed most, a superpixel and what it was told by."""
+    lines = {
+        line["name"]: line for stage in folder.stages for line in folder.read_lines(stage.product)
+    }
+    panels = {}
+    for stage in folder.stages:
+        told = [line for line in folder.read_lines(stage.product) if line.get("neighbours")]
+        told.sort(key=lambda line: (line["agreement"] is None, line["agreement"]))
+        rows = [
+            row for line in told[:images] if (row := draw_neighbours(folder, stage, line, lines))
+        ]
+        if rows:
+            panels[f"{stage.name}, {stage.split}"] = rows
+    return Section("Memory", render("neighbours.html.j2", panels=panels)) if panels else None
+
+
+def draw_neighbours(
+    folder: RunFolder, stage: StageNote, line: Line, lines: Mapping[str, Line]
+) -> Row | None:
+    """Draw a superpixel of an image and its neighbours; None when a file of its own is gone."""
+    note = line["neighbours"]
+    before, after = name_classes(stage, [note["before"], note["after"]])
+    own = draw_region(folder, line, note["superpixel"], f"{line['name']}: {before}, now {after}")
+    if own is None:
+        return None
+    others = [
+        draw_region(folder, lines.get(name), number, f"{cosine:.2f} {name}: {value}")
+        for name, number, cosine, value in name_labels(stage, note["found"])
+    ]
+    return Row(line["name"], f"{before}, now {after}", [own, *filter(None, others)])
+
+
+def name_labels(
+    stage: StageNote, found: Sequence[Sequence[Any]]
+) -> list[tuple[str, int, float, str]]:
+    """Name what each neighbour was taken for."""
+    return [
+        (name, number, cosine, *name_classes(stage, [value]))
+        for name, number, cosine, value in found
+    ]
+
+
+def draw_region(folder: RunFolder, line: Line | None, number: int, caption: str) -> Inlined | None:
+    """Draw a superpixel in what surrounds it; None when a file is gone."""
+    path = Path((line or {}).get("image") or "")
+    file = find_superpixels(folder, line["name"]) if line else None
+    if file is None or not path.is_file():
+        return None
+    mask = read_superpixels(file).masks()[number].numpy()
+    picture = cut_out(read_image(path), mask)
+    return inline_picture(caption, fit_image(picture, SIDE), caption)
