@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +18,28 @@ from fmawsss.records import SeedPrediction
 class RegionWriter(L.Callback):
     """One file per image, `<folder>/<product>/<name>.npz`: keys, and what SAMS gave (METHOD 11.1).
 
-    Each file carries the fingerprint of the `product` (the seeds).
+    Each file carries the fingerprint of the `product` (the seeds). Without superpixels there is
+    nothing to write.
     """
 
-    def __init__(self, folder: str | Path, product: str | Path) -> None:
+    def __init__(
+        self, folder: str | Path, product: str | Path, superpixels: str | Path | None
+    ) -> None:
         self.product = Path(product)
+        self.needed = superpixels is not None
         self.folder = Path(folder) / self.product.name
         self.fingerprint = read_fingerprint(self.product)
 
     def has(self, name: str) -> bool:
         """Say whether the image is done."""
-        return read_stamp(self.folder / f"{name}.npz") == self.fingerprint
+        return not self.needed or read_stamp(self.folder / f"{name}.npz") == self.fingerprint
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Say beside the folder which seeds its files belong to, for what is made of them."""
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and self.needed:
             record = self.folder.with_name(f"{self.folder.name}.json")
-            settings = {"version": RECORD_VERSION, "settings": {"of": str(self.product)}}
+            of = os.path.relpath(self.product, self.folder)  # both may move
+            settings = {"version": RECORD_VERSION, "settings": {"of": of}}
             content = {"fingerprint": self.fingerprint, "parts": {}, "upstream": {}}
             write_json(record, {**settings, **content})
 
@@ -42,13 +48,9 @@ class RegionWriter(L.Callback):
         batch_idx: int, dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
         """Write the batch."""
-        predictions: list[SeedPrediction] = outputs
+        predictions: list[SeedPrediction] = outputs if self.needed else []
         for prediction in predictions:
-            if prediction.superpixels is None:
-                raise ValueError(
-                    "a memory explains superpixels, and there are none: make them with `python "
-                    "infer.py task=superpixels`, or do without one, memory=none"
-                )
+            assert prediction.superpixels is not None
             patches = None if prediction.patches is None else prediction.patches()
             grid = (prediction.cams.shape[1], prediction.cams.shape[2])
             regions = keep_regions(

@@ -119,8 +119,10 @@ def find_sources(inputs: Mapping[str, Any], checkpoint: Path | None) -> dict[str
     Regions of a memory stand for the seeds beside which they were kept.
     """
     named = {kind: inputs.get(kind) for kind in ("superpixels", "seeds", "cams")}
-    kept = read_record(inputs["regions"]) if "regions" in inputs else None
-    named |= {"regions": kept and Path(kept["settings"]["of"]), "checkpoint": checkpoint}
+    regions = inputs.get("regions")
+    if regions is not None and (record := read_record(regions)) is not None:
+        named["regions"] = (regions / record["settings"]["of"]).resolve()
+    named["checkpoint"] = checkpoint
     paths = {kind: Path(path) for kind, path in named.items() if path is not None}
     return {kind: path for kind, path in paths.items() if path.exists()}
 
