@@ -9,17 +9,26 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NoReturn
 
 from hydra._internal.utils import get_args_parser
+from omegaconf import OmegaConf
 
 from stages.failures import explain
+from stages.places import make_folder
 from stages.signals import answer_signals
 from stages.typed import check_typed
 from stages.words import translate_command
 
 FULL = "HYDRA_FULL_ERROR"
 OURS = "FMAWSSS_RAISES"  # beside `FULL`: set by us, here or in the process that started this one
+
+
+def register_resolvers() -> None:
+    """Teach configs `${folder:PATH,setting}`, see `make_folder`, and `${last:PATH}`, its name."""
+    OmegaConf.register_new_resolver("folder", make_folder, replace=True)
+    OmegaConf.register_new_resolver("last", lambda path: Path(path).name, replace=True)
 
 
 def enter(run: Callable[[], None]) -> None:

@@ -121,7 +121,7 @@ def test_what_was_edited_is_refused(tree, monkeypatch):
 
 @pytest.mark.parametrize("spoil", [edit, lambda path: path.write_bytes(b"")])
 def test_the_next_stage_notices(tree, monkeypatch, spoil):
-    spoil(tree / "outputs/shapes/seeds/fine/train_00001.png")
+    spoil(tree / "outputs/shapes/seeds/fine_memory/train_00001.png")
     settings = ["task=network", "loop.max_steps=3", "save_every=1"]
     with pytest.raises((ValueError, ProductMismatch), match=r"train_00001\.png"):
         run(train.main, monkeypatch, *settings, *QUICK[:2], *places(tree))
