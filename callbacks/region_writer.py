@@ -47,9 +47,11 @@ class RegionWriter(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any,
         batch_idx: int, dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
-        """Write the batch."""
-        predictions: list[SeedPrediction] = outputs if self.needed else []
+        """Write what is missing of the batch: what is there may have been explained already."""
+        predictions: list[SeedPrediction] = outputs
         for prediction in predictions:
+            if self.has(prediction.name):
+                continue
             assert prediction.superpixels is not None
             patches = None if prediction.patches is None else prediction.patches()
             grid = (prediction.cams.shape[1], prediction.cams.shape[2])

@@ -32,6 +32,9 @@ PRODUCTS = {
 
 def compose_task(task: str, dataset: str) -> DictConfig:
     root = ["dataset.root=photos"] if dataset == "folder" else []
+    if task.endswith("_memory"):
+        root += [f"regions=outputs/regions/{task.removesuffix('_memory')}"]
+        task = "memory"
     return compose_config(
         "infer", f"task={task}", f"dataset={dataset}", *root, *NEEDED.get(task, ())
     )

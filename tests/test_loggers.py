@@ -176,7 +176,11 @@ def test_the_stages_of_a_pipeline_are_one_group_and_name_their_sources(
     run(infer.main, monkeypatch, *quick, *there, "logger=wandb")
     records = read_wandb(next((tmp_path / "work/runs").iterdir()))
     assert [r.run.run_group for r in records if r.HasField("run")] == [f"{tmp_path}/work"]
-    made_from = {"outputs-shapes-superpixels", "shapes-seeds-coarse", "outputs-shapes-seg.ckpt"}
+    made_from = {
+        "outputs-shapes-superpixels",
+        "shapes-seeds-coarse_memory",
+        "outputs-shapes-seg.ckpt",
+    }
     assert set(read_config(records)["made_from"]) == made_from
     assert not any(
         "seg.ckpt" in name for name in list_artifacts(records)
@@ -191,7 +195,7 @@ def test_the_stages_of_a_pipeline_are_one_group_and_name_their_sources(
     assert [
         next(kind for kind in reversed(kinds) if text.startswith(kind)) for text in pictures
     ] == kinds
-    assert sorted(masks[0]) == ["coarse seed", "fine seed", "truth"]
+    assert sorted(masks[0]) == ["coarse seed", "coarse seed, memory", "fine seed", "truth"]
 
 
 def test_the_jobs_of_a_sweep_are_one_group(tmp_path, monkeypatch):

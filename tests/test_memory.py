@@ -58,7 +58,13 @@ def test_memory_stays_flat(task: str, tmp_path_factory, monkeypatch) -> None:
         "save_every=12",
         "logger=none",
     ]
-    few += ["data.superpixels=null", "writers.seeds.kind=cam", "scored=cam", "data.batch_size=4"]
+    few += [
+        "memory=none",
+        "data.superpixels=null",
+        "writers.seeds.kind=cam",
+        "scored=cam",
+        "data.batch_size=4",
+    ]
     few += ["data.predict_batch_size=1", f"paths.data={folder}/data", f"paths.outputs={folder}"]
     run(train.main, monkeypatch, f"task={task}", *few)
     for held in counter.held.values():
