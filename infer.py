@@ -6,14 +6,13 @@ import sys
 from pathlib import Path
 
 import hydra
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from stages.door import enter
-from stages.places import make_folder
+from stages.door import enter, register_resolvers
 
 CONF = Path(__file__).parent / "conf"
 sys.path.append(str(CONF))  # Hydra finds sweeper and options there, in `hydra_plugins`
-OmegaConf.register_new_resolver("folder", make_folder, replace=True)  # before Hydra makes its own
+register_resolvers()  # `folder` makes one before Hydra makes its own
 
 
 @hydra.main(version_base=None, config_path=str(CONF), config_name="infer")
