@@ -28,7 +28,7 @@ def shorten(stages: tuple[str, ...]) -> list[str]:
             "val_every=null",
         )
         short += [f"stages.{stage}.{setting}" for setting in settings]
-    short += ["stages.network.loop.precision=32"]
+    short += ["stages.network.loop.precision=32", "stages.network.augment.crop=128"]
     short += [
         f"stages.{stage}.{setting}"
         for stage in ("cls", "seg")
