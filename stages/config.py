@@ -162,6 +162,11 @@ def open_run(cfg: DictConfig) -> Iterator[None]:
 
 def check_config(cfg: DictConfig) -> None:
     """Raise ValueError for a value outside its range, before anything is built or fetched."""
+    if without := [group for group in ("experiment", "sweep") if group in cfg]:
+        raise ValueError(
+            f"{without[0]}=NAME changes nothing: expected settings (KEY: VALUE) in its YAML, and "
+            "`# @package _global_` in the first line"
+        )
     nodes = list_nodes(cfg)
     for resolve in (False, True):  # where a value is repeated, the first is told
         check_ranges(cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=resolve)))

@@ -26,7 +26,7 @@ def check_run(stages: Sequence[Stage]) -> None:
     made: set[Path] = set()
     unchanged: set[Path] = set()
     table = stages[-1].run.work / "scores.json"
-    if table.is_file():
+    if table.exists():
         read_table(table)  # the stages would enter their scores at their ends
     for stage in stages:
         check_stage(stage, made)

@@ -72,6 +72,8 @@ def write_scores(
 
 def read_table(path: Path) -> dict[str, Any]:
     """Read the table; raise ValueError naming the file when it is broken."""
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder where the table of scores belongs: {REMEDY}")
     table: dict[str, Any] = read_json(path, REMEDY)
     if not isinstance(table, dict):
         raise ValueError(f"{path} is no table of scores: {REMEDY}")

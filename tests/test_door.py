@@ -83,6 +83,15 @@ def test_yaml_in_another_encoding_is_named(monkeypatch, tmp_path):
     assert lines[0].endswith("save it again as such")
 
 
+@pytest.mark.parametrize("text", ["seed: 1", "- seed"])
+def test_experiments_that_change_nothing_are_refused(monkeypatch, tmp_path, text):
+    (tmp_path / "own/experiment").mkdir(parents=True)
+    (tmp_path / "own/experiment/mine.yaml").write_text(text)
+    words = ["--config-dir", f"{tmp_path}/own", "experiment=mine", f"paths.outputs={tmp_path}"]
+    with pytest.raises(ValueError, match=r"experiment=NAME changes nothing: .*in the first line"):
+        run(train.main, monkeypatch, *words)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -39,11 +39,16 @@ def replace_file(path: Path) -> Iterator[Path]:
     The file and its folder are on the disk when this ends.
 
     Raises:
-        OSError: naming the folder, when it is full or may not be written.
+        OSError: naming the folder, when it is full or may not be written, or stands in the way.
     """
     path = Path(path)
     with name_folder(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise OSError(
+                f"{path} is a folder where a file belongs: remove it, or choose another folder with "
+                "paths.outputs=DIR"
+            )
         temporary = path.with_name(name_temporary())
         try:
             yield temporary

@@ -53,6 +53,13 @@ def test_a_full_or_closed_disk_names_folder_and_setting(tmp_path, number, messag
     assert list(folder.iterdir()) == []
 
 
+def test_a_folder_in_the_place_of_a_file_is_named_and_kept(tmp_path):
+    (tmp_path / "report.html").mkdir()
+    with pytest.raises(OSError, match=r"report\.html is a folder where a file belongs: remove it"):
+        writing.write_bytes(tmp_path / "report.html", b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
 def test_what_the_disk_says_of_a_checkpoint_is_heard(tmp_path):
     path = tmp_path / "last.ckpt"
     writing.write_tensors(path, {"weights": torch.ones(3)})
