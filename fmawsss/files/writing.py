@@ -46,8 +46,8 @@ def replace_file(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             raise OSError(
-                f"{path} is a folder where a file belongs: remove it, or choose another folder with "
-                "paths.outputs=DIR"
+                f"{path} is a folder where a file belongs: remove it, or choose another folder "
+                "with paths.outputs=DIR"
             )
         temporary = path.with_name(name_temporary())
         try:

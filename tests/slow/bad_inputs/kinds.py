@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 
 from .judge import BadInput
+from .seldom import CASES as SELDOM
 
 GOALS = {
     "config": 70,
@@ -16,6 +17,10 @@ GOALS = {
     "surroundings": 20,
 }
 CASES: dict[str, list[BadInput]] = {
-    kind: list(import_module(f".{kind}", __package__).CASES) for kind in GOALS
+    kind: [
+        *import_module(f".{kind}", __package__).CASES,
+        *(case for case in SELDOM if case.kind == kind),
+    ]
+    for kind in GOALS
 }
 ALL = [case for cases in CASES.values() for case in cases]
