@@ -18,6 +18,8 @@ from stages.scores import read_table
 from stages.stage import Stage, Training
 from stages.step_memory import tell_memory
 
+BESIDE = ("checkpoints", "exports", "overlays", "pictures")  # folders
+
 logger = logging.getLogger(__name__)
 
 
@@ -25,15 +27,26 @@ def check_run(stages: Sequence[Stage]) -> None:
     """Check the stages of a run in their order; raises for the first fault."""
     made: set[Path] = set()
     unchanged: set[Path] = set()
-    table = stages[-1].run.work / "scores.json"
-    if table.exists():
-        read_table(table)  # the stages would enter their scores at their ends
+    check_places(stages[-1].run.work)
     for stage in stages:
         check_stage(stage, made)
         for read in set(stage.reads.values()) - made - unchanged:  # several stages read the same
             require_unchanged(read)
             unchanged.add(read)
         made.add(stage.output.path)
+
+
+def check_places(work: Path) -> None:
+    """Check what stands where the stages write beside their products, some at their ends."""
+    table = work / "scores.json"
+    if table.exists():
+        read_table(table)
+    for place in (work / name for name in BESIDE):
+        if place.exists() and not place.is_dir():
+            raise ValueError(
+                f"{place} is a file where a folder belongs: remove it, or choose another folder "
+                "with paths.work=DIR"
+            )
 
 
 def check_stage(stage: Stage, made: set[Path]) -> None:

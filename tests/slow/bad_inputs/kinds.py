@@ -5,7 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 
 from .judge import BadInput
-from .seldom import CASES as SELDOM
+from .seldom import CASES as SELDOM_INPUTS
+from .seldom_products import CASES as SELDOM_PRODUCTS
 
 GOALS = {
     "config": 70,
@@ -19,7 +20,7 @@ GOALS = {
 CASES: dict[str, list[BadInput]] = {
     kind: [
         *import_module(f".{kind}", __package__).CASES,
-        *(case for case in SELDOM if case.kind == kind),
+        *(case for case in SELDOM_INPUTS + SELDOM_PRODUCTS if case.kind == kind),
     ]
     for kind in GOALS
 }
