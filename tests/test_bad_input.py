@@ -228,7 +228,7 @@ def test_what_would_fail_after_training_fails_before(tree, monkeypatch, override
     assert not list((tree / "outputs").rglob("*.ckpt"))
 
 
-@pytest.mark.parametrize("name", ["exports", "overlays", "pictures"])
+@pytest.mark.parametrize("name", ["exports", "overlays"])
 def test_files_in_the_place_of_folders_are_told_before_training(tree, monkeypatch, name):
     (tree / "outputs/shapes" / name).write_text("mine")
     with pytest.raises(ValueError, match=f"{name} is a file where a folder belongs: remove it"):
