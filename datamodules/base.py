@@ -39,12 +39,10 @@ from fmawsss.records import Batch, ImageRecord
 logger = logging.getLogger(__name__)
 
 MAKE_SEEDS = (
-    "run the stage that makes them (`python train.py task=cls` or `task=seg`), or name another "
-    "folder"
+    "run what makes them (`python train.py task=cls` or `task=seg`, seeds of a memory `python "
+    "infer.py task=memory`), or name another folder"
 )
-MAKE_CONFIDENCE = (
-    "write them with `python infer.py task=seg callbacks=seed_confidence`, or choose targets=hard"
-)
+MAKE_CONFIDENCE = "write them with callbacks=seed_confidence (task=seg or memory), or targets=hard"
 Asked = TypeVar("Asked", TrainingView, WholeView)
 
 

@@ -140,11 +140,11 @@ class MemoryModule(L.LightningModule):
         )
 
         # the seed before, and the one that the memory makes of it
-        before, shown = self._paint(regions.scores, regions, superpixels), None
+        before, shown = paint_regions(regions.scores, regions, superpixels, self.priority), None
         after = before
         if found.rows.numel():
             present = torch.cat([torch.zeros(1, dtype=torch.long), regions.classes + 1])
-            after = self._paint(scores.cpu()[:, present].T, regions, superpixels)
+            after = paint_regions(scores.cpu()[:, present].T, regions, superpixels, self.priority)
             shown = self._show(own, scores.cpu(), superpixels, found)
         elif len(keys) and labels.any():
             self.alone.append(name)
@@ -180,16 +180,20 @@ class MemoryModule(L.LightningModule):
             ],
         }
 
-    def _paint(
-        self, scores: Float[Tensor, "Q M"], regions: ImageRegions, superpixels: Superpixels
-    ) -> Seed:
-        """Give each superpixel the best of its scores, and paint them over one another."""
-        label, confidence = choose_labels(scores, regions.classes)
-        level, area = superpixels.level.long(), superpixels.area.long()
-        masks = ScoredMasks(scores, label, confidence, level, area)
-        order = order_masks(masks, self.priority)
-        top = find_top_masks(order, superpixels, torch.device("cpu"))
-        return paint_masks(masks, top, spread_rest(regions, superpixels))
+
+def paint_regions(
+    scores: Float[Tensor, "Q M"],
+    regions: ImageRegions,
+    superpixels: Superpixels,
+    priority: Sequence[Priority],
+) -> Seed:
+    """Give each superpixel the best of its scores, and paint them over one another."""
+    label, confidence = choose_labels(scores, regions.classes)
+    level, area = superpixels.level.long(), superpixels.area.long()
+    masks = ScoredMasks(scores, label, confidence, level, area)
+    order = order_masks(masks, priority)
+    top = find_top_masks(order, superpixels, torch.device("cpu"))
+    return paint_masks(masks, top, spread_rest(regions, superpixels))
 
 
 def spread_rest(regions: ImageRegions, superpixels: Superpixels) -> Seed:

@@ -88,7 +88,7 @@ def refuse_ambiguity(cfg: DictConfig) -> None:
     if any(node.training.inputs.get("confidence") for node in nodes.values()):
         raise ValueError(
             "a pipeline keeps no confidence of its seeds: run it with hard targets, then "
-            "`python infer.py task=seg callbacks=seed_confidence`, then "
+            "`python infer.py task=seg callbacks=seed_confidence` (of a memory: task=memory), then "
             "`python train.py task=network targets=…`"
         )
 

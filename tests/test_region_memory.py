@@ -11,6 +11,7 @@ import pytest
 from front_door import QUICK, run
 
 import infer
+import train
 from fmawsss.files.journals import read_lines
 from fmawsss.files.png import read_mask
 from fmawsss.files.products import read_record
@@ -132,3 +133,13 @@ def test_the_report_shows_why(finished):
     page = (work / "report.html").read_text()
     section = page[page.index(">Memory</h2>") :]
     assert f"{told[0]['name']}: " in section[: section.index("</section>")]
+
+
+def test_the_confidence_of_a_memory_weighs_seeds(copied, monkeypatch):
+    remember(monkeypatch, copied, "callbacks=seed_confidence")
+    seeds = copied / "outputs" / "shapes" / "seeds"
+    assert len(list((seeds / "coarse_memory_confidence").glob("*.png"))) == 6
+    places = [f"paths.data={copied}/data", f"paths.outputs={copied}/learned", "loop.max_steps=1"]
+    words = ["task=network", "targets=weighted", f"seeds={seeds}/coarse_memory", "save_every=1"]
+    run(train.main, monkeypatch, *words, *BARE, *places)
+    assert (copied / "learned" / "shapes" / "network.ckpt").is_file()

@@ -92,6 +92,6 @@ def _require_confidence(confidence: Confidence) -> Float[Tensor, "B H W"]:
     if confidence is None:
         raise ValueError(
             "these targets need the confidence of the seeds: write it with "
-            "`python infer.py task=seg callbacks=seed_confidence`, or choose targets=hard"
+            "callbacks=seed_confidence (task=seg, or task=memory), or choose targets=hard"
         )
     return confidence.float() / 255
