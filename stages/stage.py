@@ -20,6 +20,7 @@ from datamodules.base import SegmentationDataModule
 from datamodules.choosing import Splits, name_splits
 from fmawsss.files.features import FeatureStore
 from fmawsss.files.fingerprints import digest_weights, fingerprint
+from fmawsss.files.images import TURNED_TIFFS, is_turned_tiff
 from fmawsss.files.locks import wait_lock
 from fmawsss.files.products import Product, read_fingerprint, require_unchanged
 from lightning_modules.learned import learns
@@ -223,9 +224,12 @@ def digest_inputs(inputs: Mapping[str, Path]) -> dict[str, str]:
 def describe_inputs(data: SegmentationDataModule, splits: Splits) -> tuple[str, str]:
     """Name the splits in one word, and digest their images and labels in another."""
     names = name_splits(splits)
-    data.read_records(names)
+    records = data.read_records(names)
     described = data.describe_inputs()
-    return ",".join(names), fingerprint({name: described[name] for name in names})
+    known: dict[str, Any] = {name: described[name] for name in names}
+    if any(is_turned_tiff(record.image) for record in records):
+        known["versions"] = {"turned TIFFs": TURNED_TIFFS}
+    return ",".join(names), fingerprint(known)
 
 
 @contextmanager

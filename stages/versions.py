@@ -1,4 +1,8 @@
-"""Versions of our own code that makes products: a number is raised when results change."""
+"""Versions of our own code that makes products: a number is raised when results change.
+
+One more counts only for products of data sets that hold such files:
+`fmawsss.files.images.TURNED_TIFFS`.
+"""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 import infer
 from fmawsss.files.png import read_mask
+from fmawsss.files.products import ProductMismatch
 
 TURNED = Image.Exif()
 TURNED[0x0112] = 6  # shown turned by a quarter
@@ -70,6 +71,37 @@ def test_every_kind_is_read_at_the_size_it_is_shown(tmp_path: Path, monkeypatch)
             read_mask(tmp_path / "folder/seeds/coarse" / f"{name.rpartition('.')[0]}.png").shape
             == size
         ), name
+
+
+@pytest.mark.parametrize(("task", "said"), [("cls", "they changed since"), ("superpixels", "odd")])
+def test_only_products_of_turned_tiffs_go_by_how_they_are_read(
+    tmp_path: Path, monkeypatch, task: str, said: str
+) -> None:
+    (tmp_path / "photos").mkdir()
+    COLOUR.save(tmp_path / "photos/plain.jpg")
+    (tmp_path / "labels.txt").write_text("plain circle\nodd circle\n")
+    words = [
+        f"task={task}", "dataset=folder", f"dataset.root={tmp_path}/photos", "logger=none",
+        "dataset/labels=list", f"dataset.labels.path={tmp_path}/labels.txt", "clip=tiny",
+        "sam=superpixels_classic", f"paths.outputs={tmp_path}/out", "data.workers=0",
+    ]  # fmt: skip
+    if task == "cls":
+        words += ["prompts=handwritten", "data.superpixels=null", "writers.seeds.kind=cam"]
+        words += ["scored=null"]
+
+    def make(version: int) -> None:
+        for place in ("stages.stage", "fmawsss.files.journals"):
+            monkeypatch.setattr(f"{place}.TURNED_TIFFS", version)
+        run(infer.main, monkeypatch, *words)
+
+    # no file of the kind, then one
+    for version in (1, 2):
+        make(version)
+    COLOUR.convert("L").save(tmp_path / "photos/odd.tif", exif=TURNED)
+    words.append("paths.work=" + str(tmp_path / "work"))
+    make(1)
+    with pytest.raises(ProductMismatch, match=said):
+        make(2)
 
 
 @pytest.mark.parametrize("picture", [Image.fromarray(np.zeros((9, 9), np.float32)), None])

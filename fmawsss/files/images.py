@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from stat import S_ISREG
 
@@ -20,7 +20,7 @@ SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".avif", ".gif", ".bmp", ".dib",
     ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".jp2", ".j2k",
 )  # fmt: skip
-_ORIENTATION = 0x0112  # EXIF tag; 5 to 8 exchange width and height
+_ORIENTATION = 0x0112  # EXIF tag
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -30,6 +30,8 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_EXCHANGED = (5, 6, 7, 8)  # width and height
+TURNED_TIFFS = 2  # version of how they are read; 1 took plain ones with their sides exchanged
 _WIDTH, _HEIGHT = 0x0100, 0x0101  # TIFF tags
 _TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
 _WIDE_GREY = ("I", "I;16", "I;16B", "I;16L", "I;16N")
@@ -100,6 +102,15 @@ def read_stored_size(path: Path) -> tuple[int, int]:
         return file.size
 
 
+def is_turned_tiff(path: Path) -> bool:
+    """Say whether a file is a TIFF that is turned by a quarter; other endings are not opened."""
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        return False
+    with suppress(FileNotFoundError, ValueError), _open_picture(path) as file:
+        return file.format == "TIFF" and _read_orientation(file) in _EXCHANGED
+    return False
+
+
 @contextmanager
 def _open_picture(path: Path) -> Iterator[ImageFile.ImageFile]:
     """Open a file; whatever fails while it is read becomes an error that names it."""
@@ -133,7 +144,7 @@ def _measure_upright(picture: Image.Image) -> tuple[int, int]:
     """Return height and width after the EXIF rotation, which the size of a TIFF has already."""
     tags = getattr(picture, "tag_v2", None)
     width, height = (tags[_WIDTH], tags[_HEIGHT]) if tags else picture.size
-    return (width, height) if _read_orientation(picture) in (5, 6, 7, 8) else (height, width)
+    return (width, height) if _read_orientation(picture) in _EXCHANGED else (height, width)
 
 
 def _turn_upright(picture: Image.Image) -> Image.Image:

@@ -18,7 +18,7 @@ from jaxtyping import Int64, Integer, UInt8
 from torch import Tensor
 
 from fmawsss.files.contents import digest_file
-from fmawsss.files.images import stamp_file
+from fmawsss.files.images import TURNED_TIFFS, is_turned_tiff, stamp_file
 from fmawsss.files.products import ProductMismatch
 from fmawsss.files.texts import name_first
 from fmawsss.metrics import (
@@ -86,14 +86,17 @@ def describe_record(record: ImageRecord) -> dict[str, Any]:
 
 def stamp_image(path: Path) -> dict[str, int | str]:
     """Note what tells an image file from another of its name."""
-    status = path.stat()
-    return {"bytes": status.st_size, "modified": status.st_mtime_ns, "sha256": digest_file(path)}
+    status, digest = path.stat(), digest_file(path)
+    stamp = {"bytes": status.st_size, "modified": status.st_mtime_ns, "sha256": digest}
+    return {**stamp, "read_by": TURNED_TIFFS} if is_turned_tiff(path) else stamp
 
 
 def is_unchanged(path: Path, stamp: Mapping[str, int | str]) -> bool:
-    """Say whether a file is the noted one; it is read only when its time alone differs."""
+    """Say whether a file is the noted one, read as now; it is read when its time alone differs."""
     status = path.stat()
     if status.st_size != stamp["bytes"]:
+        return False
+    if is_turned_tiff(path) and stamp.get("read_by") != TURNED_TIFFS:
         return False
     return status.st_mtime_ns == stamp["modified"] or digest_file(path) == stamp["sha256"]
 
