@@ -20,9 +20,11 @@ def apply_stages(cfg: DictConfig) -> float | None:
     """Apply the chosen stage, or do the job; return the number that a sweep maximises."""
     # what predicts is imported here: --help and --cfg answer at once
     from stages.config import build_stages, choose_split, is_job, measure, open_run, run_job
+    from stages.idle_words import refuse_idle
     from stages.pipeline import run_stages
     from stages.publish import export
 
+    refuse_idle(cfg, learning=False)
     with open_run(cfg):
         choose_split(cfg, learning=False)
         if is_job(cfg):

@@ -27,8 +27,10 @@ def learn_stages(cfg: DictConfig) -> float | None:
         refuse_ambiguity,
         refuse_job,
     )
+    from stages.idle_words import refuse_idle
     from stages.pipeline import run_stages
 
+    refuse_idle(cfg, learning=True)
     with open_run(cfg):
         refuse_job(cfg)
         refuse_ambiguity(cfg)

@@ -182,6 +182,11 @@ def find_other_encodings() -> list[str]:
 def refuse_key(key: str) -> str:
     """Say that there is no such key, and where it may be meant to stand."""
     short = shorten_key(key.partition("@")[0])
+    if short == "save_as":
+        return (
+            "save_as has no part in train.py: finished masks are written for other tools by "
+            "`python infer.py task=network save_as=[…]`, with the same words"
+        )
     if key.startswith("stage.") or key.partition("@")[2].startswith("stage"):
         return (
             f"{short}: the stage of this task has no such key, or a pipeline needs its name "

@@ -87,7 +87,8 @@ def describe_record(record: ImageRecord) -> dict[str, Any]:
 def stamp_image(path: Path) -> dict[str, int | str]:
     """Note what tells an image file from another of its name."""
     status, digest = path.stat(), digest_file(path)
-    stamp = {"bytes": status.st_size, "modified": status.st_mtime_ns, "sha256": digest}
+    stamp: dict[str, int | str] = {"bytes": status.st_size, "modified": status.st_mtime_ns}
+    stamp["sha256"] = digest
     return {**stamp, "read_by": TURNED_TIFFS} if is_turned_tiff(path) else stamp
 
 

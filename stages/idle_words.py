@@ -1,0 +1,86 @@
+"""Choices of the command line that a run would pass over: refused, or told."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from fmawsss.networks.builders import NETWORKS
+from stages.config import is_job, is_sweep, list_nodes
+from stages.words import name_key
+
+logger = logging.getLogger(__name__)
+
+WEIGHTS = ("clip", "sam", "masks")  # shared by all tasks, and typed for all of them
+MET = ("none", "cpu")  # choices that a run keeps to where it has nothing of the kind
+LEARNED = ("loss", "optimizer", "scheduler", "augment", "averaging", "targets")
+EXPORTS = "what is made is written for other tools by `python infer.py task=network save_as=[…]`"
+REMEDIES = {
+    "save_as": EXPORTS,
+    "cache": "it keeps what trainings of prompts see, `python train.py task=cls cache=features`",
+    "criterion": "it chooses among the jobs of a sweep, `-m`",
+    "callbacks": "a job makes no product of images",
+    "logger": "a job logs nothing",
+    "trainer": "a job runs on the CPU, or asks for no trainer",
+    "report": "a job writes no report",
+    **dict.fromkeys(LEARNED, "it is learned with, `python train.py`"),
+    "network": "the checkpoint brings its own; only network=own names what none may choose",
+}
+
+
+def refuse_idle(cfg: DictConfig, learning: bool) -> None:
+    """Look at the choices that were typed.
+
+    Raises:
+        ValueError: for one that has no part in the run; weights are only told.
+    """
+    acting = list_acting(cfg, learning)
+    for word in HydraConfig.get().overrides.task:
+        key, choice = name_key(word), word.partition("=")[2]
+        if key in acting or choice in MET:
+            continue
+        if key in WEIGHTS:
+            logger.info("%s changes nothing of task=%s", word, cfg.name)
+        elif key in REMEDIES:
+            raise ValueError(
+                f"{key}={choice} has no part in task={cfg.name} here, leave it out: {REMEDIES[key]}"
+            )
+
+
+def list_acting(cfg: DictConfig, learning: bool) -> set[str]:
+    """List the nodes and groups that a run reads."""
+    if is_job(cfg):
+        return find_read(cfg, ("job", "stages", "dataset"))
+
+    # a stage, or several
+    acting = find_read(cfg, ("stage", "stages", "dataset"))
+    acting |= {"callbacks", "logger", "report", "trainer"}
+    if is_sweep():
+        acting.add("criterion")
+    if learning:
+        return acting | {*LEARNED, "network"}
+    own = any(map(brings_own, list_nodes(cfg).values()))
+    return (acting | {"save_as", *(["network"] if own else [])}) - {"cache"}
+
+
+def brings_own(node: DictConfig) -> bool:
+    """Say whether a stage names a builder that no checkpoint may choose."""
+    target = OmegaConf.select(node, "learning.network._target_")
+    return target is not None and target not in NETWORKS
+
+
+def find_read(cfg: DictConfig, names: Iterable[str]) -> set[str]:
+    """Find the top-level nodes that some of them refer to, and those that these refer to."""
+    content: dict[str, Any] = dict(OmegaConf.to_container(cfg))  # type: ignore[arg-type]
+    left, found = list(names), set()
+    while left:
+        name = left.pop()
+        if name in content and name not in found:
+            found.add(name)
+            left += re.findall(r"\$\{(?:oc\.select:)?(\w+)", str(content[name]))
+    return found

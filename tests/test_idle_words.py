@@ -1,0 +1,52 @@
+"""A choice that a run would pass over is refused in a line, or told; none is ignored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from front_door import run
+
+import infer
+import train
+
+QUICK = ["dataset.train_images=2", "dataset.val_images=1", "loading.workers=0"]
+CLASSIC = ["task=superpixels", "sam=superpixels_classic", "logger=none", "report=none"]
+
+
+@pytest.mark.parametrize(
+    ("main", "words", "said"),
+    [
+        (train, ["task=cls", "+save_as@stage.runtime.exports=[voc]"], "save_as="),
+        (train, ["task=network", "cache=features"], "trainings of prompts"),
+        (train, ["task=cls", "criterion=agreement"], "jobs of a sweep"),
+        (infer, ["task=check", "save_as=[voc]"], "written for other tools"),
+        (infer, ["task=cls", "cache=features"], "trainings of prompts"),
+        (infer, ["task=cls", "loss=su"], "learned with"),
+        (infer, ["task=network", "averaging=ema"], "learned with"),
+        (infer, ["task=network", "targets=soft"], "learned with"),
+        (infer, ["task=network", "network=tower"], "checkpoint brings its own"),
+        (infer, ["task=check", "callbacks=cams"], "no product"),
+        (infer, ["task=check", "logger=wandb"], "logs nothing"),
+        (infer, ["task=prepare", "trainer=ddp"], "runs on the CPU"),
+    ],
+)
+def test_what_has_no_part_is_refused(tmp_path: Path, monkeypatch, main, words, said) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=f"has no part in task={words[0][5:]}.*{said}"):
+        run(main.main, monkeypatch, *words, *QUICK)
+    assert not list(tmp_path.glob("outputs/*/*/*/run.json"))
+
+
+def test_formats_of_other_tools_belong_to_the_other_door(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["train.py", "task=network", "save_as=[voc]"])
+    with pytest.raises(SystemExit, match=r"infer.py task=network save_as="):
+        train.main()
+
+
+def test_weights_of_other_tasks_are_told(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(infer.main, monkeypatch, *CLASSIC, *QUICK, "clip=tiny", "trainer=cpu", "callbacks=none")
+    assert "clip=tiny changes nothing of task=superpixels" in capsys.readouterr().out
+    assert len(list(tmp_path.glob("outputs/shapes/superpixels/*.npz"))) == 2
