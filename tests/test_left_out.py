@@ -100,12 +100,12 @@ def test_labels_match_in_both_normal_forms(photos: Path, check) -> None:
 
 def test_suspicious_names_are_remarked(photos: Path, check) -> None:
     """F19: classes that are made up from whatever stands there are shown."""
-    rows = 'cat/a.v2,"circle,square"\ncat/b,Cat;cat\ndog/größe 1,2023\n'
-    Path("labels.csv").write_text(f"name,labels\n{rows}", encoding="utf-8")
+    rows = 'cat/a.v2,"circle,square"\ncat/b,Cat;cat\ndog/größe 1,2023;dog;dog\u200b\n'
+    Path("labels.csv").write_text(f"sep=,\nname,labels\n{rows}", encoding="utf-8")
     shown = check("dataset/labels=file", "dataset.labels.path=labels.csv")
     assert "class 'circle,square' looks like several" in shown
     assert "class '2023' is a number" in shown
-    assert "classes 'Cat', 'cat' differ by capitals alone" in shown
+    assert r"classes 'Cat', 'cat', 'dog', 'dog\u200b' differ by capitals alone, or by" in shown
 
 
 @pytest.mark.parametrize("labels", ["masks", "xml", "annotations"])

@@ -70,8 +70,8 @@ def read_table(path: Path, required: Sequence[str]) -> Table:
     Raises ValueError naming the file when it lacks a required column or cannot be read.
     """
     # read all lines
-    text = read_text(path)
-    first = text.partition("\n")[0]
+    text = re.sub(r"\Asep=.(?=\r?\n)", "", read_text(path))  # Excel's line about itself
+    first = text.lstrip("\r\n").partition("\n")[0]
     delimiter = next((mark for mark in ";\t" if mark in first), ",")
     reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
     try:
@@ -104,8 +104,8 @@ def guard_cell(text: str) -> str:
 def write_row(cells: Iterable[object], delimiter: str = ",") -> str:
     r"""Write a line of a CSV file; no text in it is a formula.
 
-    >>> write_row(["=1+1", -1, None, "a,b"])
-    "'=1+1,-1,,\"a,b\"\n"
+    >>> print(write_row(["=1+1", -1, None, "a,b"]), end="")
+    '=1+1,-1,,"a,b"
     """
     line = io.StringIO()
     guarded = (guard_cell(cell) if isinstance(cell, str) else cell for cell in cells)
@@ -135,6 +135,16 @@ def compose(text: str) -> str:
     (2, 1)
     """
     return unicodedata.normalize("NFC", text)
+
+
+def fold_text(text: str) -> str:
+    """Return what texts have in common that look alike but for capitals and width.
+
+    >>> fold_text("Cat\u200b") == fold_text("cat")
+    True
+    """
+    seen = (mark for mark in text if unicodedata.category(mark) != "Cf")
+    return unicodedata.normalize("NFKC", "".join(seen)).casefold()
 
 
 def has_unseen(text: str) -> bool:

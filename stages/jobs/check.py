@@ -18,7 +18,7 @@ from datamodules.loading import find_start_context
 from datamodules.shown import shows_class
 from fmawsss.files.images import try_image
 from fmawsss.files.png import read_mask
-from fmawsss.files.texts import name_first
+from fmawsss.files.texts import fold_text, name_first
 from fmawsss.metrics import IGNORE
 from fmawsss.records import ImageRecord
 from stages.jobs.tables import show_table
@@ -169,10 +169,11 @@ def remark_names(classes: Sequence[str]) -> Iterator[str]:
             yield f"class {name!r} looks like several: put semicolons between labels"
         elif re.fullmatch(r"[\W\d_]+", name):
             yield f"class {name!r} is a number: is it the name of a class?"
-    folded = Counter(name.casefold() for name in classes)
-    alike = [name for name in classes if folded[name.casefold()] > 1]
+    folded = Counter(map(fold_text, classes))
+    alike = [name for name in classes if folded[fold_text(name)] > 1]
     if alike:
-        yield f"classes {', '.join(map(repr, alike))} differ by capitals alone: write them alike"
+        how = "by capitals alone, or by signs that are not seen"
+        yield f"classes {', '.join(map(repr, alike))} differ {how}: write them alike"
 
 
 def show_report(report: SplitReport, prepare: str, shown: int) -> int:
