@@ -11,8 +11,10 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
+from stages.door import register_resolvers
 from stages.words import translate
 
+register_resolvers()  # as a door does when it is imported
 ROOT = Path(__file__).parents[1]
 
 # A pipeline of seconds: few images, few steps, few points
