@@ -74,9 +74,9 @@ def test_shards_that_start_together_make_one_product(monkeypatch, tmp_path):
     opened, slow = Product.open, tmp_path / "slow"
     slow.mkdir()
 
-    def open_slowly(self: Product, *args: object) -> None:
+    def open_slowly(self: Product, *args: object, **named: object) -> None:
         (slow / str(os.getpid())).touch()
-        opened(self, *args)
+        opened(self, *args, **named)
         time.sleep(0.3)
 
     monkeypatch.setattr(Product, "open", open_slowly)
