@@ -8,7 +8,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from stages.door import enter, register_resolvers
+from stages.door import announce, enter, register_resolvers
 
 CONF = Path(__file__).parent / "conf"
 sys.path.append(str(CONF))  # Hydra finds sweeper and options there, in `hydra_plugins`
@@ -18,6 +18,8 @@ register_resolvers()  # `folder` makes one before Hydra makes its own
 @hydra.main(version_base=None, config_path=str(CONF), config_name="train")
 def learn_stages(cfg: DictConfig) -> float | None:
     """Run the chosen stage, or every stage of the pipeline; return what a sweep maximises."""
+    announce(cfg)
+
     # what learns is imported here: --help and --cfg answer at once
     from stages.config import (
         build_stages,

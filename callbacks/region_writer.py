@@ -8,9 +8,9 @@ from typing import Any
 
 import lightning as L
 
+from fmawsss.files.json_files import write_json
 from fmawsss.files.products import RECORD_VERSION, read_fingerprint
 from fmawsss.files.regions import read_stamp, write_regions
-from fmawsss.files.storage import write_json
 from fmawsss.memory import keep_regions
 from fmawsss.records import SeedPrediction
 

@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from fmawsss.files.storage import write_json
+from fmawsss.files.json_files import write_json
 from fmawsss.files.writing import append_line
 from fmawsss.records import TemplateAnswer
 from fmawsss.templates import rank_templates

@@ -27,8 +27,8 @@ from datamodules.images import compose_names, find_name, index_masks, list_stems
 from datamodules.label_files import require_label_file
 from datamodules.labels import Labels, LabelsFromMasks, LabelSource, check_label, find_classes
 from fmawsss.files.images import stamp_file
+from fmawsss.files.json_files import read_json
 from fmawsss.files.png import read_mask, write_palette_png
-from fmawsss.files.storage import read_json
 from fmawsss.files.texts import compose
 from fmawsss.files.writing import write_bytes
 from fmawsss.records import ImageRecord

@@ -12,8 +12,9 @@ from typing import TypeAlias
 
 from fmawsss.files.contents import ENDS, has_end
 from fmawsss.files.images import read_size, stamp_file, try_image
+from fmawsss.files.json_files import REMAKE
 from fmawsss.files.png import GREY, INDEXED, read_mask
-from fmawsss.files.storage import BROKEN_ARCHIVE, REMAKE
+from fmawsss.files.storage import BROKEN_ARCHIVE
 from fmawsss.records import ImageRecord
 
 PNG_SIGNATURE = b"\x89PNG"

@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image
 
 from datamodules.voc import VocDataModule
+from fmawsss.files.json_files import read_json
 from fmawsss.files.png import write_palette_png
-from fmawsss.files.storage import read_json
 from fmawsss.files.writing import name_folder, name_temporary, remove_leftovers
 from fmawsss.tiny.shapes import CLASS_NAMES, Scene, draw_scene
 from fmawsss.viz import make_palette

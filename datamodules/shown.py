@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from datamodules.choosing import Splits, name_splits
+from fmawsss.files.json_files import REMAKE, require_file
 from fmawsss.files.png import read_mask
-from fmawsss.files.storage import BROKEN_ARCHIVE, REMAKE, list_cam_classes, require_file
+from fmawsss.files.storage import BROKEN_ARCHIVE, list_cam_classes
 from fmawsss.files.texts import name_first
 from fmawsss.metrics import IGNORE
 from fmawsss.records import ImageRecord

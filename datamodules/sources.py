@@ -12,7 +12,7 @@ import cv2
 
 from datamodules.images import name_files
 from fmawsss.files.images import SUFFIXES
-from fmawsss.files.storage import read_json, write_json
+from fmawsss.files.json_files import read_json, write_json
 from fmawsss.files.texts import read_text
 from fmawsss.files.writing import name_folder
 

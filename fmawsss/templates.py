@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fmawsss.files.storage import read_json
+from fmawsss.files.json_files import read_json
 from fmawsss.label_losses import SharpnessLoss, ratio_of_sums, variance_by_mean
 
 measure_sharpness = SharpnessLoss(variance_by_mean, ratio_of_sums, correction=0)

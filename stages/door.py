@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from hydra._internal.utils import get_args_parser
 from omegaconf import OmegaConf
@@ -20,6 +21,8 @@ from stages.places import make_folder
 from stages.signals import answer_signals
 from stages.typed import check_typed
 from stages.words import translate_command
+
+logger = logging.getLogger(__name__)
 
 FULL = "HYDRA_FULL_ERROR"
 OURS = "FMAWSSS_RAISES"  # beside `FULL`: set by us, here or in the process that started this one
@@ -38,6 +41,11 @@ def enter(run: Callable[[], None]) -> None:
         check_flags()
         check_typed(sys.argv[1:])
         run()
+
+
+def announce(cfg: Mapping[str, Any]) -> None:
+    """Say what begins, before the libraries are loaded, which takes seconds."""
+    logger.info("task=%s dataset=%s: loading libraries", cfg["name"], cfg["paths"]["dataset"])
 
 
 def check_flags() -> None:

@@ -28,6 +28,7 @@ def check_run(stages: Sequence[Stage]) -> None:
     made: set[Path] = set()
     unchanged: set[Path] = set()
     check_places(stages[-1].run.work)
+    logger.info("checking images, masks and what stages read")
     for stage in stages:
         check_stage(stage, made)
         for read in set(stage.reads.values()) - made - unchanged:  # several stages read the same

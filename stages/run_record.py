@@ -22,7 +22,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 
 from callbacks.stage_timer import RUN_FILE
-from fmawsss.files.storage import read_json, write_json
+from fmawsss.files.json_files import read_json, write_json
 from fmawsss.files.writing import write_bytes
 from stages.signals import Stopped
 

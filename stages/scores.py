@@ -20,8 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 from fmawsss.files.journals import detail_lines, read_lines, remove_nan, score_lines
+from fmawsss.files.json_files import read_json, write_json
 from fmawsss.files.locks import wait_lock
-from fmawsss.files.storage import read_json, write_json
 from fmawsss.metrics import SegmentationMetrics
 
 REMEDY = "remove it and run the same command again, which enters the scores of its stages anew"

@@ -23,8 +23,6 @@ from functools import cache
 from types import FrameType
 from typing import Any
 
-import torch
-
 PATIENCE = 9.0  # seconds from the signal to the end
 TWICE = 1.0  # seconds in which a signal that comes again, by way of its group, is the same one
 PR_SET_PDEATHSIG = 1  # of Linux: the signal that a process gets when its parent ends
@@ -247,7 +245,8 @@ def end_with(parent: int) -> None:
 
 def leave_group() -> None:
     """End the first of several processes here: the others would wait for it in vain."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    torch = sys.modules.get("torch")  # a program that ends early never loads it
+    if torch and torch.distributed.is_available() and torch.distributed.is_initialized():
         logging.shutdown()
         sys.stdout.flush()
         GUARD.end()

@@ -19,10 +19,11 @@ from callbacks.stage_timer import StageTimer
 from datamodules.base import SegmentationDataModule
 from datamodules.choosing import Splits, name_splits
 from fmawsss.files.features import FeatureStore
-from fmawsss.files.fingerprints import digest_weights, fingerprint
+from fmawsss.files.fingerprints import fingerprint
 from fmawsss.files.images import TURNED_TIFFS, is_turned_tiff
 from fmawsss.files.locks import wait_lock
 from fmawsss.files.products import Product, read_fingerprint, require_unchanged
+from fmawsss.files.tensor_files import digest_weights
 from lightning_modules.learned import learns
 from stages.signals import answer_alone
 from stages.versions import list_versions

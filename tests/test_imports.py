@@ -70,7 +70,7 @@ try:
     {door}.main()
 except SystemExit:
     pass
-heavy = ("lightning", "open_clip", "albumentations", "wandb")
+heavy = ("torch", "lightning", "transformers", "matplotlib", "wandb")
 print("loaded", [name for name in heavy if name in sys.modules])
 """)
     assert "loaded []" in shown

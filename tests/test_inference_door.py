@@ -178,7 +178,7 @@ STRANGERS = [
     "os.system",
     "eval",
     "torch.load",
-    "fmawsss.files.storage.write_bytes",
+    "fmawsss.files.json_files.write_bytes",
     "fmawsss.files.downloads.fetch_file",
 ]
 STRANGERS += [

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fmawsss.files.storage import read_json, write_json
+from fmawsss.files.json_files import read_json, write_json
 
 LABELS, SEEDS, DONE = "labels", "seeds", "done"
 RECORD, FEATURES_VERSION = "features.json", 1

@@ -7,8 +7,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from torch import nn
-
 ABSENT = "(absent)"
 
 
@@ -43,15 +41,6 @@ def differing_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return sorted(
         key for key in left.keys() | right.keys() if _show(left, key) != _show(right, key)
     )
-
-
-def digest_weights(module: nn.Module) -> str:
-    """Digest the frozen weights of a module: with other weights it makes another product."""
-    digest = hashlib.sha256()
-    for name, parameter in module.named_parameters():
-        if not parameter.requires_grad:
-            digest.update(name.encode() + parameter.detach().cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _walk(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:

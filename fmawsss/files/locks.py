@@ -22,7 +22,7 @@ from pathlib import Path
 
 from filelock import SoftFileLease, Timeout
 
-from fmawsss.files.storage import read_json, write_json
+from fmawsss.files.json_files import read_json, write_json
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from fmawsss.files.images import describe_fault
+from fmawsss.files.json_files import REMAKE, require_file
 from fmawsss.files.png_data import refuse_missing_rows
-from fmawsss.files.storage import REMAKE, require_file
 from fmawsss.files.writing import replace_file
 
 GREY, INDEXED = 0, 3  # colour types of a PNG

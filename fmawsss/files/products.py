@@ -25,7 +25,7 @@ from fmawsss.files.contents import (
     write_notes,
 )
 from fmawsss.files.fingerprints import differing_keys, fingerprint, flatten
-from fmawsss.files.storage import read_json, write_json
+from fmawsss.files.json_files import read_json, write_json
 from fmawsss.files.texts import name_first
 
 logger = logging.getLogger(__name__)

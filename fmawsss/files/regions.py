@@ -11,13 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fmawsss.files.storage import (
-    BROKEN_ARCHIVE,
-    REMAKE,
-    check_fingerprint,
-    read_archive,
-    write_archive,
-)
+from fmawsss.files.json_files import REMAKE
+from fmawsss.files.storage import BROKEN_ARCHIVE, check_fingerprint, read_archive, write_archive
 from fmawsss.memory import ImageRegions, RegionMemory, make_values
 
 REGIONS, REGIONS_VERSION = "fmawsss regions", 1

@@ -1,8 +1,7 @@
-"""Superpixels, CAMs and JSON on disk: written whole or not at all, checked when read, no pickle."""
+"""Superpixels and CAMs on disk: written whole or not at all, checked when read, no pickle."""
 
 from __future__ import annotations
 
-import json
 import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
@@ -14,7 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fmawsss.files.writing import replace_file, write_bytes
+from fmawsss.files.json_files import REMAKE, require_file
+from fmawsss.files.writing import replace_file
 from fmawsss.records import Cams
 from fmawsss.superpixels import Superpixels
 
@@ -33,21 +33,7 @@ SUPERPIXEL_ARRAYS: Mapping[str, tuple[str, tuple[int, ...]]] = {
     "offsets": ("int64", ()),
 }
 LARGEST_ARCHIVE = 1 << 31  # bytes of all arrays of one image
-REMAKE = "delete it and run the command that made it again"
 BROKEN_ARCHIVE = (Exception,)  # readers of zip and npy have many kinds for what broken files do
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write indented JSON."""
-    write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
-
-
-def read_json(path: Path, remedy: str = REMAKE) -> Any:
-    """Read JSON; raise ValueError naming the file, and the remedy, when it is broken."""
-    try:
-        return json.loads(require_file(path).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON ({error}): {remedy}") from error
 
 
 def write_superpixels(path: Path, superpixels: Superpixels, fingerprint: str) -> None:
@@ -151,15 +137,6 @@ def _list_facts(cams: Cams) -> dict[str, np.ndarray]:
     """List what a file of CAMs says beside them."""
     facts = {"classes": np.asarray(cams.classes)}
     return facts if cams.recipe is None else {**facts, "recipe": np.array(cams.recipe)}
-
-
-def require_file(path: Path) -> Path:
-    """Return the path of a file; raise FileNotFoundError when there is none."""
-    if not Path(path).is_file():
-        raise FileNotFoundError(
-            f"no file {path}: run the command that makes it, or correct the path"
-        )
-    return Path(path)
 
 
 def write_archive(path: Path, kind: str, version: int, arrays: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def read_tensors(path: str | Path, remedy: str) -> Any:
@@ -53,6 +54,15 @@ def require_finite(weights: Iterable[tuple[str, Tensor]]) -> None:
         raise ValueError(
             f"{len(broken)} of its weights are no numbers (NaN or infinity), first {broken[0]}"
         )
+
+
+def digest_weights(module: nn.Module) -> str:
+    """Digest the frozen weights of a module: with other weights it makes another product."""
+    digest = hashlib.sha256()
+    for name, parameter in module.named_parameters():
+        if not parameter.requires_grad:
+            digest.update(name.encode() + parameter.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 @contextmanager

@@ -14,8 +14,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import torch
-
 
 def name_machine() -> str:
     """Name this machine or container: those that share a name count processes each for itself."""
@@ -137,6 +135,8 @@ def write_tensors(path: Path, content: Any) -> None:
     Raises:
         OSError: naming the folder, when it is full or may not be written.
     """
+    import torch  # takes seconds, which --help and the first line of a run do without
+
     with replace_file(path) as temporary:
         try:
             with temporary.open("wb") as file:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fmawsss.files.storage import write_json
+from fmawsss.files.json_files import write_json
 from fmawsss.networks.segmenter import count_pixels
 from stages.exports.masks import MaskSet
 

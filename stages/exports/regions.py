@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from jaxtyping import Bool, UInt8
 
+from fmawsss.files.json_files import write_json
 from fmawsss.files.polygons import trace_polygons
-from fmawsss.files.storage import write_json
 from fmawsss.files.writing import write_bytes
 from fmawsss.superpixels import encode_masks
 from stages.exports.masks import Export, MaskSet, link_image, write_lines

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from fmawsss.files.images import read_image
-from fmawsss.files.storage import read_json
+from fmawsss.files.json_files import read_json
 from fmawsss.files.writing import replace_file
 from fmawsss.viz import make_palette, overlay_mask
 from stages.exports.masks import Export, MaskSet

@@ -12,8 +12,8 @@ from typing import Any
 
 from callbacks.stage_timer import RUN_FILE
 from fmawsss.files.journals import read_lines
+from fmawsss.files.json_files import read_json, write_json
 from fmawsss.files.products import read_record
-from fmawsss.files.storage import read_json, write_json
 from fmawsss.files.writing import write_bytes
 from stages.pages import Section, render_page
 from stages.scores import write_percent

@@ -8,7 +8,7 @@ from typing import Any
 
 from datamodules.choosing import Splits, name_splits
 from fmawsss.files.journals import read_lines
-from fmawsss.files.storage import read_json
+from fmawsss.files.json_files import read_json
 
 
 def read_miou(scores: Path, stage: str, split: Splits | None, masks: str | None) -> float | None:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from fmawsss.files.json_files import read_json, write_json
 from fmawsss.files.locks import hold_lock
-from fmawsss.files.storage import read_json, write_json
 from stages.failures import explain
 from stages.signals import follow_sweep
 

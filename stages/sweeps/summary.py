@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fmawsss.files.storage import read_json
+from fmawsss.files.json_files import read_json
 from fmawsss.files.texts import write_row
 from fmawsss.files.writing import write_bytes
 from stages.pages import quote_code

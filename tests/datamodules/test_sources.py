@@ -7,7 +7,7 @@ import pytest
 from fake_trees import draw_image, write_jpeg
 
 from datamodules.sources import extract_frames, index_files, is_video
-from fmawsss.files.storage import read_json
+from fmawsss.files.json_files import read_json
 
 
 @pytest.fixture

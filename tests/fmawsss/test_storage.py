@@ -10,15 +10,14 @@ import pytest
 import torch
 
 from fmawsss.files import storage
+from fmawsss.files.json_files import read_json, write_json
 from fmawsss.files.png import read_mask
 from fmawsss.files.storage import (
     Cams,
     read_cams,
-    read_json,
     read_superpixels,
     write_cams,
     write_half_cams,
-    write_json,
     write_superpixels,
 )
 from fmawsss.files.writing import replace_file, write_bytes

@@ -22,9 +22,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from fmawsss.files.fingerprints import fingerprint
-from fmawsss.files.storage import write_json
+from fmawsss.files.json_files import write_json
 from stages.failures import explain
-from stages.sweeps.criteria import refuse_unnamed_split
 from stages.sweeps.effects import SEED
 from stages.sweeps.jobs import (
     FINISHED,
@@ -129,6 +128,8 @@ class ResumableSweeper(Sweeper):
 
     def run_points(self, folder: Path, points: Sequence[Point], chosen: Sequence[str]) -> list[Job]:
         """Run the jobs of a batch that are not finished; return all of them as they ended."""
+        from stages.sweeps.criteria import refuse_unnamed_split  # --help goes without
+
         # a typo shows before anything runs
         overrides = [[f"{key}={value}" for key, value in point.items()] for point in points]
         configs = [self.compose(job) for job in overrides]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from filelock import SoftFileLease
 
+from fmawsss.files.json_files import write_json
 from fmawsss.files.locks import LEASE, describe_process
-from fmawsss.files.storage import write_json
 
 from .disks import CASES as DISKS
 from .judge import BadInput
