@@ -53,6 +53,7 @@ class VisualLogger(L.Callback):
     ) -> None:  # fmt: skip
         """Draw the rows of the batch, and the sheet anew."""
         predictions: list[Prediction] = outputs
+        shown = any(prediction.name in self.rows for prediction in predictions)
         for index, prediction in enumerate(predictions):
             if prediction.name in self.rows:
                 self._keep_cams(prediction)
@@ -61,7 +62,8 @@ class VisualLogger(L.Callback):
                 truth = self._draw_truth(batch, index, image)
                 row = [(prediction.name, image), *drawn, *truth]
                 write_png(self.rows[prediction.name], draw_panel([row], PANEL_SIDE))
-                self._draw_sheet(pl_module.classes)
+        if shown:
+            self._draw_sheet(pl_module.classes)
 
     def _draw_sheet(self, classes: Sequence[str]) -> None:
         """Put the rows that are there on one sheet, above the names of the classes."""

@@ -24,6 +24,7 @@ from datamodules.coco_regions import (
     CocoRegion,
     decode_region,
     is_number,
+    pack_polygons,
     rank_region,
     require_size,
 )
@@ -91,7 +92,7 @@ def read_annotations(path: Path) -> Annotations:
 def read_content(path: Path) -> dict[str, Any]:
     """Read a JSON file with the lists of COCO; raises ValueError naming a file of another kind."""
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes(), object_hook=pack_polygons)
     except (ValueError, RecursionError) as error:
         raise ValueError(
             f"{path} is no whole COCO annotation file ({error}); unpack or write it again"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+from array import array
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from fake_trees import build_coco_tree, make_training, make_whole, write_mask
 
 from datamodules.coco import CocoDataModule, LabelsFromAnnotations, LabelsFromCocoJson
 from datamodules.coco_annotations import paint_mask, read_annotations
-from datamodules.coco_regions import decode_runs
+from datamodules.coco_regions import decode_runs, pack_polygons, unpack_polygons
 from datamodules.folder import FolderDataModule
 from datamodules.labels import LabelsFromMasks, LabelSource
 from fmawsss.files.png import read_mask
@@ -352,3 +353,15 @@ def test_an_older_index_is_made_anew_and_its_masks_stay(tree: Path) -> None:
     make_coco(tree, whole=TRUTHS).prepare_data()
     assert json.loads(index.read_text()) == content
     assert mask.stat().st_mtime_ns == before
+
+
+def test_polygons_are_held_packed_and_what_is_none_stays_to_be_refused() -> None:
+    entry = {"segmentation": [[0, 0, 4.0, 0, 4, 4], [0, "a"], [True, 1], "x", [10**400]]}
+    packed = pack_polygons({**entry, "bbox": [0, 0, 4, 4], "id": 3})
+    assert isinstance(packed["segmentation"][0], array)
+    assert unpack_polygons(packed["segmentation"]) == entry["segmentation"]
+    assert not any(isinstance(polygon, array) for polygon in packed["segmentation"][1:])
+    assert packed["id"] == 3
+    assert "bbox" not in packed
+    runs = {"counts": [4, 12], "size": [4, 4]}
+    assert pack_polygons({"segmentation": runs})["segmentation"] == runs

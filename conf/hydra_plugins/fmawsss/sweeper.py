@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import os
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ from stages.sweeps.searches import Axis, Choices, Interval, Point, Search
 
 logger = logging.getLogger("stages.sweeps")
 CONF = Path(__file__).parents[2]
+QUIET = 5.0  # seconds between two lines about the jobs that are composed
 
 
 class ResumableSweeper(Sweeper):
@@ -126,13 +128,22 @@ class ResumableSweeper(Sweeper):
             "groups": [key for key in keys if groups(key.partition("@")[0].lstrip("+"))],
         }
 
+    def compose_jobs(self, overrides: Sequence[Sequence[str]]) -> Iterator[DictConfig]:
+        """Compose the config of each job; tell how far it is when that takes long."""
+        told = time.monotonic()
+        for number, job in enumerate(overrides):
+            if time.monotonic() - told > QUIET:
+                told = time.monotonic()
+                logger.info("%d of %d jobs composed", number, len(overrides))
+            yield self.compose(job)
+
     def run_points(self, folder: Path, points: Sequence[Point], chosen: Sequence[str]) -> list[Job]:
         """Run the jobs of a batch that are not finished; return all of them as they ended."""
         from stages.sweeps.criteria import refuse_unnamed_split  # --help goes without
 
         # a typo shows before anything runs
         overrides = [[f"{key}={value}" for key, value in point.items()] for point in points]
-        configs = [self.compose(job) for job in overrides]
+        configs = list(self.compose_jobs(overrides))
         for cfg in configs:
             refuse_unnamed_split(OmegaConf.to_container(cfg.criterion, resolve=True), chosen)
 
