@@ -24,6 +24,7 @@ REMEDIES = {
     "save_as": EXPORTS,
     "cache": "it keeps what trainings of prompts see, `python train.py task=cls cache=features`",
     "criterion": "it chooses among the jobs of a sweep, `-m`",
+    "memory": "`callbacks=regions` keeps what `python infer.py task=memory` needs",
     "callbacks": "a job makes no product of images",
     "logger": "a job logs nothing",
     "trainer": "a job runs on the CPU, or asks for no trainer",
@@ -62,6 +63,8 @@ def list_acting(cfg: DictConfig, learning: bool) -> set[str]:
     acting |= {"callbacks", "logger", "report", "trainer"}
     if is_sweep():
         acting.add("criterion")
+    if learning or cfg.name in ("cls", "seg"):
+        acting.add("memory")
     if learning:
         return acting | {*LEARNED, "network"}
     own = any(map(brings_own, list_nodes(cfg).values()))

@@ -26,6 +26,7 @@ CLASSIC = ["task=superpixels", "sam=superpixels_classic", "logger=none", "report
         (infer, ["task=network", "averaging=ema"], "learned with"),
         (infer, ["task=network", "targets=soft"], "learned with"),
         (infer, ["task=network", "network=tower"], "checkpoint brings its own"),
+        (infer, ["task=seeds", "memory=regions"], "callbacks=regions"),
         (infer, ["task=check", "callbacks=cams"], "no product"),
         (infer, ["task=check", "logger=wandb"], "logs nothing"),
         (infer, ["task=prepare", "trainer=ddp"], "runs on the CPU"),
