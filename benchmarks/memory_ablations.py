@@ -49,7 +49,7 @@ class Image:
 
 
 MakeKeys = Callable[[Image], Tensor]
-READER = MemoryReader()
+READER = MemoryReader(least=3)
 # What is changed: the reader, the keys, whether images must share a label
 VARIANTS: dict[str, tuple[MemoryReader | None, MakeKeys, bool]] = {
     "SAMS alone": (None, lambda image: image.keys, True),

@@ -57,12 +57,12 @@ class RegionMemory:
     owners: Int64[Tensor, "S"]
     labels: Bool[Tensor, "I C"]
 
-    def knows(self, labels: Bool[Tensor, "C"], without: int | None) -> bool:
-        """Say whether each of these classes is shown by another image than one."""
+    def knows(self, labels: Bool[Tensor, "C"], without: int | None, least: int = 1) -> bool:
+        """Say whether each of these classes is shown by `least` other images than one."""
         shown = self.labels.sum(dim=0)
         if without is not None:
             shown = shown - self.labels[without].long()
-        return bool((shown[labels] > 0).all())
+        return bool((shown[labels] >= least).all())
 
     def list_sharing(self, labels: Bool[Tensor, "C"], without: int | None) -> Int64[Tensor, "J"]:
         """List the superpixels of images that share a label, but for those of one image."""
@@ -87,12 +87,14 @@ class MemoryReader:
     neighbours: how many are asked, at most.
     temperature: of the softmax that turns cosines into weights; they are multiplied by it.
     own_share: the weight of a superpixel's own value.
+    least: other images that must show each class of an image; few are no memory to trust.
     block: superpixels of the memory that are compared at a time; bounds the memory that it takes.
     """
 
     neighbours: int = 40
     temperature: float = 5.0
     own_share: float = 0.2
+    least: int = 1
     block: int = 65536
 
     def find(
@@ -122,9 +124,9 @@ class MemoryReader:
         image: its own number in the memory, if it is there: nothing explains itself.
 
         A superpixel whose neighbours know none of these classes keeps its own value, as do all of
-        an image with a class that no other image shows.
+        an image with a class that fewer than `least` other images show.
         """
-        known = memory.knows(labels, image)
+        known = memory.knows(labels, image, self.least)
         rows = memory.list_sharing(labels, image) if known else torch.zeros(0).long()
         found = self.find(keys, memory, rows)
         if found.rows.shape[1] == 0:

@@ -115,12 +115,13 @@ class MemoryModule(L.LightningModule):
         ]
 
     def on_predict_end(self) -> None:
-        """Say which images show a class that no other does, and stay as they were."""
+        """Say which images show a class that too few others do, and stay as they were."""
         if self.alone:
             logger.warning(
-                "%d images show a class that no other image of the memory shows and keep their "
-                "seeds, e.g. %s",
+                "%d images show a class that fewer than %d other images of the memory show, "
+                "and keep their seeds, e.g. %s",
                 len(self.alone),
+                self.reader.least,
                 ", ".join(self.alone[:5]),
             )
 

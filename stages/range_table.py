@@ -129,6 +129,7 @@ OF_STAGE: dict[str, Range] = {
     "applying.memory.neighbours": whole(1),
     "applying.memory.temperature": POSITIVE,
     "applying.memory.own_share": SHARE,
+    "applying.memory.least": whole(1, 1000),
     "applying.seeding.*.background_power": NOT_NEGATIVE,
     "applying.seeding.*.background.power": NOT_NEGATIVE,
     "applying.seeding.*.background.value": SHARE,

@@ -12,10 +12,12 @@ from front_door import QUICK, run
 
 import infer
 import train
+from benchmarks.memory_ablations import VARIANTS, measure, read_images
 from fmawsss.files.journals import read_lines
 from fmawsss.files.png import read_mask
 from fmawsss.files.products import read_record
 from fmawsss.files.regions import find_values, read_regions
+from fmawsss.memory import MemoryReader
 
 BARE = ["logger=none", "report=none", "loading.workers=0", *QUICK[:2]]
 
@@ -33,7 +35,7 @@ def copied(finished, tmp_path) -> Path:
 
 def remember(monkeypatch, folder: Path, *overrides: str) -> None:
     places = [f"paths.data={folder}/data", f"paths.outputs={folder}/outputs"]
-    run(infer.main, monkeypatch, "task=memory", *BARE, *places, *overrides)
+    run(infer.main, monkeypatch, "task=memory", "memory.least=1", *BARE, *places, *overrides)
 
 
 def read_masks(folder: Path) -> dict[str, np.ndarray]:
@@ -64,7 +66,8 @@ def test_an_image_with_a_class_of_its_own_keeps_its_seed(copied, monkeypatch, ca
     ]
     alone = [n for n, own in enumerate(shown) if own - set().union(*shown[:n], *shown[n + 1 :])]
     assert 0 < len(alone) < len(shown)
-    assert f"{len(alone)} images show a class that no other image" in capsys.readouterr().out
+    said = f"{len(alone)} images show a class that fewer than 1 other images"
+    assert said in capsys.readouterr().out
     before, after = (
         read_masks(work / "seeds" / "coarse"),
         read_masks(work / "seeds" / "coarse_memory"),
@@ -114,8 +117,15 @@ def test_seeds_of_any_origin_borrow_the_keys(copied, monkeypatch):
     assert len(read_masks(work / "seeds" / "from_cams_memory")) == 6
 
 
-def test_the_report_shows_why(finished):
-    work = finished / "outputs" / "shapes"
+def test_few_images_are_no_memory(finished):
+    scores = json.loads((finished / "outputs" / "shapes" / "scores.json").read_text())
+    assert scores["coarse_memory"]["train"]["memory"] == scores["cls"]["train"]["sams"]
+
+
+def test_the_report_shows_why(copied, monkeypatch):
+    remember(monkeypatch, copied)
+    work = copied / "outputs" / "shapes"
+    run(infer.main, monkeypatch, "task=report", f"run={work}")
     lines = list(read_lines(work / "seeds" / "coarse_memory").values())
     told = [line for line in lines if line["neighbours"]]
     assert told
@@ -143,3 +153,18 @@ def test_the_confidence_of_a_memory_weighs_seeds(copied, monkeypatch):
     words = ["task=network", "targets=weighted", f"seeds={seeds}/coarse_memory", "save_every=1"]
     run(train.main, monkeypatch, *words, *BARE, *places)
     assert (copied / "learned" / "shapes" / "network.ckpt").is_file()
+
+
+def test_variants_are_scored_as_the_memory_scores(copied, monkeypatch):
+    remember(monkeypatch, copied)
+    (copied / "0").mkdir()
+    (copied / "0" / "data").symlink_to(copied / "data")
+    (copied / "0" / "shapes").symlink_to(copied / "outputs" / "shapes")
+    images = read_images(copied / "0", 0, "coarse")
+    scores = json.loads((copied / "outputs/shapes/scores.json").read_text())["coarse_memory"]
+    alone, _ = measure(images, *VARIANTS["SAMS alone"])
+    told, error = measure(images, MemoryReader(least=1), lambda image: image.keys, filtered=True)
+    assert alone == pytest.approx(scores["train"]["sams"]["miou"], abs=1e-6)
+    assert told == pytest.approx(scores["train"]["memory"]["miou"], abs=1e-6)
+    assert alone != told
+    assert 0 <= error <= 1

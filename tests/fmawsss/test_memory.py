@@ -88,6 +88,17 @@ def test_a_class_that_no_other_image_shows_keeps_the_values_of_its_image():
     assert found.rows.numel() == 0
 
 
+def test_few_images_that_show_a_class_are_no_memory():
+    memory = small_memory()  # three show a cat, one of them a dog, too
+    assert [memory.knows(CAT, 0, least) for least in (1, 2, 3)] == [True, True, False]
+    assert [memory.knows(CAT, None, least) for least in (3, 4)] == [True, False]
+    own = torch.tensor([[0.2, 0.8, 0, 0]])
+    few, _ = MemoryReader(least=3).explain(unit((1, 0)), own, CAT, memory, 0)
+    enough, _ = MemoryReader(least=2).explain(unit((1, 0)), own, CAT, memory, 0)
+    assert torch.equal(few, own)
+    assert not torch.equal(enough, own)
+
+
 def test_without_neighbours_a_superpixel_keeps_its_value():
     memory, own = small_memory(), torch.tensor([[0.0, 0, 0, 1]])
     scores, found = MemoryReader().explain(unit((1, 0)), own, CAR, memory, image=3)
