@@ -21,7 +21,7 @@ from torch.nn.functional import interpolate
 
 from benchmarks.inputs import CONF
 
-SETTINGS: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(CONF / "masks/published.yaml"))
+SETTINGS: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(CONF / "masks.yaml").published)
 RECALL = SETTINGS.pop("recall_threshold")  # of the rock-sand-water filter
 # what segment_anything knows as well: it has no offsets, and no other predictor
 OURS = {"_target_", "_partial_", "predictor", "iou_offsets", "nms_offsets", "stability_offsets"}

@@ -93,7 +93,7 @@ class CocoDataModule(SegmentationDataModule):
 
     def _list_splits(self) -> list[str]:
         views = (self.training, self.validation, self.whole)
-        return [split for view in views if view for split in name_splits(view.split)]
+        return list(dict.fromkeys(s for view in views if view for s in name_splits(view.split)))
 
     def list_splits_with_masks(self) -> list[str]:
         """List the splits whose masks are read, for scores or for labels."""
@@ -101,7 +101,7 @@ class CocoDataModule(SegmentationDataModule):
             return self._list_splits()
         whole = self.whole if self.whole and self.whole.truths else None
         views = (self.validation, whole)
-        return [split for view in views if view for split in name_splits(view.split)]
+        return list(dict.fromkeys(s for view in views if view for s in name_splits(view.split)))
 
     def _index_path(self, split: str) -> Path:
         return Path(self.cache) / f"index_{split}{self.year}.json"
