@@ -23,6 +23,7 @@ import infer
 import train
 from fmawsss.files.features import FeatureStore
 from fmawsss.files.journals import read_lines
+from fmawsss.files.writing import HOST
 from stages import config
 from stages.sweeps.jobs import Job, lock_sweep, read_jobs
 from stages.words import translate
@@ -154,8 +155,13 @@ def test_a_stopped_sweep_goes_on_and_wider_values_are_added(base, monkeypatch):
     folder = base / "shapes/sweeps/seeds_seeding"
     before = stamp_jobs(folder)
     assert [job.status for job in read_jobs(folder)] == ["finished", "started"]
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    left = folder / f".{HOST}-{gone.pid}-0123abcd.tmp"  # of its table, as a kill leaves it
+    left.touch()
 
     sweep_seeding(monkeypatch, base, "affinity.power=1,2,4")
+    assert not left.exists()
     jobs = read_jobs(folder)
     assert [job.settings[POWER] for job in jobs] == ["1", "2", "4"]
     assert all(job.status == "finished" for job in jobs)

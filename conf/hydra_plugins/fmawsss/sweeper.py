@@ -24,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from fmawsss.files.fingerprints import fingerprint
 from fmawsss.files.json_files import write_json
+from fmawsss.files.writing import remove_leftovers
 from stages.failures import explain
 from stages.sweeps.effects import SEED
 from stages.sweeps.jobs import (
@@ -89,6 +90,7 @@ class ResumableSweeper(Sweeper):
 
         with lock_sweep(folder):
             # say what the sweep is
+            remove_leftovers(folder, deep=True)
             OmegaConf.save(self.config, folder / "multirun.yaml")
             write_json(folder / SWEEP_FILE, self.describe(folder, list(axes)))
 
