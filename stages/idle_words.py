@@ -19,6 +19,15 @@ logger = logging.getLogger(__name__)
 WEIGHTS = ("clip", "sam", "masks")  # shared by all tasks, and typed for all of them
 MET = ("none", "cpu")  # choices that a run keeps to where it has nothing of the kind
 LEARNED = ("loss", "optimizer", "scheduler", "augment", "averaging", "targets")
+SEEDERS = ("cls", "seg", "seeds")
+KEEPERS = {  # the tasks whose predictions a choice of callbacks= can keep
+    "cams": SEEDERS,
+    "cams_half": SEEDERS,
+    "regions": SEEDERS,
+    "seed_confidence": (*SEEDERS, "memory"),
+    "confidence": ("network",),
+}
+KNOWN = {"superpixels", "labels", "templates", "memory", "network", *SEEDERS}
 EXPORTS = "what is made is written for other tools by `python infer.py task=network save_as=[…]`"
 REMEDIES = {
     "save_as": EXPORTS,
@@ -40,9 +49,15 @@ def refuse_idle(cfg: DictConfig, learning: bool) -> None:
     Raises:
         ValueError: for one that has no part in the run; weights are only told.
     """
-    acting = list_acting(cfg, learning)
+    acting, task = list_acting(cfg, learning), HydraConfig.get().runtime.choices["task"]
     for word in HydraConfig.get().overrides.task:
         key, choice = name_key(word), word.partition("=")[2]
+        makers = KEEPERS.get(choice, ()) if key == "callbacks" else ()
+        if makers and task in KNOWN.difference(makers):
+            raise ValueError(
+                f"callbacks={choice} keeps what task={', '.join(makers)} makes: task={task} makes "
+                "nothing of the kind, leave it out"
+            )
         if key in acting or choice in MET:
             continue
         if key in WEIGHTS:

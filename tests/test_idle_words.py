@@ -39,6 +39,23 @@ def test_what_has_no_part_is_refused(tmp_path: Path, monkeypatch, main, words, s
     assert not list(tmp_path.glob("outputs/*/*/*/run.json"))
 
 
+@pytest.mark.parametrize(
+    ("task", "kept"),
+    [
+        ("network", "cams"),
+        ("network", "regions"),
+        ("network", "seed_confidence"),
+        ("cls", "confidence"),
+        ("superpixels", "cams_half"),
+    ],
+)
+def test_what_no_stage_makes_cannot_be_kept(tmp_path: Path, monkeypatch, task, kept) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=f"callbacks={kept} keeps.*task={task} makes nothing"):
+        run(infer.main, monkeypatch, f"task={task}", f"callbacks={kept}", *QUICK)
+    assert not list(tmp_path.glob("outputs/*/*/*/run.json"))
+
+
 def test_formats_of_other_tools_belong_to_the_other_door(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["train.py", "task=network", "save_as=[voc]"])
