@@ -33,6 +33,7 @@ ON_PURPOSE = (
     ("*/summary.csv", "header", "what a sweep varies is named by its full key"),
     ("*/pictures/*/rows/*.png", "file", "rows of pictures are kept, so that a kill changes none"),
     ("*/cams/*.npz", "recipe", "CAM files say which stage made them"),
+    ("outputs/classic/*superpixels*", "*", "classic superpixels are a few hundred larger regions"),
     ("*/effects.png", "*", "the same names in plots"),
     ("*/interactions.png", "*", "the same names in plots"),
 )
