@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 # one option of each group that no data set takes by itself; what describes the data is left out
 OPTIONS = {
     "affinity": "none", "augment": "none", "averaging": "ema", "cache": "features",
-    "callbacks": "none", "clip": "vit_l14", "criterion": "agreement", "format": "onnx",
+    "callbacks": "cams", "clip": "vit_l14", "criterion": "agreement", "format": "onnx",
     "inference": "sliding", "logger": "wandb", "loss": "su", "masks": "fast",
     "network": "segformer_b5", "optimizer": "sgd", "prompts": "words", "refine": "crf",
     "report": "default", "sam": "vit_b", "save_as": "[voc]", "scheduler": "warmup_cosine",
