@@ -92,7 +92,7 @@ def spoil_first(value: float) -> Callable[[np.ndarray], np.ndarray]:
 
 CAM, CUT_CAM = f"{CAMS}/train_00001.npz", r"train_00001\.npz"
 SUPERPIXEL = f"{SUPERPIXELS}/train_00001.npz"
-SEED = f"{COARSE}/train_00001.png"
+SEED = f"{COARSE}_memory/train_00001.png"  # what seg learns from
 
 CASES: list[BadInput] = [
     # Emptied, cut or edited since a stage made them
@@ -101,7 +101,7 @@ CASES: list[BadInput] = [
     case(
         "seed_of_another_image",
         infer("cls"),
-        swap(SEED, f"{COARSE}/train_00002.png"),
+        swap(f"{COARSE}/train_00001.png", f"{COARSE}/train_00002.png"),
         r"train_00001\.png",
         "overwrite=true",
     ),
