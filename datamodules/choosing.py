@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -42,6 +42,15 @@ def name_splits(splits: Splits) -> list[str]:
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"split={','.join(names)} has {twice[0]} twice: name each split once")
     return names
+
+
+def join_splits(parts: Iterable[Splits]) -> list[str]:
+    """List the names of several splits, each once.
+
+    >>> join_splits(["train", None, ["val", "train"]])
+    ['train', 'val']
+    """
+    return list(dict.fromkeys(name for part in parts for name in name_splits(part)))
 
 
 def check_records(records: Records, split: str, labelled: bool) -> None:

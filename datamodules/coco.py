@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.base import SegmentationDataModule
-from datamodules.choosing import Splits, name_splits
+from datamodules.choosing import Splits, join_splits, name_splits
 from datamodules.coco_annotations import (
     AnnotatedImage,
     Annotations,
@@ -93,7 +93,7 @@ class CocoDataModule(SegmentationDataModule):
 
     def _list_splits(self) -> list[str]:
         views = (self.training, self.validation, self.whole)
-        return list(dict.fromkeys(s for view in views if view for s in name_splits(view.split)))
+        return join_splits(view.split for view in views if view)
 
     def list_splits_with_masks(self) -> list[str]:
         """List the splits whose masks are read, for scores or for labels."""
@@ -101,7 +101,7 @@ class CocoDataModule(SegmentationDataModule):
             return self._list_splits()
         whole = self.whole if self.whole and self.whole.truths else None
         views = (self.validation, whole)
-        return list(dict.fromkeys(s for view in views if view for s in name_splits(view.split)))
+        return join_splits(view.split for view in views if view)
 
     def _index_path(self, split: str) -> Path:
         return Path(self.cache) / f"index_{split}{self.year}.json"

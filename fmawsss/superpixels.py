@@ -67,6 +67,11 @@ class Superpixels:
         """Decode all masks."""
         return decode_masks(self.counts, self.offsets, self.size)
 
+    def mask(self, number: int) -> Bool[Tensor, "H W"]:
+        """Decode one mask."""
+        counts = self.counts[self.offsets[number] : self.offsets[number + 1]]
+        return decode_masks(counts, torch.tensor([0, len(counts)]), self.size)[0]
+
     def runs(self) -> tuple[Int64[Tensor, "S"], Int64[Tensor, "S"], Int64[Tensor, "S"]]:
         """List the runs inside the masks: mask index, first pixel, pixel after the last.
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from fmawsss.files.images import read_image
 from fmawsss.files.storage import read_superpixels
@@ -45,20 +44,11 @@ def draw_neighbours(
     if own is None:
         return None
     others = [
-        draw_region(folder, lines.get(name), number, f"{cosine:.2f} {name}: {value}")
-        for name, number, cosine, value in name_labels(stage, note["found"])
+        draw_region(folder, lines.get(name), number, f"{cosine:.2f} {name}: {told}")
+        for name, number, cosine, value in note["found"]
+        for told in name_classes(stage, [value])
     ]
     return Row(line["name"], f"{before}, now {after}", [own, *filter(None, others)])
-
-
-def name_labels(
-    stage: StageNote, found: Sequence[Sequence[Any]]
-) -> list[tuple[str, int, float, str]]:
-    """Name what each neighbour was taken for."""
-    return [
-        (name, number, cosine, *name_classes(stage, [value]))
-        for name, number, cosine, value in found
-    ]
 
 
 def draw_region(folder: RunFolder, line: Line | None, number: int, caption: str) -> Inlined | None:
@@ -67,6 +57,6 @@ def draw_region(folder: RunFolder, line: Line | None, number: int, caption: str)
     file = find_superpixels(folder, line["name"]) if line else None
     if file is None or not path.is_file():
         return None
-    mask = read_superpixels(file).masks()[number].numpy()
+    mask = read_superpixels(file).mask(number).numpy()
     picture = cut_out(read_image(path), mask)
     return inline_picture(caption, fit_image(picture, SIDE), caption)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from golden_tools import load_case
 from segment_anything.utils.amg import mask_to_rle_pytorch
+from superpixel_tools import make_superpixels
 from torch import Tensor
 
 from fmawsss import superpixels as module
@@ -173,3 +174,10 @@ def test_records_travel_as_arrays() -> None:
 def test_a_record_checks_its_shapes() -> None:
     with pytest.raises(Exception, match="area"):
         Superpixels(**{**vars(Superpixels.empty((2, 2))), "area": torch.zeros(3).long()})
+
+
+def test_one_mask_is_that_of_all() -> None:
+    masks = draw_masks(3, 5, 7)
+    superpixels = make_superpixels(masks, torch.zeros(3))
+    for number, mask in enumerate(masks):
+        assert torch.equal(superpixels.mask(number), mask)
