@@ -33,6 +33,16 @@ def shows_class(mask: np.ndarray) -> bool:
     return bool(((mask != 0) & (mask != IGNORE)).any())
 
 
+def list_shown(mask: np.ndarray) -> tuple[int, ...]:
+    """List the indices of the classes that a mask shows, ascending.
+
+    >>> list_shown(np.array([[0, 255, 3]], np.uint8))
+    (2,)
+    """
+    values = np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).tolist()
+    return tuple(value - 1 for value in values if value not in (0, IGNORE))
+
+
 def show_class(masks: Iterable[Path]) -> bool:
     """Say whether any mask shows a class; reads as far as the first one that does."""
     return any(shows_class(read_mask(mask)) for mask in masks)

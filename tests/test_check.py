@@ -15,6 +15,7 @@ from fake_trees import (
     write_voc_xml,
 )
 from front_door import run
+from PIL import Image
 
 import infer
 
@@ -167,3 +168,23 @@ def test_a_folder_takes_labels_from_coco_json(tmp_path: Path, monkeypatch, capsy
     shown = capsys.readouterr().out
     assert "nothing to repair" in shown
     assert "1 images show no class" in shown
+
+
+def test_labels_are_compared_with_masks(tmp_path: Path, monkeypatch, capsys) -> None:
+    """Classes that one of both shows alone are counted, with their first images."""
+    tree, masks = build_folder_tree(tmp_path / "photos"), tmp_path / "masks"
+    for name, value in (("cat/a.v2", 1), ("cat/b", 2), ("dog/größe 1", 2)):
+        with Image.open(next(tree.glob(f"{name}.*"))) as image:
+            write_mask(masks / f"{name}.png", np.full(image.size[::-1], value, np.uint8))
+    folder = ["dataset=folder", f"dataset.root={tree}", "dataset/labels=folders"]
+    check(monkeypatch, tmp_path, *folder, f"dataset.masks={masks}")
+    shown = capsys.readouterr().out
+    assert "labels of 1 of 3 images that their masks do not show: cat 1 (cat/b)" in shown
+    assert "masks of 1 of 3 images that show what is not labelled: dog 1 (cat/b)" in shown
+    assert "in the order of the mask values" not in shown
+
+    # classes in another order
+    check(monkeypatch, tmp_path, *folder, f"dataset.masks={masks}", "dataset.classes=[dog,cat]")
+    shown = capsys.readouterr().out
+    assert "is dataset.classes in the order of the mask values" in shown
+    assert "nothing to repair" in shown

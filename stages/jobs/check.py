@@ -9,18 +9,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import TypeAlias
 
 from datamodules.base import SegmentationDataModule
 from datamodules.batches import check_mask
 from datamodules.choosing import Records, Splits, name_splits
-from datamodules.labels import LabelFaults, LabelsFromMasks
+from datamodules.labels import LabelFaults, Labels, LabelsFromMasks
 from datamodules.loading import find_start_context
-from datamodules.shown import shows_class
+from datamodules.shown import list_shown
 from fmawsss.files.images import try_image
 from fmawsss.files.png import read_mask
 from fmawsss.files.texts import fold_text, name_first
 from fmawsss.metrics import IGNORE
 from fmawsss.records import ImageRecord
+from stages.jobs.compare import compare_labels
 from stages.jobs.tables import show_table
 
 logger = logging.getLogger(__name__)
@@ -36,6 +38,7 @@ REPORT_COLUMNS = (
     "classes unseen",
 )
 IMAGES_AT_ONCE = 64  # images that a process takes at once
+Found: TypeAlias = tuple[str, str, Labels | None]  # fault of an image, of its mask, classes shown
 
 
 @dataclass
@@ -43,9 +46,9 @@ class SplitReport:
     """What is known of one split: its images, and a message for everything that is wrong.
 
     `broken` holds what stops the split as a whole, `images` and `masks` faults of single files;
-    `bare` counts whole masks that show no class; `unlabelled`, `unseen` and `lost` are names of
-    images, classes, and labels without an image. The labels and masks of a `withheld` split are not
-    public.
+    `found` holds the classes that whole masks show, `apart` says where labels differ from them;
+    `unlabelled`, `unseen` and `lost` are names of images, classes, and labels without an image. The
+    labels and masks of a `withheld` split are not public.
     """
 
     split: str
@@ -55,7 +58,8 @@ class SplitReport:
     broken: list[str] = field(default_factory=list)
     images: list[str] = field(default_factory=list)
     masks: list[str] = field(default_factory=list)
-    bare: int = 0
+    found: dict[str, Labels] = field(default_factory=dict)
+    apart: list[str] = field(default_factory=list)
     unlabelled: list[str] | None = None
     unseen: list[str] | None = None
     lost: list[str] = field(default_factory=list)
@@ -93,11 +97,13 @@ class SplitReport:
                 f"{name_remedy(prepare, 'official masks:')}"
             )
 
-        if self.bare and self.bare == len(self.records) - len(bare):
+        masked = len(self.records) - len(bare)
+        if masked and len(self.found) == masked and not any(self.found.values()):
             yield (
-                f"no mask of {self.bare} shows any class, they hold 0 and 255 only: 255 is "
+                f"no mask of {masked} shows any class, they hold 0 and 255 only: 255 is "
                 "ignored; write 1 for the first class, 2 for the second"
             )
+        yield from self.apart
 
         # labels
         if self.unlabelled:
@@ -205,10 +211,12 @@ def check_split(
         return
 
     # its files, then its labels
-    for image, mask, bare in find_faults(report.records, len(data.classes), workers):
+    faults = find_faults(report.records, len(data.classes), workers)
+    for record, (image, mask, found) in zip(report.records, faults, strict=True):
         report.images += [image] if image else []
         report.masks += [mask] if mask else []
-        report.bare += bare
+        if found is not None:
+            report.found[record.name] = found
     if data.labels is not None and not report.withheld:
         check_labels(data, report, prepare)
 
@@ -242,6 +250,8 @@ def check_labels(data: SegmentationDataModule, report: SplitReport, prepare: str
     seen = report.shown = Counter(label for record in records for label in record.labels or ())
     report.unlabelled = [record.name for record in records if record.labels == ()]
     report.unseen = [name for index, name in enumerate(data.classes) if index not in seen]
+    if any(report.found.values()):
+        report.apart = list(compare_labels(records, report.found, data.classes))
 
 
 def name_remedy(prepare: str, words: str) -> str:
@@ -251,7 +261,7 @@ def name_remedy(prepare: str, words: str) -> str:
     return f"{words} `{prepare}`"
 
 
-def find_faults(records: Records, classes: int, workers: int | None) -> list[tuple[str, str, bool]]:
+def find_faults(records: Records, classes: int, workers: int | None) -> list[Found]:
     """Find what is wrong with each image and its mask, in several processes."""
     find = partial(find_record_faults, classes=classes)
     if workers == 0:
@@ -260,19 +270,19 @@ def find_faults(records: Records, classes: int, workers: int | None) -> list[tup
         return list(pool.map(find, records, chunksize=IMAGES_AT_ONCE))
 
 
-def find_record_faults(record: ImageRecord, classes: int) -> tuple[str, str, bool]:
-    """Find what is wrong with an image and with its mask, and whether that shows no class.
+def find_record_faults(record: ImageRecord, classes: int) -> Found:
+    """Find what is wrong with an image and with its mask, and the classes that this shows.
 
-    A text is empty for nothing.
+    A text is empty for nothing; of a mask that is missing or broken no classes are known.
     """
     try:
         size = try_image(record.image)
     except (FileNotFoundError, ValueError) as error:
-        return str(error), "", False
+        return str(error), "", None
     if record.truth is None:
-        return "", "", False
+        return "", "", None
     try:  # without classes every value of a mask is right
         mask = check_mask(read_mask(record.truth), record.truth, size, classes or IGNORE)
     except (FileNotFoundError, ValueError) as error:
-        return "", str(error), False
-    return "", "", not shows_class(mask)
+        return "", str(error), None
+    return "", "", list_shown(mask)
