@@ -12,6 +12,8 @@ released code leaves it out, which raises the mean). A training with `val_every`
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,10 +21,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from fmawsss.files.journals import detail_lines, read_lines, remove_nan, score_lines
+from fmawsss.files.journals import Line, detail_lines, read_lines, remove_nan, score_lines
 from fmawsss.files.json_files import read_json, write_json
 from fmawsss.files.locks import wait_lock
+from fmawsss.files.texts import name_first
 from fmawsss.metrics import SegmentationMetrics
+
+logger = logging.getLogger(__name__)
 
 REMEDY = "remove it and run the same command again, which enters the scores of its stages anew"
 TOTALS = {
@@ -47,8 +52,28 @@ def enter_scores(
         lines = [known[name] for name in names if name in known]
         scores[split] = score_lines(lines, classes)
         if scores[split]:
-            write_scores(path, stage, split, scores[split], detail_lines(lines, classes))
+            details = detail_lines(lines, classes)
+            write_scores(path, stage, split, scores[split], details)
+            (*_, last) = details.values()
+            report_unscored(f"{stage}, {split}", lines, last["confusion"], classes)
     return scores
+
+
+def report_unscored(
+    where: str, lines: Sequence[Line], confusion: Sequence[Sequence[int]], classes: Sequence[str]
+) -> None:
+    """Warn of classes that images are labelled with, but none of their truths shows."""
+    known = [line for line in lines if line["confusion"]]
+    labelled = Counter(label for line in known for label in line.get("labels") or ())
+    shown = [sum(row) > 0 for row in confusion[1:]]
+    lost = [f"{classes[i]} ({labelled[i]} images)" for i in sorted(labelled) if not shown[i]]
+    if lost and any(shown):  # of truths without any class is told before
+        logger.warning(
+            "%s: no mask shows what images are labelled with, %s: no score counts these classes; "
+            "correct labels or masks, `python infer.py task=check` compares them",
+            where,
+            name_first(lost),
+        )
 
 
 def write_scores(

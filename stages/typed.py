@@ -17,10 +17,13 @@ from stages.range_check import find_range
 from stages.words import shorten_key
 
 REFERENCE = "is what settings read as a reference to another"
+NAMES = ("dataset.classes", "dataset.prompt_names", "dataset.background")
 
 
 def check_typed(words: Sequence[str]) -> None:
-    """Refuse paths and names that Hydra takes for a number or a switch; Hydra explains the rest.
+    """Refuse paths and names that Hydra takes for a number, a switch or a reference.
+
+    Hydra explains the rest.
 
     Raises:
         ValueError: with what to type instead; the digits as typed are lost once Hydra has read it.
@@ -43,6 +46,11 @@ def check_typed(words: Sequence[str]) -> None:
         if expected.allows(1):  # numbers belong here, and their range is checked later
             continue
         value = override.value()
+        if "${" in text and isinstance(value, list) and override.key_or_group in NAMES:
+            raise ValueError(
+                f"{word}: a name with `${{` {REFERENCE}: take that out of it, or let a file name "
+                "the classes (dataset/labels=file)"
+            )
         if isinstance(value, int | float) and not expected.allows(value) and expected.allows(text):
             key = shorten_key(override.key_or_group)
             quoted = quote_setting(key, text)

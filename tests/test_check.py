@@ -188,3 +188,21 @@ def test_labels_are_compared_with_masks(tmp_path: Path, monkeypatch, capsys) -> 
     shown = capsys.readouterr().out
     assert "is dataset.classes in the order of the mask values" in shown
     assert "nothing to repair" in shown
+
+
+def test_a_class_that_no_mask_shows_is_told_with_the_scores(
+    tmp_path: Path, monkeypatch, capsys
+) -> None:
+    tree, masks = build_folder_tree(tmp_path / "photos"), tmp_path / "masks"
+    for name in ("cat/a.v2", "cat/b", "dog/größe 1"):
+        with Image.open(next(tree.glob(f"{name}.*"))) as image:
+            write_mask(masks / f"{name}.png", np.full(image.size[::-1], 1, np.uint8))
+    run(
+        infer.main, monkeypatch,
+        "task=cls", "prompts=handwritten", "data.superpixels=null", "writers.seeds.kind=cam",
+        "clip=tiny", "dataset=folder", f"dataset.root={tree}", "dataset/labels=folders",
+        f"dataset.masks={masks}", f"paths.outputs={tmp_path}/out", "logger=none",
+        "data.workers=0", "report=none",
+    )  # fmt: skip
+    said = "cls, all: no mask shows what images are labelled with, dog (1 images)"
+    assert said in capsys.readouterr().out

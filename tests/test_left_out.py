@@ -104,7 +104,7 @@ def test_suspicious_names_are_remarked(photos: Path, check) -> None:
     Path("labels.csv").write_text(f"sep=,\nname,labels\n{rows}", encoding="utf-8")
     shown = check("dataset/labels=file", "dataset.labels.path=labels.csv")
     assert "class 'circle,square' looks like several" in shown
-    assert "class '2023' is a number" in shown
+    assert "class '2023' has no letter" in shown
     assert r"classes 'Cat', 'cat', 'dog', 'dog\u200b' differ by capitals alone, or by" in shown
 
 

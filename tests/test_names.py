@@ -105,6 +105,17 @@ def test_a_folder_of_a_name_that_refers_is_refused_with_what_to_type(
     assert "nothing to repair" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("names", ["[${oc.env:HOME},dog]", '["\\${oc.env:HOME}",dog]'])
+@pytest.mark.parametrize("key", ["classes", "prompt_names", "background"])
+def test_a_typed_name_is_never_a_reference(
+    photos: Path, key: str, names: str, monkeypatch, tmp_path
+) -> None:
+    words = [*CHECK, f"dataset.root={photos}", "paths.outputs=out", f"dataset.{key}={names}"]
+    with pytest.raises(ValueError, match="let a file name the classes"):
+        run(infer.main, monkeypatch, *words)
+    assert not Path("out").exists()
+
+
 def test_a_folder_called_like_a_missing_value_is_refused(photos: Path, monkeypatch) -> None:
     photos.rename("???")
     with pytest.raises(

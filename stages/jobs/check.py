@@ -171,10 +171,10 @@ def remark_names(classes: Sequence[str]) -> Iterator[str]:
     "class 'circle,square' looks like several: put semicolons between labels"
     """
     for name in classes:
-        if re.search(r"[,;|\[\]{}\t]", name):
+        if re.search(r"[,;|\[\]\t]|^{.*}$", name):
             yield f"class {name!r} looks like several: put semicolons between labels"
         elif re.fullmatch(r"[\W\d_]+", name):
-            yield f"class {name!r} is a number: is it the name of a class?"
+            yield f"class {name!r} has no letter: is it the name of a class?"
     folded = Counter(map(fold_text, classes))
     alike = [name for name in classes if folded[fold_text(name)] > 1]
     if alike:
