@@ -16,7 +16,7 @@ from PIL import Image
 # What tells times, or settings, which may be spelled anew; journals tell both, and become scores
 PASSING = {".html", ".log", ".md", ".lock", ".yaml", ".pkl", ".done", ""}
 RECORDS = ("run.json", "stages.json", "job.json", "sweep.json", "*.scores.*.jsonl", "*.files.jsonl")
-RECORDS += ("labels_of_masks.csv",)  # of masks with their times
+RECORDS += ("labels_of_masks.csv", ".checked_files.json")  # of files with their times
 FOLDERS = {"runs", ".hydra", "features"}  # the name of a feature store is a fingerprint
 
 

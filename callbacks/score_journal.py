@@ -9,8 +9,8 @@ from typing import Any
 
 import lightning as L
 
-from fmawsss.files.images import stamp_file
 from fmawsss.files.journals import count_errors, describe_record, place_journal, read_lines
+from fmawsss.files.listing import stamp_files
 from fmawsss.files.writing import append_line
 from fmawsss.records import Batch, ImageRecord, Prediction
 
@@ -30,7 +30,8 @@ class ScoreJournal(L.Callback):
         self.shard = shard
         self.records = {record.name: record for record in records}
         truths = {record.name: record.truth for record in records if record.truth is not None}
-        self.stamps = {name: stamp_file(truth) for name, truth in truths.items()}
+        stamps = map(str, stamp_files([*truths.values()]))
+        self.stamps = dict(zip(truths, stamps, strict=True))
         lines = read_lines(self.product)
         self.known = {name: line.get("truth_stamp") for name, line in lines.items()}
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.file_checks import check_archives, check_images, check_masks
+from datamodules.file_checks import check_archives, check_images, check_masks, measure_images
 from datamodules.images import find_missing, list_stems, name_alike
-from fmawsss.files.images import read_size
+from fmawsss.files.listing import stamp_files
 from fmawsss.files.storage import read_superpixels
 from fmawsss.files.texts import name_first
 from fmawsss.records import ImageRecord
@@ -196,8 +196,8 @@ def group_by_size(
     if batch_size == 1:
         return [[record] for record in records]
     groups: dict[tuple[int, int], Records] = {}
-    for record in records:
-        size = read_size(record.image)
+    sizes = measure_images([record.image for record in records])
+    for record, size in zip(records, sizes, strict=True):
         if longest is not None:
             size = fit_longest(size, longest)
         groups.setdefault(resize.find_size(size), []).append(record)
@@ -211,7 +211,9 @@ def cut_batches(records: Records, size: int) -> list[Records]:
 
 def digest_records(records: Records) -> dict[str, int | str]:
     """Count images and digest their names, sizes in bytes and labels; files are not read."""
+    stamps = stamp_files([record.image for record in records])
     lines = "\n".join(
-        f"{record.name}\t{record.image.stat().st_size}\t{record.labels}" for record in records
+        f"{record.name}\t{stamp.size}\t{record.labels}"
+        for record, stamp in zip(records, stamps, strict=True)
     )
     return {"images": len(records), "sha256": sha256(lines.encode()).hexdigest()[:16]}

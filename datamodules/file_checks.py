@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
-from fmawsss.files.contents import ENDS, has_end
-from fmawsss.files.images import read_size, stamp_file, try_image
+from fmawsss.files.contents import ENDS, TAIL
+from fmawsss.files.images import measure_head, read_size, try_image
 from fmawsss.files.json_files import REMAKE
+from fmawsss.files.listing import Fact, Stamp, current, work_in_parts
 from fmawsss.files.png import GREY, INDEXED, read_mask
 from fmawsss.files.storage import BROKEN_ARCHIVE
 from fmawsss.records import ImageRecord
 
 PNG_SIGNATURE = b"\x89PNG"
 PNG_HEAD = 26  # bytes: signature, size, depth and colour type
-Check: TypeAlias = Callable[..., None]
+HEAD = 4096  # bytes, in which most JPEGs say how large they are
+Check: TypeAlias = Callable[..., object]
 
 
 def check_images(records: Sequence[ImageRecord]) -> None:
@@ -39,9 +41,8 @@ def check_archives(records: Sequence[ImageRecord], archives: Sequence[Path]) -> 
 
 def check_each(check: Check, items: Iterable[tuple[Path, ...]]) -> None:
     """Check many files at once; raises ValueError with the first fault and the number of others."""
-    with ThreadPoolExecutor() as pool:
-        faults = [fault for fault in pool.map(partial(find_file_fault, check), items) if fault]
-    if faults:
+    found = work_in_parts(partial(find_file_fault, check), list(items), "checked")
+    if faults := [fault for fault in found if fault]:
         others = f"\nand {len(faults) - 1} more such files" if len(faults) > 1 else ""
         raise ValueError(faults[0] + others)
 
@@ -49,7 +50,7 @@ def check_each(check: Check, items: Iterable[tuple[Path, ...]]) -> None:
 def find_file_fault(check: Check, paths: tuple[Path, ...]) -> str:
     """Return what a check says of its files, nothing for good ones."""
     try:
-        check_once(check, paths, tuple(map(stamp_file, paths)))
+        check(*paths)
     except (ValueError, FileNotFoundError) as error:
         return str(error)
     except OSError as error:
@@ -57,35 +58,68 @@ def find_file_fault(check: Check, paths: tuple[Path, ...]) -> str:
     return ""
 
 
-@cache
-def check_once(check: Check, paths: tuple[Path, ...], stamps: tuple[str, ...]) -> None:
-    """Check files, unless they were found good before and have the same stamps since."""
-    check(*paths)
+def check_image_file(path: Path) -> Fact:
+    """Check the end of an image, unless it was found good before; a JPEG is measured as well."""
+    stamp = current().ask(path)
+    if (known := current().recall("image", path, stamp)) is not None:
+        return known
+    size = None
+    if path.suffix.lower() in ENDS:
+        head = check_ends(path, stamp.size, read_whole=try_image)
+        size = measure_head(head)
+    return current().note("image", path, Fact(*stamp, *(size or (0, 0))))
 
 
-def check_image_file(path: Path) -> None:
-    """Check the end of an image."""
-    check_end(path, read_whole=try_image)
+def check_ends(path: Path, size: int, read_whole: Callable[[Path], object]) -> bytes:
+    """Read the head of a file, and look for the mark that ends it.
 
-
-def check_end(path: Path, read_whole: Callable[[Path], object]) -> None:
-    """Look for the mark that ends a file; without it, `read_whole` says what is wrong."""
-    if path.suffix.lower() in ENDS and not has_end(path, path.stat().st_size):
+    Without the mark `read_whole` says what is wrong.
+    """
+    file = os.open(path, os.O_RDONLY)
+    try:
+        head = os.pread(file, HEAD, 0)
+        tail = head if size <= HEAD else os.pread(file, TAIL, size - TAIL)
+    finally:
+        os.close(file)
+    if path.suffix.lower() in ENDS and ENDS[path.suffix.lower()] not in tail[-TAIL:]:
         read_whole(path)
+    return head
+
+
+def measure_image(path: Path) -> tuple[int, int]:
+    """Return the height and width of an upright picture; it is opened unless they are known."""
+    stamp = current().ask(path)
+    known = current().recall("image", path, stamp)
+    if known is not None and known.height:
+        return known.height, known.width
+    size = read_size(path)
+    if known is not None:
+        current().note("image", path, Fact(*stamp, *size))
+    return size
+
+
+def measure_images(paths: Sequence[Path]) -> list[tuple[int, int]]:
+    """Measure many images at once."""
+    return work_in_parts(measure_image, paths, "measured")
 
 
 def check_mask_file(mask: Path, image: Path) -> None:
     """Check the end and the kind of a mask, and its size against that of its image."""
-    check_end(mask, read_whole=read_mask)
-    with mask.open("rb") as file:
-        head = file.read(PNG_HEAD)
+    stamp = current().ask(mask)
+    known = current().recall("mask", mask, stamp) or read_mask_head(mask, stamp)
+    if (size := measure_image(image)) != known[2:]:
+        check_mask_size(mask, read_mask(mask).shape, size)
+
+
+def read_mask_head(mask: Path, stamp: Stamp) -> Fact:
+    """Check the end and the kind of a mask, and return its size."""
+    head = check_ends(mask, stamp.size, read_whole=read_mask)[:PNG_HEAD]
     if len(head) < PNG_HEAD or not head.startswith(PNG_SIGNATURE):
         read_mask(mask)
     width, height, depth, colour = struct.unpack(">16xIIBB", head)
     if colour != INDEXED and (colour, depth) != (GREY, 8):
         read_mask(mask)
-    if (size := read_size(image)) != (height, width):
-        check_mask_size(mask, read_mask(mask).shape, size)
+    return current().note("mask", mask, Fact(*stamp, height, width))
 
 
 def check_mask_size(mask: Path, found: tuple[int, ...], size: tuple[int, int]) -> None:
@@ -98,8 +132,12 @@ def check_mask_size(mask: Path, found: tuple[int, ...], size: tuple[int, int]) -
 
 
 def check_archive(path: Path) -> None:
-    """Read the table of contents, which stands at the end of an npz."""
+    """Read the table of contents, which stands at the end of an npz, unless it was good before."""
+    stamp = current().ask(path)
+    if current().recall("archive", path, stamp) is not None:
+        return
     try:
         zipfile.ZipFile(path).close()
     except BROKEN_ARCHIVE as error:
         raise ValueError(f"{path} is broken or no npz archive ({error}): {REMAKE}") from error
+    current().note("archive", path, Fact(*stamp, 0, 0))

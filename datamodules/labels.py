@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from fmawsss.files.images import stamp_file
+from fmawsss.files.listing import stamp_files
 from fmawsss.files.png import read_mask
 from fmawsss.files.texts import check_class_name, compose
 from fmawsss.files.writing import write_bytes
@@ -75,7 +75,8 @@ class LabelsFromMasks:
 
         # what changed since it was read
         known = self._read_cache()
-        stamps = {name: f"{count}-{stamp_file(path)}-{path.parent}" for name, path in masks.items()}
+        found = zip(masks.items(), stamp_files([*masks.values()]), strict=True)
+        stamps = {name: f"{count}-{stamp}-{path.parent}" for (name, path), stamp in found}
         fresh = [name for name in masks if known.get(name, ("",))[0] != stamps[name]]
 
         # read that, and remember it

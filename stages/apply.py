@@ -16,6 +16,7 @@ from datamodules.loading import find_place
 from datamodules.shard import choose_shard
 from fmawsss.files.contents import drop_notes, note_files
 from fmawsss.files.journals import list_journals, refuse_changed
+from fmawsss.files.listing import current
 from fmawsss.files.locks import wait_lock
 from fmawsss.files.products import ANY, Product
 from fmawsss.files.texts import name_first
@@ -135,6 +136,7 @@ def make_images(
     loader = stage.output.data.whole_loader(remaining, place.rank, place.world_size, place.pin)
     trainer.predict(stage.module, loader, return_predictions=False)
     trainer.strategy.barrier()
+    current().forget()
     return trainer
 
 

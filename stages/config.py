@@ -14,8 +14,10 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
+from fmawsss.files.listing import open_listing
 from stages.builder import StageBuilder, plain
 from stages.checkpoints import find_network
 from stages.door import end_in_words
@@ -27,6 +29,7 @@ from stages.signals import answer_signals
 from stages.stage import FeatureCache, Run, Stage
 from stages.words import shorten_key
 
+LISTING = ".checked_files.json"  # below paths.base: what earlier runs found in files
 SECTIONS = {
     "name", "labelled", "takes", "model", "learning", "applying", "training", "prediction",
     "writers", "carried", "runtime",
@@ -156,7 +159,11 @@ def open_run(cfg: DictConfig) -> Iterator[None]:
         place_job(cfg)
         folder = Path(HydraConfig.get().runtime.output_dir)
         config = OmegaConf.to_yaml(cfg, resolve=True)
-        with record_run(folder, describe_run(cfg), config, find_report(cfg)):
+        listing = Path(cfg.paths.base) / LISTING
+        with (
+            record_run(folder, describe_run(cfg), config, find_report(cfg)),
+            open_listing(listing if rank_zero_only.rank == 0 else None),
+        ):
             yield
 
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from math import prod
 from pathlib import Path
 
 import torch
 from lightning.pytorch.utilities import rank_zero_only
 
+from datamodules.file_checks import measure_images
 from datamodules.folder import FolderDataModule
 from fmawsss.clip.blocks import ATTENTION_BYTES
 from fmawsss.clip.encoder import FrozenClip
-from fmawsss.files.images import read_size
 from fmawsss.records import ImageRecord
 from fmawsss.resizing import Size, fit_longest
 from lightning_modules.prompts import PromptModule
@@ -67,10 +66,9 @@ def tell_image_memory(stage: Stage) -> None:
 
 def find_largest(records: Sequence[ImageRecord]) -> tuple[str, Size]:
     """Name the image with most pixels, and its height and width."""
-    with ThreadPoolExecutor() as pool:
-        sizes = pool.map(read_size, (record.image for record in records))
-        found = zip((record.name for record in records), sizes, strict=True)
-        return max(found, key=lambda image: prod(image[1]))
+    sizes = measure_images([record.image for record in records])
+    found = zip((record.name for record in records), sizes, strict=True)
+    return max(found, key=lambda image: prod(image[1]))
 
 
 def estimate_image(clip: FrozenClip, size: Size, opened: bool) -> int:

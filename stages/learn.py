@@ -30,6 +30,7 @@ from datamodules.encoded import EncodedData
 from datamodules.sample import collate_samples
 from fmawsss.files.contents import note_files
 from fmawsss.files.features import FeatureStore
+from fmawsss.files.listing import current
 from fmawsss.files.products import holds_files
 from lightning_modules.features import FeatureModule
 from stages.scores import write_scores
@@ -59,6 +60,7 @@ def learn(stage: Stage, loggers: Sequence[Logger]) -> None:
 
     # The product, and the best checkpoint beside it
     trainer.save_checkpoint(product.path, weights_only=True)
+    current().forget()
     if trainer.is_global_zero:
         keep_best(stage, training)
         for path in stage.steps.glob("stopped_*.ckpt"):

@@ -10,6 +10,7 @@ from pathlib import Path
 from lightning.pytorch.utilities import rank_zero_only
 
 from datamodules.shard import Shard
+from fmawsss.files.listing import current
 from fmawsss.files.locks import hold_lock, list_locks, place_lock
 from fmawsss.files.writing import remove_leftovers
 from stages.apply import apply
@@ -28,6 +29,7 @@ def run_stages(stages: Sequence[Stage]) -> None:
     """Check all stages, then run them in turn, each skipped where its product is complete."""
     with undo_folders(folder for stage in stages for folder in list_folders(stage)):
         check_run(stages)
+        current().save()
         if rank_zero_only.rank == 0:
             remove_leftovers(stages[0].run.work, deep=True)
         for number, stage in enumerate(stages, start=1):

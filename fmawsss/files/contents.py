@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from fmawsss.files.listing import Stamp, current, stamp_files
 from fmawsss.files.writing import write_bytes
 
 ENDS = {".jpg": b"\xff\xd9", ".jpeg": b"\xff\xd9", ".png": b"IEND"}  # no pixels look like these
@@ -72,11 +73,11 @@ def write_notes(product: Path, notes: Mapping[str, Note]) -> None:
 def note_files(product: Path, images: Container[str]) -> None:
     """Note what a product holds of some images, beside what is known of others."""
     notes = read_notes(product)
-    for name, status in list_files(product).items():
+    for name, stamp in list_files(product).items():
         known = notes.get(name)
         asked = not product.is_dir() or name.rpartition(".")[0] in images
-        if asked and (known is None or known[:2] != stamp(status)):
-            notes[name] = Note(*stamp(status), digest_file(place_file(product, name)))
+        if asked and (known is None or known[:2] != stamp):
+            notes[name] = Note(*stamp, digest_file(place_file(product, name)))
     write_notes(product, notes)
 
 
@@ -96,15 +97,15 @@ def find_changes(product: Path, unknown: bool) -> Changes:
     notes, files, changes = read_notes(product), list_files(product), Changes()
     changes.lost = [name for name in notes if name not in files]
     renewed = {}
-    for name, status in files.items():
+    for name, stamp in files.items():
         known = notes.get(name)
-        if (known is None and not unknown) or (known and known[:2] == stamp(status)):
+        if (known is None and not unknown) or (known and known[:2] == stamp):
             continue
         path = place_file(product, name)
-        if is_damaged(path, status.st_size):
+        if is_damaged(path, stamp.size):
             changes.damaged.append(name)
         elif known is not None:
-            renewed[name] = Note(*stamp(status), digest_file(path))
+            renewed[name] = Note(*stamp, digest_file(path))
 
     # A copy has other times
     changes.edited = [name for name, note in renewed.items() if note.digest != notes[name].digest]
@@ -115,11 +116,11 @@ def find_changes(product: Path, unknown: bool) -> Changes:
     return changes
 
 
-def list_files(product: Path) -> dict[str, os.stat_result]:
+def list_files(product: Path) -> dict[str, Stamp]:
     """List the files of a product by their path below it; a product that is a file has its own."""
     if product.is_file():
-        return {product.name: product.stat()}
-    found: dict[str, os.stat_result] = {}
+        return {product.name: current().ask(product)}
+    found: list[str] = []
     folders = [product] if product.is_dir() else []
     while folders:
         with os.scandir(folders.pop()) as scanned:
@@ -128,20 +129,16 @@ def list_files(product: Path) -> dict[str, os.stat_result]:
             if name.startswith("."):
                 continue
             if entry.is_file():
-                found[os.path.relpath(entry.path, product)] = entry.stat()
+                found.append(entry.path)
             elif entry.is_dir() and f"{name}.json" not in entries:  # a product of its own
                 folders.append(Path(entry.path))
-    return found
+    start = len(os.path.join(product, ""))  # noqa: PTH118
+    return {path[start:]: stamp for path, stamp in zip(found, stamp_files(found), strict=True)}
 
 
 def place_file(product: Path, name: str) -> Path:
     """Return the path of a file of a product."""
     return product / name if product.is_dir() else product
-
-
-def stamp(status: os.stat_result) -> tuple[int, int]:
-    """Return size and time of change."""
-    return status.st_size, status.st_mtime_ns
 
 
 def digest_file(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -94,6 +95,13 @@ def read_size(path: Path) -> tuple[int, int]:
     """Read the height and width of the upright picture from the file's header."""
     with _open_picture(path) as file:
         return _measure_upright(file)
+
+
+def measure_head(head: bytes) -> tuple[int, int] | None:
+    """Read the height and width of an upright JPEG from its first bytes, None if they lack them."""
+    with suppress(Exception), Image.open(io.BytesIO(head), formats=["JPEG"]) as file:
+        return _measure_upright(file)
+    return None
 
 
 def read_stored_size(path: Path) -> tuple[int, int]:

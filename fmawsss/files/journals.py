@@ -19,6 +19,7 @@ from torch import Tensor
 
 from fmawsss.files.contents import digest_file
 from fmawsss.files.images import TURNED_TIFFS, is_turned_tiff, stamp_file
+from fmawsss.files.listing import current, stamp_files
 from fmawsss.files.products import ProductMismatch
 from fmawsss.files.texts import name_first
 from fmawsss.metrics import (
@@ -94,12 +95,12 @@ def stamp_image(path: Path) -> dict[str, int | str]:
 
 def is_unchanged(path: Path, stamp: Mapping[str, int | str]) -> bool:
     """Say whether a file is the noted one, read as now; it is read when its time alone differs."""
-    status = path.stat()
-    if status.st_size != stamp["bytes"]:
+    found = current().ask(path)
+    if found.size != stamp["bytes"]:
         return False
     if is_turned_tiff(path) and stamp.get("read_by") != TURNED_TIFFS:
         return False
-    return status.st_mtime_ns == stamp["modified"] or digest_file(path) == stamp["sha256"]
+    return found.modified == stamp["modified"] or digest_file(path) == stamp["sha256"]
 
 
 def refuse_changed(product: Path, records: Sequence[ImageRecord]) -> None:
@@ -107,6 +108,7 @@ def refuse_changed(product: Path, records: Sequence[ImageRecord]) -> None:
     lines = read_lines(product).items()
     stamps = {name: line["image_stamp"] for name, line in lines if "image_stamp" in line}
     noted = [record for record in records if record.name in stamps]
+    stamp_files([record.image for record in noted])
     changed = [r.name for r in noted if not is_unchanged(r.image, stamps[r.name])]
     if changed:
         raise ProductMismatch(

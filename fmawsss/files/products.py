@@ -26,6 +26,7 @@ from fmawsss.files.contents import (
 )
 from fmawsss.files.fingerprints import differing_keys, fingerprint, flatten
 from fmawsss.files.json_files import read_json, write_json
+from fmawsss.files.listing import current
 from fmawsss.files.texts import name_first
 
 logger = logging.getLogger(__name__)
@@ -83,6 +84,8 @@ class Product:
         # one, or none
         for path in (*beside, place_notes(self.path), self.path):
             remove_path(path)
+        if not empty:
+            current().forget()
         self._write({})
 
     def start(self, part: str, inputs: str, beside: Sequence[Path] = ()) -> None:
@@ -123,7 +126,7 @@ class Product:
         changes = find_changes(self.path, unknown=True)
         refuse_edited(self.path, changes)
         if not changes.lost and not changes.damaged:
-            return
+            return current().note_compared(self.path)
         faults = (("lost", changes.lost), ("empty or cut off", changes.damaged))
         said = [f"{len(names)} {fault}: {name_first(names)}" for fault, names in faults if names]
         logger.warning("%s has files that are made again (%s)", self.path, "; ".join(said))
@@ -134,6 +137,7 @@ class Product:
         write_notes(self.path, {name: notes[name] for name in notes.keys() - strange})
         for name in changes.damaged:
             place_file(self.path, name).unlink(missing_ok=True)
+        current().forget()
 
     def forget(self, part: str) -> None:
         """Take back the start of a part of which nothing was made, and the record of nothing."""
@@ -190,6 +194,8 @@ def require_unchanged(path: Path) -> None:
     Raises:
         ProductMismatch: for files that are cut off, or were changed since.
     """
+    if current().is_compared(path):
+        return
     changes = find_changes(path, unknown=False)
     refuse_edited(path, changes)
     if changes.damaged:
@@ -198,6 +204,7 @@ def require_unchanged(path: Path) -> None:
             f"{name_first(changes.damaged)}. Run the command that made it again, it makes these "
             "anew; or restore them"
         )
+    current().note_compared(path)
 
 
 def refuse_edited(path: Path, changes: Changes) -> None:

@@ -24,6 +24,7 @@ WARNING = re.compile(r"(\S+\.py:\d+: \w*Warning: .*\n)(?:  .*\n)?")
 # what every run may write anew: records of runs, scores, journals and pictures
 VOLATILE = re.compile(
     r"(^|/)(runs|pictures)/|(^|/)(scores\.json|stages\.json|report\.html)$|\.lock$|\.jsonl$"
+    r"|(^|/)\.checked_files\.json$"
 )
 
 

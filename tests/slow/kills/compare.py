@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 # Times, machines and numbers of runs; what is drawn from them
-VOLATILE = ("runs/", "report.html", "log_", ".files.jsonl")
+VOLATILE = ("runs/", "report.html", "log_", ".files.jsonl", ".checked_files.json")
 VOLATILE_IN_SWEEPS = (
     ".hydra/",
     "config.yaml",
