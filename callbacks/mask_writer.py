@@ -9,6 +9,7 @@ import lightning as L
 import numpy as np
 
 from callbacks.prediction_writer import PngWriter
+from fmawsss.files.contents import Made
 from fmawsss.files.png import write_palette_png, write_png
 from fmawsss.records import Batch, MaskPrediction, Prediction
 from fmawsss.resizing import Size
@@ -24,11 +25,12 @@ class MaskWriter(L.Callback):
     def __init__(self, folder: str | Path, overlays: str | Path) -> None:
         self.folder = Path(folder)
         self.overlays = Path(overlays)
+        self.made = [Made(self.folder, ".png"), Made(self.overlays, ".png")]
         self.palette = make_palette(256)
 
     def has(self, name: str) -> bool:
         """Say whether the image is done."""
-        return (self.folder / f"{name}.png").is_file() and (self.overlays / f"{name}.png").is_file()
+        return all(name in made for made in self.made)
 
     def on_predict_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch,

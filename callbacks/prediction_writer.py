@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning as L
 
+from fmawsss.files.contents import Made
 from fmawsss.resizing import Size
 
 
@@ -16,6 +17,7 @@ class PngWriter(L.Callback, ABC):
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
+        self.made = Made(self.folder, ".png")
 
     @abstractmethod
     def write(self, prediction: Any, path: Path, size: Size | None) -> None:
@@ -23,7 +25,7 @@ class PngWriter(L.Callback, ABC):
 
     def has(self, name: str) -> bool:
         """Say whether the image is done."""
-        return (self.folder / f"{name}.png").is_file()
+        return name in self.made
 
     def on_predict_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 
+from fmawsss.files.contents import Made, read_notes
 from fmawsss.files.journals import read_lines
 from fmawsss.files.products import read_fingerprint
 from fmawsss.files.storage import read_superpixels, write_superpixels
@@ -22,20 +24,30 @@ class SuperpixelWriter(L.Callback):
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
+        self.made = Made(self.folder, ".npz")
         self.fingerprint = read_fingerprint(self.folder)
         self.checked: set[str] = set()
         self.images = 0
         self.started = time.monotonic()
 
     def has(self, name: str) -> bool:
-        """Say whether the image is done: its file is there, whole, and made with these settings."""
-        if name not in self.checked:
+        """Say whether the image is done: its file is there, whole, and made with these settings.
+
+        A file that was noted when the product was finished, and compared with its note when this
+        stage began, is not read.
+        """
+        if name not in self.checked and not (name in self.made and f"{name}.npz" in self.noted):
             try:
                 read_superpixels(self.folder / f"{name}.npz", self.fingerprint)
             except (FileNotFoundError, ValueError):
                 return False
-            self.checked.add(name)
+        self.checked.add(name)
         return True
+
+    @cached_property
+    def noted(self) -> set[str]:
+        """The files that the product has notes of."""
+        return {*read_notes(self.folder)}
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock; say what was there before."""

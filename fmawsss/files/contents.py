@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Container, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -134,6 +135,38 @@ def list_files(product: Path) -> dict[str, Stamp]:
                 folders.append(Path(entry.path))
     start = len(os.path.join(product, ""))  # noqa: PTH118
     return {path[start:]: stamp for path, stamp in zip(found, stamp_files(found), strict=True)}
+
+
+class Made:
+    """The files of a folder by their paths without suffix, listed once and not asked for each.
+
+    A file that appears later is found, too; for one that goes away, build another.
+    """
+
+    def __init__(self, folder: Path, suffix: str) -> None:
+        self.folder = folder
+        self.suffix = suffix
+
+    def __contains__(self, name: str) -> bool:
+        return f"{name}{self.suffix}" in self._listed or self.place(name).is_file()
+
+    def place(self, name: str) -> Path:
+        """Return the path of a file."""
+        return self.folder / f"{name}{self.suffix}"
+
+    @cached_property
+    def _listed(self) -> set[str]:
+        found: set[str] = set()
+        left = [os.fspath(self.folder)]
+        start = len(os.path.join(left[0], ""))  # noqa: PTH118
+        while left:
+            with suppress(OSError), os.scandir(left.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        left.append(entry.path)
+                    elif entry.is_file(follow_symlinks=False):
+                        found.add(entry.path[start:])
+        return found
 
 
 def place_file(product: Path, name: str) -> Path:

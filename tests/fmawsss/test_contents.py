@@ -3,12 +3,21 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from fmawsss.files.contents import Changes, drop_notes, find_changes, note_files, read_notes
+from callbacks.superpixel_writer import SuperpixelWriter
+from fmawsss.files.contents import (
+    Changes,
+    Made,
+    drop_notes,
+    find_changes,
+    note_files,
+    read_notes,
+)
 from fmawsss.files.products import Product, ProductMismatch, require_unchanged
 
 
@@ -84,3 +93,28 @@ def test_a_single_file_is_a_product(tmp_path):
     path.write_bytes(path.read_bytes()[:99])
     with pytest.raises(ProductMismatch, match=r"cls\.ckpt"):
         require_unchanged(path)
+
+
+def test_what_was_made_is_listed_once_and_what_appears_later_is_found(tmp_path: Path) -> None:
+    (tmp_path / "cat").mkdir()
+    for name in ("a.png", "cat/b.v2.png", "cat/c.npz"):
+        (tmp_path / name).write_text("x")
+    made = Made(tmp_path, ".png")
+    assert {name in made for name in ("a", "cat/b.v2")} == {True}
+    assert "cat/c" not in made
+    (tmp_path / "d.png").write_text("x")
+    assert "d" in made
+    (tmp_path / "broken.png").symlink_to(tmp_path / "nowhere")
+    assert "broken" not in Made(tmp_path, ".png")
+    assert "a" not in Made(tmp_path / "nowhere", ".png")
+
+
+def test_noted_superpixels_are_not_read_to_see_whether_they_are_there(tmp_path: Path) -> None:
+    folder = tmp_path / "superpixels"
+    folder.mkdir()
+    (folder / "a.npz").write_text("no archive")
+    assert not SuperpixelWriter(folder).has("a")
+    note_files(folder, {"a"})
+    assert SuperpixelWriter(folder).has("a")
+    (folder / "a.npz").unlink()
+    assert not SuperpixelWriter(folder).has("a")
