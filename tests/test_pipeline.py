@@ -170,11 +170,11 @@ def test_changed_labels_are_noticed(copied, monkeypatch):
 
 def test_the_jobs_of_a_sweep_have_folders_of_their_own(copied, monkeypatch):
     quick = [*QUICK[:2], "loop.max_steps=1", "save_every=1", *places(copied)]
-    before = snapshot(copied / "outputs/shapes")
+    before = contents(copied / "outputs/shapes")
     run(train.main, monkeypatch, "-m", "task=cls", "seed=1,2", *quick)
     jobs = list((copied / "outputs/shapes/sweeps").glob("*/*/cls.ckpt"))
     assert sorted(job.parent.name for job in jobs) == ["0", "1"]
-    after = snapshot(copied / "outputs/shapes")
+    after = contents(copied / "outputs/shapes")
     assert {
         name: content for name, content in after.items() if not name.startswith("sweeps")
     } == before
