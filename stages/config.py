@@ -159,10 +159,10 @@ def open_run(cfg: DictConfig) -> Iterator[None]:
         place_job(cfg)
         folder = Path(HydraConfig.get().runtime.output_dir)
         config = OmegaConf.to_yaml(cfg, resolve=True)
-        listing = Path(cfg.paths.base) / LISTING
+        listing = Path(cfg.paths.base) / LISTING if rank_zero_only.rank == 0 else None
         with (
             record_run(folder, describe_run(cfg), config, find_report(cfg)),
-            open_listing(listing if rank_zero_only.rank == 0 else None),
+            open_listing(listing, remembers=not is_job(cfg)),  # a demo may go on for days
         ):
             yield
 

@@ -1,8 +1,8 @@
 """What a run knows of the files that it reads: each is asked for once, and opened once.
 
-Size and time of change of a file are believed for some minutes of a run (`open_listing`), or until
-the run makes files itself. What was found good in a file, and how large its picture is, is believed
-as long as these two stay the same, also by later runs, which find it in the listing: one JSON file,
+Size and time of change of a file are believed until the run (`open_listing`) has trained, predicted
+or removed something (`Listing.forget`). What was found good in a file, and how large its picture
+is, is believed as long as these two stay the same, by later runs as well: they find it in a file,
 `{"version": 1, "image": {folder: {name: [bytes, nanoseconds, height, width]}}, "mask": …}`, a
 height and width of 0 where they were not asked for.
 """
@@ -26,7 +26,6 @@ logger = logging.getLogger(__name__)
 
 VERSION = 1
 KINDS = ("image", "mask", "archive")
-FRESH = 300.0  # seconds for which size and time are believed
 THREADS = 16  # a network answers many questions at once
 AT_ONCE = 500  # files of a thread's task
 QUIET = 5.0  # seconds before progress is told, and between two lines
@@ -73,7 +72,6 @@ class Listing:
         """Ask again for every file."""
         self._stamps: dict[str, Stamp] = {}
         self._compared: set[str] = set()
-        self._since = time.monotonic()
 
     def save(self) -> None:
         """Keep what was found for later runs, in a folder that is there and may be written."""
@@ -85,8 +83,6 @@ class Listing:
     def ask(self, path: Path | str) -> Stamp:
         """Return the stamp of a file; raises ValueError for a pipe, OSError for none."""
         name = os.fspath(path)
-        if time.monotonic() - self._since > FRESH:
-            self.forget()
         if (known := self._stamps.get(name)) is not None:
             return known
         status = os.stat(name)  # noqa: PTH116
@@ -117,8 +113,7 @@ class Listing:
 
     def is_compared(self, product: Path) -> bool:
         """Say whether a product was compared with its notes, and nothing was made since."""
-        fresh = time.monotonic() - self._since <= FRESH
-        return fresh and os.fspath(product) in self._compared
+        return os.fspath(product) in self._compared
 
 
 class _Current:
@@ -133,10 +128,10 @@ def current() -> Listing:
 
 
 @contextmanager
-def open_listing(path: Path | None) -> Iterator[None]:
+def open_listing(path: Path | None, remembers: bool = True) -> Iterator[None]:
     """Know, for the length of a run, what the runs before found; keep what is new there, too."""
     before = _Current.listing
-    _Current.listing = Listing(path, remembers=True)
+    _Current.listing = Listing(path, remembers)
     try:
         yield
     finally:

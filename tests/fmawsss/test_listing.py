@@ -16,7 +16,7 @@ import datamodules.file_checks
 import infer
 from datamodules.file_checks import check_image_file, check_mask_file, measure_image
 from fmawsss.files.images import read_size
-from fmawsss.files.listing import Listing, current, open_listing, read_facts, stamp_files
+from fmawsss.files.listing import current, open_listing, read_facts, stamp_files
 from fmawsss.files.png import write_palette_png
 from fmawsss.viz import make_palette
 
@@ -100,26 +100,14 @@ def test_stamps_are_believed_within_a_run_until_it_makes_files(tmp_path: Path) -
     with open_listing(None):
         first = stamp_files([path, path])[0]
         path.write_text("longer")
-        assert current().ask(path) == first
+        current().note_compared(tmp_path)
+        assert (current().ask(path), current().is_compared(tmp_path)) == (first, True)
         current().forget()
-        assert current().ask(path).size == 6
+        assert (current().ask(path).size, current().is_compared(tmp_path)) == (6, False)
+    with open_listing(None, remembers=False):
+        current().ask(path)
     path.write_text("much longer")
     assert current().ask(path).size == 11  # outside of a run nothing is
-
-
-def test_stamps_are_believed_for_minutes(tmp_path: Path, monkeypatch) -> None:
-    now = [0.0]
-    monkeypatch.setattr("fmawsss.files.listing.time.monotonic", lambda: now[0])
-    path = tmp_path / "a.txt"
-    path.write_text("a")
-    listing = Listing(remembers=True)
-    listing.ask(path)
-    listing.note_compared(tmp_path)
-    path.write_text("longer")
-    now[0] = 200.0
-    assert (listing.ask(path).size, listing.is_compared(tmp_path)) == (1, True)
-    now[0] = 400.0
-    assert (listing.is_compared(tmp_path), listing.ask(path).size) == (False, 6)
 
 
 def test_pictures_are_measured_from_their_heads(tmp_path: Path, monkeypatch) -> None:
