@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import lightning as L
 import numpy as np
 import pytest
 from front_door import QUICK, run
@@ -125,6 +126,20 @@ def test_the_next_stage_notices(tree, monkeypatch, spoil):
     settings = ["task=network", "loop.max_steps=3", "save_every=1"]
     with pytest.raises((ValueError, ProductMismatch), match=r"train_00001\.png"):
         run(train.main, monkeypatch, *settings, *QUICK[:2], *places(tree))
+
+
+def test_what_is_edited_while_a_stage_learns_is_noticed(tree, monkeypatch):
+    superpixels, fit = tree / "outputs/shapes/superpixels", L.Trainer.fit
+
+    def fit_and_edit(*arguments, **words) -> None:
+        fit(*arguments, **words)
+        shutil.copyfile(superpixels / "train_00003.npz", superpixels / "train_00001.npz")
+
+    monkeypatch.setattr("lightning.Trainer.fit", fit_and_edit)
+    settings = ["task=seg", "loop.max_steps=1", f"paths.base={tree}/outputs/shapes"]
+    settings += [f"paths.work={tree}/fresh", *QUICK[:2], *places(tree)]
+    with pytest.raises(ProductMismatch, match=r"train_00001\.npz"):
+        run(train.main, monkeypatch, *settings)
 
 
 def test_a_cut_checkpoint_is_refused_where_nothing_is_left_to_make(tree, monkeypatch):
