@@ -144,7 +144,7 @@ def reword(error: BaseException) -> str:
         return f"{shorten_key(key)}={values}: several values; a list is {several}, -m tries each"
     if TWICE.search(text) and (added := find_options(r"\+")):
         return f"{added}: an option is chosen already; without the +, it is replaced"
-    if UNNAMED.search(text) and (odd := find_options(r"[^=]+=([-\d.]+|true|false|\[.*)$")):
+    if UNNAMED.search(text) and (odd := find_options(r"[^=]+=([-\d.]+|true|false|null|\[.*)$")):
         return f"{odd}: expected the name of one option"
     key = KEY.search(text)
     said = join_lines("\n".join(line for line in text.splitlines() if not ASIDE.match(line)))

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
@@ -19,6 +20,7 @@ logger = logging.getLogger(__name__)
 WEIGHTS = ("clip", "sam", "masks")  # shared by all tasks, and typed for all of them
 MET = ("none", "cpu")  # choices that a run keeps to where it has nothing of the kind
 LEARNED = ("loss", "optimizer", "scheduler", "augment", "averaging", "targets")
+STAGES = ("superpixels", "cls", "seg", "network")  # of a pipeline, with recipes of their own
 SEEDERS = ("cls", "seg", "seeds")
 KEEPERS = {  # the tasks whose predictions a choice of callbacks= can keep
     "cams": SEEDERS,
@@ -58,14 +60,38 @@ def refuse_idle(cfg: DictConfig, learning: bool) -> None:
                 f"callbacks={choice} keeps what task={', '.join(makers)} makes: task={task} makes "
                 "nothing of the kind, leave it out"
             )
+        if word.startswith("recipe="):
+            require_recipe(choice, task)
         if key in acting or choice in MET:
             continue
-        if key in WEIGHTS:
+        if key in WEIGHTS or (key == "numbers" and not has_recipe(choice, task)):
             logger.info("%s changes nothing of task=%s", word, cfg.name)
         elif key in REMEDIES:
             raise ValueError(
                 f"{key}={choice} has no part in task={cfg.name} here, leave it out: {REMEDIES[key]}"
             )
+
+
+def require_recipe(choice: str, task: str) -> None:
+    """Raise ValueError unless a recipe is there, and for this task."""
+    known, tasks = list_choices("recipe"), list_choices("task")
+    fitting = [name for name in known if name.startswith(f"{task}_")]
+    others = [name for name in tasks if choice.startswith(f"{name}_")]
+    if choice not in known or (others and choice not in fitting):
+        remedy = f"choose from {', '.join(fitting)}" if fitting else "leave it out"
+        raise ValueError(f"recipe={choice}: task={task} has no recipe of that name; {remedy}")
+
+
+def has_recipe(numbers: str, task: str) -> bool:
+    """Say whether a task, or a stage of a pipeline, has a recipe of these numbers."""
+    stages = STAGES if task in ("pipeline", "demo") else (task,)
+    return not {f"{stage}_{numbers}" for stage in stages}.isdisjoint(list_choices("recipe"))
+
+
+def list_choices(group: str) -> list[str]:
+    """List the options of a group, those of one's own folders (--config-dir) too."""
+    options: list[str] = GlobalHydra.instance().config_loader().get_group_options(group)
+    return options
 
 
 def list_acting(cfg: DictConfig, learning: bool) -> set[str]:

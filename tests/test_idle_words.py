@@ -56,6 +56,23 @@ def test_what_no_stage_makes_cannot_be_kept(tmp_path: Path, monkeypatch, task, k
     assert not list(tmp_path.glob("outputs/*/*/*/run.json"))
 
 
+@pytest.mark.parametrize(
+    ("task", "recipe", "remedy"),
+    [
+        ("seeds", "seeds_seg_vox", "choose from seeds_coco, seeds_folder, .*seeds_seg_voc"),
+        ("cls", "seg_voc", "choose from cls_coco"),
+        ("memory", "cls_voc", "leave it out"),
+        ("check", "nothing", "leave it out"),
+    ],
+)
+def test_a_recipe_is_one_of_the_task(tmp_path: Path, monkeypatch, task, recipe, remedy) -> None:
+    """A recipe that is missing may be missing by itself, but not when it was typed."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=f"recipe={recipe}: task={task} has no.*; {remedy}"):
+        run(infer.main, monkeypatch, f"task={task}", f"recipe={recipe}", *QUICK)
+    assert not list(tmp_path.glob("outputs/*/*/*/run.json"))
+
+
 def test_formats_of_other_tools_belong_to_the_other_door(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["train.py", "task=network", "save_as=[voc]"])
@@ -63,8 +80,11 @@ def test_formats_of_other_tools_belong_to_the_other_door(tmp_path: Path, monkeyp
         train.main()
 
 
-def test_weights_of_other_tasks_are_told(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_weights_and_numbers_of_other_tasks_are_told(tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
-    run(infer.main, monkeypatch, *CLASSIC, *QUICK, "clip=tiny", "trainer=cpu", "callbacks=none")
-    assert "clip=tiny changes nothing of task=superpixels" in capsys.readouterr().out
+    words = ["clip=tiny", "numbers=voc", "trainer=cpu", "callbacks=none"]
+    run(infer.main, monkeypatch, *CLASSIC, *QUICK, *words)
+    told = capsys.readouterr().out
+    assert "clip=tiny changes nothing of task=superpixels" in told
+    assert "numbers=voc changes nothing of task=superpixels" in told
     assert len(list(tmp_path.glob("outputs/shapes/superpixels/*.npz"))) == 2
