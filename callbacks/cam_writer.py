@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import numpy as np
 
 from fmawsss.files.products import read_fingerprint
-from fmawsss.files.storage import BROKEN_ARCHIVE, CAMS, CAMS_VERSION
+from fmawsss.files.storage import holds_cams
 from fmawsss.records import Cams, Prediction
 
 
@@ -48,17 +47,3 @@ class CamWriter(L.Callback):
         for prediction in predictions:
             cams = replace(prediction.kept_cams()["CAM"], recipe=self.recipe)
             self.write(self.folder / f"{prediction.name}.npz", cams, self.fingerprint)
-
-
-def holds_cams(path: Path, fingerprint: str) -> bool:
-    """Say whether a file is a whole archive of CAMs of a fingerprint.
-
-    Its table of contents, at the end of the file, and its stamps are read, and no map unpacked.
-    """
-    wanted = {"format": CAMS, "version": str(CAMS_VERSION), "fingerprint": fingerprint}
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            whole = {"cam", "classes"} <= set(archive.files)
-            return whole and all(str(archive[name]) == value for name, value in wanted.items())
-    except (*BROKEN_ARCHIVE, KeyError):
-        return False

@@ -13,7 +13,7 @@ import lightning as L
 from fmawsss.files.contents import Made, read_notes
 from fmawsss.files.journals import read_lines
 from fmawsss.files.products import read_fingerprint
-from fmawsss.files.storage import read_superpixels, write_superpixels
+from fmawsss.files.storage import holds_superpixels, write_superpixels
 from fmawsss.records import SuperpixelPrediction
 
 logger = logging.getLogger(__name__)
@@ -34,13 +34,12 @@ class SuperpixelWriter(L.Callback):
         """Say whether the image is done: its file is there, whole, and made with these settings.
 
         A file that was noted when the product was finished, and compared with its note when this
-        stage began, is not read.
+        stage began, is not opened.
         """
-        if name not in self.checked and not (name in self.made and f"{name}.npz" in self.noted):
-            try:
-                read_superpixels(self.folder / f"{name}.npz", self.fingerprint)
-            except (FileNotFoundError, ValueError):
-                return False
+        path = self.folder / f"{name}.npz"
+        known = name in self.checked or (name in self.made and f"{name}.npz" in self.noted)
+        if not known and not holds_superpixels(path, self.fingerprint):
+            return False
         self.checked.add(name)
         return True
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -171,6 +171,28 @@ def read_archive(
             f"{REMAKE}"
         )
     return arrays
+
+
+def holds_superpixels(path: Path, fingerprint: str) -> bool:
+    """Say whether a file is a whole archive of superpixels of a fingerprint."""
+    arrays = {"size", *SUPERPIXEL_ARRAYS}
+    return _holds_archive(path, SUPERPIXELS, SUPERPIXELS_VERSION, fingerprint, arrays)
+
+
+def holds_cams(path: Path, fingerprint: str) -> bool:
+    """Say whether a file is a whole archive of CAMs of a fingerprint."""
+    return _holds_archive(path, CAMS, CAMS_VERSION, fingerprint, {"cam", "classes"})
+
+
+def _holds_archive(path: Path, kind: str, version: int, fingerprint: str, arrays: Set[str]) -> bool:
+    """Read the table of contents, at the end of a file, and its stamps; no array is unpacked."""
+    wanted = {"format": kind, "version": str(version), "fingerprint": fingerprint}
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            whole = arrays <= set(archive.files)
+            return whole and all(str(archive[name]) == value for name, value in wanted.items())
+    except BROKEN_ARCHIVE:
+        return False
 
 
 def check_fingerprint(path: Path, arrays: Mapping[str, np.ndarray], expected: str | None) -> None:

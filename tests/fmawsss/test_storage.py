@@ -243,6 +243,29 @@ def test_cams_of_the_released_code_are_read(tmp_path: Path) -> None:
         read_cams(path)
 
 
+def test_archives_are_told_apart_without_unpacking_them(tmp_path: Path, monkeypatch) -> None:
+    superpixels, cams = tmp_path / "superpixels.npz", tmp_path / "cams.npz"
+    storage.write_superpixels(superpixels, make_superpixels(), "of these settings")
+    storage.write_cams(cams, make_cams(), "of these settings")
+    unpacked, unpack = set(), np.lib.npyio.NpzFile.__getitem__
+
+    def note(archive: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
+        unpacked.add(name)
+        return unpack(archive, name)
+
+    monkeypatch.setattr(np.lib.npyio.NpzFile, "__getitem__", note)
+    assert storage.holds_superpixels(superpixels, "of these settings")
+    assert storage.holds_cams(cams, "of these settings")
+    assert unpacked == {"format", "version", "fingerprint"}
+
+    # of other settings, of another kind, cut off, not there
+    assert not storage.holds_superpixels(superpixels, "of others")
+    assert not storage.holds_superpixels(cams, "of these settings")
+    superpixels.write_bytes(superpixels.read_bytes()[:-9])
+    assert not storage.holds_superpixels(superpixels, "of these settings")
+    assert not storage.holds_superpixels(tmp_path / "none.npz", "of these settings")
+
+
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
