@@ -9,7 +9,7 @@ from typing import Any
 import lightning as L
 
 from fmawsss.files.json_files import write_json
-from fmawsss.files.products import RECORD_VERSION, read_fingerprint
+from fmawsss.files.products import RECORD_VERSION, read_fingerprint, read_record
 from fmawsss.files.regions import read_stamp, write_regions
 from fmawsss.memory import keep_regions
 from fmawsss.records import SeedPrediction
@@ -40,7 +40,8 @@ class RegionWriter(L.Callback):
             record = self.folder.with_name(f"{self.folder.name}.json")
             of = os.path.relpath(self.product, self.folder)  # both may move
             settings = {"version": RECORD_VERSION, "settings": {"of": of}}
-            content = {"fingerprint": self.fingerprint, "parts": {}, "upstream": {}}
+            made_from = (read_record(self.product) or {}).get("upstream", {})
+            content = {"fingerprint": self.fingerprint, "parts": {}, "upstream": made_from}
             write_json(record, {**settings, **content})
 
     def on_predict_batch_end(

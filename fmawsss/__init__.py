@@ -12,6 +12,9 @@ The files are the steps of the method, in the order in which data flows (section
     affinity      5         CAMs spread over patches that attend to each other
     scores        6         CAMs between 0 and 1, and a background to stand against them
     seeding       6, 7      scores, pooled on superpixels, painted as seeds
+    memory        11.1      seeds once more: superpixels explained by look-alikes in other images
+    memory_search 11.1      the same for many images at once
+    memory_index  11.1      and for more superpixels than can be compared
     agreement               how far an image's seeds agree, without ground truth
     metrics       10        what masks are worth, with ground truth
     schedules     8         learning rates

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -64,12 +65,27 @@ class RegionMemory:
             shown = shown - self.labels[without].long()
         return bool((shown[labels] >= least).all())
 
-    def list_sharing(self, labels: Bool[Tensor, "C"], without: int | None) -> Int64[Tensor, "J"]:
-        """List the superpixels of images that share a label, but for those of one image."""
+    def select_sharing(self, labels: Bool[Tensor, "C"], without: int | None) -> Bool[Tensor, "S"]:
+        """Select the superpixels of images that share a label, but for those of one image."""
         sharing = (self.labels & labels).any(dim=1)
         if without is not None:
             sharing[without] = False
-        return sharing[self.owners].nonzero().flatten()
+        return sharing[self.owners]
+
+    @cached_property
+    def class_sizes(self) -> Int64[Tensor, "C"]:
+        """How many superpixels lie in images that show each class."""
+        images = torch.bincount(self.owners, minlength=len(self.labels))
+        return self.labels.long().T @ images
+
+    def count_compared(self, labels: Bool[Tensor, "*I C"]) -> Int64[Tensor, "*I"]:
+        """Count what images of some classes are compared with: for each class its superpixels."""
+        return labels.long() @ self.class_sizes
+
+    def read_keys(self, image: int) -> Float[Tensor, "M D"]:
+        """Read the keys of one image."""
+        first, end = torch.searchsorted(self.owners, torch.tensor([image, image + 1])).tolist()
+        return torch.from_numpy(np.asarray(self.keys[first:end], np.float32))
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,27 +104,57 @@ class MemoryReader:
     temperature: of the softmax that turns cosines into weights; they are multiplied by it.
     own_share: the weight of a superpixel's own value.
     least: other images that must show each class of an image; few are no memory to trust.
-    block: superpixels of the memory that are compared at a time; bounds the memory that it takes.
+    exact_up_to: an image that is compared with more superpixels asks an index; None asks none.
     """
 
     neighbours: int = 40
     temperature: float = 5.0
     own_share: float = 0.2
     least: int = 1
-    block: int = 65536
+    exact_up_to: int | None = 300_000
 
     def find(
-        self, keys: Float[Tensor, "M D"], memory: RegionMemory, rows: Int64[Tensor, "J"]
+        self,
+        keys: Float[Tensor, "M D"],
+        labels: Bool[Tensor, "C"],
+        memory: RegionMemory,
+        image: int | None = None,
     ) -> Neighbours:
-        """Find the neighbours of keys among some rows of the memory: exact, block by block."""
-        cosines, found = keys.new_zeros(len(keys), 0), rows.new_zeros(len(keys), 0)
-        for part in rows.split(self.block):
-            block = torch.from_numpy(np.asarray(memory.keys[part.numpy()])).to(keys)
-            cosines = torch.cat([cosines, keys @ block.T], dim=1)
-            found = torch.cat([found, part.expand(len(keys), -1)], dim=1)
-            cosines, best = cosines.topk(min(self.neighbours, cosines.shape[1]), dim=1)
-            found = found.gather(1, best.to(found.device))
-        return Neighbours(found, cosines)
+        """Find the neighbours of the superpixels of one image; `memory_search` is the fast form.
+
+        labels: the classes that the image shows.
+        image: its own number in the memory, if it is there: nothing explains itself.
+
+        An image with a class that fewer than `least` other images show has none.
+        """
+        known = memory.knows(labels, image, self.least)
+        rows = (memory.select_sharing(labels, image) & known).nonzero().flatten()
+        cosines = keys @ torch.from_numpy(np.asarray(memory.keys[rows.numpy()])).to(keys).T
+        cosines, best = cosines.topk(min(self.neighbours, len(rows)), dim=1)
+        return Neighbours(rows[best.cpu()], cosines)
+
+    def mix(
+        self,
+        values: Float[Tensor, "M R"],
+        labels: Bool[Tensor, "C"],
+        memory: RegionMemory,
+        found: Neighbours,
+    ) -> Float[Tensor, "M R"]:
+        """Mix the values of superpixels with those of their neighbours; rows sum to 1.
+
+        A superpixel whose neighbours know none of the classes of its image keeps its own value.
+        """
+        if found.rows.shape[1] == 0:
+            return values
+
+        # what the neighbours were taken for, among background and the classes of this image
+        present = torch.cat([labels.new_ones(1), labels]).to(values.device)
+        seen = torch.from_numpy(np.asarray(memory.values[found.rows.numpy()])).to(values)
+        weights = (self.temperature * found.cosines).softmax(dim=1)
+        told = torch.einsum("mk,mkr->mr", weights, seen) * present
+        total = told.sum(dim=1, keepdim=True)
+        mixed = (1 - self.own_share) * told / total + self.own_share * values
+        return torch.where(total > 0, mixed, values)
 
     def explain(
         self,
@@ -118,28 +164,9 @@ class MemoryReader:
         memory: RegionMemory,
         image: int | None = None,
     ) -> tuple[Float[Tensor, "M R"], Neighbours]:
-        """Score the superpixels of one image; rows sum to 1, absent classes get 0.
-
-        labels: the classes that the image shows.
-        image: its own number in the memory, if it is there: nothing explains itself.
-
-        A superpixel whose neighbours know none of these classes keeps its own value, as do all of
-        an image with a class that fewer than `least` other images show.
-        """
-        known = memory.knows(labels, image, self.least)
-        rows = memory.list_sharing(labels, image) if known else torch.zeros(0).long()
-        found = self.find(keys, memory, rows)
-        if found.rows.shape[1] == 0:
-            return values, found
-
-        # what the neighbours were taken for, among background and the classes of this image
-        present = torch.cat([labels.new_ones(1), labels])
-        seen = torch.from_numpy(np.asarray(memory.values[found.rows.numpy()])).to(values)
-        weights = (self.temperature * found.cosines).softmax(dim=1)
-        told = torch.einsum("mk,mkr->mr", weights, seen) * present
-        total = told.sum(dim=1, keepdim=True)
-        mixed = (1 - self.own_share) * told / total + self.own_share * values
-        return torch.where(total > 0, mixed, values), found
+        """Score the superpixels of one image: `find`, then `mix`."""
+        found = self.find(keys, labels, memory, image)
+        return self.mix(values, labels, memory, found), found
 
 
 def read_activations(clip: FrozenClip, tokens: ImageTokens) -> Float[Tensor, "B N D"]:

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 import lightning as L
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from fmawsss.agreement import measure_agreement
-from fmawsss.files.regions import find_values, read_memory, read_pair
+from fmawsss.files.regions import (
+    find_stamp,
+    find_values,
+    read_memory,
+    read_pair,
+    read_regions,
+    require_superpixels,
+)
 from fmawsss.memory import ImageRegions, MemoryReader, Neighbours, RegionMemory, find_bare
+from fmawsss.memory_index import RegionIndex, build_index
+from fmawsss.memory_search import Question, find_together
 from fmawsss.records import Batch, Captioned, Palette, Prediction, lay_masks, list_regions
 from fmawsss.resizing import Picture
 from fmawsss.seeding import (
@@ -67,9 +78,12 @@ class MemoryModule(L.LightningModule):
 
     memory: how neighbours are found and mixed.
     priority: what paints over what, as in the seeds before.
-    regions: the folder of what those seeds kept; `keys` holds the keys, often the same.
+    superpixels: the folder of the superpixels.
+    regions: the folder of what those seeds kept of them; `keys` holds the keys, often the same.
     split: the images that the memory is made of; `list_images` lists their names.
     store: a folder for the memory's temporary files.
+    block: superpixels that are compared at a time, of the images as of the memory; bounds what the
+        main memory must hold.
     """
 
     learned_by: ClassVar[tuple[str, ...]] = ()
@@ -82,9 +96,11 @@ class MemoryModule(L.LightningModule):
         memory: MemoryReader,
         priority: Sequence[Priority],
         split: str,
+        superpixels: str | Path,
         regions: str | Path,
         keys: str | Path | None,
         store: str | Path,
+        block: int,
     ) -> None:
         super().__init__()
         self.classes = tuple(classes)
@@ -92,12 +108,16 @@ class MemoryModule(L.LightningModule):
         self.reader = memory
         self.priority = priority
         self.split = split
+        self.superpixels = Path(superpixels)
         self.regions = Path(regions)
         self.keys = Path(keys or regions)
         self.store = Path(store)
+        self.block = block
 
     def on_predict_start(self) -> None:
-        """Read the memory, once for the whole run."""
+        """Read the memory, once for the whole run, and see which images come."""
+        for folder in (self.regions, self.keys):
+            require_superpixels(folder, self.superpixels)
         self.names = names = list(self.list_images(self.split))
         self.numbers = {name: number for number, name in enumerate(names)}
         self.memory: RegionMemory = read_memory(
@@ -105,6 +125,16 @@ class MemoryModule(L.LightningModule):
         )
         logger.info("a memory of %d superpixels in %d images", len(self.memory.keys), len(names))
         self.alone: list[str] = []
+        batches = self.trainer.predict_dataloaders.dataset.batches
+        self.coming = deque(record.name for batch in batches for record in batch)
+        self.found: dict[str, Neighbours] = {}
+        if self._are_large(self.memory.labels).any():
+            _ = self.index
+
+    @cached_property
+    def index(self) -> RegionIndex:
+        """The index of the memory, for images that would be compared with too much of it."""
+        return build_index(self.memory, self.block)
 
     def predict_step(self, batch: Batch, batch_index: int = 0) -> list[MemoryPrediction]:
         """Explain the superpixels of each image of the batch."""
@@ -126,19 +156,19 @@ class MemoryModule(L.LightningModule):
             )
 
     def _predict_image(self, name: str, superpixels: Superpixels) -> MemoryPrediction:
-        regions, keys = read_pair(self.regions, self.keys, name)
-        if len(keys) != len(superpixels):
+        regions = read_regions(self.regions / f"{name}.npz")
+        if regions.scores.shape[1] != len(superpixels):
             raise ValueError(
-                f"{self.regions / name}.npz holds {len(keys)} regions, the image "
+                f"{self.regions / name}.npz holds {regions.scores.shape[1]} regions, the image "
                 f"{len(superpixels)} superpixels: make both again, `python infer.py task=cls "
                 "callbacks=regions overwrite=true`"
             )
-        own = find_values(regions, len(self.classes))
-        labels = torch.zeros(len(self.classes), dtype=torch.bool)
-        labels[regions.classes] = True
-        scores, found = self.reader.explain(
-            keys.to(self.device), own.to(self.device), labels, self.memory, self.numbers.get(name)
-        )
+        if name not in self.found:
+            self._look_ahead()
+        found = self.found.pop(name)
+        own = find_values(regions, len(self.classes)).to(self.device)
+        labels = show_classes(regions, len(self.classes))
+        scores = self.reader.mix(own, labels, self.memory, found)
 
         # the seed before, and the one that the memory makes of it
         before, shown = paint_regions(regions.scores, regions, superpixels, self.priority), None
@@ -146,8 +176,8 @@ class MemoryModule(L.LightningModule):
         if found.rows.numel():
             present = torch.cat([torch.zeros(1, dtype=torch.long), regions.classes + 1])
             after = paint_regions(scores.cpu()[:, present].T, regions, superpixels, self.priority)
-            shown = self._show(own, scores.cpu(), superpixels, found)
-        elif len(keys) and labels.any():
+            shown = self._show(own.cpu(), scores.cpu(), superpixels, found)
+        elif len(superpixels) and labels.any():
             self.alone.append(name)
         return MemoryPrediction(name, regions.classes, {"sams": before, "memory": after}, shown)
 
@@ -165,6 +195,7 @@ class MemoryModule(L.LightningModule):
         before, after = own.argmax(dim=1), scores.argmax(dim=1)
         chosen = int(((before != after) * superpixels.area.sum() + superpixels.area).argmax())
         rows = found.rows[chosen, :SHOWN]
+        rows = rows[rows >= 0]
         owners = self.memory.owners[rows]
         numbers = rows - torch.searchsorted(self.memory.owners, owners)
         values = self.memory.values[rows.numpy()].argmax(axis=1)
@@ -176,10 +207,47 @@ class MemoryModule(L.LightningModule):
             "found": [
                 [self.names[owner], number, round(cosine, 3), int(value)]
                 for owner, number, cosine, value in zip(
-                    owners.tolist(), numbers.tolist(), cosines, values, strict=True
+                    owners.tolist(), numbers.tolist(), cosines[: len(rows)], values, strict=True
                 )
             ],
         }
+
+    def _look_ahead(self) -> None:
+        """Find the neighbours of the images that come next, together."""
+        questions: dict[str, Question] = {}
+        superpixels = 0
+        while self.coming and superpixels < self.block:
+            name = self.coming.popleft()
+            questions[name] = self._ask(name)
+            superpixels += len(questions[name].keys)
+
+        # in the whole memory, or an index of it
+        exact = []
+        for name, question in questions.items():
+            if self._are_large(question.labels):
+                self.found[name] = self.index.find(question, self.reader)
+            else:
+                exact.append(name)
+        asked = [questions[name] for name in exact]
+        found = find_together(asked, self.memory, self.reader, self.block) if asked else []
+        self.found |= zip(exact, found, strict=True)
+
+    def _ask(self, name: str) -> Question:
+        """Ask for the neighbours of an image, as the memory or else its files describe it."""
+        number = self.numbers.get(name)
+        if number is None:
+            stamps = find_stamp(self.regions), find_stamp(self.keys)
+            regions, keys = read_pair(self.regions, self.keys, name, *stamps)
+            labels = show_classes(regions, len(self.classes))
+        else:
+            keys, labels = self.memory.read_keys(number), self.memory.labels[number]
+        return Question(keys.to(self.device), labels, number)
+
+    def _are_large(self, labels: Bool[Tensor, "*I C"]) -> Bool[Tensor, "*I"]:
+        """Say which images of some classes would be compared with too many superpixels."""
+        limit = self.reader.exact_up_to
+        compared = self.memory.count_compared(labels)
+        return compared > (len(self.memory.keys) * len(self.classes) if limit is None else limit)
 
 
 def paint_regions(
@@ -195,6 +263,13 @@ def paint_regions(
     order = order_masks(masks, priority)
     top = find_top_masks(order, superpixels, torch.device("cpu"))
     return paint_masks(masks, top, spread_rest(regions, superpixels))
+
+
+def show_classes(regions: ImageRegions, classes: int) -> Bool[Tensor, "C"]:
+    """Turn the classes that an image shows into multi-hot labels."""
+    labels = torch.zeros(classes, dtype=torch.bool)
+    labels[regions.classes] = True
+    return labels
 
 
 def spread_rest(regions: ImageRegions, superpixels: Superpixels) -> Seed:

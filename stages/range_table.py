@@ -30,10 +30,7 @@ from stages.ranges import (
     whole,
 )
 
-STRATEGY = Range(
-    "auto, or a strategy of Lightning such as ddp",
-    is_strategy,
-)
+STRATEGY = Range("auto, or a strategy of Lightning such as ddp", is_strategy)
 PIXELS = whole(1, 16384)
 BATCH = whole(1, 4096)
 STEPS = whole(1, 10**8)
@@ -130,6 +127,7 @@ OF_STAGE: dict[str, Range] = {
     "applying.memory.temperature": POSITIVE,
     "applying.memory.own_share": SHARE,
     "applying.memory.least": whole(1, 1000),
+    "applying.memory.exact_up_to": optional(whole(0)),
     "applying.seeding.*.background_power": NOT_NEGATIVE,
     "applying.seeding.*.background.power": NOT_NEGATIVE,
     "applying.seeding.*.background.value": SHARE,
@@ -175,6 +173,7 @@ OF_STAGE: dict[str, Range] = {
     "runtime.writers.pictures.every": whole(1),
     "runtime.arguments.val_powers": several(NOT_NEGATIVE),
     "runtime.arguments.speed.*": whole(1),
+    "runtime.arguments.block": whole(1),
     "runtime.exports.video.alpha": SHARE,
 }
 

@@ -102,6 +102,7 @@ KEYS = {
     "regions": "prediction.inputs.regions",
     "keys": "prediction.inputs.keys",
     "memory": "applying.memory",
+    "memory.block": "runtime.arguments.block",
     "save_every": "runtime.save_every",
     "val_every": "runtime.val_every",
     "apply_step": "runtime.apply_step",

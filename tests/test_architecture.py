@@ -58,8 +58,8 @@ LOADERS = {
 # What `ls fmawsss` shows
 METHOD_FILES = {
     "superpixels", "prompts", "contexts", "templates", "cam", "losses", "label_losses", "affinity",
-    "scores", "seeding", "memory", "agreement", "metrics", "schedules", "resizing", "precision",
-    "viz", "records",
+    "scores", "seeding", "memory", "memory_search", "memory_index", "agreement", "metrics",
+    "schedules", "resizing", "precision", "viz", "records",
 }  # fmt: skip
 METHOD_FOLDERS = {"clip", "sam", "networks", "files", "tiny"}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from front_door import QUICK, run
 
 import infer
+import lightning_modules.memory
 import train
 from benchmarks.memory_ablations import VARIANTS, measure, read_images
 from fmawsss.files.journals import read_lines
@@ -103,6 +105,39 @@ def test_regions_of_other_superpixels_are_refused(copied, monkeypatch):
         remember(monkeypatch, copied)
 
 
+def test_a_file_of_another_run_is_refused(copied, monkeypatch):
+    folder = copied / "outputs" / "shapes" / "regions"
+    path = sorted((folder / "coarse").glob("*.npz"))[0]
+    other = (folder / "fine" / path.name).read_bytes()
+    path.write_bytes(other)
+    with pytest.raises(ValueError, match=rf"coarse/{path.name} was made with other settings"):
+        remember(monkeypatch, copied)
+
+
+def test_regions_and_keys_of_other_superpixels_are_refused(copied, monkeypatch):
+    work = copied / "outputs" / "shapes"
+    shutil.copytree(work / "regions" / "coarse", work / "regions" / "other")
+    record = json.loads((work / "regions" / "coarse.json").read_text())
+    record["upstream"]["superpixels"] = "another"
+    (work / "regions" / "other.json").write_text(json.dumps(record))
+    other = f"{work}/regions/other"
+    with pytest.raises(ValueError, match="other was made with other superpixels than"):
+        remember(monkeypatch, copied, f"regions={other}")
+    with pytest.raises(ValueError, match="other was made with other superpixels than"):
+        remember(monkeypatch, copied, f"keys={other}")
+
+
+def test_keys_of_another_encoder_are_refused(copied, monkeypatch):
+    folder = copied / "outputs" / "shapes" / "regions" / "coarse"
+    path = sorted(folder.glob("*.npz"))[1]
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    arrays["keys"] = arrays["keys"][:, :-1]
+    np.savez(path, **arrays)
+    with pytest.raises(ValueError, match=rf"{path.name} holds keys of length 127, others of 128"):
+        remember(monkeypatch, copied)
+
+
 def test_seeds_of_any_origin_borrow_the_keys(copied, monkeypatch):
     places = [f"paths.data={copied}/data", f"paths.outputs={copied}/outputs"]
     run(infer.main, monkeypatch, "task=cls", "callbacks=cams", *BARE, *places)
@@ -168,3 +203,38 @@ def test_variants_are_scored_as_the_memory_scores(copied, monkeypatch):
     assert told == pytest.approx(scores["train"]["memory"]["miou"], abs=1e-6)
     assert alone != told
     assert 0 <= error <= 1
+
+
+def test_images_together_get_the_seeds_of_each_alone(copied, monkeypatch):
+    remember(monkeypatch, copied, "memory.block=3", "overwrite=true")
+    seeds = copied / "outputs" / "shapes" / "seeds" / "coarse_memory"
+    together = read_masks(seeds)
+
+    def find_plainly(questions, memory, reader, block):
+        return [reader.find(q.keys, q.labels, memory, q.image) for q in questions]
+
+    monkeypatch.setattr(lightning_modules.memory, "find_together", find_plainly)
+    remember(monkeypatch, copied, "overwrite=true")
+    alone = read_masks(seeds)
+    assert together.keys() == alone.keys()
+    for name, mask in together.items():
+        np.testing.assert_array_equal(mask, alone[name])
+
+
+def test_a_block_is_no_part_of_what_seeds_depend_on(copied, monkeypatch, capsys):
+    remember(monkeypatch, copied)
+    remember(monkeypatch, copied, "memory.block=3")
+    assert "complete for train, skipped" in capsys.readouterr().out
+
+
+def test_a_large_memory_asks_an_index(copied, monkeypatch):
+    pytest.importorskip("faiss")
+    remember(monkeypatch, copied, "memory.exact_up_to=0", "overwrite=true")
+    assert len(read_masks(copied / "outputs" / "shapes" / "seeds" / "coarse_memory")) == 6
+
+
+def test_an_index_without_faiss_says_what_to_install(copied, monkeypatch):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(ModuleNotFoundError, match=r"\[index\].*memory\.exact_up_to=null"):
+        remember(monkeypatch, copied, "memory.exact_up_to=0", "overwrite=true")
+    remember(monkeypatch, copied, "memory.exact_up_to=null", "overwrite=true")

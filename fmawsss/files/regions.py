@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fmawsss.files.json_files import REMAKE
+from fmawsss.files.products import read_fingerprint, read_record
 from fmawsss.files.storage import BROKEN_ARCHIVE, check_fingerprint, read_archive, write_archive
 from fmawsss.memory import ImageRegions, RegionMemory, make_values
 
@@ -79,6 +80,22 @@ def find_values(regions: ImageRegions, classes: int) -> Tensor:
     return make_values(regions.scores, regions.classes, classes)
 
 
+def find_stamp(folder: Path) -> str | None:
+    """Return the fingerprint that the regions of a folder must carry, None without its record."""
+    record = read_record(folder)
+    return None if record is None else str(record["fingerprint"])
+
+
+def require_superpixels(folder: Path, superpixels: Path) -> None:
+    """Raise ValueError for regions of other superpixels, as far as their record tells."""
+    made_from = (read_record(folder) or {}).get("upstream", {}).get("superpixels")
+    if made_from not in (None, read_fingerprint(superpixels)):
+        raise ValueError(
+            f"{folder} was made with other superpixels than {superpixels}: make it again, `python "
+            "infer.py task=cls callbacks=regions overwrite=true`, or name the right ones"
+        )
+
+
 def read_memory(
     folder: Path, keys: Path, names: Sequence[str], classes: int, store: Path
 ) -> RegionMemory:
@@ -91,13 +108,14 @@ def read_memory(
 
     Raises:
         FileNotFoundError: naming the command that makes what is missing.
-        ValueError: for keys of different lengths.
+        ValueError: for keys of different lengths, and files of another run.
     """
     store.mkdir(parents=True, exist_ok=True)
+    stamps = find_stamp(folder), find_stamp(keys)
     counts, shown, width = [], torch.zeros(len(names), classes, dtype=torch.bool), None
     with tempfile.TemporaryFile(dir=store) as key_file, tempfile.TemporaryFile(dir=store) as values:
         for number, name in enumerate(names):
-            regions, found = read_pair(folder, keys, name)
+            regions, found = read_pair(folder, keys, name, *stamps)
             if width not in (None, found.shape[1]) and len(found):
                 raise ValueError(
                     f"{keys}/{name}.npz holds keys of length {found.shape[1]}, others of {width}: "
@@ -119,11 +137,18 @@ def read_memory(
         )
 
 
-def read_pair(folder: Path, keys: Path, name: str) -> tuple[ImageRegions, Tensor]:
-    """Read the regions of an image, and their keys, which may lie in another folder."""
+def read_pair(
+    folder: Path, keys: Path, name: str, stamp: str | None, key_stamp: str | None
+) -> tuple[ImageRegions, Tensor]:
+    """Read the regions of an image, and their keys, which may lie in another folder.
+
+    The stamps are the fingerprints that they must carry; None takes any.
+    """
     path, key_path = folder / f"{name}.npz", keys / f"{name}.npz"
-    regions = read_regions(path)
-    found = require_keys(key_path, regions if key_path == path else read_regions(key_path))
+    regions = read_regions(path, stamp)
+    found = require_keys(
+        key_path, regions if key_path == path else read_regions(key_path, key_stamp)
+    )
     if len(found) != regions.scores.shape[1]:
         raise ValueError(
             f"{key_path} holds {len(found)} keys, {path} {regions.scores.shape[1]} regions: they "
