@@ -216,7 +216,7 @@ def compare_index(options: argparse.Namespace) -> None:
     """Print how much of what the exact search finds an index of a folder of regions finds."""
     paths = sorted(options.regions.glob("*.npz"))
     names = [path.stem for path in paths]
-    classes = 1 + max(int(read_regions(path).classes.max(initial=-1)) for path in paths)
+    classes = 1 + max(max(read_regions(path).classes.tolist(), default=-1) for path in paths)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         memory = read_memory(options.regions, options.regions, names, classes, Path(folder))
         questions = [ask(memory, number, options.device) for number in range(len(names))]

@@ -31,20 +31,21 @@ def draw(images: int, seed: int = 0) -> tuple[RegionMemory, list[Question]]:
 
 
 def find_plainly(
-    questions: list[Question], memory: RegionMemory, neighbours: int
+    questions: list[Question], memory: RegionMemory, reader: MemoryReader
 ) -> list[Neighbours]:
-    reader = MemoryReader(neighbours=neighbours)
     return [reader.find(q.keys, q.labels, memory, q.image) for q in questions]
 
 
 @pytest.mark.parametrize("block", [1, 7, 1000])
 @pytest.mark.parametrize("neighbours", [1, 5, 1000])
-def test_many_images_together_find_what_each_finds_alone(block, neighbours):
+@pytest.mark.parametrize("least", [1, 8])
+def test_many_images_together_find_what_each_finds_alone(block, neighbours, least):
+    reader = MemoryReader(neighbours=neighbours, least=least)
     memory, questions = draw(30)
     strangers = [Question(q.keys, q.labels, None) for q in draw(5, seed=1)[1]]
     questions = [*questions, *strangers]
-    together = find_together(questions, memory, neighbours, block)
-    alone = find_plainly(questions, memory, neighbours)
+    together = find_together(questions, memory, reader, block)
+    alone = find_plainly(questions, memory, reader)
     assert any(found.rows.numel() == 0 for found in alone)
     for one, other in zip(together, alone, strict=True):
         assert torch.equal(one.rows, other.rows)
@@ -65,9 +66,9 @@ def test_an_index_finds_most_of_them():
     memory, questions = draw(400)
     index = build_index(memory, 100)
     assert index.index.nlist > 16
-    shared, total = 0, 0
-    for question, exact in zip(questions, find_plainly(questions, memory, 5), strict=True):
-        found = index.find(question, 5)
+    reader, shared, total = MemoryReader(neighbours=5), 0, 0
+    for question, exact in zip(questions, find_plainly(questions, memory, reader), strict=True):
+        found = index.find(question, reader)
         allowed = memory.select_sharing(question.labels, question.image)
         for row, cosine, key in zip(found.rows, found.cosines, question.keys, strict=True):
             assert allowed[row[row >= 0]].all()
