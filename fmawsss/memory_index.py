@@ -20,6 +20,7 @@ from fmawsss.memory_search import Question, find_none
 
 SAMPLES = 64  # superpixels for each cell, of which the cells are learned
 PART = 4  # numbers of a key that become one code
+FEWEST = 8  # cells that are looked through
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +44,7 @@ class RegionIndex:
         faiss = load_faiss()
         chosen = memory.select_sharing(question.labels, question.image).numpy()
         search = faiss.SearchParametersIVF(
-            nprobe=max(1, round(self.share * self.index.nlist)),
+            nprobe=max(FEWEST, round(self.share * self.index.nlist)),
             sel=faiss.IDSelectorBitmap(np.packbits(chosen, bitorder="little")),
         )
         count = reader.neighbours * self.proposed

@@ -38,8 +38,9 @@ def test_images_above_the_limit_ask_the_index(capsys):
 
 def test_the_index_is_compared_with_the_exact_search(tmp_path, capsys):
     pytest.importorskip("faiss")
+    generator = torch.Generator().manual_seed(0)
     for number in range(30):
-        keys = F.normalize(torch.randn(9, 8), dim=1)
+        keys = F.normalize(torch.randn(9, 8, generator=generator), dim=1)
         regions = ImageRegions(
             keys, torch.rand(2, 9), torch.tensor([number % 2]), torch.zeros(3).byte(), torch.ones(3)
         )
