@@ -75,7 +75,7 @@ def read_options(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--measured", type=int, default=256, help="images that are explained")
     parser.add_argument("--width", type=int, default=WIDTH, help="of keys")
     parser.add_argument("--block", type=int, default=8192, help="memory.block")
-    parser.add_argument("--exact-up-to", type=int, default=MemoryReader.exact_up_to)
+    parser.add_argument("--exact-up-to", type=int, default=10**9)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--folder", type=Path, help="where temporary files go")

@@ -111,7 +111,7 @@ class MemoryReader:
     temperature: float = 5.0
     own_share: float = 0.2
     least: int = 1
-    exact_up_to: int | None = 300_000
+    exact_up_to: int | None = None
 
     def find(
         self,

@@ -98,8 +98,7 @@ def load_faiss() -> ModuleType:
         import faiss
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            f"a memory of this size is searched through an index, which needs faiss ({error}): "
-            'pip install -e ".[index]", or memory.exact_up_to=null to compare everything, which '
-            "takes longer"
+            f"memory.exact_up_to= asks an index of faiss, which is not there ({error}): pip "
+            'install -e ".[index]", or memory.exact_up_to=null to compare everything, which takes longer'
         ) from error
     return faiss

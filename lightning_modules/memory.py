@@ -25,7 +25,7 @@ from fmawsss.files.regions import (
     require_superpixels,
 )
 from fmawsss.memory import ImageRegions, MemoryReader, Neighbours, RegionMemory, find_bare
-from fmawsss.memory_index import RegionIndex, build_index
+from fmawsss.memory_index import RegionIndex, build_index, load_faiss
 from fmawsss.memory_search import Question, find_together
 from fmawsss.records import Batch, Captioned, Palette, Prediction, lay_masks, list_regions
 from fmawsss.resizing import Picture
@@ -113,6 +113,8 @@ class MemoryModule(L.LightningModule):
         self.keys = Path(keys or regions)
         self.store = Path(store)
         self.block = block
+        if memory.exact_up_to is not None:
+            load_faiss()  # or say now that it is missing
 
     def on_predict_start(self) -> None:
         """Read the memory, once for the whole run, and see which images come."""
@@ -247,7 +249,7 @@ class MemoryModule(L.LightningModule):
         """Say which images of some classes would be compared with too many superpixels."""
         limit = self.reader.exact_up_to
         compared = self.memory.count_compared(labels)
-        return compared > (len(self.memory.keys) * len(self.classes) if limit is None else limit)
+        return torch.zeros_like(compared).bool() if limit is None else compared > limit
 
 
 def paint_regions(
