@@ -28,10 +28,11 @@ from datamodules.choosing import (
     report_missing_truths,
     spread_choice,
 )
+from datamodules.given_cams import report_other_classes
 from datamodules.labels import LabelReader, Labels, LabelSource, require_reader
 from datamodules.loading import Loading, find_place, make_loader
 from datamodules.sampler import BatchPlan, EndlessMicroBatches
-from datamodules.shown import report_other_classes, report_unshown, require_shown
+from datamodules.shown import report_unshown, require_shown
 from datamodules.views import TrainingView, WholeView
 from fmawsss.files.texts import check_class_names, compose, name_first
 from fmawsss.records import Batch, ImageRecord

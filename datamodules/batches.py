@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,8 +11,9 @@ import torch
 from jaxtyping import Bool, UInt8
 from torch.utils.data import Dataset
 
-from datamodules.choosing import check_products, check_superpixels
+from datamodules.choosing import check_products, check_superpixels, require_fitting
 from datamodules.file_checks import check_mask_size
+from datamodules.given_cams import check_cams, read_fitting_cams
 from datamodules.sample import Sample, collate_samples
 from datamodules.sampler import BatchPlan, find_image, find_view, seed_augmentation, seed_view
 from datamodules.transforms import View
@@ -21,18 +21,14 @@ from datamodules.views import TrainingView, WholeView
 from fmawsss.files.features import LABELS, SEEDS, FeatureStore
 from fmawsss.files.images import read_image, read_shrunk, read_size
 from fmawsss.files.png import read_mask
-from fmawsss.files.storage import read_cams, read_superpixels
+from fmawsss.files.storage import read_superpixels
 from fmawsss.metrics import IGNORE
-from fmawsss.records import Batch, Cams, ImageRecord
+from fmawsss.records import Batch, ImageRecord
 from fmawsss.resizing import Size, fit_longest, resize_mask
 from fmawsss.sam.partitions import resize_superpixels
 from fmawsss.superpixels import Superpixels
 
-logger = logging.getLogger(__name__)
-
-MAKE_CAMS = "write them with callbacks=cams"
 MAKE_REGIONS = "write them with callbacks=regions (`python infer.py task=cls callbacks=regions`)"
-MADE_ANYWHERE = "the CAMs of %s do not say which stage made them; seeds get the numbers of %s"
 
 
 @dataclass(frozen=True)
@@ -249,37 +245,16 @@ def read_matching_superpixels(path: Path, size: Size, on_disk: Size) -> Superpix
     Raises ValueError when they were made of another image.
     """
     superpixels = read_superpixels(path)
-    if tuple(superpixels.size) not in (size, on_disk):
-        raise ValueError(
-            f"superpixels {path} are of size {tuple(superpixels.size)}, the image is "
-            f"{on_disk}; delete the file and run `python infer.py task=superpixels`"
-        )
+    require_fitting(superpixels, path, size, on_disk)
     return resize_superpixels(superpixels, size)
-
-
-def read_fitting_cams(path: Path, recipes: Sequence[str] | None) -> Cams:
-    """Read the CAMs of an image; raises ValueError when a stage with another recipe made them."""
-    cams = read_cams(path)
-    if recipes is None or cams.recipe is None or cams.recipe in recipes:
-        return cams
-    stage, _, numbers = cams.recipe.partition("_")
-    remedy = f"numbers={numbers}" if stage == "cls" else f"recipe=seeds_{cams.recipe}"
-    raise ValueError(
-        f"CAMs {path} were made by {cams.recipe}, these settings are for {', '.join(recipes)}: add "
-        f"{remedy} to take its numbers, or cams_of=[{cams.recipe}] to take these all the same"
-    )
 
 
 def check_view(records: Sequence[ImageRecord], view: WholeView) -> None:
     """Check that every image has the superpixels, CAMs and regions that a view reads."""
     if view.superpixels is not None:
-        check_superpixels(records, Path(view.superpixels))
+        check_superpixels(records, Path(view.superpixels), view.longest)
     if view.cams is not None:
-        folder = Path(view.cams)
-        check_products(records, folder, ".npz", "CAMs", MAKE_CAMS)
-        first = [read_fitting_cams(folder / f"{r.name}.npz", view.cams_of) for r in records[:1]]
-        if view.cams_of and any(cams.recipe is None for cams in first):
-            logger.warning(MADE_ANYWHERE, folder, ", ".join(view.cams_of))
+        check_cams(records, Path(view.cams), view.cams_of)
     for regions, what in ((view.regions, "regions"), (view.keys, "keys of regions")):
         if regions is not None:
             check_products(records, Path(regions), ".npz", what, MAKE_REGIONS)

@@ -11,11 +11,13 @@ import numpy as np
 
 from datamodules.file_checks import check_archives, check_images, check_masks, measure_images
 from datamodules.images import find_missing, list_stems, name_alike
+from fmawsss.files.images import read_size
 from fmawsss.files.listing import stamp_files
 from fmawsss.files.storage import read_superpixels
 from fmawsss.files.texts import name_first
 from fmawsss.records import ImageRecord
-from fmawsss.resizing import Resize, fit_longest
+from fmawsss.resizing import Resize, Size, fit_longest
+from fmawsss.superpixels import Superpixels
 
 logger = logging.getLogger(__name__)
 
@@ -129,16 +131,27 @@ def check_products(records: Records, folder: Path, suffix: str, what: str, remed
     CHECKS[suffix](records, [folder / f"{record.name}{suffix}" for record in records])
 
 
-def check_superpixels(records: Records, folder: Path) -> None:
+def check_superpixels(records: Records, folder: Path, longest: int | None) -> None:
     """Check that a folder holds the superpixels of every image; a hundred files are read whole.
 
     Raises:
         FileNotFoundError: when one is missing.
-        ValueError: for one that is broken, or holds what is no number.
+        ValueError: for one that is broken, holds what is no number, or is of another image.
     """
     check_products(records, folder, ".npz", "superpixels", MAKE_SUPERPIXELS)
     for record in spread_choice(records, READ_WHOLE):
-        read_superpixels(folder / f"{record.name}.npz")
+        path, size = folder / f"{record.name}.npz", read_size(record.image)
+        copy = size if longest is None else fit_longest(size, longest)
+        require_fitting(read_superpixels(path), path, copy, size)
+
+
+def require_fitting(superpixels: Superpixels, path: Path, size: Size, on_disk: Size) -> None:
+    """Raise ValueError unless superpixels are of an image, or of its copy of a size."""
+    if tuple(superpixels.size) not in (size, on_disk):
+        raise ValueError(
+            f"superpixels {path} are of size {tuple(superpixels.size)}, the image is "
+            f"{on_disk}; delete the file and run `python infer.py task=superpixels`"
+        )
 
 
 def keep_labelled(records: Records) -> Records:

@@ -1,27 +1,20 @@
-"""What masks show: seeds that teach nothing, truths that score nothing, CAMs of other classes."""
+"""What masks show: seeds that teach nothing, truths that score nothing."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from datamodules.choosing import Splits, name_splits
-from fmawsss.files.json_files import REMAKE, require_file
 from fmawsss.files.png import read_mask
-from fmawsss.files.storage import BROKEN_ARCHIVE, list_cam_classes
-from fmawsss.files.texts import name_first
 from fmawsss.metrics import IGNORE
 from fmawsss.records import ImageRecord
 
 logger = logging.getLogger(__name__)
 
 SEEDS_LOOKED_AT = 100  # whose values are compared with the classes
-LOOKED_AT = 1000  # images whose CAMs are compared with their labels
 
 
 def shows_class(mask: np.ndarray) -> bool:
@@ -83,38 +76,3 @@ def report_unshown(records: Sequence[ImageRecord]) -> None:
             len(truths),
             truths[0],
         )
-
-
-def report_other_classes(data: Any, splits: Splits, folder: Path) -> None:
-    """Warn where CAMs are of classes that are not among the labels of their image.
-
-    data: the data set; at most a thousand images are looked at.
-    """
-    source = replace(data, labelled=True)
-    try:
-        found = [record for split in name_splits(splits) for record in source.read_split(split)]
-        labelled = [record for record in found if record.labels is not None]
-    except (FileNotFoundError, ValueError):  # seeds from CAMs need no labels
-        return
-    known = labelled[:: max(len(labelled) // LOOKED_AT, 1)]
-    strange = [r.name for r in known if read_cam_classes(folder / f"{r.name}.npz") - {*r.labels}]
-    if strange:
-        logger.warning(
-            "the CAMs in %s are of classes that are not among the labels, in %d of %d images that "
-            "were looked at: %s; classes count from 0 (docs/cams.md)",
-            folder,
-            len(strange),
-            len(known),
-            name_first(strange),
-        )
-
-
-def read_cam_classes(path: Path) -> set[int]:
-    """Read which classes a file of CAMs is about, without the background (-1)."""
-    try:
-        with np.load(require_file(path), allow_pickle=False) as archive:
-            return {*list_cam_classes(archive).tolist()} - {-1}
-    except FileNotFoundError:
-        raise
-    except BROKEN_ARCHIVE as error:
-        raise ValueError(f"{path} is broken or holds no CAMs ({error}): {REMAKE}") from error

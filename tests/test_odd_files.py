@@ -16,7 +16,7 @@ from superpixel_tools import make_superpixels
 import infer
 from datamodules.batches import check_mask
 from datamodules.file_checks import check_archive, check_image_file, check_mask_file
-from datamodules.shown import read_cam_classes
+from datamodules.given_cams import read_cam_classes
 from fmawsss.files.images import read_image, read_size, try_image
 from fmawsss.files.png import read_mask, write_png
 from fmawsss.files.storage import (

@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from datamodules.shown import report_other_classes, report_unshown, require_shown
+from datamodules.given_cams import report_other_classes
+from datamodules.shown import report_unshown, require_shown
 from fmawsss.files.storage import read_cams, write_cams
 from fmawsss.records import Cams, ImageRecord
 
