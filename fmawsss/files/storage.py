@@ -104,9 +104,8 @@ def read_cams(path: Path, expected_fingerprint: str | None = None) -> Cams:
 
 def list_cam_classes(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
     """Return the class of each CAM; raises ValueError unless they are whole numbers, each once."""
-    given = [arrays[name].reshape(-1) for name in ("fg_cls", "classes") if name in arrays]
-    found = given[0] if given else arrays["classes"]
-    if not np.array_equal(found, given[-1]):
+    found = arrays["fg_cls" if "fg_cls" in arrays else "classes"].reshape(-1)
+    if "classes" in arrays and not np.array_equal(found, arrays["classes"].reshape(-1)):
         raise ValueError("`classes` and `fg_cls` that differ")
     with np.errstate(invalid="ignore"):
         classes = found.astype(np.int64) if found.dtype.kind in "iuf" else None
