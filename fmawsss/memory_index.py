@@ -99,6 +99,7 @@ def load_faiss() -> ModuleType:
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f"memory.exact_up_to= asks an index of faiss, which is not there ({error}): pip "
-            'install -e ".[index]", or memory.exact_up_to=null to compare everything, which takes longer'
+            'install -e ".[index]", or memory.exact_up_to=null to compare everything, which takes '
+            "longer"
         ) from error
     return faiss
