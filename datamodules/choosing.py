@@ -12,6 +12,7 @@ import numpy as np
 from datamodules.file_checks import check_archives, check_images, check_masks, measure_images
 from datamodules.images import find_missing, list_stems, name_alike
 from fmawsss.files.images import read_size
+from fmawsss.files.json_files import many_objects
 from fmawsss.files.listing import stamp_files
 from fmawsss.files.storage import read_superpixels
 from fmawsss.files.texts import name_first
@@ -55,6 +56,7 @@ def join_splits(parts: Iterable[Splits]) -> list[str]:
     return list(dict.fromkeys(name for part in parts for name in name_splits(part)))
 
 
+@many_objects()
 def check_records(records: Records, split: str, labelled: bool) -> None:
     """Check that a split has images, that their files are whole, and that labels are known.
 

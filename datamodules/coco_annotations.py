@@ -29,6 +29,7 @@ from datamodules.coco_regions import (
     require_size,
 )
 from datamodules.images import check_inner_path, strip_suffix
+from fmawsss.files.json_files import many_objects
 from fmawsss.metrics import IGNORE
 
 logger = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ class Annotations:
     names: list[str]
 
 
+@many_objects()
 def read_annotations(path: Path) -> Annotations:
     """Read `instances_*.json` or `image_info_*.json`.
 

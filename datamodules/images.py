@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from fmawsss.files.images import SUFFIXES
+from fmawsss.files.json_files import many_objects
 from fmawsss.files.texts import compose, has_unseen
 
 logger = logging.getLogger(__name__)
@@ -99,6 +100,7 @@ class Walk:
                 yield from self._enter(path, (*around, inner))
 
 
+@many_objects()
 def index_masks(folder: Path) -> dict[str, Path]:
     """Map names to the PNG files anywhere below a folder; names are composed. Others are told.
 

@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+from fmawsss.files.json_files import many_objects
 from fmawsss.files.listing import stamp_files
 from fmawsss.files.png import read_mask
 from fmawsss.files.texts import check_class_name, compose
@@ -68,6 +69,7 @@ class LabelsFromMasks:
 
     cache: Path | str | None
 
+    @many_objects()
     def __call__(self, images: Sequence[str], source: LabelSource) -> dict[str, Labels]:
         """Read labels of the images that have a mask."""
         masks = {name: source.masks[name] for name in images if name in source.masks}

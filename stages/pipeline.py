@@ -10,6 +10,7 @@ from pathlib import Path
 from lightning.pytorch.utilities import rank_zero_only
 
 from datamodules.shard import Shard
+from fmawsss.files.journals import parse_journals
 from fmawsss.files.listing import current
 from fmawsss.files.locks import hold_lock, list_locks, place_lock
 from fmawsss.files.writing import remove_leftovers
@@ -36,6 +37,7 @@ def run_stages(stages: Sequence[Stage]) -> None:
             if len(stages) > 1:
                 logger.info("stage %d of %d: %s", number, len(stages), stage.name)
             run_stage(stage)
+            parse_journals.cache_clear()  # the next stage has its own
     print_scores(stages[-1].run.work / "scores.json")
 
 

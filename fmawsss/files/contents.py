@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+from fmawsss.files.json_files import many_objects
 from fmawsss.files.listing import Stamp, current, stamp_files
 from fmawsss.files.writing import write_bytes
 
@@ -51,6 +52,7 @@ def place_notes(product: Path) -> Path:
     return product.with_name(f"{product.name}.files.jsonl")
 
 
+@many_objects()
 def read_notes(product: Path) -> dict[str, Note]:
     """Read the notes of a product, by the names of its files; none of a product without them.
 

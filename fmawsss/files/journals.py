@@ -19,6 +19,7 @@ from torch import Tensor
 
 from fmawsss.files.contents import digest_file
 from fmawsss.files.images import TURNED_TIFFS, is_turned_tiff, stamp_file
+from fmawsss.files.json_files import many_objects
 from fmawsss.files.listing import current, stamp_files
 from fmawsss.files.products import ProductMismatch
 from fmawsss.files.texts import name_first
@@ -37,7 +38,8 @@ WORST = 10  # images that are named
 AT_ONCE = 4096  # images whose counts are summed in one step
 
 Line: TypeAlias = Mapping[str, Any]  # what the journal says of an image
-Counts: TypeAlias = Sequence[Sequence[int]]  # a sparse matrix: row, column, pixels
+Counts: TypeAlias = Sequence[Sequence[int]] | Int64[np.ndarray, "N 3"]
+"""A sparse matrix: rows of row, column, pixels."""
 
 
 def place_journal(product: Path, shard: int, rank: int) -> Path:
@@ -59,6 +61,7 @@ def read_lines(product: Path) -> dict[str, Line]:
 
 
 @lru_cache(maxsize=1)
+@many_objects()
 def parse_journals(journals: Sequence[tuple[Path, str]]) -> dict[str, Line]:
     """Parse journals, each with what its file was like when this was asked."""
     lines = {}
@@ -71,8 +74,18 @@ def parse_journals(journals: Sequence[tuple[Path, str]]) -> dict[str, Line]:
                     logger.warning("%s: a line was cut off; its images count as not done", path)
                 else:  # older journals have a line per image
                     batch = found if isinstance(found, list) else [found]
-                    lines.update({line["name"]: line for line in batch})
+                    lines.update({line["name"]: pack_line(line) for line in batch})
     return lines
+
+
+def pack_line(line: dict[str, Any]) -> Line:
+    """Hold the counts of an image in arrays: the journals of COCO are large."""
+    packed = {
+        part: {kind: np.array(counts, np.int64) for kind, counts in line[part].items()}
+        for part in ("confusion", "boundary")
+        if part in line
+    }
+    return line | packed
 
 
 def describe_record(record: ImageRecord) -> dict[str, Any]:
@@ -155,13 +168,13 @@ def sum_counts(
     totals: dict[str, np.ndarray] = {}
     left = iter(entries)
     while batch := list(islice(left, AT_ONCE)):
-        found: dict[str, list[Sequence[int]]] = defaultdict(list)
+        found: dict[str, list[Int64[np.ndarray, "N 3"]]] = defaultdict(list)
         for entry in batch:
             for kind, counts in entry.items():
-                found[kind].extend(counts)
+                found[kind].append(np.asarray(counts, np.int64).reshape(-1, 3))
         for kind, triples in found.items():
             total = totals.setdefault(kind, np.zeros(shape, np.int64))
-            row, column, pixels = np.array(triples, np.int64).reshape(-1, 3).T
+            row, column, pixels = np.concatenate(triples).T
             np.add.at(total, (row, column), pixels)
     return {kind: torch.from_numpy(total) for kind, total in totals.items()}
 
@@ -212,14 +225,15 @@ def find_miou(counts: Counts) -> float | None:
     """Return the IoU of one image, averaged over the classes in its truth; None without any."""
     hits: dict[int, int] = {}
     union: dict[int, int] = {}
-    for truth, guess, pixels in counts:
+    triples = np.asarray(counts, np.int64).tolist()
+    for truth, guess, pixels in triples:
         union[truth] = union.get(truth, 0) + pixels
         if truth == guess:
             hits[truth] = pixels
         else:
             union[guess] = union.get(guess, 0) + pixels
 
-    present = sorted({truth for truth, _, _ in counts})
+    present = sorted({truth for truth, _, _ in triples})
     if not present:
         return None
     ious = [hits.get(truth, 0) / union[truth] for truth in present]

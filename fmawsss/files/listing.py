@@ -20,6 +20,7 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Any, Literal, NamedTuple, TypeVar
 
+from fmawsss.files.json_files import many_objects
 from fmawsss.files.writing import write_bytes
 
 logger = logging.getLogger(__name__)
@@ -139,6 +140,7 @@ def open_listing(path: Path | None, remembers: bool = True) -> Iterator[None]:
         _Current.listing = before
 
 
+@many_objects()
 def read_facts(path: Path) -> Facts | None:
     """Read a listing; None without one, or for one that is not as this module writes it."""
     try:

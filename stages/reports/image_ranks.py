@@ -25,7 +25,7 @@ def score_image(line: Line) -> float | None:
 
     Its last kind of mask counts.
     """
-    kinds = [counts for counts in line["confusion"].values() if counts]
+    kinds = [counts for counts in line["confusion"].values() if len(counts)]
     return find_miou(kinds[-1]) if kinds else None
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from callbacks.stage_timer import RUN_FILE
-from fmawsss.files.journals import read_lines
+from fmawsss.files.journals import Line, read_lines
 from fmawsss.files.json_files import read_json, write_json
 from fmawsss.files.products import read_record
 from fmawsss.files.writing import write_bytes
@@ -21,6 +21,7 @@ from stages.scores import write_percent
 logger = logging.getLogger(__name__)
 
 STAGES_FILE = "stages.json"
+UNSHOWN = {"boundary", "image_stamp", "truth_stamp"}  # of what a journal says of an image
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,18 @@ class RunFolder:
     def read_lines(self, product: Path) -> list[dict[str, Any]]:
         """Read the journal of a product: one entry per image, the last one counts."""
         if product not in self._journals:
-            self._journals[product] = list(read_lines(product).values())
+            self._journals[product] = [shorten_line(line) for line in read_lines(product).values()]
         return self._journals[product]
+
+
+def shorten_line(line: Line) -> dict[str, Any]:
+    """Keep what a report shows of an image: of its kinds of mask the last one."""
+    last = {
+        part: dict(list(line[part].items())[-1:])
+        for part in ("confusion", "regions")
+        if part in line
+    }
+    return {key: value for key, value in line.items() if key not in UNSHOWN} | last
 
 
 def note_stage(work: Path, stage: StageNote) -> None:

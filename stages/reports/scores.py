@@ -59,9 +59,14 @@ def show_areas(folder: RunFolder) -> Section | None:
     panels = {}
     for stage in folder.stages:
         lines = [line for line in folder.read_lines(stage.product) if line.get("regions")]
-        if lines and not any(any(line["confusion"].values()) for line in lines):
+        if lines and not any(map(is_counted, lines)):
             panels[f"{stage.name}, {stage.split}"] = (len(lines), list_areas(lines, stage.classes))
     return Section("Areas", render("areas.html.j2", panels=panels)) if panels else None
+
+
+def is_counted(line: Line) -> bool:
+    """Say whether an image was compared with its truth."""
+    return any(map(len, line["confusion"].values()))
 
 
 def list_areas(lines: Sequence[Line], classes: Sequence[str]) -> list[tuple[str, float, int]]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import json
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ from callbacks.score_journal import ScoreJournal
 from fmawsss.files.journals import (
     detail_lines,
     list_counts,
+    pack_line,
     read_lines,
     score_lines,
     sum_counts,
@@ -73,6 +75,20 @@ def test_sums_of_many_images_are_those_of_one_after_the_other(monkeypatch):
     found = sum_counts(iter(entries), (3, 4))
     assert list(found) == ["cam", "caa"]
     assert all(torch.equal(found[kind], expected[kind]) for kind in found)
+
+
+def test_a_journal_is_read_without_a_search_for_garbage_and_its_counts_are_arrays(
+    tmp_path, monkeypatch
+):
+    collects = []
+    monkeypatch.setattr(
+        "fmawsss.files.journals.pack_line",
+        lambda line: collects.append(gc.isenabled()) or pack_line(line),
+    )
+    run_batch(ScoreJournal(tmp_path / "coarse", []), ("a", random_mask(0), random_mask(9)))
+    (line,) = choose_lines(tmp_path / "coarse", "a")
+    assert (collects, gc.isenabled()) == ([False], True)
+    assert {line[part]["sams"].dtype.name for part in ("confusion", "boundary")} == {"int64"}
 
 
 def test_a_journal_is_read_again_when_it_grew(tmp_path):
