@@ -123,8 +123,8 @@ class SplitReport:
 def check_dataset(
     data: SegmentationDataModule,
     splits: Splits,
-    expected: Mapping[str, int],
-    withheld: Sequence[str],
+    expected: Mapping[str, int] | None,
+    withheld: Sequence[str] | None,
     prepare: str,
     workers: int | None,
     shown: int,
@@ -137,7 +137,8 @@ def check_dataset(
     """
     # look at all of them first
     reports = [
-        SplitReport(split, expected.get(split), split in withheld) for split in name_splits(splits)
+        SplitReport(split, (expected or {}).get(split), split in (withheld or ()))
+        for split in name_splits(splits)
     ]
     for report in reports:
         check_split(data, report, prepare, workers)
