@@ -34,7 +34,7 @@ from datamodules.loading import Loading, find_place, make_loader
 from datamodules.sampler import BatchPlan, EndlessMicroBatches
 from datamodules.shown import report_unshown, require_shown
 from datamodules.views import TrainingView, WholeView
-from fmawsss.files.texts import check_class_names, compose, name_first
+from fmawsss.files.texts import check_class_names, compose, name_first, require_names
 from fmawsss.records import Batch, ImageRecord
 
 logger = logging.getLogger(__name__)
@@ -107,6 +107,10 @@ class SegmentationDataModule(L.LightningDataModule):
     @abstractmethod
     def read_split(self, split: str) -> Records:
         """List the images of one split, with their labels if `labelled`, and their truth if any."""
+
+    def find_faults(self, split: str) -> list[str]:
+        """Find what keeps the masks of a split from being made, where the data set makes them."""
+        return []
 
     def read_labels(
         self,
@@ -283,13 +287,6 @@ class SegmentationDataModule(L.LightningDataModule):
         size = min(view.batch_size, max(images // world_size, 1))  # no process goes without
         shares = group_by_size(records, view.resize, size, view.longest)[rank::world_size]
         return make_loader(WholeImageBatches(shares, len(self.classes), view), self.loading, pin)
-
-
-def require_names(names: Sequence[str] | None, key: str) -> Sequence[str] | None:
-    """Return a list of names; raises ValueError for one text, or for what is no text."""
-    if isinstance(names, str) or not all(isinstance(name, str) for name in names or ()):
-        raise ValueError(f"dataset.{key}={names}: expected a list of names, [cat,dog]")
-    return names
 
 
 def require_view(view: Asked | None, purpose: str) -> Asked:

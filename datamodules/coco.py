@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -15,30 +15,33 @@ from typing import Any
 from datamodules.base import SegmentationDataModule
 from datamodules.choosing import Splits, join_splits, name_splits
 from datamodules.coco_annotations import (
-    AnnotatedImage,
     Annotations,
     list_classes,
     list_images,
     number_ids,
-    paint_mask,
     read_annotations,
 )
-from datamodules.images import compose_names, find_name, index_masks, list_stems, strip_suffix
+from datamodules.coco_masks import (
+    MASK_PALETTE,
+    find_annotations,
+    find_mask_faults,
+    find_masks,
+    have_one_time,
+    require_order,
+    write_painted_mask,
+)
+from datamodules.images import compose_names, find_name, list_stems, strip_suffix
 from datamodules.label_files import require_label_file
 from datamodules.labels import Labels, LabelsFromMasks, LabelSource, check_label, find_classes
 from fmawsss.files.images import stamp_file
 from fmawsss.files.json_files import read_json
 from fmawsss.files.png import read_mask, write_palette_png
-from fmawsss.files.texts import compose
 from fmawsss.files.writing import write_bytes
 from fmawsss.records import ImageRecord
-from fmawsss.viz import make_palette
 
 logger = logging.getLogger(__name__)
 
 INDEX_VERSION = 2
-MASK_PALETTE = make_palette(256)
-CLOCK = 2  # seconds within which two times are one, for file systems round them
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -158,6 +161,14 @@ class CocoDataModule(SegmentationDataModule):
         for made in (cache / f"masks_{name}", *cache.glob(f"renumbered_{name}_*")):
             shutil.rmtree(made, ignore_errors=True)
 
+    def find_faults(self, split: str) -> list[str]:
+        """Find what keeps masks from being made, until they are."""
+        if self.masks is not None or self._read_index(split)["masks"]:
+            return []
+        source = self._find_source(split)
+        images = Path(self.root) / f"{split}{self.year}"
+        return list(find_mask_faults(self._read_annotations(source), images, source))
+
     def _read_annotations(self, source: Path) -> Annotations:
         annotations = read_annotations(source)
         if len(annotations.names) != len(self.classes):
@@ -166,6 +177,7 @@ class CocoDataModule(SegmentationDataModule):
                 f"{len(self.classes)} classes; correct dataset.classes: one name per category, in "
                 "the order of the category ids"
             )
+        require_order(source, annotations.names, self.classes)
         return annotations
 
     def _paint_masks(self, split: str) -> None:
@@ -254,47 +266,3 @@ class LabelsFromCocoJson:
             present = list_classes(image.regions or [], found.classes)
             names[strip_suffix(image.file)] = [found.names[index] for index in present]
         return names
-
-
-def find_annotations(root: Path, split: str) -> Path:
-    """Find the annotation file of a split such as train2014; raises FileNotFoundError without."""
-    folder = root / "annotations"
-    for kind in ("instances", "image_info"):
-        if (path := folder / f"{kind}_{split}.json").is_file():
-            return path
-
-    # say what is there, and what to do
-    found = ", ".join(sorted(file.name for file in folder.glob("*.json"))) or "nothing"
-    raise FileNotFoundError(
-        f"{folder / f'instances_{split}.json'} does not exist ({folder} holds {found}); unpack "
-        "annotations_trainval2014.zip and train2014.zip, val2014.zip "
-        "(https://cocodataset.org/#download) there, set dataset.root to the folder that holds "
-        "them, or choose another split"
-    )
-
-
-def write_painted_mask(
-    folder: Path, image: AnnotatedImage, classes: Mapping[str, int], source: Path
-) -> None:
-    """Write the semantic mask of an image; raises ValueError naming the image of a bad region."""
-    try:
-        mask = paint_mask(image.size, image.regions or [], classes)
-    except ValueError as error:
-        raise ValueError(f"{source}, image {image.file}: {error}") from error
-    write_palette_png(folder / f"{strip_suffix(image.file)}.png", mask, MASK_PALETTE)
-
-
-def find_masks(names: Iterable[str], folder: Path) -> dict[str, Path]:
-    """Find the mask of each image, named like the image or by the number at its end."""
-    present = index_masks(folder)
-    found: dict[str, Path] = {}
-    for name in names:
-        for stem in map(compose, (name.rpartition("_")[2], name)):
-            if stem in present:
-                found[name] = present[stem]
-    return found
-
-
-def have_one_time(first: Path, second: Path) -> bool:
-    """Say whether two files were last changed at the same time."""
-    return abs(first.stat().st_mtime - second.stat().st_mtime) < CLOCK

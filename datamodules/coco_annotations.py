@@ -127,8 +127,12 @@ def read_id(entry: Mapping[str, Any], key: str, what: str) -> str:
 
 
 def rank_id(key: str) -> tuple[float, str]:
-    """Return the key by which ids are sorted: numbers by value, texts behind them."""
-    return float(key) if key.isdecimal() else np.inf, key
+    """Return the key by which ids are sorted: numbers by value, texts behind them.
+
+    >>> sorted(["x", "10", "-1", "9"], key=rank_id)
+    ['-1', '9', '10', 'x']
+    """
+    return float(key) if key.removeprefix("-").isdecimal() else np.inf, key
 
 
 def refuse_twice(what: str, entries: Sequence[Any], by_id: Mapping[str, Any]) -> None:

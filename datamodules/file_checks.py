@@ -51,7 +51,10 @@ def find_file_fault(check: Check, paths: tuple[Path, ...]) -> str:
     """Return what a check says of its files, nothing for good ones."""
     try:
         check(*paths)
-    except (ValueError, FileNotFoundError) as error:
+    except FileNotFoundError as error:
+        where = f"{error.filename} is not there, or a link that leads nowhere: make it, or take it"
+        return str(error) if error.filename is None else f"{where} away"
+    except ValueError as error:
         return str(error)
     except OSError as error:
         return f"{paths[0]} cannot be read: {error.strerror}; copy it again, or allow it"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,9 @@ from front_door import run
 from PIL import Image
 
 import infer
+
+# of pycocotools
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 
 def check(monkeypatch, folder: Path, *overrides: str) -> None:
@@ -205,4 +210,51 @@ def test_a_class_that_no_mask_shows_is_told_with_the_scores(
         "data.workers=0", "report=none",
     )  # fmt: skip
     said = "cls, all: no mask shows what images are labelled with, dog (1 images)"
+    assert said in capsys.readouterr().out
+
+
+COCO = [
+    "dataset=coco", "dataset.classes=[person,dog,toothbrush]", "dataset.prompt_names=null",
+    "split=train", "job.expected=null", "dataset/labels=annotations",
+]  # fmt: skip
+
+
+def spoil_coco(root: Path, change: Callable[[dict], object]) -> None:
+    """Change the annotations of a tree."""
+    path = root / "coco/annotations/instances_train2014.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda c: c["images"][1].update(height=30, width=20), "its height and width are (30, 20)"),
+        (lambda c: c["images"][0].update(height=0), "its height and width are (0, 30)"),
+        (lambda c: c["annotations"][0].update(segmentation="abc"), "annotation 1 has the segm"),
+        (
+            lambda c: c["categories"][0].update(name="dog"),
+            "category 'dog' is number 3 in the order",
+        ),
+        (
+            lambda c: [
+                c["categories"][0].update(id=0),
+                c["annotations"][1].update(category_id=0),
+            ],
+            "category 'toothbrush' is number 1",
+        ),
+    ],
+    ids=["turned", "no size", "no region", "name twice", "order"],
+)
+def test_annotations_of_which_no_mask_can_be_made_are_told(
+    tmp_path: Path, monkeypatch, capsys, change: Callable[[dict], object], said: str
+) -> None:
+    """The check says it before masks are made, in the words of the stage that makes them."""
+    build_coco_tree(tmp_path / "coco")
+    check(monkeypatch, tmp_path, *COCO)
+    assert "nothing to repair" in capsys.readouterr().out
+    spoil_coco(tmp_path, change)
+    with pytest.raises(SystemExit):
+        check(monkeypatch, tmp_path, *COCO)
     assert said in capsys.readouterr().out

@@ -186,3 +186,10 @@ def check_class_names(names: Sequence[object]) -> None:
             f"{len(names)} classes, but a mask holds at most {MOST_CLASSES}: unite some in "
             "dataset.classes"
         )
+
+
+def require_names(names: Sequence[str] | None, key: str) -> Sequence[str] | None:
+    """Return a list of names; raises ValueError for one text, or for what is no text."""
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names or ()):
+        raise ValueError(f"dataset.{key}={names}: expected a list of names, [cat,dog]")
+    return names

@@ -14,6 +14,7 @@ from typing import TypeAlias
 from datamodules.base import SegmentationDataModule
 from datamodules.batches import check_mask
 from datamodules.choosing import Records, Splits, name_splits
+from datamodules.images import name_alike
 from datamodules.labels import LabelFaults, Labels, LabelsFromMasks
 from datamodules.loading import find_start_context
 from datamodules.shown import list_shown
@@ -218,6 +219,7 @@ def check_split(
         report.masks += [mask] if mask else []
         if found is not None:
             report.found[record.name] = found
+    report.masks += data.find_faults(report.split)
     if data.labels is not None and not report.withheld:
         check_labels(data, report, prepare)
 
@@ -278,7 +280,9 @@ def find_record_faults(record: ImageRecord, classes: int) -> Found:
     """
     try:
         size = try_image(record.image)
-    except (FileNotFoundError, ValueError) as error:
+    except FileNotFoundError as error:
+        return f"{error}{name_alike(record.image)}", "", None
+    except ValueError as error:
         return str(error), "", None
     if record.truth is None:
         return "", "", None

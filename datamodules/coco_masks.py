@@ -1,0 +1,108 @@
+"""The masks of a tree like COCO's: made of annotations, found by name, and what keeps them away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from datamodules.coco_annotations import AnnotatedImage, Annotations, paint_mask
+from datamodules.images import index_masks, strip_suffix
+from fmawsss.files.images import read_size
+from fmawsss.files.png import write_palette_png
+from fmawsss.files.texts import compose
+from fmawsss.viz import make_palette
+
+MASK_PALETTE = make_palette(256)
+CLOCK = 2  # seconds within which two times are one, for file systems round them
+
+
+def require_order(source: Path, names: Sequence[str], classes: Sequence[str]) -> None:
+    """Raise ValueError where a category has the name of another class than the one at its place.
+
+    Names that are no classes at all may be there: a data set may call its categories otherwise.
+    """
+    places = {name: index for index, name in enumerate(classes)}
+    for index, name in enumerate(map(compose, map(str.strip, names))):
+        if places.get(name, index) != index:
+            raise ValueError(
+                f"{source}: category {name!r} is number {index + 1} in the order of the ids, in "
+                f"dataset.classes number {places[name] + 1}: write the classes in the order of the "
+                "category ids"
+            )
+
+
+def find_mask_faults(annotations: Annotations, folder: Path, source: Path) -> Iterator[str]:
+    """Find the images of which no mask can be made, or not one of their size."""
+    for image in annotations.images:
+        if image.regions is None:
+            continue
+        try:
+            mask = paint_image(image, annotations.classes, source)
+            size = read_size(folder / image.file)
+        except ValueError as error:
+            yield str(error)
+        except ImportError as error:  # of all images alike
+            yield str(error)
+            return
+        except FileNotFoundError:  # told by who reads it
+            continue
+        else:
+            if mask.shape != size:
+                yield (
+                    f"{source}, image {image.file}: its height and width are {mask.shape}, those "
+                    f"of the file {size}: correct them"
+                )
+
+
+def find_annotations(root: Path, split: str) -> Path:
+    """Find the annotation file of a split such as train2014; raises FileNotFoundError without."""
+    folder = root / "annotations"
+    for kind in ("instances", "image_info"):
+        if (path := folder / f"{kind}_{split}.json").is_file():
+            return path
+
+    # say what is there, and what to do
+    found = ", ".join(sorted(file.name for file in folder.glob("*.json"))) or "nothing"
+    raise FileNotFoundError(
+        f"{folder / f'instances_{split}.json'} does not exist ({folder} holds {found}); unpack "
+        "annotations_trainval2014.zip and train2014.zip, val2014.zip "
+        "(https://cocodataset.org/#download) there, set dataset.root to the folder that holds "
+        "them, or choose another split"
+    )
+
+
+def write_painted_mask(
+    folder: Path, image: AnnotatedImage, classes: Mapping[str, int], source: Path
+) -> None:
+    """Write the semantic mask of an image; raises ValueError naming the image of a bad region."""
+    mask = paint_image(image, classes, source)
+    write_palette_png(folder / f"{strip_suffix(image.file)}.png", mask, MASK_PALETTE)
+
+
+def paint_image(
+    image: AnnotatedImage, classes: Mapping[str, int], source: Path
+) -> UInt8[np.ndarray, "H W"]:
+    """Paint the semantic mask of an image; raises ValueError naming the image of a bad region."""
+    try:
+        return paint_mask(image.size, image.regions or [], classes)
+    except ValueError as error:
+        raise ValueError(f"{source}, image {image.file}: {error}") from error
+
+
+def find_masks(names: Iterable[str], folder: Path) -> dict[str, Path]:
+    """Find the mask of each image, named like the image or by the number at its end."""
+    present = index_masks(folder)
+    found: dict[str, Path] = {}
+    for name in names:
+        for stem in map(compose, (name.rpartition("_")[2], name)):
+            if stem in present:
+                found[name] = present[stem]
+    return found
+
+
+def have_one_time(first: Path, second: Path) -> bool:
+    """Say whether two files were last changed at the same time."""
+    return abs(first.stat().st_mtime - second.stat().st_mtime) < CLOCK
