@@ -185,7 +185,7 @@ def time_each(
     def explain() -> None:
         for question, found in zip(questions, find(questions), strict=True):
             own = question.keys.new_full((len(question.keys), values), 1 / values)
-            reader.mix(own, question.labels, memory, found)
+            reader.mix(own, question.labels, reader.listen(memory, found))
 
     return time_call(explain)[1] / len(questions)
 

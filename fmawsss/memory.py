@@ -133,25 +133,24 @@ class MemoryReader:
         cosines, best = cosines.topk(min(self.neighbours, len(rows)), dim=1)
         return Neighbours(rows[best.cpu()], cosines)
 
+    def listen(self, memory: RegionMemory, found: Neighbours) -> Float[Tensor, "M R"]:
+        """Average what neighbours were taken for, by a softmax of their cosines; 0 without any."""
+        seen = torch.from_numpy(np.asarray(memory.values[found.rows.numpy()])).to(found.cosines)
+        weights = (self.temperature * found.cosines).softmax(dim=1)
+        return torch.einsum("mk,mkr->mr", weights, seen)
+
     def mix(
         self,
         values: Float[Tensor, "M R"],
         labels: Bool[Tensor, "C"],
-        memory: RegionMemory,
-        found: Neighbours,
+        told: Float[Tensor, "M R"],
     ) -> Float[Tensor, "M R"]:
-        """Mix the values of superpixels with those of their neighbours; rows sum to 1.
+        """Mix the values of superpixels with what neighbours told; rows sum to 1.
 
-        A superpixel whose neighbours know none of the classes of its image keeps its own value.
+        Classes that the image does not show are not listened to. A superpixel whose neighbours know
+        none of the others keeps its own value.
         """
-        if found.rows.shape[1] == 0:
-            return values
-
-        # what the neighbours were taken for, among background and the classes of this image
-        present = torch.cat([labels.new_ones(1), labels]).to(values.device)
-        seen = torch.from_numpy(np.asarray(memory.values[found.rows.numpy()])).to(values)
-        weights = (self.temperature * found.cosines).softmax(dim=1)
-        told = torch.einsum("mk,mkr->mr", weights, seen) * present
+        told = told * torch.cat([labels.new_ones(1), labels]).to(told)
         total = told.sum(dim=1, keepdim=True)
         mixed = (1 - self.own_share) * told / total + self.own_share * values
         return torch.where(total > 0, mixed, values)
@@ -164,9 +163,9 @@ class MemoryReader:
         memory: RegionMemory,
         image: int | None = None,
     ) -> tuple[Float[Tensor, "M R"], Neighbours]:
-        """Score the superpixels of one image: `find`, then `mix`."""
+        """Score the superpixels of one image: `find` neighbours, `listen` to them, `mix`."""
         found = self.find(keys, labels, memory, image)
-        return self.mix(values, labels, memory, found), found
+        return self.mix(values, labels, self.listen(memory, found)), found
 
 
 def read_activations(clip: FrozenClip, tokens: ImageTokens) -> Float[Tensor, "B N D"]:

@@ -171,7 +171,7 @@ class SeedPrediction(Prediction):
         regions = {k: list_regions(seed.labels, seed.confidence) for k, seed in self.seeds.items()}
         facts: dict[str, Any] = {"agreement": self._find_agreement(), "regions": regions}
         if self.probabilities is not None:
-            facts["probable"] = self._list_probable(self.probabilities)
+            facts["probable"] = list_classes(self.probabilities, self.classes)
         return facts
 
     def draw(self, image: Picture, classes: Sequence[str], palette: Palette) -> list[Captioned]:
@@ -199,12 +199,6 @@ class SeedPrediction(Prediction):
             return None
         masks = self.masks()
         return measure_agreement(masks["sams"], masks["caa"], self.classes)
-
-    def _list_probable(self, probabilities: Float[Tensor, "C"]) -> list[list[float]]:
-        """List (class, probability) of the labelled classes and of the most probable others."""
-        top = probabilities.topk(min(PROBABLE, len(probabilities))).indices.tolist()
-        chosen = dict.fromkeys([*self.classes.tolist(), *top])
-        return [[index, round(probabilities[index].item(), 3)] for index in chosen]
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,6 +260,13 @@ class TemplateAnswer(Prediction):
 
     name: str
     logits: Float[Tensor, "S P"]
+
+
+def list_classes(probabilities: Float[Tensor, "C"], labels: Int[Tensor, "P"]) -> list[list[float]]:
+    """List (class, probability) of the labelled classes and of the most probable others."""
+    top = probabilities.topk(min(PROBABLE, len(probabilities))).indices.tolist()
+    chosen = dict.fromkeys([*labels.tolist(), *top])
+    return [[index, round(probabilities[index].item(), 3)] for index in chosen]
 
 
 def list_regions(mask: UInt8[Tensor, "H W"], confidence: Float[Tensor, "H W"]) -> list[list[float]]:

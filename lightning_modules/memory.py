@@ -27,7 +27,15 @@ from fmawsss.files.regions import (
 from fmawsss.memory import ImageRegions, MemoryReader, Neighbours, RegionMemory, find_bare
 from fmawsss.memory_index import RegionIndex, build_index, load_faiss
 from fmawsss.memory_search import Question, find_together
-from fmawsss.records import Batch, Captioned, Palette, Prediction, lay_masks, list_regions
+from fmawsss.records import (
+    Batch,
+    Captioned,
+    Palette,
+    Prediction,
+    lay_masks,
+    list_classes,
+    list_regions,
+)
 from fmawsss.resizing import Picture
 from fmawsss.seeding import (
     Priority,
@@ -49,12 +57,14 @@ SHOWN = 6  # neighbours of a superpixel, for people
 class MemoryPrediction(Prediction):
     """The seeds of one image before (`sams`) and after (`memory`) a memory explained its regions.
 
-    `shown` is a superpixel with its neighbours, as plain data; None where nothing was explained.
+    `told` is the most that look-alikes of any superpixel know of a class, in 0…1. `shown` is a
+    superpixel with its neighbours, as plain data; both are None where nothing was explained.
     """
 
     name: str
     classes: Int[Tensor, "P"]
     seeds: dict[str, Seed]
+    told: Float[Tensor, "C"] | None
     shown: dict[str, Any] | None
 
     def masks(self) -> dict[str, UInt8[Tensor, "H W"]]:
@@ -66,7 +76,10 @@ class MemoryPrediction(Prediction):
         regions = {k: list_regions(seed.labels, seed.confidence) for k, seed in self.seeds.items()}
         masks = self.masks()
         agreement = measure_agreement(masks["memory"], masks["sams"], self.classes)
-        return {"agreement": agreement, "regions": regions, "neighbours": self.shown}
+        facts = {"agreement": agreement, "regions": regions, "neighbours": self.shown}
+        return (
+            facts if self.told is None else {**facts, "told": list_classes(self.told, self.classes)}
+        )
 
     def draw(self, image: Picture, classes: Sequence[str], palette: Palette) -> list[Captioned]:
         """Lay both seeds over the image."""
@@ -170,18 +183,21 @@ class MemoryModule(L.LightningModule):
         found = self.found.pop(name)
         own = find_values(regions, len(self.classes)).to(self.device)
         labels = show_classes(regions, len(self.classes))
-        scores = self.reader.mix(own, labels, self.memory, found)
+        told = self.reader.listen(self.memory, found)
+        scores = self.reader.mix(own, labels, told)
 
         # the seed before, and the one that the memory makes of it
-        before, shown = paint_regions(regions.scores, regions, superpixels, self.priority), None
-        after = before
+        before = after = paint_regions(regions.scores, regions, superpixels, self.priority)
+        most = shown = None
         if found.rows.numel():
             present = torch.cat([torch.zeros(1, dtype=torch.long), regions.classes + 1])
             after = paint_regions(scores.cpu()[:, present].T, regions, superpixels, self.priority)
+            most = told[:, 1:].amax(dim=0).cpu()
             shown = self._show(own.cpu(), scores.cpu(), superpixels, found)
         elif len(superpixels) and labels.any():
             self.alone.append(name)
-        return MemoryPrediction(name, regions.classes, {"sams": before, "memory": after}, shown)
+        seeds = {"sams": before, "memory": after}
+        return MemoryPrediction(name, regions.classes, seeds, most, shown)
 
     def _show(
         self,

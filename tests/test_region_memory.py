@@ -54,6 +54,15 @@ def test_the_pipeline_remembers_and_learns_from_it(finished):
     assert any("memory" in key for key in map(str, scores))
 
 
+def test_the_journal_holds_what_look_alikes_know_of_each_class(copied, monkeypatch):
+    remember(monkeypatch, copied)
+    lines = read_lines(copied / "outputs" / "shapes" / "seeds" / "coarse_memory").values()
+    told = [dict(map(tuple, line["told"])) for line in lines if line.get("told")]
+    assert told
+    assert all(0 <= value <= 1 for line in told for value in line.values())
+    assert all("told" in line for line in lines if line["neighbours"])
+
+
 def test_the_seeds_before_are_those_of_the_stage_before(finished):
     scores = json.loads((finished / "outputs" / "shapes" / "scores.json").read_text())
     assert scores["coarse_memory"]["train"]["sams"] == scores["cls"]["train"]["sams"]

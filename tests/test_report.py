@@ -218,6 +218,19 @@ def test_doubtful_labels_come_strongest_first():
     assert "labelled dog, but its mask has no pixel" in found[2].reasons[0]
 
 
+def test_look_alikes_make_labels_doubtful():
+    classes = ("background", "dog", "cat", "bird")
+    regions, probable = [[0, 0.5, 0.9], [1, 0.5, 0.9]], [[0, 0.5], [1, 0.5]]
+    fine = make_line("fine", (), regions, [0], probable) | {"told": [[0, 0.9], [1, 0.05]]}
+    wrong = make_line("wrong", (), regions, [0], probable) | {"told": [[0, 0.01], [1, 0.02]]}
+    lacks = make_line("lacks", (), regions, [0], probable) | {"told": [[0, 0.9], [1, 0.95]]}
+    found = find_suspicions([fine, wrong, lacks], classes)
+    assert [doubt.line["name"] for doubt in found] == ["wrong", "lacks"]
+    assert found[0].reasons == ["labelled dog, but hardly probable (0.09)"]
+    assert "cat is not labelled, but more probable than a label (0.81)" in found[1].reasons[0]
+    assert not find_suspicions([line | {"told": None} for line in (fine, wrong, lacks)], classes)
+
+
 def test_pages_escape_what_they_are_given():
     from stages.pages import render
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from fmawsss.files.journals import Line, find_miou
 
 UNSEEN = 0.0005  # of the image: a class with fewer pixels counts as missing from its seed
+UNLIKELY = 0.001  # no probability is taken for less, or for more than what is left
 CONFIDENT = 0.5  # probability, or mean confidence, from which an unlabelled class is suspected
 
 
@@ -74,12 +75,12 @@ def find_suspicions(lines: Sequence[Line], classes: Sequence[str]) -> list[Suspi
 def suspect_labels(line: Line, classes: Sequence[str]) -> Suspicion:
     """Compare the labels of an image with its mask and with the probabilities of the classes.
 
-    Suspicious are a label without pixels, an unlabelled class that is more probable than a labelled
-    one, and an unlabelled class that a network is sure to see.
+    Suspicious are a label without pixels or that nobody thinks probable, an unlabelled class that
+    is more probable than a labelled one, and an unlabelled class that a network is sure to see.
     """
     # What is known of the image
     labels = set(line["labels"])
-    probable = dict(map(tuple, line.get("probable", ())))
+    probable = weigh_classes(line)
     weakest = min((probable[label] for label in labels if label in probable), default=1.0)
     regions = list(line.get("regions", {}).values())
     seen = [region for region in regions[-1] if region[0]] if regions else []
@@ -91,6 +92,9 @@ def suspect_labels(line: Line, classes: Sequence[str]) -> Suspicion:
         if regions and shares.get(label, (0, 0))[0] < UNSEEN:
             reason = f"labelled {classes[label + 1]}, but its mask has no pixel of it"
             found.append((1 - probable.get(label, 0.5), reason))
+        elif "told" in line and probable[label] < CONFIDENT / 2:
+            reason = f"labelled {classes[label + 1]}, but hardly probable ({probable[label]:.2f})"
+            found.append((1 - probable[label], reason))
     for other, probability in probable.items():
         if other not in labels and probability > max(weakest, CONFIDENT / 2):
             reason = f"but more probable than a label ({probability:.2f})"
@@ -103,3 +107,24 @@ def suspect_labels(line: Line, classes: Sequence[str]) -> Suspicion:
             )
     strength = max([0.0, *(strength for strength, _ in found)])
     return Suspicion(line, strength, [reason for _, reason in found])
+
+
+def weigh_classes(line: Line) -> dict[int, float]:
+    """Say how probable classes are: as CLIP and the look-alikes of a memory have it.
+
+    The mean of both is taken of the logarithms of their odds.
+    """
+    probable, told = (dict(map(tuple, line.get(key) or ())) for key in ("probable", "told"))
+    if not (probable and told):
+        return probable or told
+    return {
+        index: join_odds(probable.get(index, UNLIKELY), told.get(index, UNLIKELY))
+        for index in probable | told
+    }
+
+
+def join_odds(one: float, other: float) -> float:
+    """Return the probability whose log odds are the mean of those of two, which are no extremes."""
+    one, other = (min(max(value, UNLIKELY), 1 - UNLIKELY) for value in (one, other))
+    yes, no = (one * other) ** 0.5, ((1 - one) * (1 - other)) ** 0.5
+    return yes / (yes + no)

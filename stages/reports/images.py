@@ -59,7 +59,7 @@ def show_label_doubts(folder: RunFolder, images: int) -> Section | None:
     panels = {}
     for stage in folder.stages:
         # Images whose labels and masks are both known
-        lines = add_labels(folder, folder.read_lines(stage.product))
+        lines = join_facts(folder, stage)
         known = [line for line in lines if line.get("labels") is not None]
         labelled = [line for line in known if line.get("regions")]
 
@@ -72,18 +72,15 @@ def show_label_doubts(folder: RunFolder, images: int) -> Section | None:
     return Section("Labels in doubt", render("labels.html.j2", panels=panels)) if panels else None
 
 
-def add_labels(folder: RunFolder, lines: Sequence[Line]) -> list[Line]:
-    """Give images the labels that another stage knows of them; a network is applied without."""
-    known = {
-        line["name"]: line["labels"]
-        for stage in folder.stages
-        for line in folder.read_lines(stage.product)
-        if line.get("labels") is not None
-    }
-    return [
-        line if line.get("labels") is not None else {**line, "labels": known.get(line["name"])}
-        for line in lines
-    ]
+def join_facts(folder: RunFolder, stage: StageNote) -> list[Line]:
+    """Give the images of a stage what it does not know of their labels, but the last before it."""
+    place = folder.stages.index(stage)
+    known: dict[str, dict[str, Any]] = {}
+    for other in [*folder.stages[place:], *folder.stages[: place + 1]]:
+        for line in folder.read_lines(other.product):
+            facts = {key: line[key] for key in ("labels", "probable") if line.get(key) is not None}
+            known.setdefault(line["name"], {}).update(facts)
+    return [{**line, **known[line["name"]]} for line in folder.read_lines(stage.product)]
 
 
 def show_superpixels(folder: RunFolder) -> Section | None:
