@@ -36,6 +36,7 @@ REMEDIES = {
     "cache": "it keeps what trainings of prompts see, `python train.py task=cls cache=features`",
     "criterion": "it chooses among the jobs of a sweep, `-m`",
     "memory": "`callbacks=regions` keeps what `python infer.py task=memory` needs",
+    "learn": "it says what `python train.py` trains, and which seeds task=network learns from",
     "callbacks": "a job makes no product of images",
     "logger": "a job logs nothing",
     "trainer": "a job runs on the CPU, or asks for no trainer",
@@ -106,6 +107,8 @@ def list_acting(cfg: DictConfig, learning: bool) -> set[str]:
         acting.add("criterion")
     if learning or cfg.name in ("cls", "seg"):
         acting.add("memory")
+    if learning and cfg.name in ("pipeline", "network"):
+        acting.add("learn")
     if learning:
         return acting | {*LEARNED, "network"}
     own = any(map(brings_own, list_nodes(cfg).values()))

@@ -12,8 +12,9 @@ from PIL import Image
 import infer
 import train
 from fmawsss.files.images import read_image, read_shrunk
+from fmawsss.files.json_files import read_json
 from fmawsss.files.png import read_mask
-from fmawsss.files.products import ProductMismatch
+from fmawsss.files.products import ProductMismatch, read_record
 from fmawsss.files.storage import read_superpixels
 from fmawsss.resizing import resize_image
 from stages import image_memory
@@ -40,6 +41,22 @@ def settings(photos: Path, work: Path) -> list[str]:
     return [*there, "sam=superpixels_classic"]
 
 
+def test_a_folder_run_learns_what_pays(photos, tmp_path, monkeypatch):
+    there = settings(photos, tmp_path / "o")
+    quick = ["loop.max_steps=1", "loop.precision=32-true", "data.batch_size=2"]
+    run(train.main, monkeypatch, *there, *(f"stages.network.{word}" for word in quick))
+    work = tmp_path / "o/folder"
+    assert [*read_json(work / "stages.json")] == ["superpixels", "cls", "coarse_memory", "network"]
+    assert not (work / "cls.ckpt").exists()
+    seeds = read_record(work / "seeds" / "coarse_memory")["fingerprint"]
+    assert read_record(work / "network.ckpt")["upstream"]["seeds"] == seeds
+
+
+def test_learn_is_refused_where_nothing_is_learned(photos, tmp_path, monkeypatch):
+    with pytest.raises((ValueError, SystemExit), match="learn=all has no part in task=cls"):
+        run(train.main, monkeypatch, "task=cls", *settings(photos, tmp_path / "o"), "learn=all")
+
+
 def test_a_folder_run_sees_copies_and_writes_at_full_size(photos, tmp_path, monkeypatch):
     there = settings(photos, tmp_path / "o")
     steps = [f"stages.{stage}.{key}" for stage in ("cls", "seg", "network") for key in (
@@ -49,7 +66,7 @@ def test_a_folder_run_sees_copies_and_writes_at_full_size(photos, tmp_path, monk
         truth = tmp_path / "truth" / image.relative_to(photos).with_suffix(".png")
         truth.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.ones(LARGE, np.uint8)).save(truth)
-    run(train.main, monkeypatch, *there, *steps, *masks)
+    run(train.main, monkeypatch, *there, *steps, *masks, "learn=all")
     work = tmp_path / "o/folder"
     assert read_superpixels(work / "superpixels/disk/a.npz").size == COPY
     for folder in ("seeds/coarse", "seeds/fine", "masks"):
