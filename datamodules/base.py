@@ -7,7 +7,6 @@ from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
 
 import lightning as L
 from torch.utils.data import DataLoader
@@ -33,7 +32,8 @@ from datamodules.labels import LabelReader, Labels, LabelSource, require_reader
 from datamodules.loading import Loading, find_place, make_loader
 from datamodules.sampler import BatchPlan, EndlessMicroBatches
 from datamodules.shown import report_unshown, require_shown
-from datamodules.views import TrainingView, WholeView
+from datamodules.views import TrainingView, WholeView, require_view
+from fmawsss.files.listing import current
 from fmawsss.files.texts import check_class_names, compose, name_first, require_names
 from fmawsss.records import Batch, ImageRecord
 
@@ -44,7 +44,6 @@ MAKE_SEEDS = (
     "infer.py task=memory`), or name another folder"
 )
 MAKE_CONFIDENCE = "write them with callbacks=seed_confidence (task=seg or memory), or targets=hard"
-Asked = TypeVar("Asked", TrainingView, WholeView)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -132,14 +131,24 @@ class SegmentationDataModule(L.LightningDataModule):
         self.lost_labels = sorted((found.keys() - set(images)).difference(others))
         return found
 
+    def _read_once(self, split: str) -> Records:
+        """Read a split, unless a data module of this run did; they differ in these alone."""
+        given = (type(self), self.labelled, self.classes, self.prompt_names, split)
+
+        def read() -> tuple[Records, list[str]]:
+            records = self.read_split(split)
+            check_records(records, split, self.labelled)
+            return records, self.lost_labels
+
+        records, self.lost_labels = current().read_once(given, read)
+        return records
+
     def read_records(self, splits: Splits) -> Records:
         """List the images of one or several splits, each image once, after checking their files."""
         found: dict[str, ImageRecord] = {}
         for split in name_splits(splits):
             if split not in self._splits:
-                records = self.read_split(split)
-                check_records(records, split, self.labelled)
-                self._splits[split] = records
+                self._splits[split] = self._read_once(split)
             for record in self._splits[split]:
                 found.setdefault(record.name, record)
         return list(found.values())
@@ -287,10 +296,3 @@ class SegmentationDataModule(L.LightningDataModule):
         size = min(view.batch_size, max(images // world_size, 1))  # no process goes without
         shares = group_by_size(records, view.resize, size, view.longest)[rank::world_size]
         return make_loader(WholeImageBatches(shares, len(self.classes), view), self.loading, pin)
-
-
-def require_view(view: Asked | None, purpose: str) -> Asked:
-    """Return what a data module was built to show; raises ValueError when that was left out."""
-    if view is None:
-        raise ValueError(f"the data module was built without `{purpose}`: give it one")
-    return view

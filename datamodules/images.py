@@ -107,13 +107,16 @@ def index_masks(folder: Path) -> dict[str, Path]:
     Raises ValueError when two masks share a name.
     """
     masks: dict[str, Path] = {}
-    files = list(Walk().list_files(folder)) if folder.is_dir() else []
-    for file in files:
-        if file.suffix.lower() == ".png":
-            name = compose(file.relative_to(folder).as_posix()[:-4])
-            if masks.setdefault(name, file) != file:
-                raise ValueError(f"{masks[name]} and {file} share the name {name!r}; rename one")
-    if others := set(files).difference(masks.values()):
+    others: list[Path] = []
+    around = len(folder.parts)
+    for file in Walk().list_files(folder) if folder.is_dir() else ():
+        if file.suffix.lower() != ".png":
+            others.append(file)
+            continue
+        name = compose("/".join(file.parts[around:])[:-4])
+        if masks.setdefault(name, file) is not file:
+            raise ValueError(f"{masks[name]} and {file} share the name {name!r}; rename one")
+    if others:
         tell(f"{folder}: {len(others)} files are no masks (.png): {count_endings(others)}")
     return masks
 

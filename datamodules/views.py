@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Bool, UInt8
@@ -83,3 +84,13 @@ class WholeView:
     keys: Path | str | None = None
     images: int | None = None
     longest: int | None = None
+
+
+Asked = TypeVar("Asked", TrainingView, WholeView)
+
+
+def require_view(view: Asked | None, purpose: str) -> Asked:
+    """Return what a data module was built to show; raises ValueError when that was left out."""
+    if view is None:
+        raise ValueError(f"the data module was built without `{purpose}`: give it one")
+    return view

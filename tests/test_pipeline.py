@@ -15,7 +15,7 @@ from PIL import Image
 
 import infer
 import train
-from datamodules.shapes import describe_scene
+from datamodules.shapes import ShapesDataModule, describe_scene
 from fmawsss.files.products import ProductMismatch, read_fingerprint
 from fmawsss.tiny.shapes import CLASS_NAMES
 
@@ -110,8 +110,16 @@ def test_seeds_hold_background_and_present_classes_only(finished):
 
 
 def test_running_again_changes_nothing(copied, monkeypatch):
+    asked, read_split = [], ShapesDataModule.read_split
+
+    def note(data, split):
+        asked.append((split, data.labelled))
+        return read_split(data, split)
+
+    monkeypatch.setattr(ShapesDataModule, "read_split", note)
     before = snapshot(copied / "outputs/shapes")
     run(train.main, monkeypatch, *QUICK, *places(copied))
+    assert len(asked) == len(set(asked))  # one module reads for all
     after = snapshot(copied / "outputs/shapes")
     for rewritten in ("scores.json", "report.html", ".checked_files.json"):
         del before[rewritten], after[rewritten]

@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,7 +21,7 @@ from stat import S_ISREG
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from fmawsss.files.json_files import many_objects
-from fmawsss.files.writing import write_bytes
+from fmawsss.files.writing import Writes, write_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +73,7 @@ class Listing:
         """Ask again for every file."""
         self._stamps: dict[str, Stamp] = {}
         self._compared: set[str] = set()
+        self._read: dict[Hashable, tuple[int, Any]] = {}
 
     def save(self) -> None:
         """Keep what was found for later runs, in a folder that is there and may be written."""
@@ -106,6 +107,16 @@ class Listing:
         self.facts[kind].setdefault(folder, {})[name] = fact
         self.changed = True
         return fact
+
+    def read_once(self, key: Hashable, read: Callable[[], Found]) -> Found:
+        """Return what was read under a key before, unless this process wrote a file since."""
+        known = self._read.get(key)
+        if known is not None and known[0] == Writes.done:
+            return known[1]
+        found = read()
+        if self.remembers:
+            self._read[key] = Writes.done, found
+        return found
 
     def note_compared(self, product: Path) -> None:
         """Remember that a product holds what its notes say."""

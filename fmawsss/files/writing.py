@@ -30,6 +30,12 @@ FULL = {errno.ENOSPC, errno.EDQUOT}
 CLOSED = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
+class Writes:
+    """How many files this process wrote: what it knows of files may be old when there are more."""
+
+    done = 0
+
+
 @contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
     """Hand out a temporary name beside `path`, which becomes `path` on success alone.
@@ -52,6 +58,7 @@ def replace_file(path: Path) -> Iterator[Path]:
             yield temporary
             sync_file(temporary)
             temporary.replace(path)
+            Writes.done += 1
             sync_folder(path.parent)
         except BaseException:
             temporary.unlink(missing_ok=True)

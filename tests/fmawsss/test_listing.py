@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from datamodules.file_checks import check_image_file, check_mask_file, measure_i
 from fmawsss.files.images import read_size
 from fmawsss.files.listing import current, open_listing, read_facts, stamp_files
 from fmawsss.files.png import write_palette_png
+from fmawsss.files.writing import write_bytes
 from fmawsss.viz import make_palette
 
 SEEDS = [
@@ -108,6 +110,19 @@ def test_stamps_are_believed_within_a_run_until_it_makes_files(tmp_path: Path) -
         current().ask(path)
     path.write_text("much longer")
     assert current().ask(path).size == 11  # outside of a run nothing is
+
+
+def test_what_was_read_is_shared_until_a_file_is_written(tmp_path: Path) -> None:
+    numbers = iter(range(9))
+    with open_listing(None):
+        read = partial(current().read_once, "split", lambda: next(numbers))
+        assert (read(), read()) == (0, 0)
+        write_bytes(tmp_path / "a.txt", b"a")
+        assert (read(), read()) == (1, 1)
+        current().forget()
+        assert (read(), read()) == (2, 2)
+    read = partial(current().read_once, "split", lambda: next(numbers))
+    assert (read(), read()) == (3, 4)
 
 
 def test_pictures_are_measured_from_their_heads(tmp_path: Path, monkeypatch) -> None:
