@@ -128,8 +128,13 @@ def tell(message: str) -> None:
 
 
 def count_endings(files: Iterable[Path]) -> str:
-    """Count files by their endings, the commonest first."""
-    counts = Counter(file.suffix.lower() or "without ending" for file in files)
+    """Count files by their endings, the commonest first; hidden ones are one kind."""
+    counts = Counter(
+        "hidden (the name begins with a dot)"
+        if file.name.startswith(".")
+        else file.suffix.lower() or "without ending"
+        for file in files
+    )
     common = sorted(counts.items(), key=lambda found: (-found[1], found[0]))[:8]
     return ", ".join(f"{count} {ending}" for ending, count in common)
 

@@ -62,6 +62,12 @@ def index_list(file: Path) -> dict[str, Path]:
     """Read a list of image files, one per line, relative to the list's own folder or absolute."""
     lines = [line.strip() for line in read_text(file).splitlines()]
     images = [straighten(file.parent / line) for line in dict.fromkeys(lines) if line]
+    hidden = [image for image in images if image.name.startswith(".")]
+    if hidden:
+        raise ValueError(
+            f"{file} lists {len(hidden)} hidden images, whose names begin with a dot, first "
+            f"{hidden[0]}: rename them, or take them out"
+        )
     missing = [image for image in images if not is_image(image)]
     if missing:
         raise ValueError(

@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable
+from inspect import signature
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 
 from fmawsss.networks.builders import NETWORKS
 from stages.config import is_job, is_sweep, list_nodes
-from stages.words import name_key
+from stages.words import name_key, shorten_key
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +31,8 @@ KEEPERS = {  # the tasks whose predictions a choice of callbacks= can keep
     "seed_confidence": (*SEEDERS, "memory"),
     "confidence": ("network",),
 }
+OF_NODES = ("options.compile", "options.shots")  # what stages refer to
+SWITCHES = ("options.ckpt", "options.overwrite", "options.shard", *OF_NODES)
 KNOWN = {"superpixels", "labels", "templates", "memory", "network", *SEEDERS}
 EXPORTS = "what is made is written for other tools by `python infer.py task=network save_as=[…]`"
 REMEDIES = {
@@ -63,6 +67,10 @@ def refuse_idle(cfg: DictConfig, learning: bool) -> None:
             )
         if word.startswith("recipe="):
             require_recipe(choice, task)
+        if key in SWITCHES and not reads_switch(cfg, key):
+            raise ValueError(
+                f"{shorten_key(key)}={choice} has no part in task={cfg.name}, leave it out"
+            )
         if key in acting or choice in MET:
             continue
         if key in WEIGHTS or (key == "numbers" and not has_recipe(choice, task)):
@@ -81,6 +89,14 @@ def require_recipe(choice: str, task: str) -> None:
     if choice not in known or (others and choice not in fitting):
         remedy = f"choose from {', '.join(fitting)}" if fitting else "leave it out"
         raise ValueError(f"recipe={choice}: task={task} has no recipe of that name; {remedy}")
+
+
+def reads_switch(cfg: DictConfig, key: str) -> bool:
+    """Say whether a run reads an option of the whole run."""
+    if is_job(cfg):
+        job = get_method(cfg.job["_target_"])
+        return key == "options.ckpt" and "checkpoint" in signature(job).parameters
+    return key not in OF_NODES or f"${{{key}}}" in str(OmegaConf.to_container(cfg))
 
 
 def has_recipe(numbers: str, task: str) -> bool:

@@ -53,6 +53,11 @@ def check_places(work: Path) -> None:
 def check_stage(stage: Stage, made: set[Path]) -> None:
     """Check what a stage reads, unless this run makes it (`made`), and where it writes."""
     check_export(stage)
+    if stage.run.ckpt is not None and not stage.learns:
+        raise ValueError(
+            f"ckpt={stage.run.ckpt} has no part in task={stage.name} here, leave it out: nothing "
+            "is learned for it"
+        )
     path = stage.output.path
     make_folder(path.parent if path.suffix else path, "emits")  # some are one file: labels.csv
     open_data(stage.output.data, "predict", set(stage.output.inputs.values()) & made)

@@ -30,6 +30,11 @@ CLASSIC = ["task=superpixels", "sam=superpixels_classic", "logger=none", "report
         (infer, ["task=check", "callbacks=cams"], "no product"),
         (infer, ["task=check", "logger=wandb"], "logs nothing"),
         (infer, ["task=prepare", "trainer=ddp"], "runs on the CPU"),
+        (infer, ["task=check", "ckpt=some.ckpt"], "leave it out"),
+        (infer, ["task=check", "overwrite=true"], "leave it out"),
+        (infer, ["task=report", "shard=1/2"], "leave it out"),
+        (infer, ["task=labels", "dataset.shots=2"], "leave it out"),
+        (infer, ["task=superpixels", "compile=true"], "leave it out"),
     ],
 )
 def test_what_has_no_part_is_refused(tmp_path: Path, monkeypatch, main, words, said) -> None:
@@ -71,6 +76,16 @@ def test_a_recipe_is_one_of_the_task(tmp_path: Path, monkeypatch, task, recipe, 
     with pytest.raises(ValueError, match=f"recipe={recipe}: task={task} has no.*; {remedy}"):
         run(infer.main, monkeypatch, f"task={task}", f"recipe={recipe}", *QUICK)
     assert not list(tmp_path.glob("outputs/*/*/*/run.json"))
+
+
+def test_a_checkpoint_of_what_nothing_is_learned_for_is_refused(
+    tmp_path: Path, monkeypatch
+) -> None:
+    """Hand-written prompts were applied as they are, whatever ckpt= named."""
+    monkeypatch.chdir(tmp_path)
+    words = ["task=cls", "prompts=handwritten", "clip=tiny", "ckpt=none.ckpt", "logger=none"]
+    with pytest.raises(ValueError, match=r"ckpt=none\.ckpt has no part in task=cls"):
+        run(infer.main, monkeypatch, *words, *QUICK)
 
 
 def test_formats_of_other_tools_belong_to_the_other_door(tmp_path: Path, monkeypatch) -> None:

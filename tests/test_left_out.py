@@ -58,6 +58,15 @@ def test_links_to_nowhere_and_in_a_circle_are_named(photos: Path, monkeypatch, t
         run(infer.main, monkeypatch, *words)
 
 
+def test_hidden_images_are_told_as_such(photos: Path, check, monkeypatch) -> None:
+    """A Mac leaves a file ._a.jpg beside each a.jpg."""
+    write_jpeg(photos / "cat/._a.jpg", draw_image(5, (24, 40)))
+    assert "1 .md, 1 hidden (the name begins with a dot)" in " ".join(check().split())
+    Path("list.txt").write_text("photos/cat/b.jpg\nphotos/cat/._a.jpg\n")
+    with pytest.raises(ValueError, match=r"lists 1 hidden images.*first .*\._a\.jpg: rename"):
+        run(infer.main, monkeypatch, "task=superpixels", "dataset=folder", "dataset.root=list.txt")
+
+
 def test_what_is_no_image_is_counted(photos: Path, check) -> None:
     (photos / "cat/raw.HEIC").write_text("x")
     (photos / "cat/around").symlink_to(photos)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import subprocess
 from contextlib import redirect_stdout
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,9 +21,10 @@ from hypothesis import given
 from name_tools import few, names
 from network_tools import CARRIED
 
-from fmawsss.files.texts import check_class_names, guard_cell, unguard_cell
+from fmawsss.files.texts import check_class_names, compose, guard_cell, unguard_cell
 from fmawsss.networks.checkpoints import describe_classes, read_checkpoint
 from fmawsss.networks.onnx import describe_checkpoint
+from stages.demo.page import build_page
 from stages.exports.masks import MaskSet, VocTree
 from stages.exports.regions import CocoAnnotations, YoloLabels
 from stages.jobs.tables import show_table
@@ -94,6 +98,41 @@ def test_yolo_coco_and_voc_name_the_class(tmp_path: Path, name: str) -> None:
     assert listed == ["background", name, "dog", ""]
     coco = json.loads((tmp_path / "out/instances_rle.json").read_text(encoding="utf-8"))
     assert [category["name"] for category in coco["categories"]] == [name, "dog"]
+
+
+@pytest.mark.filterwarnings("ignore")  # Gradio leaves event loops open
+@few(20)
+@given(classes)
+def test_the_demo_page_names_its_classes(tmp_path: Path, name: str) -> None:
+    """Choices and the note are text; what fails is escaped, for Gradio shows it as HTML."""
+    gradio = pytest.importorskip("gradio")
+
+    def fail(image: None, labels: list[str], prompts: str) -> None:
+        assert labels == ["dog", *([compose(name)] if name != "dog" else [])]
+        raise ValueError(f"class {name}")
+
+    analyst = SimpleNamespace(
+        classes=[name, "dog"], prompts=["own"], note=f"Not trained: {name}", folder=tmp_path,
+        analyse=fail,
+    )  # fmt: skip
+    page = build_page(gradio, analyst, 1)
+    parts = {part["type"]: part["props"] for part in page.get_config_file()["components"]}
+    assert [tuple(choice) for choice in parts["checkboxgroup"]["choices"]] == [
+        (name, name),
+        ("dog", "dog"),
+    ]
+    texts = [block.value for block in page.blocks.values() if isinstance(block, gradio.Textbox)]
+    assert f"Not trained: {name}" in texts
+
+    # what is typed, and what is said of it
+    if ";" not in name:
+        (click,) = [f.fn for f in page.fns.values() if f.api_name == "segment"]
+        with pytest.raises(gradio.Error) as error:
+            click(None, ["dog"], f" {name} ", "own")
+        assert "<" not in error.value.message
+        assert unescape(error.value.message) == f"class {name}"
+    del page
+    gc.collect()  # they complain here, and not in a later test
 
 
 @few(30)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
 from fmawsss.files.images import read_image, read_stored_size
+from fmawsss.files.texts import compose
 from fmawsss.resizing import Normaliser, Picture, Resize
 from stages.demo.analyst import Analyst, PartBuilders
 
@@ -73,13 +75,15 @@ def build_page(gradio: Any, analyst: Analyst, max_megapixels: float) -> Any:
             image = None if file is None else read_upload(Path(file), max_megapixels)
             found = analyst.analyse(image, join_labels(ticked, typed), prompts)
         except ValueError as error:
-            raise gradio.Error(str(error)) from error
+            raise gradio.Error(escape(str(error))) from error  # it is shown as HTML
         return found.superpixels, found.cams, found.seeds, found.network, found.mask
 
     names = analyst.classes
     settings = {"analytics_enabled": False, "delete_cache": (CLEANED_EVERY, KEPT)}
     with gradio.Blocks(title="fmawsss", **settings) as page:
-        gradio.Markdown(f"## Image labels in, pixel masks out\n\n{analyst.note}")
+        gradio.Markdown("## Image labels in, pixel masks out")
+        if analyst.note:
+            gradio.Textbox(analyst.note, label="note", interactive=False)
         with gradio.Row():
             with gradio.Column():
                 image = gradio.Image(
@@ -119,7 +123,7 @@ def join_labels(ticked: list[str], typed: str) -> list[str]:
     >>> join_labels(["cat"], "dog; cat;")
     ['cat', 'dog']
     """
-    names = (name.strip() for name in typed.split(";"))
+    names = (compose(name.strip()) for name in typed.split(";"))
     return list(dict.fromkeys([*ticked, *filter(None, names)]))
 
 
