@@ -16,6 +16,7 @@ from datamodules.loading import find_place
 from datamodules.shard import choose_shard
 from fmawsss.files.contents import drop_notes, note_files
 from fmawsss.files.journals import list_journals, refuse_changed
+from fmawsss.files.json_files import many_objects
 from fmawsss.files.listing import current
 from fmawsss.files.locks import wait_lock
 from fmawsss.files.products import ANY, Product
@@ -88,6 +89,7 @@ def apply(stage: Stage) -> Result:
     return Result(product, split, len(records), checkpoint, scores, len(remaining))
 
 
+@many_objects()
 def list_writers(stage: Stage, records: Sequence[ImageRecord], shard: int) -> list[L.Callback]:
     """List what writes the product, what goes beside it, and the journal of this shard."""
     if not stage.output.data.whole.truths:

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fmawsss.files.journals import Line, detail_lines, read_lines, remove_nan, score_lines
-from fmawsss.files.json_files import read_json, write_json
+from fmawsss.files.json_files import many_objects, read_json, write_json
 from fmawsss.files.locks import wait_lock
 from fmawsss.files.texts import name_first
 from fmawsss.metrics import SegmentationMetrics
@@ -39,6 +39,7 @@ TOTALS = {
 }
 
 
+@many_objects()
 def enter_scores(
     path: Path,
     stage: str,

@@ -79,12 +79,14 @@ def parse_journals(journals: Sequence[tuple[Path, str]]) -> dict[str, Line]:
 
 
 def pack_line(line: dict[str, Any]) -> Line:
-    """Hold the counts of an image in arrays: the journals of COCO are large."""
-    packed = {
+    """Hold counts in arrays, and regions of the last kind of mask: COCO's journals are large."""
+    packed: dict[str, Any] = {
         part: {kind: np.array(counts, np.int64) for kind, counts in line[part].items()}
         for part in ("confusion", "boundary")
         if part in line
     }
+    if "regions" in line:
+        packed["regions"] = dict(list(line["regions"].items())[-1:])
     return line | packed
 
 

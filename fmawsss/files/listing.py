@@ -113,7 +113,8 @@ class Listing:
         known = self._read.get(key)
         if known is not None and known[0] == Writes.done:
             return known[1]
-        found = read()
+        with many_objects():
+            found = read()
         if self.remembers:
             self._read[key] = Writes.done, found
         return found

@@ -12,7 +12,7 @@ from typing import Any
 
 from callbacks.stage_timer import RUN_FILE
 from fmawsss.files.journals import Line, read_lines
-from fmawsss.files.json_files import read_json, write_json
+from fmawsss.files.json_files import many_objects, read_json, write_json
 from fmawsss.files.products import read_record
 from fmawsss.files.writing import write_bytes
 from stages.pages import Section, render_page
@@ -92,12 +92,8 @@ class RunFolder:
 
 def shorten_line(line: Line) -> dict[str, Any]:
     """Keep what a report shows of an image: of its kinds of mask the last one."""
-    last = {
-        part: dict(list(line[part].items())[-1:])
-        for part in ("confusion", "regions")
-        if part in line
-    }
-    return {key: value for key, value in line.items() if key not in UNSHOWN} | last
+    last = dict(list(line["confusion"].items())[-1:])
+    return {**{key: line[key] for key in line if key not in UNSHOWN}, "confusion": last}
 
 
 def note_stage(work: Path, stage: StageNote) -> None:
@@ -157,6 +153,7 @@ def find_maker(product: Path) -> StageNote:
     return made[0] if made else StageNote(product.name, product, "", 0, ())
 
 
+@many_objects()
 def write_report(
     run: str | Path, sections: Mapping[str, Callable[[RunFolder], Section | None]]
 ) -> None:
