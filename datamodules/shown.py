@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from fmawsss.files.png import read_mask
+from fmawsss.files.texts import name_first
 from fmawsss.metrics import IGNORE
 from fmawsss.records import ImageRecord
 
@@ -44,6 +45,8 @@ def show_class(masks: Iterable[Path]) -> bool:
 def require_shown(records: Sequence[ImageRecord], folder: Path, classes: int) -> None:
     """Check that seeds show classes, those of this data set; a hundred are looked at.
 
+    Warns of classes that are not among the labels of their image, where these are known.
+
     Raises:
         ValueError: when no seed of a whole split shows a class, or one shows a class beyond.
     """
@@ -55,7 +58,9 @@ def require_shown(records: Sequence[ImageRecord], folder: Path, classes: int) ->
         )
 
     # seeds of another data set
-    for record in records[:: max(len(records) // SEEDS_LOOKED_AT, 1)]:
+    strange = []
+    looked_at = records[:: max(len(records) // SEEDS_LOOKED_AT, 1)]
+    for record in looked_at:
         seed = read_mask(folder / f"{record.name}.png")
         beyond = seed[(seed > classes) & (seed != IGNORE)]
         if beyond.size:
@@ -64,6 +69,17 @@ def require_shown(records: Sequence[ImageRecord], folder: Path, classes: int) ->
                 f"{classes} or 255: seeds of another data set? Name others with seeds=DIR, or "
                 "correct dataset.classes"
             )
+        if record.labels is not None and set(list_shown(seed)).difference(record.labels):
+            strange.append(record.name)
+    if strange:
+        logger.warning(
+            "the seeds in %s show classes that are not among the labels, in %d of %d images that "
+            "were looked at: %s; are they of another data set, or of classes in another order?",
+            folder,
+            len(strange),
+            len(looked_at),
+            name_first(strange),
+        )
 
 
 def report_unshown(records: Sequence[ImageRecord]) -> None:

@@ -262,6 +262,7 @@ def test_what_cannot_be_saved_is_explained(tmp_path: Path) -> None:
         ("cvat", "a", "#a", "class '#a' cannot stand in CVAT's label map"),
         ("cvat", "#a", "cat", "image '#a' cannot stand in CVAT's list"),
         ("voc", " a", "cat", "image ' a' cannot stand in VOC's list"),
+        ("voc", "\ufeffa", "cat", "cannot stand in VOC's list"),
         ("voc", "a\\b", "cat", "write it without control characters, and with /"),
         ("voc", f"{'a' * 150}/{'b' * 150}", "cat", "at most 200 bytes"),
         ("voc", "a__b", "cat", "would have one name in VOC's tree"),

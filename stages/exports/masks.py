@@ -119,10 +119,10 @@ class VocTree(Export):
             )
         for name, line in zip(masks.images, flat, strict=True):
             check_inner_path(line, f"image {name!r} in VOC's list")
-            if line != line.strip():
+            if line != line.strip() or line.startswith("\ufeff"):  # readers drop that mark
                 raise ValueError(
                     f"image {name!r} cannot stand in VOC's list, which knows no quotes: take the "
-                    "space around its name away, or save_as another format"
+                    "space around its name, or the mark before it, away, or save_as another format"
                 )
 
     def __call__(self, masks: MaskSet) -> None:

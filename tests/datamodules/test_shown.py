@@ -47,7 +47,7 @@ def test_masks_that_show_no_class_are_told(tmp_path, caplog, value):
 
 
 def test_one_mask_with_a_class_is_enough(tmp_path, caplog):
-    records = write_masks(tmp_path, 0, 255, 3)
+    records = write_masks(tmp_path, 1, 0, 255)
     require_shown(records, tmp_path, 3)
     report_unshown(records)
     assert not caplog.text
@@ -57,6 +57,13 @@ def test_seeds_of_another_data_set_are_refused(tmp_path):
     records = write_masks(tmp_path, 1, 3, 255)
     with pytest.raises(ValueError, match=r"1\.png holds the value 3, expected 0 to 2 or 255"):
         require_shown(records, tmp_path, 2)
+
+
+def test_seeds_of_classes_that_are_not_labelled_are_told(tmp_path, caplog):
+    records = write_masks(tmp_path, 1, 1, 255)  # of images with the classes 0, 1 and 2
+    with caplog.at_level(logging.WARNING):
+        require_shown(records, tmp_path, 3)
+    assert "not among the labels, in 1 of 3 images that were looked at: 1;" in caplog.text
 
 
 def write_image_cams(path: Path, classes: list[int], value: float = 1.0) -> None:
