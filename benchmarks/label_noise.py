@@ -15,6 +15,7 @@ import random
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from xml.etree import ElementTree
@@ -36,6 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-draw", type=int, default=3000, help="far from those tried on")
+    parser.add_argument("--prompts", nargs="*", choices=KINDS, default=list(KINDS))
     parser.add_argument("--shares", type=float, nargs="*", default=SHARES)
     parser.add_argument("--folder", type=Path, default=Path("outputs/noise"))
     options = parser.parse_args()
@@ -45,17 +47,18 @@ def main() -> None:
     precisions: dict[tuple[float, str], list[float]] = {}
     for seed, draw in enumerate(draws):
         for share in options.shares:
-            work, wrong = run_share(seed, draw, share, options.folder / str(draw))
+            folder = options.folder / str(draw)
+            work, wrong = run_share(seed, draw, share, folder, options.prompts)
             scores = json.loads((work / "scores.json").read_text())
-            for stages in KINDS.values():
-                for stage, kind in zip(stages, ("sams", "memory"), strict=True):
+            for prompts in options.prompts:
+                for stage, kind in zip(KINDS[prompts], ("sams", "memory"), strict=True):
                     miou = scores[stage]["train"][kind]["miou"]
                     mious.setdefault((share, stage), []).append(miou)
                     precision = measure_precision(work, stage, wrong)
                     precisions.setdefault((share, stage), []).append(precision)
 
-    names = [name for kind in KINDS for name in (kind, f"{kind}, memory")]
-    stages = [stage for pair in KINDS.values() for stage in pair]
+    names = [name for kind in options.prompts for name in (kind, f"{kind}, memory")]
+    stages = [stage for kind in options.prompts for stage in KINDS[kind]]
     for title, found in ("mIoU", mious), (f"right of the first {FIRST}", precisions):
         print(f"| {title} | {' | '.join(names)} |\n|---|{'---|' * len(names)}")  # noqa: T201
         for share in options.shares:
@@ -69,7 +72,9 @@ def spread(values: list[float]) -> str:
     return f"{100 * mean(values):.1f}{deviation}"
 
 
-def run_share(seed: int, draw: int, share: float, folder: Path) -> tuple[Path, set[str]]:
+def run_share(
+    seed: int, draw: int, share: float, folder: Path, prompts: Sequence[str]
+) -> tuple[Path, set[str]]:
     """Make the seeds of one draw with wrong labels; what is complete is not made again.
 
     Returns the folder of results, and the images with wrong labels.
@@ -86,6 +91,7 @@ def run_share(seed: int, draw: int, share: float, folder: Path) -> tuple[Path, s
         writer = csv.writer(file)
         writer.writerow(["name", "labels"])
         writer.writerows((name, ";".join(shown)) for name, shown in labels.items())
+    unused = [*UNUSED, *(stage for kind in KINDS if kind not in prompts for stage in KINDS[kind])]
     run(
         "train.py",
         "experiment=study",
@@ -93,7 +99,7 @@ def run_share(seed: int, draw: int, share: float, folder: Path) -> tuple[Path, s
         f"paths.outputs={outputs}",
         "dataset/labels=file",
         f"dataset.labels.path={table}",
-        *(f"stages.{stage}=null" for stage in UNUSED),
+        *(f"stages.{stage}=null" for stage in unused),
         *own,
     )
     return outputs / "shapes", wrong
