@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -34,6 +35,8 @@ SECTIONS = {
     "name", "labelled", "takes", "model", "learning", "applying", "training", "prediction",
     "writers", "carried", "runtime",
 }  # fmt: skip
+
+logger = logging.getLogger(__name__)
 
 
 def is_sweep() -> bool:
@@ -179,6 +182,8 @@ def check_config(cfg: DictConfig) -> None:
         check_ranges(cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=resolve)))
     check_pairs({place: plain(node) for place, node in nodes.items()})
     check_accelerator(OmegaConf.select(cfg, "trainer.accelerator"))
+    if HydraConfig.get().runtime.choices.get("trainer") == "auto" and not is_job(cfg):
+        tell_device(cfg.trainer.accelerator)
 
 
 def check_accelerator(name: str | None) -> None:
@@ -187,6 +192,14 @@ def check_accelerator(name: str | None) -> None:
         raise ValueError(
             f"trainer.accelerator={name}: no GPU is found here; trainer=cpu runs without one"
         )
+
+
+def tell_device(accelerator: str) -> None:
+    """Tell which device trainer=auto chose."""
+    if accelerator == "cpu":
+        logger.info("trainer=auto: the CPU, for no GPU is found here")
+    else:
+        logger.info("trainer=auto: a GPU, %s", torch.cuda.get_device_name())
 
 
 def refuse_missing(cfg: DictConfig) -> None:

@@ -29,9 +29,21 @@ OURS = "FMAWSSS_RAISES"  # beside `FULL`: set by us, here or in the process that
 
 
 def register_resolvers() -> None:
-    """Teach configs `${folder:PATH,setting}`, see `make_folder`, and `${last:PATH}`, its name."""
+    """Teach configs what they ask for by name.
+
+    `${folder:PATH,setting}` is a folder, see `make_folder`; `${last:PATH}` the name of one;
+    `${device:ONE,OTHER}` the first value on the CPU, the other where trainer=auto finds a GPU.
+    """
     OmegaConf.register_new_resolver("folder", make_folder, replace=True)
     OmegaConf.register_new_resolver("last", lambda path: Path(path).name, replace=True)
+    OmegaConf.register_new_resolver("device", choose_by_device, replace=True)
+
+
+def choose_by_device(on_cpu: Any, on_gpu: Any) -> Any:
+    """Return one of two values, by whether there is a GPU (CUDA)."""
+    import torch  # which takes seconds to load
+
+    return on_gpu if torch.cuda.is_available() else on_cpu
 
 
 def enter(run: Callable[[], None]) -> None:

@@ -20,7 +20,7 @@ from stages.words import name_key, shorten_key
 logger = logging.getLogger(__name__)
 
 WEIGHTS = ("clip", "sam", "masks")  # shared by all tasks, and typed for all of them
-MET = ("none", "cpu")  # choices that a run keeps to where it has nothing of the kind
+MET = ("none", "cpu", "auto")  # choices that a run keeps to where it has nothing of the kind
 LEARNED = ("loss", "optimizer", "scheduler", "augment", "averaging", "targets")
 STAGES = ("superpixels", "cls", "seg", "network")  # of a pipeline, with recipes of their own
 SEEDERS = ("cls", "seg", "seeds")

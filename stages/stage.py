@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ from lightning_modules.learned import learns
 from stages.signals import answer_alone
 from stages.versions import list_versions
 from stages.whole_checkpoints import WholeCheckpoints
+
+logger = logging.getLogger(__name__)
 
 Exports = Mapping[str, Callable[..., None]]
 
@@ -66,8 +69,13 @@ class Run:
     seed: int
     precision: str
     cache: FeatureCache | None
-    trainer: Callable[..., L.Trainer]
+    trainer: partial[L.Trainer]
     loggers: Mapping[str, Callable[..., Logger]]
+
+    @property
+    def on_cpu(self) -> bool:
+        """Say whether stages are computed on the CPU."""
+        return str(self.trainer.keywords.get("accelerator", "cpu")) == "cpu"
 
     def build_trainer(
         self,
@@ -76,7 +84,14 @@ class Run:
         callbacks: Sequence[L.Callback],
         settings: Mapping[str, Any],
     ) -> L.Trainer:
-        """Build the trainer of a stage, its own settings on top; `action` names predictions."""
+        """Build the trainer of a stage, its own settings on top; `action` names predictions.
+
+        A CPU computes what is meant for float16 in float32: it has no float16 of its own.
+        """
+        precision = str(settings.get("precision", self.precision))
+        if precision == "16-mixed" and self.on_cpu:
+            logger.info("%s: in 32-true on a CPU, 16-mixed is for a GPU", stage)
+            settings = {**settings, "precision": "32-true"}
         timer = StageTimer(self.folder, stage, action)
         progress = follow_progress(stage, action, self.stages)
         beside = [*callbacks, progress, timer]

@@ -34,9 +34,10 @@ def tell_memory(stage: Stage, training: Training) -> None:
     images = views.plan.batch_size // views.plan.micro_batches
 
     # On the device that will be trained on, as far as that is known
-    accelerator = stage.run.trainer.keywords.get("accelerator", "cpu")
-    device = torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")
-    mixed = "mixed" in str(training.loop.get("precision", stage.run.precision))
+    gpu = not stage.run.on_cpu and torch.cuda.is_available()
+    device = torch.device("cuda" if gpu else "cpu")
+    precision = str(training.loop.get("precision", stage.run.precision))
+    mixed = precision == "bf16-mixed" or (precision == "16-mixed" and gpu)
     place = f"stages.{stage.name}." if len(stage.run.stages) > 1 else ""
     micro = f"{place}data.micro_batches (now {views.plan.micro_batches})"
     needed = find_needed(stage.module, (images, 3, height, width), device, mixed)

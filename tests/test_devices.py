@@ -1,0 +1,36 @@
+"""What a run computes on: trainer=auto, and precisions that a CPU has not."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from front_door import QUICK, compose_config, run
+
+import train
+
+
+@pytest.mark.parametrize(("found", "accelerator", "images"), [(False, "cpu", 1), (True, "gpu", 4)])
+def test_auto_takes_a_gpu_where_there_is_one(monkeypatch, found, accelerator, images):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: found)
+    cfg = compose_config("train", "task=pipeline")
+    assert cfg.trainer.accelerator == accelerator
+    assert cfg.trainer.deterministic == ("warn" if found else True)
+    assert cfg.stages.superpixels.runtime.batch_size == images
+    gpu = compose_config("train", f"trainer={accelerator}")
+    assert cfg.stages.superpixels.runtime == gpu.stages.superpixels.runtime
+
+
+def test_the_device_is_told_and_float16_becomes_float32_on_a_cpu(tmp_path, monkeypatch, capsys):
+    places = [f"paths.data={tmp_path}/data", f"paths.outputs={tmp_path}/outputs", "logger=none"]
+    words = ["task=network", f"seeds={tmp_path}/data/shapes-0/SegmentationClass", *QUICK[:2]]
+    quick = ["loop.max_steps=1", "loop.precision=16-mixed", "report=none", "loading.workers=0"]
+    run(train.main, monkeypatch, *words, *quick, *places)
+    said = capsys.readouterr().out
+    assert "trainer=auto: the CPU, for no GPU is found here" in said
+    assert "network: in 32-true on a CPU, 16-mixed is for a GPU" in said
+    record = json.loads((tmp_path / "outputs/shapes/network.ckpt.json").read_text())
+    assert (
+        record["settings"]["training.loop.precision"] == "16-mixed"
+    )  # the recipe's, on any device
