@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
-import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
@@ -21,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from fmawsss.files.listing import open_listing
 from stages.builder import StageBuilder, plain
 from stages.checkpoints import find_network
+from stages.devices import check_accelerator, tell_device
 from stages.door import end_in_words
 from stages.hush import hush_loggers, hush_warnings
 from stages.range_check import check_pairs, check_ranges
@@ -35,8 +34,6 @@ SECTIONS = {
     "name", "labelled", "takes", "model", "learning", "applying", "training", "prediction",
     "writers", "carried", "runtime",
 }  # fmt: skip
-
-logger = logging.getLogger(__name__)
 
 
 def is_sweep() -> bool:
@@ -183,23 +180,7 @@ def check_config(cfg: DictConfig) -> None:
     check_pairs({place: plain(node) for place, node in nodes.items()})
     check_accelerator(OmegaConf.select(cfg, "trainer.accelerator"))
     if HydraConfig.get().runtime.choices.get("trainer") == "auto" and not is_job(cfg):
-        tell_device(cfg.trainer.accelerator)
-
-
-def check_accelerator(name: str | None) -> None:
-    """Raise ValueError for a GPU that is not there."""
-    if name in ("gpu", "cuda") and not torch.cuda.is_available():
-        raise ValueError(
-            f"trainer.accelerator={name}: no GPU is found here; trainer=cpu runs without one"
-        )
-
-
-def tell_device(accelerator: str) -> None:
-    """Tell which device trainer=auto chose."""
-    if accelerator == "cpu":
-        logger.info("trainer=auto: the CPU, for no GPU is found here")
-    else:
-        logger.info("trainer=auto: a GPU, %s", torch.cuda.get_device_name())
+        tell_device()
 
 
 def refuse_missing(cfg: DictConfig) -> None:

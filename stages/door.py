@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from hydra._internal.utils import get_args_parser
 from omegaconf import OmegaConf
 
+from stages.devices import choose_by_device
 from stages.failures import explain
 from stages.places import make_folder
 from stages.signals import answer_signals
@@ -37,13 +38,6 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("folder", make_folder, replace=True)
     OmegaConf.register_new_resolver("last", lambda path: Path(path).name, replace=True)
     OmegaConf.register_new_resolver("device", choose_by_device, replace=True)
-
-
-def choose_by_device(on_cpu: Any, on_gpu: Any) -> Any:
-    """Return one of two values, by whether there is a GPU (CUDA)."""
-    import torch  # which takes seconds to load
-
-    return on_gpu if torch.cuda.is_available() else on_cpu
 
 
 def enter(run: Callable[[], None]) -> None:
