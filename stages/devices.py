@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from typing import Any
 
 logger = logging.getLogger(__name__)
@@ -11,7 +12,12 @@ logger = logging.getLogger(__name__)
 
 
 def choose_by_device(on_cpu: Any, on_gpu: Any) -> Any:
-    """Return the first of two values on the CPU, the other where there is a GPU (CUDA)."""
+    """Return the first of two values on the CPU, the other where there is a GPU (CUDA).
+
+    Hydra asks while it composes, too, before torch is loaded, and forgets the answer.
+    """
+    if "torch" not in sys.modules and "--resolve" not in sys.argv:
+        return on_cpu
     import torch
 
     return on_gpu if torch.cuda.is_available() else on_cpu
