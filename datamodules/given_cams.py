@@ -60,7 +60,8 @@ def read_fitting_cams(path: Path, recipes: Sequence[str] | None) -> Cams:
     if recipes is None or cams.recipe is None or cams.recipe in recipes:
         return cams
     stage, _, numbers = cams.recipe.partition("_")
-    remedy = f"numbers={numbers}" if stage == "cls" else f"recipe=seeds_{cams.recipe}"
+    own = f"numbers={numbers} (and no recipe=)"
+    remedy = own if stage == "cls" else f"recipe=seeds_{cams.recipe}"
     raise ValueError(
         f"CAMs {path} were made by {cams.recipe}, these settings are for {', '.join(recipes)}: add "
         f"{remedy} to take its numbers, or cams_of=[{cams.recipe}] to take these all the same"

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 COPIES = 4  # of the weights: themselves, their gradients, two moments of Adam
 TRANSIENT = 2  # the backward pass holds so many more of the largest tensor
-ROOM = 1.15  # over what one image was measured to save: points drawn anew, gaps of the allocator
+ROOM = 1.3  # over what one image was measured to save: points drawn anew, gaps of the allocator
 STRIPES = 4  # labels of the blank seed that a step is measured with
 GB = 2**30
 

@@ -116,7 +116,7 @@ def test_mask2former_is_measured_as_it_is_estimated_elsewhere():
     )
     estimated = estimate_step(network, (2, 3, 96, 96), CPU, mixed=False)
     measured = measure_step(module, (2, 3, 96, 96), mixed=False)
-    assert measured == pytest.approx(estimated, rel=0.25)
+    assert estimated < measured < 1.4 * estimated
 
 
 def test_free_memory_is_the_least_that_the_system_tells(tmp_path):
