@@ -6,7 +6,7 @@ import json
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -64,18 +64,19 @@ def read_lines(product: Path) -> dict[str, Line]:
 @many_objects()
 def parse_journals(journals: Sequence[tuple[Path, str]]) -> dict[str, Line]:
     """Parse journals, each with what its file was like when this was asked."""
-    lines = {}
-    for path, _ in journals:
-        with path.open(encoding="utf-8") as file:
-            for text in filter(str.strip, file):
-                try:
-                    found = json.loads(text)
-                except json.JSONDecodeError:
-                    logger.warning("%s: a line was cut off; its images count as not done", path)
-                else:  # older journals have a line per image
-                    batch = found if isinstance(found, list) else [found]
-                    lines.update({line["name"]: pack_line(line) for line in batch})
-    return lines
+    return {line["name"]: pack_line(line) for path, _ in journals for line in stream_lines(path)}
+
+
+def stream_lines(journal: Path) -> Iterator[dict[str, Any]]:
+    """Read what a journal says of each image; of one that it names twice the last counts."""
+    with journal.open(encoding="utf-8") as file:
+        for text in filter(str.strip, file):
+            try:
+                found = json.loads(text)
+            except json.JSONDecodeError:
+                logger.warning("%s: a line was cut off; its images count as not done", journal)
+            else:  # older journals have a line per image
+                yield from found if isinstance(found, list) else [found]
 
 
 def pack_line(line: dict[str, Any]) -> Line:

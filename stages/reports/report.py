@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from callbacks.stage_timer import RUN_FILE
-from fmawsss.files.journals import Line, read_lines
+from fmawsss.files.journals import list_journals, pack_line, stream_lines
 from fmawsss.files.json_files import many_objects, read_json, write_json
 from fmawsss.files.products import read_record
 from fmawsss.files.writing import write_bytes
@@ -84,16 +84,20 @@ class RunFolder:
         return dict(read_json(path)) if path.is_file() else {}
 
     def read_lines(self, product: Path) -> list[dict[str, Any]]:
-        """Read the journal of a product: one entry per image, the last one counts."""
+        """Read the journals of a product: one entry per image, the last one counts."""
         if product not in self._journals:
-            self._journals[product] = [shorten_line(line) for line in read_lines(product).values()]
+            journals = list_journals(product)
+            lines = (line for journal in journals for line in stream_lines(journal))
+            short = {line["name"]: shorten_line(line) for line in lines}
+            self._journals[product] = list(short.values())
         return self._journals[product]
 
 
-def shorten_line(line: Line) -> dict[str, Any]:
+def shorten_line(line: dict[str, Any]) -> dict[str, Any]:
     """Keep what a report shows of an image: of its kinds of mask the last one."""
-    last = dict(list(line["confusion"].items())[-1:])
-    return {**{key: line[key] for key in line if key not in UNSHOWN}, "confusion": last}
+    short = {key: line[key] for key in line if key not in UNSHOWN}
+    short["confusion"] = dict(list(line["confusion"].items())[-1:])
+    return dict(pack_line(short))
 
 
 def note_stage(work: Path, stage: StageNote) -> None:
