@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-from jaxtyping import UInt8
-
 from datamodules.coco_annotations import AnnotatedImage, Annotations, paint_mask
+from datamodules.coco_regions import read_region, require_size
 from datamodules.images import index_masks, strip_suffix
 from fmawsss.files.images import read_size
 from fmawsss.files.png import write_palette_png
@@ -35,25 +33,24 @@ def require_order(source: Path, names: Sequence[str], classes: Sequence[str]) ->
 
 
 def find_mask_faults(annotations: Annotations, folder: Path, source: Path) -> Iterator[str]:
-    """Find the images of which no mask can be made, or not one of their size."""
+    """Find the images of which no mask can be made, or not one of their size; nothing is drawn."""
     for image in annotations.images:
         if image.regions is None:
             continue
         try:
-            mask = paint_image(image, annotations.classes, source)
-            size = read_size(folder / image.file)
-        except ValueError as error:
-            yield str(error)
-        except ImportError as error:  # of all images alike
-            yield str(error)
-            return
+            size = require_size(image.size)
+            for region in image.regions:
+                read_region(region, size)
+            found = read_size(folder / image.file)
         except FileNotFoundError:  # told by who reads it
             continue
+        except ValueError as error:
+            yield f"{source}, image {image.file}: {error}"
         else:
-            if mask.shape != size:
+            if size != found:
                 yield (
-                    f"{source}, image {image.file}: its height and width are {mask.shape}, those "
-                    f"of the file {size}: correct them"
+                    f"{source}, image {image.file}: its height and width are {size}, those of the "
+                    f"file {found}: correct them"
                 )
 
 
@@ -78,18 +75,11 @@ def write_painted_mask(
     folder: Path, image: AnnotatedImage, classes: Mapping[str, int], source: Path
 ) -> None:
     """Write the semantic mask of an image; raises ValueError naming the image of a bad region."""
-    mask = paint_image(image, classes, source)
-    write_palette_png(folder / f"{strip_suffix(image.file)}.png", mask, MASK_PALETTE)
-
-
-def paint_image(
-    image: AnnotatedImage, classes: Mapping[str, int], source: Path
-) -> UInt8[np.ndarray, "H W"]:
-    """Paint the semantic mask of an image; raises ValueError naming the image of a bad region."""
     try:
-        return paint_mask(image.size, image.regions or [], classes)
+        mask = paint_mask(image.size, image.regions or [], classes)
     except ValueError as error:
         raise ValueError(f"{source}, image {image.file}: {error}") from error
+    write_palette_png(folder / f"{strip_suffix(image.file)}.png", mask, MASK_PALETTE)
 
 
 def find_masks(names: Iterable[str], folder: Path) -> dict[str, Path]:

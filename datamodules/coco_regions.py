@@ -64,13 +64,13 @@ def unpack_polygons(polygons: Any) -> Any:
     return [polygon.tolist() if isinstance(polygon, array) else polygon for polygon in polygons]
 
 
-def decode_region(region: CocoRegion, size: Size) -> Bool[np.ndarray, "H W"]:
-    """Decode the pixels of a region; raises ValueError naming the annotation where that fails."""
+def read_region(region: CocoRegion, size: Size) -> list[int] | list[list[float]]:
+    """Read the runs or the polygons of a region; raises ValueError naming a wrong annotation."""
     segmentation = unpack_polygons(region.get("segmentation"))
     try:
         if isinstance(segmentation, dict):
-            return decode_runs(segmentation, size)
-        return decode_polygons(segmentation, size)
+            return read_runs(segmentation, size)
+        return read_polygons(segmentation, size)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         fault = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(
@@ -79,24 +79,34 @@ def decode_region(region: CocoRegion, size: Size) -> Bool[np.ndarray, "H W"]:
         ) from error
 
 
-def decode_polygons(polygons: Any, size: Size) -> Bool[np.ndarray, "H W"]:
-    """Decode polygons as pycocotools does; those of fewer than 3 points are empty."""
+def decode_region(region: CocoRegion, size: Size) -> Bool[np.ndarray, "H W"]:
+    """Decode the pixels of a region; raises ValueError naming the annotation where that fails."""
+    parts: Any = read_region(region, size)
+    if isinstance(region["segmentation"], dict):
+        return np.repeat(np.arange(len(parts)) % 2 == 1, parts).reshape(size, order="F")
+    return decode_polygons(parts, size)
+
+
+def decode_polygons(polygons: list[list[float]], size: Size) -> Bool[np.ndarray, "H W"]:
+    """Decode polygons as pycocotools does."""
     try:
         from pycocotools import mask as rle
     except ImportError as error:
         raise ImportError(
             'masks of COCO regions need pycocotools; run `pip install "fmawsss[coco]"`'
         ) from error
+    if not polygons:
+        return np.zeros(size, bool)
+    return rle.decode(rle.merge(rle.frPyObjects(polygons, *size))).astype(bool)
 
-    # pycocotools trusts what it is given
+
+def read_polygons(polygons: Any, size: Size) -> list[list[float]]:
+    """Check polygons, for pycocotools trusts what it is given; those below 3 points are empty."""
     if not isinstance(polygons, list):
         raise TypeError("that is no list")
     for polygon in polygons:
         check_polygon(polygon, size)
-    polygons = [polygon for polygon in polygons if len(polygon) >= 6]
-    if not polygons:
-        return np.zeros(size, bool)
-    return rle.decode(rle.merge(rle.frPyObjects(polygons, *size))).astype(bool)
+    return [polygon for polygon in polygons if len(polygon) >= 6]
 
 
 def check_polygon(polygon: Any, size: Size) -> None:
@@ -111,8 +121,8 @@ def check_polygon(polygon: Any, size: Size) -> None:
             )
 
 
-def decode_runs(segmentation: Mapping[str, Any], size: Size) -> Bool[np.ndarray, "H W"]:
-    """Decode run lengths, compressed or not: column by column, outside and inside in turn."""
+def read_runs(segmentation: Mapping[str, Any], size: Size) -> list[int]:
+    """Read run lengths, compressed or not: column by column, outside and inside in turn."""
     # Runs
     runs = segmentation["counts"]
     if isinstance(runs, str | bytes):
@@ -127,7 +137,7 @@ def decode_runs(segmentation: Mapping[str, Any], size: Size) -> Bool[np.ndarray,
         )
     if sum(runs) != size[0] * size[1]:
         raise ValueError("its runs do not cover the image")
-    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(size, order="F")
+    return runs
 
 
 def expand_runs(text: str | bytes) -> list[int]:

@@ -12,7 +12,7 @@ from fake_trees import build_coco_tree, make_training, make_whole, write_mask
 
 from datamodules.coco import CocoDataModule, LabelsFromAnnotations, LabelsFromCocoJson
 from datamodules.coco_annotations import paint_mask, read_annotations
-from datamodules.coco_regions import decode_runs, pack_polygons, unpack_polygons
+from datamodules.coco_regions import decode_region, pack_polygons, unpack_polygons
 from datamodules.folder import FolderDataModule
 from datamodules.labels import LabelsFromMasks, LabelSource
 from fmawsss.files.png import read_mask
@@ -337,9 +337,9 @@ def test_run_lengths_are_decoded_as_pycocotools_does(shape: tuple[int, int]) -> 
     noise = np.random.default_rng(0).random((20, *shape)) < np.linspace(0, 1, 20)[:, None, None]
     for mask in noise:
         packed = rle.encode(np.asfortranarray(mask, np.uint8))
-        assert (decode_runs(packed, shape) == mask).all()
+        assert (decode_region({"segmentation": packed}, shape) == mask).all()
         packed["counts"] = packed["counts"].decode()
-        assert (decode_runs(packed, shape) == mask).all()
+        assert (decode_region({"segmentation": packed}, shape) == mask).all()
 
 
 def test_an_older_index_is_made_anew_and_its_masks_stay(tree: Path) -> None:
