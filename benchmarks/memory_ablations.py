@@ -16,18 +16,28 @@ from statistics import mean, stdev
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD, get_tokenizer
 from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor
 
+from fmawsss.clip.encoder import FrozenClip
 from fmawsss.files.images import read_image
 from fmawsss.files.png import read_mask
 from fmawsss.files.regions import find_values, read_regions, require_keys
 from fmawsss.files.storage import read_superpixels
-from fmawsss.memory import ImageRegions, MemoryReader, build_memory, join_keys, pool_keys
+from fmawsss.memory import (
+    ImageRegions,
+    MemoryReader,
+    build_memory,
+    join_keys,
+    pool_keys,
+    project_patches,
+)
 from fmawsss.metrics import count_confusion, summarise_confusion
+from fmawsss.resizing import Picture
 from fmawsss.seeding import Seed, higher_confidence, higher_level
 from fmawsss.superpixels import Superpixels
-from fmawsss.tiny.models import tiny_sam
+from fmawsss.tiny.models import tiny_clip, tiny_sam
 from fmawsss.tiny.shapes import CLASS_NAMES
 from lightning_modules.memory import paint_regions
 
@@ -42,6 +52,7 @@ class Image:
 
     regions: ImageRegions
     keys: Float[Tensor, "M D"]
+    projected: Float[Tensor, "M F"]
     sam: Float[Tensor, "M E"]
     superpixels: Superpixels
     truth: Tensor
@@ -55,6 +66,7 @@ VARIANTS: dict[str, tuple[MemoryReader | None, MakeKeys, bool]] = {
     "SAMS alone": (None, lambda image: image.keys, True),
     "with memory": (READER, lambda image: image.keys, True),
     "without the label filter": (READER, lambda image: image.keys, False),
+    "keys of projected features": (READER, lambda image: image.projected, True),
     "keys of SAM's encoder": (READER, lambda image: image.sam, True),
     "joined keys, τ = 10": (
         replace(READER, temperature=10.0), lambda image: join_keys(image.keys, image.sam), True,
@@ -106,17 +118,22 @@ def spread(values: list[float]) -> str:
 def read_images(folder: Path, draw: int, name: str) -> list[Image]:
     """Read all images of a draw: regions, keys of CLIP and of SAM, superpixels and truth."""
     data, sam = folder / "data" / f"shapes-{draw}", tiny_sam()
+    clip = FrozenClip(
+        tiny_clip(), OPENAI_DATASET_MEAN, OPENAI_DATASET_STD, get_tokenizer("ViT-B-16")
+    )
     images = []
     for path in sorted((folder / "shapes" / "regions" / name).glob("*.npz")):
         regions = read_regions(path)
         superpixels = read_superpixels(folder / "shapes" / "superpixels" / path.name)
-        patches, grid = encode(sam, data / "JPEGImages" / f"{path.stem}.jpg")
+        picture = read_image(data / "JPEGImages" / f"{path.stem}.jpg")
+        patches, grid = encode(sam, picture)
         labels = torch.zeros(len(CLASS_NAMES), dtype=torch.bool)
         labels[regions.classes] = True
         images.append(
             Image(
                 regions,
                 require_keys(path, regions),
+                pool_keys(*project(clip, picture), superpixels),
                 pool_keys(patches, grid, superpixels),
                 superpixels,
                 torch.from_numpy(read_mask(data / "SegmentationClass" / f"{path.stem}.png")),
@@ -130,9 +147,19 @@ def read_images(folder: Path, draw: int, name: str) -> list[Image]:
 
 
 @torch.inference_mode()
-def encode(sam: torch.nn.Module, path: Path) -> tuple[Tensor, tuple[int, int]]:
+def project(clip: FrozenClip, picture: Picture) -> tuple[Tensor, tuple[int, int]]:
+    """Encode an image, whose sides are whole patches, with CLIP: what it projects, and the grid."""
+    mean, std = torch.tensor(clip.image_mean), torch.tensor(clip.image_std)
+    tensor = (torch.from_numpy(picture) / 255 - mean) / std
+    tokens = clip.encode_images(tensor.permute(2, 0, 1)[None], None, 1)
+    height, width = picture.shape[:2]
+    return project_patches(clip, tokens)[0], (height // clip.patch_size, width // clip.patch_size)
+
+
+@torch.inference_mode()
+def encode(sam: torch.nn.Module, picture: Picture) -> tuple[Tensor, tuple[int, int]]:
     """Encode an image with SAM: features of its cells, and their grid."""
-    resized = ResizeLongestSide(sam.image_encoder.img_size).apply_image(read_image(path))
+    resized = ResizeLongestSide(sam.image_encoder.img_size).apply_image(picture)
     tensor = torch.from_numpy(resized).permute(2, 0, 1)[None].float()
     features = sam.image_encoder(sam.preprocess(tensor))[0]
     return features.flatten(1).T, (features.shape[1], features.shape[2])
