@@ -56,7 +56,8 @@ def refuse_idle(cfg: DictConfig, learning: bool) -> None:
     Raises:
         ValueError: for one that has no part in the run; weights are only told.
     """
-    acting, task = list_acting(cfg, learning), HydraConfig.get().runtime.choices["task"]
+    acting, choices = list_acting(cfg, learning), HydraConfig.get().runtime.choices
+    task, learned = choices["task"], choices.get("learn")
     for word in HydraConfig.get().overrides.task:
         key, choice = name_key(word), word.partition("=")[2]
         makers = KEEPERS.get(choice, ()) if key == "callbacks" else ()
@@ -64,6 +65,11 @@ def refuse_idle(cfg: DictConfig, learning: bool) -> None:
             raise ValueError(
                 f"callbacks={choice} keeps what task={', '.join(makers)} makes: task={task} makes "
                 "nothing of the kind, leave it out"
+            )
+        if word.startswith("prompts@stages.") and learned == "network":
+            raise ValueError(
+                f"{word.partition('=')[0]}= has no part in learn=network, which learns no prompts: "
+                "learn=all, or prompts@options.prompts= with one of handwritten*"
             )
         if word.startswith("recipe="):
             require_recipe(choice, task)

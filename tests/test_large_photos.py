@@ -57,6 +57,12 @@ def test_learn_is_refused_where_nothing_is_learned(photos, tmp_path, monkeypatch
         run(train.main, monkeypatch, "task=cls", *settings(photos, tmp_path / "o"), "learn=all")
 
 
+def test_prompts_of_a_run_that_learns_none_are_refused(photos, tmp_path, monkeypatch):
+    there = settings(photos, tmp_path / "o")
+    with pytest.raises((ValueError, SystemExit), match="learn=network, which learns no prompts"):
+        run(train.main, monkeypatch, *there, "prompts@stages.cls.model.prompts=shared")
+
+
 def test_a_folder_run_sees_copies_and_writes_at_full_size(photos, tmp_path, monkeypatch):
     there = settings(photos, tmp_path / "o")
     steps = [f"stages.{stage}.{key}" for stage in ("cls", "seg", "network") for key in (
