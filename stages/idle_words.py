@@ -33,6 +33,7 @@ KEEPERS = {  # the tasks whose predictions a choice of callbacks= can keep
 }
 OF_NODES = ("options.compile", "options.shots")  # what stages refer to
 SWITCHES = ("options.ckpt", "options.overwrite", "options.shard", *OF_NODES)
+LEARNERS = ("pipeline", "cls")  # of which learn= says whether they learn prompts
 KNOWN = {"superpixels", "labels", "templates", "memory", "network", *SEEDERS}
 EXPORTS = "what is made is written for other tools by `python infer.py task=network save_as=[…]`"
 REMEDIES = {
@@ -40,7 +41,7 @@ REMEDIES = {
     "cache": "it keeps what trainings of prompts see, `python train.py task=cls cache=features`",
     "criterion": "it chooses among the jobs of a sweep, `-m`",
     "memory": "`callbacks=regions` keeps what `python infer.py task=memory` needs",
-    "learn": "it says what `python train.py` trains, and which seeds task=network learns from",
+    "learn": "it says whether cls learns prompts, and from which seeds a network learns",
     "callbacks": "a job makes no product of images",
     "logger": "a job logs nothing",
     "trainer": "a job runs on the CPU, or asks for no trainer",
@@ -66,7 +67,7 @@ def refuse_idle(cfg: DictConfig, learning: bool) -> None:
                 f"callbacks={choice} keeps what task={', '.join(makers)} makes: task={task} makes "
                 "nothing of the kind, leave it out"
             )
-        if word.startswith("prompts@stages.") and learned == "network":
+        if word.startswith("prompts@stage") and learned == "network" and task in LEARNERS:
             raise ValueError(
                 f"{word.partition('=')[0]}= has no part in learn=network, which learns no prompts: "
                 "learn=all, or prompts@options.prompts= with one of handwritten*"
@@ -129,7 +130,7 @@ def list_acting(cfg: DictConfig, learning: bool) -> set[str]:
         acting.add("criterion")
     if learning or cfg.name in ("cls", "seg"):
         acting.add("memory")
-    if learning and cfg.name in ("pipeline", "network"):
+    if cfg.name == "cls" or (learning and cfg.name in ("pipeline", "network")):
         acting.add("learn")
     if learning:
         return acting | {*LEARNED, "network"}

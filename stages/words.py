@@ -158,11 +158,21 @@ WORD = re.compile(
 def translate_command() -> None:
     """Turn the words of this program's command line into full keys; raises for a refused one."""
     words = sys.argv[1:]
-    sys.argv[1:] = translate(words)
+    full = translate(words)
+    sys.argv[1:] = [*full, *imply(full)]
     TYPED.clear()
-    TYPED.update(
-        {name_key(new): name_key(old) for old, new in zip(words, sys.argv[1:], strict=True)}
-    )
+    TYPED.update({name_key(new): name_key(old) for old, new in zip(words, full, strict=True)})
+
+
+def imply(words: Sequence[str]) -> list[str]:
+    """List what full words mean beside: prompts chosen for task=cls are not to be passed over.
+
+    >>> imply(["task=cls", "prompts@stage.model.prompts=words"])
+    ['learn=all']
+    """
+    chosen = any(word.startswith("prompts@stage.") for word in words)
+    typed = any(word.startswith("learn=") for word in words)
+    return ["learn=all"] if chosen and "task=cls" in words and not typed else []
 
 
 def translate(words: Sequence[str]) -> list[str]:

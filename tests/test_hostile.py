@@ -170,7 +170,7 @@ def test_names_of_a_label_file_are_only_read(photos, tmp_path, monkeypatch) -> N
     words += [f"dataset.labels.path={tmp_path}/labels.csv", "clip=tiny", "sam=superpixels_classic"]
     words += ["loading.workers=0", "logger=none", f"paths.outputs={tmp_path}/outputs"]
     run(infer.main, monkeypatch, "task=superpixels", *words[1:], "report=none")
-    learning = ["loop.max_steps=1", "loop.precision=32-true", "report=none"]
+    learning = ["learn=all", "loop.max_steps=1", "loop.precision=32-true", "report=none"]
     run(train.main, monkeypatch, *words, *learning)
     content = torch.load(tmp_path / "outputs/folder/cls.ckpt", weights_only=True)
     assert set(content["classes"]) == {*NAMES, "x"}

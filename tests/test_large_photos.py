@@ -53,8 +53,8 @@ def test_a_folder_run_learns_what_pays(photos, tmp_path, monkeypatch):
 
 
 def test_learn_is_refused_where_nothing_is_learned(photos, tmp_path, monkeypatch):
-    with pytest.raises((ValueError, SystemExit), match="learn=all has no part in task=cls"):
-        run(train.main, monkeypatch, "task=cls", *settings(photos, tmp_path / "o"), "learn=all")
+    with pytest.raises((ValueError, SystemExit), match="learn=all has no part in task=seg"):
+        run(train.main, monkeypatch, "task=seg", *settings(photos, tmp_path / "o"), "learn=all")
 
 
 def test_prompts_of_a_run_that_learns_none_are_refused(photos, tmp_path, monkeypatch):

@@ -21,7 +21,7 @@ def list_files(folder: Path) -> dict[Path, bytes]:
     return {
         path: path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and "runs" not in path.parts
+        if path.is_file() and "runs" not in path.parts and path.name != ".checked_files.json"
     }
 
 
