@@ -156,6 +156,8 @@ def open_run(cfg: DictConfig) -> Iterator[None]:
         hush_warnings()
         hush_loggers(HydraConfig.get().job_logging.get("loggers") or {})
         check_config(cfg)
+        if HydraConfig.get().runtime.choices.get("trainer") == "auto" and not is_job(cfg):
+            tell_device()
         place_job(cfg)
         folder = Path(HydraConfig.get().runtime.output_dir)
         config = OmegaConf.to_yaml(cfg, resolve=True)
@@ -179,8 +181,6 @@ def check_config(cfg: DictConfig) -> None:
         check_ranges(cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=resolve)))
     check_pairs({place: plain(node) for place, node in nodes.items()})
     check_accelerator(OmegaConf.select(cfg, "trainer.accelerator"))
-    if HydraConfig.get().runtime.choices.get("trainer") == "auto" and not is_job(cfg):
-        tell_device()
 
 
 def refuse_missing(cfg: DictConfig) -> None:
