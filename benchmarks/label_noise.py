@@ -17,9 +17,9 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean, stdev
 from xml.etree import ElementTree
 
+from benchmarks.spread import spread
 from fmawsss.tiny.shapes import CLASS_NAMES
 from stages.reports.image_ranks import find_suspicions
 from stages.reports.images import join_facts
@@ -64,12 +64,6 @@ def main() -> None:
         for share in options.shares:
             cells = " | ".join(spread(found[share, stage]) for stage in stages)
             print(f"| {100 * share:.0f} % of labels wrong | {cells} |")  # noqa: T201
-
-
-def spread(values: list[float]) -> str:
-    """Write mean ± standard deviation, in percent."""
-    deviation = f" ± {100 * stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{100 * mean(values):.1f}{deviation}"
 
 
 def run_share(
@@ -137,9 +131,9 @@ def read_labels(path: Path) -> list[str]:
 
 def measure_precision(work: Path, stage: str, wrong: set[str]) -> float:
     """Measure how many of the first images of the report's list do have wrong labels."""
-    folder = RunFolder(work)
-    (note,) = (note for note in folder.stages if note.name == stage)
-    found = find_suspicions(join_facts(folder, note), note.classes)[:FIRST]
+    joined = {note.name: (note, lines) for note, lines in join_facts(RunFolder(work))}
+    note, lines = joined[stage]
+    found = find_suspicions(lines, note.classes)[:FIRST]
     return sum(item.line["name"] in wrong for item in found) / FIRST
 
 

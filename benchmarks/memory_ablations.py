@@ -11,7 +11,6 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import mean, stdev
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +19,7 @@ from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD, get_tokenizer
 from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor
 
+from benchmarks.spread import spread
 from fmawsss.clip.encoder import FrozenClip
 from fmawsss.files.images import read_image
 from fmawsss.files.png import read_mask
@@ -107,12 +107,6 @@ def main() -> None:
     for variant in ("SAMS alone", "with memory"):
         cells = [spread([error for _, error in found[variant, kind]]) for kind in KINDS]
         print(f"| {variant} | {' | '.join(cells)} |")  # noqa: T201
-
-
-def spread(values: list[float]) -> str:
-    """Write mean ± standard deviation, in percent."""
-    deviation = f" ± {100 * stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{100 * mean(values):.1f}{deviation}"
 
 
 def read_images(folder: Path, draw: int, name: str) -> list[Image]:

@@ -12,7 +12,8 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from statistics import mean, stdev
+
+from benchmarks.spread import spread
 
 ROOT = Path(__file__).parents[1]
 ROWS = {
@@ -45,9 +46,8 @@ def main() -> None:
     runs = [run_seed(seed, draw, options.folder / str(draw)) for seed, draw in enumerate(draws)]
     print(f"| mIoU, {options.seeds} seeds | mean ± std |\n|---|---|")  # noqa: T201
     for row, (stage, split, kind) in ROWS.items():
-        values = [100 * run[stage][split][kind]["miou"] for run in runs]
-        spread = f" ± {stdev(values):.1f}" if len(values) > 1 else ""
-        print(f"| {row.strip()} | {mean(values):.1f}{spread} |")  # noqa: T201
+        values = [run[stage][split][kind]["miou"] for run in runs]
+        print(f"| {row.strip()} | {spread(values)} |")  # noqa: T201
 
 
 def run_seed(seed: int, draw: int, folder: Path) -> dict:

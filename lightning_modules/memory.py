@@ -133,6 +133,7 @@ class MemoryModule(L.LightningModule):
         """Read the memory, once for the whole run, and see which images come."""
         for folder in (self.regions, self.keys):
             require_superpixels(folder, self.superpixels)
+        self.stamps = find_stamp(self.regions), find_stamp(self.keys)
         self.names = names = list(self.list_images(self.split))
         self.numbers = {name: number for number, name in enumerate(names)}
         self.memory: RegionMemory = read_memory(
@@ -254,8 +255,7 @@ class MemoryModule(L.LightningModule):
         """Ask for the neighbours of an image, as the memory or else its files describe it."""
         number = self.numbers.get(name)
         if number is None:
-            stamps = find_stamp(self.regions), find_stamp(self.keys)
-            regions, keys = read_pair(self.regions, self.keys, name, *stamps)
+            regions, keys = read_pair(self.regions, self.keys, name, *self.stamps)
             labels = show_classes(regions, len(self.classes))
         else:
             keys, labels = self.memory.read_keys(number), self.memory.labels[number]

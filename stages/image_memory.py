@@ -45,8 +45,7 @@ def tell_image_memory(stage: Stage) -> None:
     name, size = find_largest(data.read_records(view.split))
     copy = size if view.longest is None else fit_longest(size, view.longest)
     seen = view.resize.find_size(copy)
-    gpu = not stage.run.on_cpu and torch.cuda.is_available()
-    device = torch.device("cuda" if gpu else "cpu")
+    device = stage.run.device
     opened = isinstance(stage.module, PromptModule)
     needed = view.batch_size * estimate_image(clip, seen, opened) + held_memory(device)
 

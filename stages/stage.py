@@ -77,6 +77,12 @@ class Run:
         """Say whether stages are computed on the CPU."""
         return str(self.trainer.keywords.get("accelerator", "cpu")) == "cpu"
 
+    @property
+    def device(self) -> torch.device:
+        """The device that stages are computed on, as far as it is known before a trainer is."""
+        gpu = not self.on_cpu and torch.cuda.is_available()
+        return torch.device("cuda" if gpu else "cpu")
+
     def build_trainer(
         self,
         stage: str,

@@ -33,11 +33,10 @@ def tell_memory(stage: Stage, training: Training) -> None:
     height, width = views.find_size()
     images = views.plan.batch_size // views.plan.micro_batches
 
-    # On the device that will be trained on, as far as that is known
-    gpu = not stage.run.on_cpu and torch.cuda.is_available()
-    device = torch.device("cuda" if gpu else "cpu")
+    # On the device that will be trained on
+    device = stage.run.device
     precision = str(training.loop.get("precision", stage.run.precision))
-    mixed = precision == "bf16-mixed" or (precision == "16-mixed" and gpu)
+    mixed = precision == "bf16-mixed" or (precision == "16-mixed" and device.type != "cpu")
     place = f"stages.{stage.name}." if len(stage.run.stages) > 1 else ""
     micro = f"{place}data.micro_batches (now {views.plan.micro_batches})"
     needed = find_needed(stage.module, (images, 3, height, width), device, mixed)

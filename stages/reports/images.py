@@ -57,9 +57,8 @@ def show_images(folder: RunFolder, images: int) -> Section | None:
 def show_label_doubts(folder: RunFolder, images: int) -> Section | None:
     """Show the `images` likeliest label errors of every stage that knows labels; count the rest."""
     panels = {}
-    for stage in folder.stages:
+    for stage, lines in join_facts(folder):
         # Images whose labels and masks are both known
-        lines = join_facts(folder, stage)
         known = [line for line in lines if line.get("labels") is not None]
         labelled = [line for line in known if line.get("regions")]
 
@@ -72,15 +71,25 @@ def show_label_doubts(folder: RunFolder, images: int) -> Section | None:
     return Section("Labels in doubt", render("labels.html.j2", panels=panels)) if panels else None
 
 
-def join_facts(folder: RunFolder, stage: StageNote) -> list[Line]:
-    """Give the images of a stage what it does not know of their labels, but the last before it."""
-    place = folder.stages.index(stage)
+def join_facts(folder: RunFolder) -> Iterator[tuple[StageNote, list[Line]]]:
+    """Give the images of each stage what it does not know of their labels, but one before it does.
+
+    Where none before it knows, one after it may.
+    """
     known: dict[str, dict[str, Any]] = {}
-    for other in [*folder.stages[place:], *folder.stages[: place + 1]]:
-        for line in folder.read_lines(other.product):
-            facts = {key: line[key] for key in ("labels", "probable") if line.get(key) is not None}
-            known.setdefault(line["name"], {}).update(facts)
-    return [{**line, **known[line["name"]]} for line in folder.read_lines(stage.product)]
+    for stage in reversed(folder.stages):
+        gather_facts(known, folder.read_lines(stage.product))
+    for stage in folder.stages:
+        lines = folder.read_lines(stage.product)
+        gather_facts(known, lines)
+        yield stage, [{**line, **known[line["name"]]} for line in lines]
+
+
+def gather_facts(known: dict[str, dict[str, Any]], lines: Sequence[Line]) -> None:
+    """Add what lines know of the labels of images, in place of what was known."""
+    for line in lines:
+        facts = {key: line[key] for key in ("labels", "probable") if line.get(key) is not None}
+        known.setdefault(line["name"], {}).update(facts)
 
 
 def show_superpixels(folder: RunFolder) -> Section | None:
