@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from segment_anything import SamAutomaticMaskGenerator
+from segment_anything.modeling import Sam
 from segment_anything.utils.amg import (
     MaskData,
     area_from_rle,
@@ -86,9 +87,9 @@ class Prepared:
     levels: Tensor
 
 
-def prepare_sam(sizes: Sizes) -> Prepared:
+def prepare_sam(sizes: Sizes, build: Callable[[Sizes], Sam] = build_sam) -> Prepared:
     """Build SAM and our generator, and let a few points tell how many masks would pass."""
-    sam, points, size = build_sam(sizes), choose_points(sizes)[:8], sizes.image
+    sam, points, size = build(sizes), choose_points(sizes)[:8], sizes.image
     encoder = partial(FusedEncoder, dtype=torch.float32, bias_numbers=1 << 22, compile=None)
     generator = SuperpixelGenerator(
         sam, SamPoints, encoder, **SPEED, **PUBLISHED, iou_offsets=NO_OFFSETS,

@@ -69,8 +69,14 @@ def build_sam(sizes: Sizes) -> Sam:
     prompts = PromptEncoder(
         sizes.prompt_width, (grid, grid), (sizes.side, sizes.side), mask_in_chans=16
     )
-    sam = Sam(encoder, prompts, decoder).eval().requires_grad_(False)
-    for layer in (decoder.output_upscaling[0], decoder.output_upscaling[3]):
+    return smooth_masks(Sam(encoder, prompts, decoder))
+
+
+def smooth_masks(sam: Sam) -> Sam:
+    """Let a SAM of random weights draw smooth masks."""
+    sam = sam.eval().requires_grad_(False)
+    upscaling = sam.mask_decoder.output_upscaling
+    for layer in (upscaling[0], upscaling[3]):
         layer.weight.copy_(layer.weight.mean((2, 3), keepdim=True).expand_as(layer.weight))
     return sam
 

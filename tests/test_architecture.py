@@ -52,6 +52,7 @@ LOADERS = {
     "fmawsss.templates": "loads a ranking of templates",
     "fmawsss.clip.weights": "loads CLIP",
     "fmawsss.sam.generator": "loads SAM",
+    "fmawsss.sam.mobile": "loads MobileSAM",
     "fmawsss.sam.sam2": "loads SAM 2",
 }
 

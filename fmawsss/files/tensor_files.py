@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import textwrap
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -44,7 +45,9 @@ def describe_fault(error: Exception) -> str:
         return "it is cut off, or holds other things than tensors"
     if "PytorchStreamReader" in str(error):
         return "it is cut off, or of another kind"
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
+    lines = str(error).splitlines() or [type(error).__name__]
+    # torch names what does not fit from the second line on, all of it
+    return textwrap.shorten(lines[lines[0].startswith("Error(s) in loading")], 200)
 
 
 def require_finite(weights: Iterable[tuple[str, Tensor]]) -> None:

@@ -18,11 +18,13 @@ from segment_anything.modeling.image_encoder import (
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-EncoderWrapper: TypeAlias = Callable[[ImageEncoderViT], nn.Module]
+EncoderWrapper: TypeAlias = Callable[[nn.Module], nn.Module]
 
 
 class FusedEncoder(nn.Module):
     """The same numbers as the encoder itself, up to rounding, with torch's fused attention.
+
+    An encoder that is no ViT of SAM's runs as it is.
 
     Args:
         dtype: of matrix products, by autocast; float32 is exact.
@@ -33,7 +35,7 @@ class FusedEncoder(nn.Module):
 
     def __init__(
         self,
-        encoder: ImageEncoderViT,
+        encoder: nn.Module,
         dtype: torch.dtype,
         bias_numbers: int,
         compile: Callable[..., Callable[[Tensor], Tensor]] | None,
@@ -50,6 +52,8 @@ class FusedEncoder(nn.Module):
             return self._run(images).float()
 
     def _encode(self, images: Tensor) -> Tensor:
+        if not isinstance(self.encoder, ImageEncoderViT):
+            return self.encoder(images)
         maps = self.encoder.patch_embed(images)
         if self.encoder.pos_embed is not None:
             maps = maps + self.encoder.pos_embed

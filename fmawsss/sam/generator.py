@@ -55,10 +55,20 @@ def load_sam(kind: str, folder: str | Path) -> Sam:
     if kind not in CHECKPOINTS:
         raise ValueError(f"no SAM is called {kind!r}: choose one of {', '.join(CHECKPOINTS)}")
     path = fetch_file(Path(folder) / CHECKPOINTS[kind], f"{URL}/{CHECKPOINTS[kind]}", DIGESTS[kind])
-    sam = sam_model_registry[kind]()
+    return fill_sam(sam_model_registry[kind](), path, kind)
+
+
+def fill_sam(sam: Sam, path: Path, kind: str, rename: Callable[[str], str] = str) -> Sam:
+    """Give a SAM the weights of a checkpoint, all of them, whose names `rename` translates.
+
+    Raises ValueError, naming the file, for one that does not fit.
+    """
     try:
-        sam.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-        require_finite(sam.named_parameters())
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(weights, dict):
+            raise ValueError("it holds no tensors with names")
+        sam.load_state_dict({rename(name): tensor for name, tensor in weights.items()})
+        require_finite(sam.state_dict().items())
     except Exception as error:
         raise ValueError(
             f"{path} is no checkpoint of SAM {kind} ({describe_fault(error)}): delete it, it will "
