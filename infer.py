@@ -21,16 +21,19 @@ def apply_stages(cfg: DictConfig) -> float | None:
     announce(cfg)
 
     # what predicts is imported here: --help and --cfg answer at once
-    from stages.config import build_stages, choose_split, is_job, measure, open_run, run_job
+    from stages.config import choose_split, is_job, measure, open_run
     from stages.idle_words import refuse_idle
-    from stages.pipeline import run_stages
-    from stages.publish import export
+    from stages.jobs.start import run_job
 
     refuse_idle(cfg, learning=False)
     with open_run(cfg):
         choose_split(cfg, learning=False)
         if is_job(cfg):
             return run_job(cfg)
+        from stages.assembly import build_stages
+        from stages.pipeline import run_stages
+        from stages.publish import export
+
         stages = build_stages(cfg, learning=False)
         run_stages(stages)
         export(stages[-1])

@@ -21,14 +21,8 @@ def learn_stages(cfg: DictConfig) -> float | None:
     announce(cfg)
 
     # what learns is imported here: --help and --cfg answer at once
-    from stages.config import (
-        build_stages,
-        choose_split,
-        measure,
-        open_run,
-        refuse_ambiguity,
-        refuse_job,
-    )
+    from stages.assembly import build_stages
+    from stages.config import choose_split, measure, open_run, refuse_ambiguity, refuse_job
     from stages.idle_words import refuse_idle
     from stages.pipeline import run_stages
 

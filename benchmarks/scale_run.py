@@ -22,7 +22,7 @@ import datamodules.coco
 import stages.apply
 import stages.sweeps.jobs
 from benchmarks.scale_trees import SOURCES
-from fmawsss.files.journals import list_journals, read_lines
+from fmawsss.files.journals import list_journals, stream_lines
 from fmawsss.records import ImageRecord
 
 CLASSES = tuple(f"class {index}" for index in range(80))
@@ -109,7 +109,8 @@ def find_file(folder: Path, name: str) -> Path | None:
 
 def copy_lines(product: Path, records: Sequence[ImageRecord]) -> None:
     """Say in the journal of each image what it says of the one that it is a link to."""
-    journal, known = list_journals(product)[-1], read_lines(product)
+    journal = list_journals(product)[-1]
+    known = {line["name"]: line for line in stream_lines(journal)}
     with journal.open("a") as file:
         for number, record in enumerate(records[SOURCES:], start=SOURCES):
             truth = None if record.truth is None else str(record.truth.absolute())

@@ -11,9 +11,7 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn
 
 from callbacks.training_signals import measure_peak
-from fmawsss.files.json_files import read_json, write_json
-
-RUN_FILE = "run.json"
+from fmawsss.files.json_files import RUN_FILE, read_json, write_json
 
 
 class StageTimer(L.Callback):

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Int64, Integer
 from torch import Tensor
-from torchmetrics import Metric
 
 IGNORE = 255  # the value of pixels that take no part, in masks and in seeds
 CONTOUR_SHARE = 0.02  # of the image's diagonal: how far from the contour a pixel may lie
@@ -108,31 +107,6 @@ def summarise_confusion(
         present=by_name(present),
         invalid=(counts[:, -1].sum() / total).item(),
     )
-
-
-class SegmentationMetric(Metric):
-    """Accumulate the confusion matrix over images and processes."""
-
-    full_state_update = False
-    matrix: Tensor
-
-    def __init__(self, names: Sequence[str]) -> None:
-        super().__init__()
-        self.names = tuple(names)
-        size = len(self.names)
-        self.add_state(
-            "matrix", torch.zeros(size, size + 1, dtype=torch.int64), dist_reduce_fx="sum"
-        )
-
-    def update(
-        self, prediction: Integer[Tensor, "*shape"], target: Integer[Tensor, "*other"]
-    ) -> None:
-        """Add one image, or several of one size; see `count_confusion`."""
-        self.matrix += count_confusion(prediction, target, len(self.names))
-
-    def compute(self) -> SegmentationMetrics:
-        """Return the metrics of everything seen so far."""
-        return summarise_confusion(self.matrix, self.names)
 
 
 def count_boundaries(

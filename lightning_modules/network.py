@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fmawsss.metrics import SegmentationMetric
 from fmawsss.networks.checkpoints import describe_classes
 from fmawsss.networks.inference import SINGLE_SCALE, Answer, Inference
 from fmawsss.networks.plain_data import shorten_places
 from fmawsss.networks.targets import PixelTargets
 from fmawsss.records import Batch, MaskPrediction
+from lightning_modules.accumulated import SegmentationMetric
 from lightning_modules.sharing import share_count
 
 

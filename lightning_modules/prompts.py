@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from fmawsss.cam import Softmax
 from fmawsss.clip.encoder import FrozenClip, ImageTokens
 from fmawsss.memory import DescribePatches, read_activations
-from fmawsss.metrics import SegmentationMetric, SegmentationMetrics
+from fmawsss.metrics import SegmentationMetrics
 from fmawsss.precision import widen
 from fmawsss.records import Batch, SeedPrediction
 from fmawsss.scores import BackgroundPower, resize_then_score
 from fmawsss.seeding import CamSeeder, SeedMaker
+from lightning_modules.accumulated import SegmentationMetric
 
 PROMPTS_VERSION = 2  # of the checkpoint; in older ones `classes` are prompt names
 

@@ -29,6 +29,7 @@ from fmawsss.networks.checkpoints import (
 from fmawsss.resizing import Normaliser
 from lightning_modules.learned import learns
 from stages.checkpoints import find_network
+from stages.config import plain
 from stages.identity import (
     drop_null,
     identify_checkpoint,
@@ -39,11 +40,6 @@ from stages.identity import (
 from stages.stage import Output, Run, Stage, Training
 
 logger = logging.getLogger(__name__)
-
-
-def plain(node: Any) -> Any:
-    """Resolve a config node to plain lists, dictionaries and values."""
-    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
 
 
 def name_images(data: SegmentationDataModule, splits: Splits) -> list[str]:

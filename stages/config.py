@@ -1,32 +1,28 @@
-"""From Hydra's config to a run: its stages or its job, its record, the number a sweep maximises."""
+"""What a run is by its config: stages or a job, its record, the number that a sweep maximises.
+
+Nothing here loads what learns: jobs go without.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from inspect import signature
 from pathlib import Path
 from typing import Any, cast
 
-import lightning as L
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
-from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from fmawsss.files.listing import open_listing
-from stages.builder import StageBuilder, plain
-from stages.checkpoints import find_network
 from stages.devices import check_accelerator, tell_device
 from stages.door import end_in_words
 from stages.hush import hush_loggers, hush_warnings
 from stages.range_check import check_pairs, check_ranges
 from stages.run_record import record_run
-from stages.schedule import choose_steps
 from stages.signals import answer_signals
-from stages.stage import FeatureCache, Run, Stage
 from stages.words import shorten_key
 
 LISTING = ".checked_files.json"  # below paths.base: what earlier runs found in files
@@ -34,6 +30,11 @@ SECTIONS = {
     "name", "labelled", "takes", "model", "learning", "applying", "training", "prediction",
     "writers", "carried", "runtime",
 }  # fmt: skip
+
+
+def plain(node: Any) -> Any:
+    """Resolve a config node to plain lists, dictionaries and values."""
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
 
 
 def is_sweep() -> bool:
@@ -96,56 +97,6 @@ def refuse_ambiguity(cfg: DictConfig) -> None:
         )
 
 
-def build_run(cfg: DictConfig, stages: Sequence[str]) -> Run:
-    """Build what all stages of a run share."""
-    options, paths = cfg.options, cfg.paths
-    cache = None
-    if cfg.cache.store is not None:
-        store = instantiate(cfg.cache.store)
-        cache = FeatureCache(Path(cfg.cache.store.folder), cfg.cache.dtype, store)
-    return Run(
-        folder=Path(HydraConfig.get().runtime.output_dir),
-        work=Path(paths.work),
-        base=Path(paths.base),
-        outputs=Path(paths.outputs),
-        dataset=paths.dataset,
-        stages=tuple(stages),
-        overwrite=options.overwrite,
-        ckpt=None if options.ckpt is None else str(options.ckpt),
-        shard=options.shard,
-        seed=cfg.seed,
-        precision=str(cfg.trainer.precision),
-        cache=cache,
-        trainer=instantiate(cfg.trainer, _partial_=True, _convert_="all"),
-        loggers=instantiate(cfg.logger),
-    )
-
-
-def build_stages(cfg: DictConfig, learning: bool) -> list[Stage]:
-    """Build all stages of a run, to learn them or only to apply them.
-
-    Raises:
-        ValueError: for a pipeline that is only to be applied; each of its stages can be.
-    """
-    nodes = list_nodes(cfg)
-    if len(nodes) > 1 and not learning:
-        raise ValueError(
-            f"task={cfg.name} cannot be applied on its own; use `python train.py task={cfg.name}`"
-        )
-    refuse_missing(cfg)
-    run = build_run(cfg, [node.name for node in nodes.values()])
-    builders = [StageBuilder(cfg, place, node, run, learning) for place, node in nodes.items()]
-    if learning:
-        for builder in builders:
-            choose_steps(builder.node, partial(count_images, builder))
-    return [builder.build() for builder in builders]
-
-
-def count_images(builder: StageBuilder, splits: Any) -> int:
-    """Count the images of one or several splits."""
-    return len(builder.build_data().read_records(splits))
-
-
 @contextmanager
 def open_run(cfg: DictConfig) -> Iterator[None]:
     """Write `run.json` while a run goes on, and `report.html` when it ends well.
@@ -161,12 +112,23 @@ def open_run(cfg: DictConfig) -> Iterator[None]:
         place_job(cfg)
         folder = Path(HydraConfig.get().runtime.output_dir)
         config = OmegaConf.to_yaml(cfg, resolve=True)
-        listing = Path(cfg.paths.base) / LISTING if rank_zero_only.rank == 0 else None
+        first = is_first(cfg)
+        record = record_run(folder, describe_run(cfg), config, find_report(cfg))
+        listing = Path(cfg.paths.base) / LISTING if first else None
         with (
-            record_run(folder, describe_run(cfg), config, find_report(cfg)),
+            record if first else nullcontext(),
             open_listing(listing, remembers=not is_job(cfg)),  # a demo may go on for days
         ):
             yield
+
+
+def is_first(cfg: DictConfig) -> bool:
+    """Say whether this is the process of a run that writes; a job has but one."""
+    if is_job(cfg):
+        return True
+    from lightning.pytorch.utilities import rank_zero_only
+
+    return bool(rank_zero_only.rank == 0)
 
 
 def check_config(cfg: DictConfig) -> None:
@@ -240,44 +202,3 @@ def refuse_job(cfg: DictConfig) -> None:
     """Raise ValueError for a task that is no stage and learns nothing."""
     if is_job(cfg):
         raise ValueError(f"task={cfg.name} learns nothing: use `python infer.py task={cfg.name}`")
-
-
-def run_job(cfg: DictConfig) -> Any:
-    """Run a task without a product, giving its function what it asks for by the names of arguments.
-
-    Raises:
-        ValueError: for a job that asks for something else.
-    """
-    job = instantiate(cfg.job, _convert_="all")
-    offers: dict[str, Callable[[], Any]] = {
-        "data": lambda: build_data(cfg),
-        "builders": lambda: list_builders(cfg),
-        "checkpoint": lambda: find_job_checkpoint(cfg),
-    }
-    asked = [p.name for p in signature(job).parameters.values() if p.default is p.empty]
-    strange = sorted(set(asked) - set(offers))
-    if strange:
-        raise ValueError(
-            f"task={cfg.name} needs job.{strange[0]}; jobs are given {', '.join(offers)}"
-        )
-    return job(**{name: offers[name]() for name in asked})
-
-
-def build_data(cfg: DictConfig) -> Any:
-    """Build the data set for a job, which needs no labels."""
-    refuse_missing(cfg)
-    return instantiate(cfg.dataset, _convert_="all")(labelled=False)
-
-
-def list_builders(cfg: DictConfig) -> dict[str, Callable[..., L.LightningModule]]:
-    """List what builds the modules of the stages, for given classes and prompt names."""
-    run = build_run(cfg, ())
-    nodes = list_nodes(cfg)
-    builders = {place: StageBuilder(cfg, place, node, run, True) for place, node in nodes.items()}
-    return {nodes[place].name: builder.make_module for place, builder in builders.items()}
-
-
-def find_job_checkpoint(cfg: DictConfig) -> Path:
-    """Return the checkpoint of a network: as asked for, of this data set, or the only one."""
-    run = build_run(cfg, ())
-    return find_network(run, run.work / "network.ckpt", run.work / "checkpoints" / "network")

@@ -13,7 +13,6 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 
-from fmawsss.networks.builders import NETWORKS
 from stages.config import is_job, is_sweep, list_nodes
 from stages.words import name_key, shorten_key
 
@@ -140,6 +139,8 @@ def list_acting(cfg: DictConfig, learning: bool) -> set[str]:
 
 def brings_own(node: DictConfig) -> bool:
     """Say whether a stage names a builder that no checkpoint may choose."""
+    from fmawsss.networks.builders import NETWORKS  # a job goes without
+
     target = OmegaConf.select(node, "learning.network._target_")
     return target is not None and target not in NETWORKS
 

@@ -19,10 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.utilities import rank_zero_only
 
-from callbacks.stage_timer import RUN_FILE
-from fmawsss.files.json_files import read_json, write_json
+from fmawsss.files.json_files import RUN_FILE, read_json, write_json
 from fmawsss.files.writing import write_bytes
 from stages.signals import Stopped
 
@@ -38,11 +36,8 @@ def record_run(
     """Write `run.json` and the resolved `config.yaml` into a run's folder, and how the run ended.
 
     `what` names the run (stage, data set, overrides). A run that ends well draws its report; what
-    fails there costs nothing of what the run made. Only the first process writes.
+    fails there costs nothing of what the run made.
     """
-    if rank_zero_only.rank != 0:
-        yield
-        return
     write_bytes(folder / "config.yaml", config.encode())
     started = time.monotonic()
     begun = {"status": "running", "stages": []}

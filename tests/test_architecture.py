@@ -36,8 +36,8 @@ FORBIDDEN = {
 }
 # Know Hydra's objects
 CONFIG_FILES = {
-    "stages.config", "stages.builder", "stages.failures", "stages.door", "stages.idle_words",
-    "stages.typed",
+    "stages.config", "stages.assembly", "stages.builder", "stages.failures", "stages.door",
+    "stages.idle_words", "stages.jobs.start", "stages.typed",
 }  # fmt: skip
 
 # Method files know neither disk nor clock

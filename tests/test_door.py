@@ -106,7 +106,7 @@ def test_values_that_say_nothing_new_are_refused(monkeypatch, tmp_path, words, m
 
 
 def test_a_bug_says_its_type_and_where_its_traceback_is(monkeypatch, tmp_path):
-    monkeypatch.setattr("stages.config.build_stages", lambda cfg, learning: {}["no such entry"])
+    monkeypatch.setattr("stages.assembly.build_stages", lambda cfg, learning: {}["no such entry"])
     lines = fail(infer.main, monkeypatch, f"paths.outputs={tmp_path}")
     (kept,) = tmp_path.rglob("error.txt")
     assert lines == ["KeyError: 'no such entry'", f"all of it is in {kept}"]

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from fake_trees import build_folder_tree
 from front_door import ROOT
+
+from fmawsss.files.json_files import write_json
 
 TRAINERS = ("lightning", "hydra", "omegaconf", "wandb", "albumentations")
 
@@ -75,3 +79,28 @@ print("loaded", [name for name in heavy if name in sys.modules])
 """)
     assert "loaded []" in shown
     assert "dataset=voc" in shown
+
+
+HEAVY = ("lightning", "torchmetrics", "torchvision", "transformers", "open_clip", "wandb")
+
+
+@pytest.mark.parametrize("task", ["check", "report"])
+def test_a_data_set_is_checked_and_a_report_written_without_what_learns(
+    task: str, tmp_path: Path
+) -> None:
+    photos, work = tmp_path / "photos", tmp_path / "outputs" / "folder"
+    build_folder_tree(photos)
+    write_json(work / "stages.json", {})
+    write_json(work / "scores.json", {"cls": {"all": {}}})
+    words = [f"task={task}", "dataset=folder", f"dataset.root={photos}", "dataset/labels=folders"]
+    words += [f"paths.outputs={tmp_path / 'outputs'}"]
+    shown = run_python(f"""
+import sys
+for name in {(*HEAVY, "matplotlib")}:
+    sys.modules[name] = None
+sys.argv = ["infer.py", *{words}]
+import infer
+infer.main()
+""")
+    assert "nothing to repair" in shown or task == "report"
+    assert (work / "report.html").is_file() == (task == "report")

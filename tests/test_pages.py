@@ -21,9 +21,8 @@ from name_tools import few, names, write_labels
 from omegaconf import OmegaConf
 
 import infer
-from callbacks.stage_timer import RUN_FILE
 from fmawsss.files.journals import describe_record
-from fmawsss.files.json_files import write_json
+from fmawsss.files.json_files import RUN_FILE, write_json
 from fmawsss.files.storage import write_cams
 from fmawsss.files.texts import check_class_names, has_unseen, unguard_cell
 from fmawsss.records import Cams, ImageRecord

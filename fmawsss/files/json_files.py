@@ -11,6 +11,7 @@ from typing import Any
 
 from fmawsss.files.writing import write_bytes
 
+RUN_FILE = "run.json"  # what a run says of itself, in its folder
 REMAKE = "delete it and run the command that made it again"
 
 

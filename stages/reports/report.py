@@ -10,9 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from callbacks.stage_timer import RUN_FILE
 from fmawsss.files.journals import list_journals, pack_line, stream_lines
-from fmawsss.files.json_files import many_objects, read_json, write_json
+from fmawsss.files.json_files import RUN_FILE, many_objects, read_json, write_json
 from fmawsss.files.products import read_record
 from fmawsss.files.writing import write_bytes
 from stages.pages import Section, render_page

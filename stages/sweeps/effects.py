@@ -139,3 +139,8 @@ def _cut_range(jobs: Sequence[Job], key: str, values: Sequence[str]) -> list[str
         name = f"{float(part[0]):.3g}{RANGE}{float(part[-1]):.3g}"
         names.update(dict.fromkeys(part, name))
     return [names[value] for value in own]
+
+
+def shorten_key(key: str) -> str:
+    """Shorten `prompts.place_name._target_` to what tells it apart."""
+    return ".".join(key.removesuffix("._target_").split(".")[-2:])

@@ -11,7 +11,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from stages.sweeps.effects import Effect, find_interaction, share_variance, sort_levels
+from stages.sweeps.effects import (
+    Effect,
+    find_interaction,
+    share_variance,
+    shorten_key,
+    sort_levels,
+)
 from stages.sweeps.jobs import Job
 
 MOST = 5  # settings in the plot of interactions, those that explain most
@@ -41,11 +47,6 @@ def draw_interactions(jobs: Sequence[Job], keys: Sequence[str], label: str) -> b
         panel.set_xlabel(shorten_key(column), fontsize=9)
     figure.suptitle(f"mean {label}, %", fontsize=10)
     return _encode(figure)
-
-
-def shorten_key(key: str) -> str:
-    """Shorten `prompts.place_name._target_` to what tells it apart."""
-    return ".".join(key.removesuffix("._target_").split(".")[-2:])
 
 
 def shorten_level(level: str) -> str:

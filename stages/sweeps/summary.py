@@ -20,10 +20,10 @@ from stages.sweeps.effects import (
     group_seeds,
     keep_measured,
     share_variance,
+    shorten_key,
 )
 from stages.sweeps.jobs import FAILED, FINISHED, SWEEP_FILE, Job, find_varied, read_jobs
 from stages.sweeps.page import Finding, write_html, write_markdown
-from stages.sweeps.plots import draw_effects, draw_interactions, shorten_key
 from stages.sweeps.searches import STUDY_FILE
 
 logger = logging.getLogger(__name__)
@@ -78,6 +78,8 @@ def drop_outdated(jobs: Sequence[Job]) -> list[Job]:
 
 def draw_pictures(jobs: Sequence[Job], label: str) -> dict[str, bytes]:
     """Draw the effects of settings if any varies, and interactions if two or more do."""
+    from stages.sweeps.plots import draw_effects, draw_interactions  # with matplotlib
+
     effects = find_effects(jobs)
     pictures = {"effects.png": draw_effects(effects, label)} if effects else {}
     if len(effects) > 1:

@@ -18,6 +18,7 @@ from fake_trees import (
 
 from datamodules.base import SegmentationDataModule
 from datamodules.loading import Loading
+from datamodules.on_trainer import OnTrainer
 from datamodules.transforms import NoJitter, RandomView
 from fmawsss.records import Batch
 
@@ -31,9 +32,10 @@ RANDOM = RandomView(NoJitter(), (40, 60), 32, 32)
 
 
 def place(
-    module: SegmentationDataModule, rank: int = 0, world_size: int = 1, step: int = 0
-) -> SegmentationDataModule:
-    """Attach a trainer to a data module: a process among several, at a step."""
+    data: SegmentationDataModule, rank: int = 0, world_size: int = 1, step: int = 0
+) -> OnTrainer:
+    """Put a data set on a trainer: a process among several, at a step."""
+    module = OnTrainer(data)
     module.trainer = stand_in_for_trainer(rank, world_size, step)
     return module
 
@@ -133,7 +135,7 @@ def train(tree: Path, folder: Path, steps: int, resume: Path | None = None) -> R
         enable_model_summary=False,
         default_root_dir=folder,
     )
-    trainer.fit(recorder, data, ckpt_path=resume)
+    trainer.fit(recorder, OnTrainer(data), ckpt_path=resume)
     trainer.save_checkpoint(folder / f"{steps}.ckpt")
     return recorder
 
@@ -162,9 +164,9 @@ def test_lightning_predicts_every_image_once(tree: Path, tmp_path: Path) -> None
     trainer = L.Trainer(
         accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=tmp_path
     )
-    assert sorted(name for names in trainer.predict(Recorder(), data) for name in names) == sorted(
-        VOC_IMAGES
-    )
+    assert sorted(
+        name for names in trainer.predict(Recorder(), OnTrainer(data)) for name in names
+    ) == sorted(VOC_IMAGES)
 
 
 def test_processes_share_prediction(tree: Path) -> None:

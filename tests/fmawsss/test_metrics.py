@@ -9,12 +9,12 @@ from golden_tools import assert_close, load_case
 from torchmetrics.classification import MulticlassJaccardIndex
 
 from fmawsss.metrics import (
-    SegmentationMetric,
     count_boundaries,
     count_confusion,
     find_band,
     summarise_confusion,
 )
+from lightning_modules.accumulated import SegmentationMetric
 
 NAMES = ("background", "cat", "dog", "bird")
 TOTALS = {

@@ -1,0 +1,67 @@
+"""From a config to the stages of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from stages.builder import StageBuilder
+from stages.config import list_nodes, refuse_missing
+from stages.schedule import choose_steps
+from stages.stage import FeatureCache, Run, Stage
+
+
+def build_run(cfg: DictConfig, stages: Sequence[str]) -> Run:
+    """Build what all stages of a run share."""
+    options, paths = cfg.options, cfg.paths
+    cache = None
+    if cfg.cache.store is not None:
+        store = instantiate(cfg.cache.store)
+        cache = FeatureCache(Path(cfg.cache.store.folder), cfg.cache.dtype, store)
+    return Run(
+        folder=Path(HydraConfig.get().runtime.output_dir),
+        work=Path(paths.work),
+        base=Path(paths.base),
+        outputs=Path(paths.outputs),
+        dataset=paths.dataset,
+        stages=tuple(stages),
+        overwrite=options.overwrite,
+        ckpt=None if options.ckpt is None else str(options.ckpt),
+        shard=options.shard,
+        seed=cfg.seed,
+        precision=str(cfg.trainer.precision),
+        cache=cache,
+        trainer=instantiate(cfg.trainer, _partial_=True, _convert_="all"),
+        loggers=instantiate(cfg.logger),
+    )
+
+
+def build_stages(cfg: DictConfig, learning: bool) -> list[Stage]:
+    """Build all stages of a run, to learn them or only to apply them.
+
+    Raises:
+        ValueError: for a pipeline that is only to be applied; each of its stages can be.
+    """
+    nodes = list_nodes(cfg)
+    if len(nodes) > 1 and not learning:
+        raise ValueError(
+            f"task={cfg.name} cannot be applied on its own; use `python train.py task={cfg.name}`"
+        )
+    refuse_missing(cfg)
+    run = build_run(cfg, [node.name for node in nodes.values()])
+    builders = [StageBuilder(cfg, place, node, run, learning) for place, node in nodes.items()]
+    if learning:
+        for builder in builders:
+            choose_steps(builder.node, partial(count_images, builder))
+    return [builder.build() for builder in builders]
+
+
+def count_images(builder: StageBuilder, splits: Any) -> int:
+    """Count the images of one or several splits."""
+    return len(builder.build_data().read_records(splits))
