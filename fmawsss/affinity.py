@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
@@ -74,23 +74,22 @@ def find_boxes(score: Float[Tensor, "h w"], threshold: float) -> Int64[Tensor, "
     holes have boxes of their own; ends are clipped to w-1 and h-1, so that the last column and row
     lie in no box. A score without a contour gives one empty box.
     """
-    return _bound_contours(_trace_contours(score, threshold), score.shape)
+    return torch.from_numpy(_find_boxes(_read_grey(score), threshold))
 
 
 def find_largest_box(score: Float[Tensor, "h w"], threshold: float) -> Int64[Tensor, "n 4"]:
     """Find the box of the contour that encloses the largest area, otherwise as `find_boxes`."""
-    contours = _trace_contours(score, threshold)
-    return _bound_contours(sorted(contours, key=cv2.contourArea, reverse=True)[:1], score.shape)
+    return torch.from_numpy(_find_largest_box(_read_grey(score), threshold))
 
 
 def mask_boxes_released(scores: Float[Tensor, "P h w"], threshold: float) -> Bool[Tensor, "P N"]:
     """Mark the patches inside the boxes of `find_boxes`; the last row and column never are."""
-    return _fill_boxes(scores, [find_boxes(score, threshold) for score in scores])
+    return _fill_boxes(scores, [_find_boxes(grey, threshold) for grey in _read_grey(scores)])
 
 
 def mask_largest_box(scores: Float[Tensor, "P h w"], threshold: float) -> Bool[Tensor, "P N"]:
     """Mark the patches inside the box of `find_largest_box`."""
-    return _fill_boxes(scores, [find_largest_box(score, threshold) for score in scores])
+    return _fill_boxes(scores, [_find_largest_box(grey, threshold) for grey in _read_grey(scores)])
 
 
 def mask_boxes_corrected(scores: Float[Tensor, "P h w"], threshold: float) -> Bool[Tensor, "P N"]:
@@ -99,7 +98,8 @@ def mask_boxes_corrected(scores: Float[Tensor, "P h w"], threshold: float) -> Bo
     Boxes reach to the last row and column.
     """
     above = scores > threshold * scores.amax((1, 2), keepdim=True)
-    return _fill_boxes(scores, [_bound_regions(region) for region in above])
+    regions = above.numpy(force=True).astype(np.uint8)
+    return _fill_boxes(scores, [_bound_regions(region) for region in regions])
 
 
 def gather_inside(boxes: Bool[Tensor, "P N"]) -> Bool[Tensor, "P N"]:
@@ -181,7 +181,7 @@ class AffinityRefiner:
         # M masks columns of the affinity, in one way for the rows inside the boxes, in another for
         # those outside; where the two ways are the same (published), one is enough
         ways = [self.inside_from(boxes), self.outside_from(boxes)]
-        sources = torch.stack(ways[:1] if torch.equal(*ways) else ways)
+        sources = torch.stack(ways[:1] if ways[0] is ways[1] else ways)
         dtype = torch.promote_types(widen(values).dtype, attention.dtype)
         sources = sources * values.flatten(1).to(dtype)
 
@@ -228,34 +228,45 @@ def _invert(sums: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     return torch.where(sums > 0, 1 / sums, 0)
 
 
-def _trace_contours(score: Float[Tensor, "h w"], threshold: float) -> list[np.ndarray]:
-    """Trace all contours, inner ones too, above `int(threshold * max)` of the score in 0…255."""
-    grey = (score * 255).to(torch.uint8).cpu().numpy()
+def _read_grey(scores: Float[Tensor, "*P h w"]) -> UInt8[np.ndarray, "*P h w"]:
+    """Read scores in 0…1 as grey values, all in one transfer."""
+    return (scores * 255).to(torch.uint8).numpy(force=True)
+
+
+def _find_boxes(grey: UInt8[np.ndarray, "h w"], threshold: float) -> np.ndarray:
+    return _bound_contours(_trace_contours(grey, threshold), grey.shape)
+
+
+def _find_largest_box(grey: UInt8[np.ndarray, "h w"], threshold: float) -> np.ndarray:
+    contours = sorted(_trace_contours(grey, threshold), key=cv2.contourArea, reverse=True)
+    return _bound_contours(contours[:1], grey.shape)
+
+
+def _trace_contours(grey: UInt8[np.ndarray, "h w"], threshold: float) -> Sequence[np.ndarray]:
+    """Trace all contours, inner ones too, above `int(threshold * max)`."""
     bright = (grey > int(threshold * int(grey.max()))).astype(np.uint8)
     contours, _ = cv2.findContours(bright, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
-    return list(contours)
+    return contours
 
 
-def _bound_contours(contours: list[np.ndarray], size: torch.Size) -> Int64[Tensor, "n 4"]:
+def _bound_contours(contours: Sequence[np.ndarray], size: tuple[int, ...]) -> np.ndarray:
     if not contours:
-        return torch.zeros(1, 4, dtype=torch.int64)
+        return np.zeros((1, 4), dtype=np.int64)
     left, top, width, height = np.array(
         [cv2.boundingRect(contour) for contour in contours], dtype=np.int64
     ).T
     right, bottom = np.minimum(left + width, size[1] - 1), np.minimum(top + height, size[0] - 1)
-    return torch.from_numpy(np.stack([left, top, right, bottom], axis=1))
+    return np.stack([left, top, right, bottom], axis=1)
 
 
-def _bound_regions(region: Bool[Tensor, "h w"]) -> Int64[Tensor, "n 4"]:
+def _bound_regions(region: UInt8[np.ndarray, "h w"]) -> np.ndarray:
     """Bound each 8-connected region, whole."""
-    _, _, statistics, _ = cv2.connectedComponentsWithStats(
-        region.cpu().numpy().astype(np.uint8), connectivity=8
-    )
+    _, _, statistics, _ = cv2.connectedComponentsWithStats(region, connectivity=8)
     left, top, width, height = statistics[1:, :4].astype(np.int64).T
-    return torch.from_numpy(np.stack([left, top, left + width, top + height], axis=1))
+    return np.stack([left, top, left + width, top + height], axis=1)
 
 
-def _fill_boxes(scores: Float[Tensor, "P h w"], boxes: list[Tensor]) -> Bool[Tensor, "P N"]:
+def _fill_boxes(scores: Float[Tensor, "P h w"], boxes: list[np.ndarray]) -> Bool[Tensor, "P N"]:
     """Fill each class's boxes on its grid."""
     mask = np.zeros(scores.shape, dtype=bool)
     for inside, found in zip(mask, boxes, strict=True):

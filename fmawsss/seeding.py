@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int, Int64, UInt8
 from torch import Tensor, nn
@@ -16,7 +15,7 @@ from fmawsss.metrics import IGNORE
 from fmawsss.networks.refinement import Refine, require_image
 from fmawsss.precision import widen
 from fmawsss.scores import Background, BackgroundPower, Score, resize_maps
-from fmawsss.superpixels import Superpixels
+from fmawsss.superpixels import Superpixels, require_superpixels
 
 Pool: TypeAlias = Callable[[Tensor, Superpixels], Tensor]
 
@@ -106,7 +105,7 @@ class SuperpixelSeeder:
             ValueError: without its superpixels.
         """
         # images without a class, images without a superpixel
-        found = _check_superpixels(superpixels, size)
+        found = require_superpixels(superpixels, size)
         if len(classes) == 0:
             return make_background(cams, size)
         if len(found) == 0:
@@ -183,10 +182,12 @@ def choose_labels(
     labels = (classes + 1).to(scores.device)
     if len(scores) == len(classes) + 1:
         labels = torch.cat([labels.new_zeros(1), labels])
-    if labels[0] != 0 or labels.max() >= IGNORE:
+    numbers = classes.tolist()
+    led = len(scores) == len(classes) + 1 or numbers[0] == -1
+    if not led or max(numbers, default=0) >= IGNORE - 1:
         raise ValueError(
             f"Expected classes in 0…{IGNORE - 2}, the background (-1) first where the CAMs hold it "
-            f"(BackgroundAlpha), found {classes.tolist()} for {len(scores)} scores."
+            f"(BackgroundAlpha), found {numbers} for {len(scores)} scores."
         )
 
     best = scores.argmax(0, keepdim=True)
@@ -195,27 +196,34 @@ def choose_labels(
 
 def pool_mean(maps: Float[Tensor, "P H W"], superpixels: Superpixels) -> Float[Tensor, "P M"]:
     """Average each map over each superpixel; the result lies on the CPU."""
-    means = _sum_maps(maps, superpixels) / superpixels.area
     # no mean leaves the range of its map by rounding: scores stay scores
     low, high = maps.flatten(1).aminmax(dim=1, keepdim=True)
-    return means.to(maps.dtype).clamp(low.cpu(), high.cpu())
+    sums, low, high = _sum_maps(maps, superpixels, low, high)
+    return (sums / superpixels.area).to(maps.dtype).clamp(low, high)
 
 
 def pool_sum(maps: Float[Tensor, "P H W"], superpixels: Superpixels) -> Float[Tensor, "P M"]:
     """Sum each map over each superpixel; the result lies on the CPU."""
-    return _sum_maps(maps, superpixels).to(maps.dtype)
+    return _sum_maps(maps, superpixels)[0].to(maps.dtype)
 
 
-def _sum_maps(maps: Float[Tensor, "P H W"], superpixels: Superpixels) -> Float[Tensor, "P M"]:
+def _sum_maps(
+    maps: Float[Tensor, "P H W"], superpixels: Superpixels, *beside: Float[Tensor, "P 1"]
+) -> list[Float[Tensor, "P _"]]:
     """Sum maps over superpixels, as differences of cumulative sums at the ends of runs.
 
-    No mask is decoded. In float64 equal superpixels get equal sums, so that ties stay ties.
+    No mask is decoded. In float64 equal superpixels get equal sums, so that ties stay ties. What
+    stands `beside` the maps comes to the CPU in the same transfer.
     """
     owner, start, stop = superpixels.runs()
     running = maps.mT.flatten(1).cumsum(1, dtype=torch.float64)
     running = torch.cat([running.new_zeros(len(maps), 1), running], dim=1)
-    sums = (running[:, stop.to(maps.device)] - running[:, start.to(maps.device)]).cpu()
-    return sums.new_zeros(len(maps), len(superpixels)).scatter_add_(1, owner.expand_as(sums), sums)
+    parts = running[:, stop.to(maps.device)] - running[:, start.to(maps.device)]
+    parts = torch.cat([parts, *beside], dim=1).cpu()
+    parts, *others = parts.split([len(owner), *(1 for _ in beside)], dim=1)
+    sums = parts.new_zeros(len(maps), len(superpixels))
+    sums.scatter_add_(1, owner.expand_as(parts), parts)
+    return [sums, *(other.to(maps.dtype) for other in others)]
 
 
 def higher_level(masks: ScoredMasks) -> Int64[Tensor, "M"]:
@@ -250,8 +258,10 @@ def smaller_area(masks: ScoredMasks) -> Int64[Tensor, "M"]:
 
 def order_masks(masks: ScoredMasks, priority: Sequence[Priority]) -> Int64[Tensor, "M"]:
     """Order masks by ascending priority, the first key first; equal ones keep their order."""
-    keys = [key(masks).numpy() for key in reversed(priority)]
-    return torch.from_numpy(np.lexsort(keys))
+    order = torch.arange(len(masks.label))
+    for key in reversed(priority):
+        order = order[key(masks)[order].argsort(stable=True)]
+    return order
 
 
 def find_top_masks(
@@ -283,18 +293,3 @@ def paint_masks(masks: ScoredMasks, top: Int64[Tensor, "H W"], rest: Seed | None
 def _settle_ignored(labels: UInt8[Tensor, "H W"]) -> UInt8[Tensor, "H W"]:
     """Turn 255, which no seed of ours holds, into background."""
     return labels.masked_fill(labels == IGNORE, 0)
-
-
-def _check_superpixels(superpixels: Superpixels | None, size: tuple[int, int]) -> Superpixels:
-    if superpixels is None:
-        raise ValueError(
-            "SuperpixelSeeder needs superpixels, found none. Make them: python infer.py "
-            "task=superpixels"
-        )
-    if tuple(superpixels.size) != tuple(size):
-        raise ValueError(
-            f"Superpixels of an image of {superpixels.size} (height, width), expected {size}: they "
-            "were made from another image. Make them again: python infer.py task=superpixels "
-            "overwrite=true"
-        )
-    return superpixels

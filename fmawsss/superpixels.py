@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -82,15 +83,18 @@ class Superpixels:
         owner, inside = _number_runs(self.counts, self.offsets)
         stops = self.counts.long().cumsum(0) - owner * (self.size[0] * self.size[1])
         starts = stops - self.counts
-        return owner[inside], starts[inside], stops[inside]
+        places = inside.nonzero().flatten()
+        return owner[places], starts[places], stops[places]
 
     def pixels(self, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
         """List the pixels inside the masks: mask index, and pixel, counted column by column."""
-        owner, start, stop = (values.to(device) for values in self.runs())
+        owner, start, stop = self.runs()
+        count = int((stop - start).sum())  # a device is not asked for it
+        owner, start, stop = (values.to(device) for values in (owner, start, stop))
         length = stop - start
-        steps = torch.arange(int(length.sum()), device=device)
-        pixels = steps + (stop - length.cumsum(0)).repeat_interleave(length)
-        return owner.repeat_interleave(length), pixels
+        spread = partial(torch.repeat_interleave, repeats=length, output_size=count)
+        pixels = torch.arange(count, device=device) + spread(stop - length.cumsum(0))
+        return spread(owner), pixels
 
 
 def encode_masks(masks: Bool[Tensor, "M H W"]) -> tuple[Int32[Tensor, "R"], Int64[Tensor, "O"]]:
@@ -162,6 +166,22 @@ def choose_rock_sand_water(
         row = levels[top:] == level
         kept[top:][row] = (recall[row][:, kept[:low]] < recall_threshold).all(1)
     return order[kept]
+
+
+def require_superpixels(superpixels: Superpixels | None, size: tuple[int, int]) -> Superpixels:
+    """Return the superpixels of an image of `size`; raise ValueError where they are not its own."""
+    if superpixels is None:
+        raise ValueError(
+            "SuperpixelSeeder needs superpixels, found none. Make them: python infer.py "
+            "task=superpixels"
+        )
+    if tuple(superpixels.size) != tuple(size):
+        raise ValueError(
+            f"Superpixels of an image of {superpixels.size} (height, width), expected {size}: they "
+            "were made from another image. Make them again: python infer.py task=superpixels "
+            "overwrite=true"
+        )
+    return superpixels
 
 
 def _number_runs(

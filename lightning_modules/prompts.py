@@ -21,6 +21,7 @@ from fmawsss.records import Batch, SeedPrediction
 from fmawsss.scores import BackgroundPower, resize_then_score
 from fmawsss.seeding import CamSeeder, SeedMaker
 from lightning_modules.accumulated import SegmentationMetric
+from lightning_modules.seeds import fetch_seeds
 
 PROMPTS_VERSION = 2  # of the checkpoint; in older ones `classes` are prompt names
 
@@ -123,7 +124,7 @@ class PromptModule(L.LightningModule, ABC):
         assert batch.truths is not None
         cams, *_ = self._predict_cams(batch, attention_blocks=0)
         for image, truth in enumerate(batch.truths):
-            classes = batch.labels[image].nonzero().flatten()
+            classes = batch.pairs.present[image]
             for seeder, metric in zip(self.seeders.values(), self.metrics, strict=True):
                 metric.update(seeder(cams[image], classes, None, tuple(truth.shape)).labels, truth)
 
@@ -145,10 +146,12 @@ class PromptModule(L.LightningModule, ABC):
     def predict_step(self, batch: Batch, batch_index: int = 0) -> list[SeedPrediction]:
         """Turn images into seeds, in one pass: tokens → CAM → CAA → seeds."""
         cams, tokens, logits = self._predict_cams(batch, self.seeding.refine.attention_blocks)
-        probabilities = logits[:, : len(self.classes)].softmax(dim=1)
+        require_numbers(cams, batch.names)
+        probabilities = logits[:, : len(self.classes)].softmax(dim=1).cpu()
+        grids = tokens.measure_grids() if batch.padding is not None else [tokens.grid] * len(batch)
         return [
             self._predict_image(batch, index, tokens, *parts)
-            for index, parts in enumerate(zip(cams, probabilities, strict=True))
+            for index, parts in enumerate(zip(grids, cams, probabilities, strict=True))
         ]
 
     def _predict_cams(
@@ -167,35 +170,28 @@ class PromptModule(L.LightningModule, ABC):
         batch: Batch,
         index: int,
         tokens: ImageTokens,
+        grid: tuple[int, int],
         cams: Float[Tensor, "P h w"],
         probabilities: Float[Tensor, "C"],
     ) -> SeedPrediction:
         """Make the seeds of one image of the batch."""
         # Cut the padding away
-        height, width = tokens.grid
-        valid = tokens.valid[index].view(height, width)
-        rows, columns = int(valid.any(dim=1).sum()), int(valid.any(dim=0).sum())
+        rows, columns = grid
         cams, attention = cams[:, :rows, :columns], tokens.attention
         if attention is not None:
-            keep = tokens.valid[index]
-            attention = attention[index][keep][:, keep]
+            cells = attention[index].unflatten(1, tokens.grid).unflatten(0, tokens.grid)
+            attention = cells[:rows, :columns, :rows, :columns].reshape(rows * columns, -1)
 
         # Refine and seed
-        if not cams.isfinite().all():
-            raise ValueError(
-                f"the CAMs of {batch.names[index]} are no numbers (NaN or infinity): the weights "
-                "or the checkpoint are broken, or precision is too low; train again, or set "
-                "precision=32-true"
-            )
-        classes = batch.labels[index].nonzero().flatten()
+        classes = batch.pairs.present[index]
         superpixels = batch.superpixels[index] if batch.superpixels is not None else None
         image = torch.from_numpy(batch.originals[index]) if batch.originals is not None else None
         refined, seeds = self.seeding.make(
             cams, attention, classes, superpixels, batch.sizes[index], image
         )
         return SeedPrediction(
-            batch.names[index], classes, cams, attention, refined, seeds, probabilities,
-            superpixels, partial(self._describe, tokens, index),
+            batch.names[index], classes, cams, attention, refined, fetch_seeds(seeds),
+            probabilities, superpixels, partial(self._describe, tokens, index),
         )  # fmt: skip
 
     def _describe(self, tokens: ImageTokens, index: int) -> Float[Tensor, "N D"]:
@@ -238,6 +234,17 @@ class PromptModule(L.LightningModule, ABC):
     def _list_learned(self) -> set[str]:
         """List the names of the parameters that are learned."""
         return {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+
+
+def require_numbers(cams: Sequence[Float[Tensor, "_P h w"]], names: Sequence[str]) -> None:
+    """Raise ValueError naming the first image whose CAMs are no numbers."""
+    if torch.cat([*cams]).isfinite().all():
+        return
+    name = next(name for name, found in zip(names, cams, strict=True) if not found.isfinite().all())
+    raise ValueError(
+        f"the CAMs of {name} are no numbers (NaN or infinity): the weights or the checkpoint are "
+        "broken, or precision is too low; train again, or set precision=32-true"
+    )
 
 
 def require_names(found: Sequence[str], expected: Sequence[str], kind: str) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 import lightning as L
 import torch
 
 from fmawsss.records import Batch, Cams, SeedPrediction
-from fmawsss.seeding import SeedMaker
+from fmawsss.seeding import Seed, SeedMaker
 
 
 class SeedModule(L.LightningModule):
@@ -38,7 +39,7 @@ class SeedModule(L.LightningModule):
         self._check_classes(name, cams)
 
         # What the file holds, on the device
-        maps, classes = cams.maps.to(self.device), cams.classes.to(self.device)
+        maps, classes = cams.maps.to(self.device), cams.classes
         attention = cams.attention.to(self.device) if cams.attention is not None else None
         superpixels = batch.superpixels[index] if batch.superpixels is not None else None
         image = torch.from_numpy(batch.originals[index]) if batch.originals is not None else None
@@ -51,7 +52,7 @@ class SeedModule(L.LightningModule):
         except ValueError as error:
             raise ValueError(f"the CAMs of {name}: {error}") from error
         return SeedPrediction(
-            name, classes, maps, attention, refined, seeds, superpixels=superpixels
+            name, classes, maps, attention, refined, fetch_seeds(seeds), superpixels=superpixels
         )
 
     def _check_classes(self, name: str, cams: Cams) -> None:
@@ -65,3 +66,15 @@ class SeedModule(L.LightningModule):
                 f"{len(self.classes) - 1} (and -1, the background, in front of them: "
                 "seeding=sams_alpha)"
             )
+
+
+def fetch_seeds(seeds: Mapping[str, Seed]) -> dict[str, Seed]:
+    """Bring the seeds of one image to the CPU, where all that follows reads them, in two copies."""
+    if all(seed.labels.device.type == "cpu" for seed in seeds.values()):
+        return dict(seeds)
+    labels = torch.stack([seed.labels for seed in seeds.values()]).cpu()
+    confidence = torch.stack([seed.confidence for seed in seeds.values()]).cpu()
+    return {
+        kind: replace(seed, labels=own, confidence=sure)
+        for (kind, seed), own, sure in zip(seeds.items(), labels, confidence, strict=True)
+    }

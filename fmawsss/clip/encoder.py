@@ -43,6 +43,12 @@ class ImageTokens:
         """Copy the tokens of some images, without their attention."""
         return ImageTokens(self.inputs[images], self.valid[images], self.grid, attention=None)
 
+    def measure_grids(self) -> list[tuple[int, int]]:
+        """Measure the grid of each image without its padding."""
+        valid = self.valid.unflatten(1, self.grid)
+        sizes = torch.stack([valid.any(dim=2).sum(dim=1), valid.any(dim=1).sum(dim=1)], dim=1)
+        return [(rows, columns) for rows, columns in sizes.tolist()]
+
 
 class FrozenClip(nn.Module):
     """An open_clip ViT CLIP, frozen, whose image feature is the mean of the patches (METHOD 2).

@@ -22,11 +22,13 @@ class Pairs:
     ranks: Int[Tensor, "P"]  # of a pair among those of its image: equal ranks travel together
     by_rank: list[Int[Tensor, "_"]]  # the pairs of each rank
     counts: list[int]  # of each image
+    present: list[Int[Tensor, "_"]]  # the classes of each image, always on the CPU
 
     def map_tensors(self, change: Callable[[Tensor], Tensor]) -> Pairs:
         """Change every tensor."""
         joined = change(self.images), change(self.classes), change(self.ranks)
-        return Pairs(*joined, [change(pairs) for pairs in self.by_rank], self.counts)
+        by_rank = [change(pairs) for pairs in self.by_rank]
+        return Pairs(*joined, by_rank, self.counts, self.present)
 
 
 def list_pairs(labels: Bool[Tensor, "B C"]) -> Pairs:
@@ -35,4 +37,5 @@ def list_pairs(labels: Bool[Tensor, "B C"]) -> Pairs:
     ranks = labels.cumsum(dim=1)[images, classes] - 1
     counts = labels.sum(dim=1).tolist()
     by_rank = [(ranks == rank).nonzero().flatten() for rank in range(max([1, *counts]))]
-    return Pairs(images, classes, ranks, by_rank, counts)
+    present = list(classes.cpu().split(counts))
+    return Pairs(images, classes, ranks, by_rank, counts, present)
