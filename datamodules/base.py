@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import lightning as L
 from torch.utils.data import DataLoader
 
 from datamodules.batches import TrainingBatches, ViewBatches, WholeImageBatches, check_view
@@ -28,7 +29,7 @@ from datamodules.choosing import (
 )
 from datamodules.given_cams import report_other_classes
 from datamodules.labels import LabelReader, Labels, LabelSource, require_reader
-from datamodules.loading import ALONE, Loading, Place, make_loader
+from datamodules.loading import Loading, find_place, make_loader
 from datamodules.sampler import BatchPlan, EndlessMicroBatches
 from datamodules.shown import report_unshown, require_shown
 from datamodules.views import TrainingView, WholeView, require_view
@@ -46,8 +47,8 @@ MAKE_CONFIDENCE = "write them with callbacks=seed_confidence (task=seg or memory
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class SegmentationDataModule:
-    """Read images of named splits; a data set overrides `read_split`. `OnTrainer` serves Lightning.
+class SegmentationDataModule(L.LightningDataModule):
+    """Read images of named splits; a data set overrides `read_split`.
 
     Where images and labels come from:
 
@@ -79,7 +80,9 @@ class SegmentationDataModule:
     loading: Loading = field(default_factory=Loading)
 
     def __post_init__(self) -> None:
+        super().__init__()
         require_reader(self.labels)
+        self.allow_zero_length_dataloader_with_multiple_devices = True
 
         # names of the classes
         check_class_names(self.classes)
@@ -99,9 +102,6 @@ class SegmentationDataModule:
         self._splits: dict[str, Records] = {}
         self._training: Records = []
         self._ready: set[str] = set()
-
-    def prepare_data(self) -> None:
-        """Make what a data set makes of its files, once."""
 
     @abstractmethod
     def read_split(self, split: str) -> Records:
@@ -235,24 +235,21 @@ class SegmentationDataModule:
         plan = BatchPlan(view.batch_size, view.micro_batches, rank, world_size)
         return TrainingBatches(self._training, len(self.classes), plan, view)
 
-    def train_dataloader(self, place: Place = ALONE) -> DataLoader[Batch]:
-        """Load micro-batches without end, from the optimiser step that the training stands at."""
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Load micro-batches without end, from the optimiser step that the trainer stands at."""
+        place = find_place(self.trainer)
         views = self.describe_views(place.rank, place.world_size)
         order = EndlessMicroBatches(place.step, views.plan.micro_batches)
         return make_loader(views, self.loading, place.pin, order)
 
-    def val_dataloader(self, place: Place = ALONE) -> DataLoader[Batch] | list:
-        """Load this process's share of the images to validate on; nothing without such images."""
-        view = self.validation
-        if view is None or view.split is None:
-            return []
-        records = spread_choice(self.read_records(view.split), view.images)
-        return self._load_whole(
-            replace(view, truths=True), records, place.rank, place.world_size, place.pin
-        )
+    def val_dataloader(self) -> DataLoader[Batch] | list:
+        """Load the images to validate on, with their truths; nothing without such images."""
+        place = find_place(self.trainer)
+        return self.validation_loader(place.rank, place.world_size, place.pin)
 
-    def predict_dataloader(self, place: Place = ALONE) -> DataLoader[Batch]:
-        """Load this process's share of all images of `whole`."""
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """Load all images of `whole`."""
+        place = find_place(self.trainer)
         view = require_view(self.whole, "whole")
         records = spread_choice(self.read_records(view.split), view.images)
         return self.whole_loader(records, place.rank, place.world_size, place.pin)
@@ -273,6 +270,16 @@ class SegmentationDataModule:
         firsts = sorted({view - view % size for view in views})
         batches = [numbers[first : first + size] for first in firsts]
         return make_loader(ViewBatches(source, batches[rank::world_size]), self.loading, pin)
+
+    def validation_loader(
+        self, rank: int = 0, world_size: int = 1, pin: bool = False
+    ) -> DataLoader[Batch] | list:
+        """Load this process's share of the images to validate on; nothing without such images."""
+        view = self.validation
+        if view is None or view.split is None:
+            return []
+        records = spread_choice(self.read_records(view.split), view.images)
+        return self._load_whole(replace(view, truths=True), records, rank, world_size, pin)
 
     def whole_loader(
         self, records: Sequence[ImageRecord], rank: int = 0, world_size: int = 1, pin: bool = False

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from multiprocessing.context import BaseContext
 
 import cv2
+import lightning as L
 import torch
 from torch.utils.data import DataLoader, Dataset
 
@@ -41,7 +42,21 @@ class Place:
     pin: bool = False  # memory is page-locked, for copies to a GPU
 
 
-ALONE = Place()  # everything is read by this process
+def find_place(trainer: L.Trainer | None) -> Place:
+    """Ask a trainer where it stands; without one, everything is read by this process.
+
+    Raises ValueError when Lightning would deal images to the processes that are dealt already.
+    """
+    if trainer is None:
+        return Place()
+    # Lightning keeps this setting of the trainer in a private place only.
+    deals = trainer._accelerator_connector.use_distributed_sampler
+    if trainer.world_size > 1 and deals:
+        raise ValueError(
+            "images are already dealt to the processes; set trainer.use_distributed_sampler=false"
+        )
+    pin = trainer.strategy.root_device.type == "cuda"
+    return Place(trainer.global_rank, trainer.world_size, trainer.global_step, pin)
 
 
 def make_loader(

@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from callbacks.record_keeper import RecordKeeper
 from callbacks.score_journal import ScoreJournal
-from datamodules.on_trainer import find_place
+from datamodules.loading import find_place
 from datamodules.shard import choose_shard
 from fmawsss.files.contents import drop_notes, note_files
 from fmawsss.files.journals import list_journals, refuse_changed

@@ -26,7 +26,7 @@ from callbacks.validation_record import (
     read_validations,
 )
 from datamodules.choosing import name_splits
-from datamodules.on_trainer import OnTrainer
+from datamodules.encoded import EncodedData
 from datamodules.sample import collate_samples
 from fmawsss.files.contents import note_files
 from fmawsss.files.features import FeatureStore
@@ -95,11 +95,12 @@ def train(stage: Stage, training: Training, loggers: Sequence[Logger], inputs: s
     return trainer
 
 
-def choose_data(stage: Stage, inputs: str) -> OnTrainer:
+def choose_data(stage: Stage, inputs: str) -> L.LightningDataModule:
     """Return what to train on: images, or what the frozen encoder made of their fixed views."""
     assert stage.training is not None
-    encoded = stage.run.cache is not None and stage.training.view.get("views") is not None
-    return OnTrainer(stage.training.data, encode_views(stage, inputs) if encoded else None)
+    if stage.run.cache is None or stage.training.view.get("views") is None:
+        return stage.training.data
+    return EncodedData(stage.training.data, encode_views(stage, inputs))
 
 
 def build_saver(folder: Path, every: int) -> ModelCheckpoint:

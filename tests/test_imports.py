@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from fake_trees import build_folder_tree
 from front_door import ROOT
 
 from fmawsss.files.json_files import write_json
@@ -84,23 +83,17 @@ print("loaded", [name for name in heavy if name in sys.modules])
 HEAVY = ("lightning", "torchmetrics", "torchvision", "transformers", "open_clip", "wandb")
 
 
-@pytest.mark.parametrize("task", ["check", "report"])
-def test_a_data_set_is_checked_and_a_report_written_without_what_learns(
-    task: str, tmp_path: Path
-) -> None:
-    photos, work = tmp_path / "photos", tmp_path / "outputs" / "folder"
-    build_folder_tree(photos)
+def test_a_report_is_written_without_what_learns(tmp_path: Path) -> None:
+    work = tmp_path / "folder"
     write_json(work / "stages.json", {})
     write_json(work / "scores.json", {"cls": {"all": {}}})
-    words = [f"task={task}", "dataset=folder", f"dataset.root={photos}", "dataset/labels=folders"]
-    words += [f"paths.outputs={tmp_path / 'outputs'}"]
-    shown = run_python(f"""
+    run_python(f"""
 import sys
 for name in {(*HEAVY, "matplotlib")}:
     sys.modules[name] = None
-sys.argv = ["infer.py", *{words}]
+sys.argv = ["infer.py", "task=report", "dataset=folder", "dataset.root={tmp_path}"]
+sys.argv += ["paths.outputs={tmp_path}"]
 import infer
 infer.main()
 """)
-    assert "nothing to repair" in shown or task == "report"
-    assert (work / "report.html").is_file() == (task == "report")
+    assert (work / "report.html").is_file()

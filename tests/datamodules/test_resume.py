@@ -17,9 +17,11 @@ from fake_trees import (
 )
 
 from datamodules.base import SegmentationDataModule
+from datamodules.coco import CocoDataModule
+from datamodules.folder import FolderDataModule
 from datamodules.loading import Loading
-from datamodules.on_trainer import OnTrainer
 from datamodules.transforms import NoJitter, RandomView
+from datamodules.voc import VocDataModule
 from fmawsss.records import Batch
 
 
@@ -32,10 +34,9 @@ RANDOM = RandomView(NoJitter(), (40, 60), 32, 32)
 
 
 def place(
-    data: SegmentationDataModule, rank: int = 0, world_size: int = 1, step: int = 0
-) -> OnTrainer:
-    """Put a data set on a trainer: a process among several, at a step."""
-    module = OnTrainer(data)
+    module: SegmentationDataModule, rank: int = 0, world_size: int = 1, step: int = 0
+) -> SegmentationDataModule:
+    """Attach a trainer to a data module: a process among several, at a step."""
     module.trainer = stand_in_for_trainer(rank, world_size, step)
     return module
 
@@ -135,7 +136,7 @@ def train(tree: Path, folder: Path, steps: int, resume: Path | None = None) -> R
         enable_model_summary=False,
         default_root_dir=folder,
     )
-    trainer.fit(recorder, OnTrainer(data), ckpt_path=resume)
+    trainer.fit(recorder, data, ckpt_path=resume)
     trainer.save_checkpoint(folder / f"{steps}.ckpt")
     return recorder
 
@@ -159,14 +160,19 @@ def test_lightning_resumes_in_the_middle(tree: Path, tmp_path: Path) -> None:
 
 @TREES
 @pytest.mark.filterwarnings("ignore:The 'predict_dataloader' does not have many workers")
+@pytest.mark.parametrize("module", [VocDataModule, CocoDataModule, FolderDataModule])
+def test_data_sets_are_lightnings_own(module: type) -> None:
+    assert issubclass(module, L.LightningDataModule)
+
+
 def test_lightning_predicts_every_image_once(tree: Path, tmp_path: Path) -> None:
     data = make_voc(tree, whole=make_whole("trainaug,val", batch_size=2))
     trainer = L.Trainer(
         accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=tmp_path
     )
-    assert sorted(
-        name for names in trainer.predict(Recorder(), OnTrainer(data)) for name in names
-    ) == sorted(VOC_IMAGES)
+    assert sorted(name for names in trainer.predict(Recorder(), data) for name in names) == sorted(
+        VOC_IMAGES
+    )
 
 
 def test_processes_share_prediction(tree: Path) -> None:

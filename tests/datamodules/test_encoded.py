@@ -7,7 +7,7 @@ import pytest
 import torch
 from fake_trees import build_voc_tree, make_training, make_voc, make_whole, stand_in_for_trainer
 
-from datamodules.on_trainer import OnTrainer
+from datamodules.encoded import EncodedData
 from datamodules.transforms import NoJitter, RandomView
 from datamodules.voc import VocDataModule
 from fmawsss.files.features import LABELS, FeatureStore, open_store
@@ -42,8 +42,8 @@ def fill_store(data: VocDataModule, folder: Path) -> FeatureStore:
 def test_features_come_in_the_order_of_their_views(
     tree: Path, tmp_path: Path, rank: int, world_size: int, step: int
 ) -> None:
-    data, source = make_data(tree), OnTrainer(make_data(tree))
-    encoded = OnTrainer(data, fill_store(data, tmp_path))
+    data, source = make_data(tree), make_data(tree)
+    encoded = EncodedData(data, fill_store(data, tmp_path))
     for module in (encoded, source):
         module.trainer = stand_in_for_trainer(rank, world_size, step)
     pairs = zip(encoded.train_dataloader(), source.train_dataloader(), strict=False)
@@ -56,7 +56,7 @@ def test_features_come_in_the_order_of_their_views(
 
 def test_validation_is_that_of_the_data(tree: Path, tmp_path: Path) -> None:
     data = make_data(tree)
-    encoded = OnTrainer(data, fill_store(data, tmp_path))
+    encoded = EncodedData(data, fill_store(data, tmp_path))
     encoded.prepare_data()
     encoded.setup("validate")
     for left, right in zip(encoded.val_dataloader(), data.val_dataloader(), strict=True):
