@@ -32,8 +32,11 @@ def apply_stages(cfg: DictConfig) -> float | None:
             return run_job(cfg)
         from stages.assembly import build_stages
         from stages.pipeline import run_stages
+        from stages.plan.run import plan_run
         from stages.publish import export
 
+        if cfg.options.plan:
+            return plan_run(cfg, learning=False)
         stages = build_stages(cfg, learning=False)
         run_stages(stages)
         export(stages[-1])

@@ -25,12 +25,15 @@ def learn_stages(cfg: DictConfig) -> float | None:
     from stages.config import choose_split, measure, open_run, refuse_ambiguity, refuse_job
     from stages.idle_words import refuse_idle
     from stages.pipeline import run_stages
+    from stages.plan.run import plan_run
 
     refuse_idle(cfg, learning=True)
     with open_run(cfg):
         refuse_job(cfg)
         refuse_ambiguity(cfg)
         choose_split(cfg, learning=True)
+        if cfg.options.plan:
+            return plan_run(cfg, learning=True)
         run_stages(build_stages(cfg, learning=True))
         return measure(cfg)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -64,7 +64,7 @@ class SegmentationDataModule(L.LightningDataModule):
     training: the images to learn from, and how a view of one is made.
     validation: the whole images to validate on.
     whole: the whole images that a stage is applied to.
-    loading: how many processes load batches.
+    loading: how many processes load batches. only: names of images, the others are left out.
     """
 
     classes: Sequence[str]
@@ -78,6 +78,7 @@ class SegmentationDataModule(L.LightningDataModule):
     validation: WholeView | None = None
     whole: WholeView | None = None
     loading: Loading = field(default_factory=Loading)
+    only: Container[str] | None = None
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -150,7 +151,8 @@ class SegmentationDataModule(L.LightningDataModule):
             if split not in self._splits:
                 self._splits[split] = self._read_once(split)
             for record in self._splits[split]:
-                found.setdefault(record.name, record)
+                if self.only is None or record.name in self.only:
+                    found.setdefault(record.name, record)
         return list(found.values())
 
     def describe_inputs(self) -> dict[str, dict[str, int | str]]:

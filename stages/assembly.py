@@ -43,7 +43,12 @@ def build_run(cfg: DictConfig, stages: Sequence[str]) -> Run:
 
 
 def build_stages(cfg: DictConfig, learning: bool) -> list[Stage]:
-    """Build all stages of a run, to learn them or only to apply them.
+    """Build all stages of a run, to learn them or only to apply them."""
+    return [builder.build() for builder in prepare_builders(cfg, learning)]
+
+
+def prepare_builders(cfg: DictConfig, learning: bool) -> list[StageBuilder]:
+    """Prepare what builds the stages of a run; how long each learns is settled here.
 
     Raises:
         ValueError: for a pipeline that is only to be applied; each of its stages can be.
@@ -59,7 +64,7 @@ def build_stages(cfg: DictConfig, learning: bool) -> list[Stage]:
     if learning:
         for builder in builders:
             choose_steps(builder.node, partial(count_images, builder))
-    return [builder.build() for builder in builders]
+    return builders
 
 
 def count_images(builder: StageBuilder, splits: Any) -> int:

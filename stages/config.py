@@ -20,6 +20,7 @@ from fmawsss.files.listing import open_listing
 from stages.devices import check_accelerator, tell_device
 from stages.door import end_in_words
 from stages.hush import hush_loggers, hush_warnings
+from stages.places import closing_scratch
 from stages.range_check import check_pairs, check_ranges
 from stages.run_record import record_run
 from stages.signals import answer_signals
@@ -113,9 +114,11 @@ def open_run(cfg: DictConfig) -> Iterator[None]:
         folder = Path(HydraConfig.get().runtime.output_dir)
         config = OmegaConf.to_yaml(cfg, resolve=True)
         first = is_first(cfg)
-        record = record_run(folder, describe_run(cfg), config, find_report(cfg))
+        report = None if cfg.options.plan else find_report(cfg)
+        record = record_run(folder, describe_run(cfg), config, report)
         listing = Path(cfg.paths.base) / LISTING if first else None
         with (
+            closing_scratch(),
             record if first else nullcontext(),
             open_listing(listing, remembers=not is_job(cfg)),  # a demo may go on for days
         ):

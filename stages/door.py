@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 
 from stages.devices import choose_by_device
 from stages.failures import explain
-from stages.places import make_folder
+from stages.places import make_folder, make_run_folder
 from stages.signals import answer_signals
 from stages.typed import check_typed
 from stages.words import translate_command
@@ -32,10 +32,12 @@ OURS = "FMAWSSS_RAISES"  # beside `FULL`: set by us, here or in the process that
 def register_resolvers() -> None:
     """Teach configs what they ask for by name.
 
-    `${folder:PATH,setting}` is a folder, see `make_folder`; `${last:PATH}` the name of one;
+    `${folder:PATH,setting}` is a folder, see `make_folder`, `${run_folder:…}` that of a run;
+    `${last:PATH}` the name of one;
     `${device:ONE,OTHER}` the first value on the CPU, the other where trainer=auto finds a GPU.
     """
     OmegaConf.register_new_resolver("folder", make_folder, replace=True)
+    OmegaConf.register_new_resolver("run_folder", make_run_folder, replace=True)
     OmegaConf.register_new_resolver("last", lambda path: Path(path).name, replace=True)
     OmegaConf.register_new_resolver("device", choose_by_device, replace=True)
 
@@ -45,6 +47,7 @@ def enter(run: Callable[[], None]) -> None:
     with answer_signals(), end_in_words(), let_hydra_raise():
         translate_command()
         check_flags()
+        refuse_swept_plan()
         check_typed(sys.argv[1:])
         run()
 
@@ -62,6 +65,13 @@ def check_flags() -> None:
     parser = get_args_parser()
     parser.error = refuse_flags  # type: ignore[method-assign,assignment]
     parser.parse_args()
+
+
+def refuse_swept_plan() -> None:
+    """Raise ValueError for a plan of several runs."""
+    planned = any(word.startswith("options.plan=") for word in sys.argv)
+    if planned and {"-m", "--multirun"} & {*sys.argv}:
+        raise ValueError("plan=true is for one run: leave out -m, and plan one of its jobs")
 
 
 def refuse_flags(message: str) -> NoReturn:

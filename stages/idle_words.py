@@ -31,7 +31,7 @@ KEEPERS = {  # the tasks whose predictions a choice of callbacks= can keep
     "confidence": ("network",),
 }
 OF_NODES = ("options.compile", "options.shots")  # what stages refer to
-SWITCHES = ("options.ckpt", "options.overwrite", "options.shard", *OF_NODES)
+SWITCHES = ("options.ckpt", "options.overwrite", "options.plan", "options.shard", *OF_NODES)
 LEARNERS = ("pipeline", "cls")  # of which learn= says whether they learn prompts
 KNOWN = {"superpixels", "labels", "templates", "memory", "network", *SEEDERS}
 EXPORTS = "what is made is written for other tools by `python infer.py task=network save_as=[…]`"

@@ -27,32 +27,44 @@ LAYERS = 25  # maps of all tokens that are alive together, in widths of the enco
 MATRICES = 6  # between all patches, in a refinement
 
 
+def find_image_memory(stage: Stage) -> tuple[str, int] | None:
+    """Say what the largest image of a folder is seen as, and how many bytes that takes.
+
+    These are bytes of the process, with all that is loaded. None where no encoder looks at images
+    as a whole, and for images of the sizes that the recipes were made for.
+    """
+    clip, data = getattr(stage.module, "clip", None), stage.output.data
+    if not isinstance(clip, FrozenClip) or not isinstance(data, FolderDataModule):
+        return None
+
+    # what the encoder sees of it
+    view = data.whole
+    assert view is not None
+    name, size = find_largest(data.read_records(view.split))
+    copy = size if view.longest is None else fit_longest(size, view.longest)
+    seen = view.resize.find_size(copy)
+    opened = isinstance(stage.module, PromptModule)
+    needed = view.batch_size * estimate_image(clip, seen, opened)
+    shown = f"{name} ({size[1]}x{size[0]}), is seen as {seen[1]}x{seen[0]}"
+    return shown, needed + held_memory(stage.run.device)
+
+
 def tell_image_memory(stage: Stage) -> None:
     """Tell what the largest image of a folder takes, of an encoder that looks at it as a whole.
 
     Raises:
         ValueError: when that is more than the machine has.
     """
-    clip = getattr(stage.module, "clip", None)
-    data = stage.output.data
-    if rank_zero_only.rank != 0 or not isinstance(clip, FrozenClip):
+    found = find_image_memory(stage) if rank_zero_only.rank == 0 else None
+    if found is None:
         return
-    if not isinstance(data, FolderDataModule):
-        return  # images of the sizes that the recipes were made for
-
-    # what the encoder sees of it
-    view = data.whole
-    name, size = find_largest(data.read_records(view.split))
-    copy = size if view.longest is None else fit_longest(size, view.longest)
-    seen = view.resize.find_size(copy)
+    shown, needed = found
     device = stage.run.device
-    opened = isinstance(stage.module, PromptModule)
-    needed = view.batch_size * estimate_image(clip, seen, opened) + held_memory(device)
 
     # told, or refused with what makes it less
     place = f"stages.{stage.name}." if len(stage.run.stages) > 1 else ""
-    told = f"{stage.name}: the largest image, {name} ({size[1]}x{size[0]}), is seen as "
-    told += f"{seen[1]}x{seen[0]} and takes about {needed / GB:.1f} GB with all that is loaded"
+    told = f"{stage.name}: the largest image, {shown} and takes about {needed / GB:.1f} GB with "
+    told += "all that is loaded"
     remedy = f"a smaller {place}data.resize.longest takes less, with its fourth power"
     total, free = find_memory(device), find_free_memory(device)
     if total is not None and needed > total:

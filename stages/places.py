@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from errno import EFBIG
+from functools import cache
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryDirectory, TemporaryFile
 
 from fmawsss.files.writing import FULL, name_folder
 
@@ -37,15 +38,42 @@ def make_folder(folder: str | Path, setting: str) -> str:
         ) from error
 
 
+def make_run_folder(folder: str | Path, setting: str, plan: object = False) -> str:
+    """Make the folder that holds the runs; a plan (any value but false) gets one for a while."""
+    return make_folder(folder, setting) if plan is False else open_scratch().name
+
+
+@cache
+def open_scratch() -> TemporaryDirectory[str]:
+    """Open the folder of a plan, which is gone when the program ends, or at `closing_scratch`."""
+    return TemporaryDirectory(prefix="fmawsss-plan-", ignore_cleanup_errors=True)
+
+
 @contextmanager
-def undo_folders(folders: Iterable[Path]) -> Iterator[None]:
-    """Take away, after a failure, those that were not there before and are empty."""
-    places = {place for folder in folders for place in (folder, *folder.absolute().parents)}
-    missing = [place.absolute() for place in places if not place.exists()]
+def closing_scratch() -> Iterator[None]:
+    """Remove the folder of a plan at the end, if there is one."""
     try:
         yield
-    except BaseException:  # an interrupt, too
+    finally:
+        if open_scratch.cache_info().currsize:
+            open_scratch().cleanup()
+            open_scratch.cache_clear()
+
+
+@contextmanager
+def undo_folders(folders: Iterable[Path], always: bool = False) -> Iterator[None]:
+    """Take away, after a failure, those that were not there before and are empty.
+
+    always: after a success as well.
+    """
+    places = {place for folder in folders for place in (folder, *folder.absolute().parents)}
+    missing = [place.absolute() for place in places if not place.exists()]
+    failed = True
+    try:
+        yield
+        failed = False
+    finally:  # an interrupt, too
         for place in sorted(missing, key=lambda place: len(place.parts), reverse=True):
             with suppress(OSError):
-                place.rmdir()
-        raise
+                if failed or always:
+                    place.rmdir()

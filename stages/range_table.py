@@ -187,6 +187,7 @@ OF_RUN: dict[str, Range] = {
     "loading.batch_size": BATCH,
     "options.overwrite": SWITCH,
     "options.compile": SWITCH,
+    "options.plan": SWITCH,
     "options.ckpt": optional(
         either(Range("a path", TEXT.allows), Range("a step", whole(1).allows))
     ),

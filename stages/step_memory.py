@@ -29,17 +29,12 @@ def tell_memory(stage: Stage, training: Training) -> None:
     """Tell what a training step of a network takes, and warn where that is not free."""
     if rank_zero_only.rank != 0 or not isinstance(stage.module, NetworkModule):
         return  # a frozen encoder keeps nothing for a backward pass
-    views = training.data.describe_views()
-    height, width = views.find_size()
-    images = views.plan.batch_size // views.plan.micro_batches
-
-    # On the device that will be trained on
+    plan = training.data.describe_views().plan
+    images, _, height, width = describe_step(training)
     device = stage.run.device
-    precision = str(training.loop.get("precision", stage.run.precision))
-    mixed = precision == "bf16-mixed" or (precision == "16-mixed" and device.type != "cpu")
     place = f"stages.{stage.name}." if len(stage.run.stages) > 1 else ""
-    micro = f"{place}data.micro_batches (now {views.plan.micro_batches})"
-    needed = find_needed(stage.module, (images, 3, height, width), device, mixed)
+    micro = f"{place}data.micro_batches (now {plan.micro_batches})"
+    needed = find_step_memory(stage, training)
     if needed is None:
         logger.info(
             "%s: what a step takes is not known; if it is too much, more %s", stage.name, micro
@@ -58,6 +53,23 @@ def tell_memory(stage: Stage, training: Training) -> None:
         "smaller crop, or larger patches",
         takes, free / GB, micro,
     )  # fmt: skip
+
+
+def describe_step(training: Training) -> tuple[int, int, int, int]:
+    """Describe the images that a training step sees at a time, (B, 3, H, W)."""
+    views = training.data.describe_views()
+    height, width = views.find_size()
+    return views.plan.batch_size // views.plan.micro_batches, 3, height, width
+
+
+def find_step_memory(stage: Stage, training: Training) -> int | None:
+    """Find the bytes of a training step of a network on its device; None where nothing tells."""
+    if not isinstance(stage.module, NetworkModule):
+        return None
+    device = stage.run.device
+    precision = str(training.loop.get("precision", stage.run.precision))
+    mixed = precision == "bf16-mixed" or (precision == "16-mixed" and device.type != "cpu")
+    return find_needed(stage.module, describe_step(training), device, mixed)
 
 
 def find_needed(

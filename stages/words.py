@@ -127,6 +127,7 @@ KEYS = {
 RUN_KEYS = {
     "overwrite": "options.overwrite",
     "compile": "options.compile",
+    "plan": "options.plan",
     "ckpt": "options.ckpt",
     "split": "options.split",
     "shard": "options.shard",

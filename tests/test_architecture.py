@@ -37,7 +37,8 @@ FORBIDDEN = {
 # Know Hydra's objects
 CONFIG_FILES = {
     "stages.config", "stages.assembly", "stages.builder", "stages.failures", "stages.door",
-    "stages.idle_words", "stages.jobs.start", "stages.typed",
+    "stages.idle_words", "stages.jobs.start", "stages.typed", "stages.plan.small",
+    "stages.plan.run", "stages.plan.advice",
 }  # fmt: skip
 
 # Method files know neither disk nor clock

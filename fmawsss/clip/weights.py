@@ -16,9 +16,10 @@ from jaxtyping import Int
 from open_clip.model import CLIP, build_model_from_openai_state_dict
 from torch import Tensor
 
-from fmawsss.files.downloads import HUB, fetch_file, find_digest
+from fmawsss.files.downloads import HUB, NotFetchedError, fetch_file, find_digest
 from fmawsss.files.tensor_files import describe_fault, require_finite
 
+ABOUT = {"ViT-B-16.pt": 351_000_000, "ViT-L-14.pt": 933_000_000}  # bytes of OpenAI's archives
 HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
@@ -39,7 +40,10 @@ def load_open_clip(name: str, pretrained: str | None, folder: str) -> CLIP:
         raise ValueError(f"open_clip knows no model {name!r}: see open_clip.list_models()")
     if pretrained is None:
         return CLIP(**open_clip.get_model_config(name))
-    path = find_weights(name, pretrained, Path(folder))
+    try:
+        path = find_weights(name, pretrained, Path(folder))
+    except NotFetchedError:  # of the same size, for a plan
+        return CLIP(**open_clip.get_model_config(name))
     try:
         model = build_from_file(name, path)
         require_finite(model.named_parameters())
@@ -85,13 +89,11 @@ def find_weights(name: str, pretrained: str, folder: Path) -> Path:
     if (folder / pretrained).is_file():
         return folder / pretrained
     sources = list_sources(name, pretrained, folder)
-    for path in sources:
-        if path.is_file():
-            return path
+    there = [path for path in sources if path.is_file()]
     failures = []
-    for path, address in sources.items():
+    for path, address in {path: sources[path] for path in there or sources}.items():
         try:
-            return fetch_file(path, address)
+            return fetch_file(path, address, about=ABOUT.get(path.name))
         except FileNotFoundError as failure:
             failures.append(failure)
     raise failures[0]

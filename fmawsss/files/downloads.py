@@ -30,6 +30,36 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class Download:
+    """A file that a run reads: it is `there`, or has to be fetched; `size` in bytes, if known."""
+
+    path: Path
+    url: str
+    size: int | None
+    there: bool
+
+
+class NotFetchedError(Exception):
+    """A file is missing, and a plan fetches none: what needs it goes on with random weights."""
+
+
+class _Planned:
+    """What a plan found so far; None outside one."""
+
+    files: list[Download] | None = None
+
+
+@contextmanager
+def plan_downloads() -> Iterator[list[Download]]:
+    """List the files that are asked for meanwhile, and fetch none of them."""
+    _Planned.files = []
+    try:
+        yield _Planned.files
+    finally:
+        _Planned.files = None
+
+
+@dataclass(frozen=True)
 class Published:
     """What is published about a file beside its address; None where it is not known."""
 
@@ -50,18 +80,25 @@ def fetch_file(
     *,
     md5: str | None = None,
     size: int | None = None,
+    about: int | None = None,
     timeout: float = TIMEOUT,
 ) -> Path:
     """Return `path`, fetching it from `url` first if it is missing.
 
     What is published of the file is checked; without `sha256`, one that is part of the address.
     Then, too, a download that stopped is kept as `<name>.part` and goes on at the next call.
+    `about` so many bytes are only told to a plan (`plan_downloads`), which raises NotFetchedError.
 
     Raises FileNotFoundError naming address and place when it cannot be fetched; this takes
     `timeout` seconds where there is no network.
     """
-    if path.is_file():
+    there = path.is_file()
+    if _Planned.files is not None:
+        _Planned.files.append(Download(path, url, size or about, there))
+    if there:
         return path
+    if _Planned.files is not None:
+        raise NotFetchedError(f"{path} would be fetched from {url}")
     published = Published(size, md5, sha256 or find_digest(url))
     partial = path.with_name(f"{path.name}.part")
     try:

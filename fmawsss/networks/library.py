@@ -11,7 +11,7 @@ from jaxtyping import Float
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from fmawsss.files.downloads import HUB, fetch_file
+from fmawsss.files.downloads import HUB, NotFetchedError, fetch_file
 
 WEIGHTS_FILE = "model.safetensors"
 
@@ -82,9 +82,17 @@ def load_smp_encoder(network: nn.Module, encoder: str, folder: str) -> None:
     """
     source = import_smp().encoders.encoders[encoder]["pretrained_settings"]["imagenet"]
     address = f"{HUB}/{source['repo_id']}/resolve/{source['revision']}/{WEIGHTS_FILE}"
-    path = fetch_file(Path(folder) / source["repo_id"].split("/")[-1] / WEIGHTS_FILE, address)
-    weights = load_file(path)
-    network.get_submodule("encoder").load_state_dict(weights)
+    place, inner = Path(folder) / source["repo_id"].split("/")[-1], network.get_submodule("encoder")
+    try:
+        path = fetch_file(place / WEIGHTS_FILE, address, about=count_bytes(inner))
+    except NotFetchedError:  # a plan goes on without
+        return
+    inner.load_state_dict(load_file(path))
+
+
+def count_bytes(encoder: nn.Module) -> int:
+    """Count the bytes of an encoder, about the size of a file that holds it."""
+    return sum(tensor.nbytes for tensor in encoder.state_dict().values())
 
 
 def build_on_timm_encoder(
@@ -135,10 +143,14 @@ def load_timm_encoder(
         )
     file = source.hf_hub_filename or WEIGHTS_FILE
     address = f"{HUB}/{source.hf_hub_id}/resolve/main/{file}"
-    path = fetch_file(Path(folder) / source.hf_hub_id.split("/")[-1] / file, address)
+    features: Any = network.get_submodule("encoder.model")
+    place = Path(folder) / source.hf_hub_id.split("/")[-1]
+    try:
+        path = fetch_file(place / file, address, about=count_bytes(features))
+    except NotFetchedError:  # a plan goes on without
+        return
 
     # timm itself renames what its feature maps call otherwise
-    features: Any = network.get_submodule("encoder.model")
     trained = timm.create_model(
         encoder, pretrained=True, pretrained_cfg_overlay={"file": str(path)}, features_only=True,
         out_indices=features.feature_info.out_indices, **settings,

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from fmawsss.files.downloads import HUB, fetch_file
+from fmawsss.files.downloads import HUB, NotFetchedError, fetch_file
 from fmawsss.resizing import Size
 
 WEIGHTS_FILES = (
@@ -110,7 +110,10 @@ def load_swin(network: Mask2FormerNetwork, repository: str, folder: str) -> None
         FileNotFoundError: naming address and place, when they cannot be fetched.
         ValueError: when they are those of another Swin.
     """
-    fetch_swin(repository, Path(folder))
+    try:
+        fetch_swin(repository, Path(folder), count_bytes(network.encoder))
+    except NotFetchedError:  # a plan goes on without
+        return
     backbone, info = import_transformers().SwinBackbone.from_pretrained(
         folder, config=network.encoder.config, local_files_only=True, output_loading_info=True
     )
@@ -126,8 +129,11 @@ def load_swin(network: Mask2FormerNetwork, repository: str, folder: str) -> None
     network.encoder.load_state_dict(backbone.state_dict())
 
 
-def fetch_swin(repository: str, folder: Path) -> Path:
-    """Return the weights file of a repository in `folder`, fetching the first that it has."""
+def fetch_swin(repository: str, folder: Path, about: int) -> Path:
+    """Return the weights file of a repository in `folder`, fetching the first that it has.
+
+    about: how many bytes it has, about.
+    """
     for path in (folder / file for file in WEIGHTS_FILES):
         if path.is_file():
             return path
@@ -136,7 +142,8 @@ def fetch_swin(repository: str, folder: Path) -> Path:
     failures = []
     for file in WEIGHTS_FILES:
         try:
-            return fetch_file(folder / file, f"{HUB}/{repository}/resolve/main/{file}")
+            address = f"{HUB}/{repository}/resolve/main/{file}"
+            return fetch_file(folder / file, address, about=about)
         except FileNotFoundError as failure:
             failures.append(failure)
     raise failures[0]

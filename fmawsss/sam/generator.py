@@ -15,7 +15,7 @@ from segment_anything.modeling import Sam
 from segment_anything.utils.amg import build_all_layer_point_grids, generate_crop_boxes
 from torch import Tensor, nn
 
-from fmawsss.files.downloads import fetch_file
+from fmawsss.files.downloads import NotFetchedError, fetch_file
 from fmawsss.files.tensor_files import describe_fault, require_finite
 from fmawsss.sam.bitmasks import count_bits
 from fmawsss.sam.candidates import (
@@ -35,6 +35,7 @@ CHECKPOINTS = {
     "vit_l": "sam_vit_l_0b3195.pth",
     "vit_h": "sam_vit_h_4b8939.pth",
 }
+SIZES = {"vit_b": 375_042_383, "vit_l": 1_249_524_607, "vit_h": 2_564_550_879}  # bytes, told only
 DIGESTS = {
     "vit_b": "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
     "vit_l": "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
@@ -54,7 +55,11 @@ def load_sam(kind: str, folder: str | Path) -> Sam:
     """
     if kind not in CHECKPOINTS:
         raise ValueError(f"no SAM is called {kind!r}: choose one of {', '.join(CHECKPOINTS)}")
-    path = fetch_file(Path(folder) / CHECKPOINTS[kind], f"{URL}/{CHECKPOINTS[kind]}", DIGESTS[kind])
+    file = CHECKPOINTS[kind]
+    try:
+        path = fetch_file(Path(folder) / file, f"{URL}/{file}", DIGESTS[kind], about=SIZES[kind])
+    except NotFetchedError:  # of the same size, for a plan
+        return sam_model_registry[kind]().eval()
     return fill_sam(sam_model_registry[kind](), path, kind)
 
 

@@ -15,7 +15,7 @@ from segment_anything.modeling.common import LayerNorm2d
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from fmawsss.files.downloads import fetch_file
+from fmawsss.files.downloads import NotFetchedError, fetch_file
 from fmawsss.sam.generator import fill_sam
 
 CHECKPOINT = "mobile_sam.pt"
@@ -82,8 +82,11 @@ def load_mobile_sam(folder: str | Path) -> Sam:
         raise ModuleNotFoundError(
             f'MobileSAM needs timm ({error}): pip install -e ".[networks]"'
         ) from error
-    path = fetch_file(Path(folder) / CHECKPOINT, URL, DIGEST, size=BYTES)
-    fill_sam(sam, path, "mobile", rename)
+    try:
+        path = fetch_file(Path(folder) / CHECKPOINT, URL, DIGEST, size=BYTES)
+        fill_sam(sam, path, "mobile", rename)
+    except NotFetchedError:  # a plan goes on without
+        sam.eval()
     fuse_norms(sam.image_encoder.trunk)
     return sam
 

@@ -1,0 +1,50 @@
+"""Ways to cut photos into superpixels without a GPU, tried on one photo of the run."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import torch
+from omegaconf import DictConfig
+
+from callbacks.pace import read_clock
+from stages.plan.rehearsal import silence
+from stages.plan.small import compose_cutter, knows_choice
+from stages.stage import Stage
+
+# What is typed beside the command, a line each
+CUTTERS = (
+    "sam=superpixels_classic",
+    "sam=mobile masks=fast",
+    "sam=vit_b masks=fast",
+    "sam=vit_h masks=fast",
+)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What to type, and the seconds of a photo."""
+
+    words: str
+    seconds: float
+
+
+def try_cutters(cfg: DictConfig, stage: Stage) -> list[Advice]:
+    """Time each way on one photo, as it is loaded for the stage; the fastest first."""
+    data = stage.output.data
+    assert data.whole is not None
+    records = data.read_records(data.whole.split)
+    batch = next(iter(data.whole_loader([records[len(records) // 2]])))
+    found = []
+    for words in filter(knows_choice, CUTTERS):
+        logger.info("superpixels: timing %s", words)
+        with silence(), torch.inference_mode():
+            module = compose_cutter(cfg, words.split())
+            begun = read_clock()
+            module.predict_step(batch, 0)
+            found.append(Advice(words, read_clock() - begun))
+        del module
+    return sorted(found, key=lambda advice: advice.seconds)

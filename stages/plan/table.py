@@ -1,0 +1,138 @@
+"""The plan of a run as people read it: a row for each part of a stage, downloads, the total."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from fmawsss.files.downloads import Download
+from fmawsss.files.writing import find_existing
+from stages.plan.advice import Advice
+from stages.stage import Run
+from stages.step_memory import find_free_memory
+
+MB = 1e6
+WIDTH = 120  # columns, where it is no terminal that tells
+MINUTE, HOUR, DAY = 60, 3600, 86400
+
+
+@dataclass(frozen=True)
+class Row:
+    """A training or a prediction of a run: what is there, what is left, and what that takes."""
+
+    part: str
+    there: str
+    left: str
+    each: str = ""
+    seconds: float = 0.0
+    memory: int = 0
+    disk: float = 0.0
+
+
+def print_plan(
+    rows: Sequence[Row],
+    files: Sequence[Download],
+    guessed: bool,
+    run: Run,
+    advice: Sequence[Advice],
+) -> None:
+    """Print the rows, then what is fetched, the total, and what else could be chosen."""
+    table = Table("stage", "there", "left", "measured", title="plan: nothing is done")
+    for column in ("time", "memory", "disk"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        shown = (write_time(row.seconds), write_size(row.memory), write_size(row.disk))
+        takes = shown if row.each else ("", "", "")
+        table.add_row(row.part, row.there, row.left, row.each, *takes)
+    width = None if Console().is_terminal else WIDTH
+    console = Console(width=width, markup=False, emoji=False)  # names are shown as they are
+    console.print(table)
+
+    # what holds for all of them
+    missing = list_missing(files)
+    lines = [*tell_files(files), tell_total(rows, missing, run)]
+    if guessed:
+        lines.append(
+            "weights that are missing are random here: what depends on what a model finds, such as "
+            "the number of masks, is not in these figures"
+        )
+    lines += tell_advice(advice)
+    console.print("\n".join(lines), soft_wrap=True)
+
+
+def list_missing(files: Sequence[Download]) -> list[Download]:
+    """List the files to fetch, each once."""
+    return list({file.path: file for file in files if not file.there}.values())
+
+
+def tell_files(files: Sequence[Download]) -> list[str]:
+    """Tell where each file of other projects lies, or how large it is and where from."""
+    lines = []
+    for file in {file.path: file for file in files}.values():
+        if file.there:
+            lines.append(f"{file.path} is there")
+        else:
+            lines.append(f"to fetch: {file.path}, {write_size(file.size or 0)}, from {file.url}")
+    return lines or ["nothing to fetch"]
+
+
+def tell_total(rows: Sequence[Row], missing: Sequence[Download], run: Run) -> str:
+    """Tell time, memory and disk of the whole run, and what there is of them."""
+    place = find_existing(run.work)
+    fetched = sum(file.size or 0 for file in missing)
+    disk, free = sum(row.disk for row in rows) + fetched, shutil.disk_usage(place).free
+    peak, memory = max(row.memory for row in rows), find_free_memory(run.device)
+    where = f"the CPU, {torch.get_num_threads()} threads"
+    if run.device.type == "cuda":
+        where = torch.cuda.get_device_name()
+
+    # one line, and a warning where something is too little
+    told = f"total: {write_time(sum(row.seconds for row in rows))} on {where}, "
+    told += f"{write_size(peak)} of memory"
+    told += "" if memory is None else f" ({write_size(memory)} free now)"
+    told += f", {write_size(disk)} of disk with what is fetched ({write_size(free)} free)"
+    return (
+        told if disk < free else f"{told}: TOO LITTLE DISK, choose another with paths.outputs=DIR"
+    )
+
+
+def tell_advice(advice: Sequence[Advice]) -> list[str]:
+    """Tell what else cuts photos, and how long that takes."""
+    if not advice:
+        return []
+    lines = ["superpixels without a GPU, seconds a photo, on this machine:"]
+    lines += [f"  {one.words}: {one.seconds:.1f} s" for one in advice]
+    return [*lines, f"the fastest here: {advice[0].words}"]
+
+
+def write_time(seconds: float) -> str:
+    """Write a time in its two largest units.
+
+    >>> write_time(45.2), write_time(754), write_time(23_700), write_time(1_000_000)
+    ('45 s', '13 min', '6 h 35 min', '11 days 14 h')
+    """
+    if seconds < 2 * MINUTE:
+        return f"{seconds:.0f} s"
+    if seconds < HOUR:
+        return f"{seconds / MINUTE:.0f} min"
+    if seconds < DAY:
+        hours, minutes = divmod(round(seconds / MINUTE), 60)
+        return f"{hours} h {minutes} min"
+    days, hours = divmod(round(seconds / HOUR), 24)
+    return f"{days} days {hours} h"
+
+
+def write_size(size: float) -> str:
+    """Write a number of bytes.
+
+    >>> write_size(0), write_size(3_500_000), write_size(2_564_550_879), write_size(900)
+    ('0 MB', '4 MB', '2.6 GB', '0.001 MB')
+    """
+    if size >= 1e9:
+        return f"{size / 1e9:.1f} GB"
+    return f"{size / MB:.0f} MB" if size >= MB or not size else f"{size / MB:.1g} MB"
