@@ -18,7 +18,6 @@ CUTTERS = (
     "sam=superpixels_classic",
     "sam=mobile masks=fast",
     "sam=vit_b masks=fast",
-    "sam=vit_h masks=fast",
 )
 
 logger = logging.getLogger(__name__)
