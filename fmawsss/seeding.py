@@ -282,8 +282,11 @@ def find_top_masks(
 def paint_masks(masks: ScoredMasks, top: Int64[Tensor, "H W"], rest: Seed | None) -> Seed:
     """Give every pixel what its top superpixel got; where there is none (-1), what `rest` says."""
     covered = top >= 0
-    labels = torch.where(covered, masks.label.to(top.device)[top], 0)
-    confidence = torch.where(covered, masks.confidence.to(top.device)[top], 0)
+    # what stands behind the last superpixel belongs to pixels in none
+    labels, confidence = (
+        torch.cat([value, value.new_zeros(1)]).to(top.device)[top]
+        for value in (masks.label, masks.confidence)
+    )
     if rest is not None:
         labels = torch.where(covered, labels, _settle_ignored(rest.labels))
         confidence = torch.where(covered, confidence, rest.confidence)

@@ -37,10 +37,3 @@ def test_open_steps_need_passes() -> None:
     node = list_nodes(compose_config("train", "task=cls", "loop.max_steps=null"))["stage"]
     with pytest.raises(ValueError, match=r"loop\.max_steps has no value"):
         choose_steps(node, lambda split: 1)
-
-
-def test_a_first_result_needs_no_prompts_to_be_learned() -> None:
-    cfg = compose_config("train", "experiment=photos_quick", "dataset.root=photos")
-    assert [node.name for node in list_nodes(cfg).values()] == [
-        "superpixels", "cls", "coarse_memory", "network",
-    ]  # fmt: skip

@@ -18,6 +18,7 @@ from fmawsss.scores import (
     score_cams,
 )
 from fmawsss.seeding import (
+    ScoredMasks,
     Seed,
     find_top_masks,
     higher_confidence,
@@ -26,6 +27,7 @@ from fmawsss.seeding import (
     lower_confidence,
     lower_level,
     order_masks,
+    paint_masks,
     pool_mean,
     pool_sum,
     smaller_area,
@@ -203,6 +205,16 @@ def test_an_image_without_masks_falls_back_to_a_given_seed():
     assert seed.labels.tolist() == [[0, 3, 0]]
     assert seed.fell_back
     assert torch.equal(sams()(*arguments).labels, cam_seeder()(*arguments).labels)
+
+
+def test_painting_nothing_leaves_the_rest():
+    none = torch.zeros(0, dtype=torch.int64)
+    masks = ScoredMasks(torch.zeros(2, 0), none.byte(), torch.zeros(0), none, none)
+    rest = Seed(torch.tensor([[0, 3, 255]], dtype=torch.uint8), torch.ones(1, 3), fell_back=False)
+    bare = torch.full((1, 3), -1)
+    assert paint_masks(masks, bare, rest).labels.tolist() == [[0, 3, 0]]
+    assert paint_masks(masks, bare, rest).confidence.tolist() == [[1, 1, 1]]
+    assert paint_masks(masks, bare, None).labels.tolist() == [[0, 0, 0]]
 
 
 def test_superpixels_must_be_there_and_fit():
