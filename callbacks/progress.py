@@ -1,4 +1,4 @@
-"""Progress of a stage: a bar with the time left on a terminal, a line a minute in logs."""
+"""Progress of a stage: a bar with the time left on a terminal, lines in logs."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rich.console import Console
 
 logger = logging.getLogger(__name__)
 
+SOON = 10  # seconds before the first line
 QUIET = 60  # seconds between two lines
 
 
@@ -52,13 +53,16 @@ class StageProgress(RichProgressBar):
 
 
 class StageLines(ProgressBar):
-    """Log once a minute how far a stage is: for logs and CI, where a bar would be noise."""
+    """Log soon how long a stage will take, then once a minute how far it is: for logs and CI.
+
+    The first batch is slower than the others, and does not count.
+    """
 
     def __init__(self, title: str, action: str) -> None:
         super().__init__()
         self.title = title
         self.action = action
-        self.first = 0
+        self.first: int | None = None  # how many batches were done when the clock was started
         self.started = self.told = 0.0
 
     def disable(self) -> None:
@@ -68,12 +72,12 @@ class StageLines(ProgressBar):
         """Lines need no preparation."""
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start the clock, at the micro-batch where a resumed training goes on."""
-        self._start(trainer.global_step * trainer.accumulate_grad_batches)
+        """Wait for the first batch."""
+        self._start()
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start the clock."""
-        self._start(0)
+        """Wait for the first batch."""
+        self._start()
 
     def on_train_batch_end(
         self,
@@ -84,7 +88,7 @@ class StageLines(ProgressBar):
         batch_idx: int,
     ) -> None:
         """Tell of the training, with its loss."""
-        if time.monotonic() - self.told > QUIET:
+        if self._is_due(batch_idx + 1):
             metrics = trainer.progress_bar_metrics.items()
             shown = ", ".join(f"{name} {float(value):.3g}" for name, value in metrics)
             self._tell("learn", batch_idx + 1, count_train_batches(trainer), shown)
@@ -94,17 +98,26 @@ class StageLines(ProgressBar):
         batch_idx: int, dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
         """Tell of the prediction."""
-        if time.monotonic() - self.told > QUIET:
+        if self._is_due(batch_idx + 1):
             batches = int(trainer.num_predict_batches[dataloader_idx])
             self._tell(self.action, batch_idx + 1, batches, "")
 
-    def _start(self, first: int) -> None:
-        self.first = first
-        self.started = self.told = time.monotonic()
+    def _start(self) -> None:
+        self.first = None
+        self.told = time.monotonic() - QUIET + SOON
+
+    def _is_due(self, done: int) -> bool:
+        """Say whether a line is due; the first batch only starts the clock."""
+        now = time.monotonic()
+        if self.first is None:
+            self.first, self.started = done, now
+            return False
+        return now - self.told > QUIET
 
     def _tell(self, action: str, done: int, batches: int, losses: str) -> None:
         """Log the share that is done, the time left, and the losses."""
         # What is left, at the pace so far
+        assert self.first is not None
         self.told = time.monotonic()
         each = (self.told - self.started) / max(1, done - self.first)
         left = timedelta(seconds=round(each * (batches - done)))

@@ -14,6 +14,7 @@ from datamodules.folder import FolderDataModule
 from fmawsss.files.downloads import Download, NotFetchedError, plan_downloads
 from fmawsss.files.listing import current
 from fmawsss.records import ImageRecord
+from lightning_modules.memory import MemoryModule
 from stages.assembly import prepare_builders
 from stages.builder import StageBuilder
 from stages.image_memory import find_image_memory
@@ -178,7 +179,8 @@ def describe_part(part: Part, learned: Cost | None, applied: Cost | None) -> lis
         return [*rows, Row(f"{stage.name}: apply", there, f"{images} images")]
     estimated = find_image_memory(stage)
     memory = max(applied.memory, 0 if estimated is None else estimated[1])
-    each = f"{write_each(applied.seconds)} an image ({applied.timed} timed)"
+    each = f"{write_each(applied.seconds)} an image ({applied.timed} timed"
+    each += ", their memory alone)" if isinstance(stage.module, MemoryModule) else ")"
     seconds, disk = images * applied.seconds, images * applied.size
     row = Row(f"{stage.name}: apply", there, f"{images} images", each, seconds, memory, disk)
     return [*rows, row]

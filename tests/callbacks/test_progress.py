@@ -35,9 +35,10 @@ def test_lines_tell_share_time_left_and_loss(monkeypatch, caplog):
     lines = StageLines("2/4 cls", "apply")
     with caplog.at_level(logging.INFO):
         lines.on_train_start(trainer, None)
-        for batch, seconds in enumerate((30, 35, 5), start=4):
+        for batch, seconds in enumerate((30, 5, 35, 20, 30), start=4):  # a resumed training
             now[0] += seconds
             lines.on_train_batch_end(trainer, None, None, None, batch)
     assert [record.message for record in caplog.records] == [
-        "2/4 cls: learn 6 of 20 (30%), 0:07:35 left, train/loss 0.25"
+        "2/4 cls: learn 6 of 20 (30%), 0:01:10 left, train/loss 0.25",
+        "2/4 cls: learn 9 of 20 (45%), 0:04:08 left, train/loss 0.25",
     ]
