@@ -16,8 +16,7 @@ from datamodules.file_checks import check_mask_size
 from datamodules.given_cams import check_cams, read_fitting_cams
 from datamodules.sample import Sample, collate_samples
 from datamodules.sampler import BatchPlan, find_image, find_view, seed_augmentation, seed_view
-from datamodules.transforms import View
-from datamodules.views import TrainingView, WholeView
+from datamodules.views import TrainingView, View, WholeView
 from fmawsss.files.features import LABELS, SEEDS, FeatureStore
 from fmawsss.files.images import read_image, read_shrunk, read_size
 from fmawsss.files.png import read_mask

@@ -16,27 +16,12 @@ os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # its import would ask the network
 import albumentations as A
 import cv2
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 
+from datamodules.views import Mask, View
 from fmawsss.metrics import IGNORE
 from fmawsss.resizing import Picture, Size, resize_image
-
-Mask = UInt8[np.ndarray, "H W"]
-
-
-@dataclass(frozen=True)
-class View:
-    """An image under augmentation with the masks that move with it, and what lies outside it."""
-
-    image: Picture
-    seed: Mask | None = None
-    confidence: Mask | None = None  # never without a seed
-    padding: Bool[np.ndarray, "H W"] | None = None
-
-    def masks(self) -> list[Mask]:
-        """List seed and confidence, as far as there are any: they move with the image."""
-        return [mask for mask in (self.seed, self.confidence) if mask is not None]
 
 
 @dataclass(frozen=True)

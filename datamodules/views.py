@@ -11,8 +11,24 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from datamodules.choosing import Splits
-from datamodules.transforms import View
-from fmawsss.resizing import Normaliser, Resize
+from fmawsss.resizing import Normaliser, Picture, Resize
+
+Mask = UInt8[np.ndarray, "H W"]
+
+
+@dataclass(frozen=True)
+class View:
+    """An image under augmentation with the masks that move with it, and what lies outside it."""
+
+    image: Picture
+    seed: Mask | None = None
+    confidence: Mask | None = None  # never without a seed
+    padding: Bool[np.ndarray, "H W"] | None = None
+
+    def masks(self) -> list[Mask]:
+        """List seed and confidence, as far as there are any: they move with the image."""
+        return [mask for mask in (self.seed, self.confidence) if mask is not None]
+
 
 Augment = Callable[[View, np.random.Generator], View]
 CropLabels = Callable[
