@@ -15,18 +15,15 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import datamodules.coco
-import stages.apply
-import stages.sweeps.jobs
 from benchmarks.scale_trees import SOURCES
 from fmawsss.files.journals import list_journals, stream_lines
 from fmawsss.records import ImageRecord
 
 CLASSES = tuple(f"class {index}" for index in range(80))
-MAKE = stages.apply.make_images
 
 
 def main(until: str, program: str, words: Sequence[str]) -> None:
@@ -61,12 +58,17 @@ def end_at_image() -> None:
 
 def end_at_sweep() -> None:
     """End when all jobs of a sweep are composed; Hydra imports its sweeper after this."""
+    import stages.sweeps.jobs
+
     stages.sweeps.jobs.enter_jobs = leave  # type: ignore
 
 
 def make_links() -> None:
     """Let the images behind the first ones be links to what was made of those."""
-    stages.apply.make_images = predict_first
+    import datamodules.coco
+    import stages.apply
+
+    stages.apply.make_images = partial(predict_first, stages.apply.make_images)
     datamodules.coco.write_painted_mask = link_mask  # type: ignore
 
 
@@ -79,11 +81,15 @@ def link_mask(folder: Path, image: Any, classes: Any, source: Path) -> None:
 
 
 def predict_first(
-    stage: Any, checkpoint: Path | None, writers: Sequence[Any], remaining: Sequence[ImageRecord]
+    make: Callable[..., Any],
+    stage: Any,
+    checkpoint: Path | None,
+    writers: Sequence[Any],
+    remaining: Sequence[ImageRecord],
 ) -> Any:
     """Predict the first images, and link what is made of them under the names of the others."""
     first = remaining[:SOURCES]
-    trainer = MAKE(stage, checkpoint, writers, first)
+    trainer = make(stage, checkpoint, writers, first)
     path, work = stage.output.path, stage.run.work
     for folder in (path, work / "overlays", work / "cams" / path.name):
         if (file := find_file(folder, first[0].name)) is None:

@@ -32,8 +32,8 @@ class ScoreJournal(L.Callback):
         truths = {record.name: record.truth for record in records if record.truth is not None}
         stamps = map(str, stamp_files([*truths.values()]))
         self.stamps = dict(zip(truths, stamps, strict=True))
-        lines = read_lines(self.product)
-        self.known = {name: line.get("truth_stamp") for name, line in lines.items()}
+        lines = read_lines(self.product).values()
+        self.known = {line["name"]: line.get("truth_stamp") for line in lines}
 
     def has(self, name: str) -> bool:
         """Say whether the image was counted before, against the truth that there is now."""

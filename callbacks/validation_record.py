@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import lightning as L
 import torch
 
-from fmawsss.files.journals import Line, count_errors, detail_lines, remove_nan
+from fmawsss.files.journals import Line, count_errors
+from fmawsss.files.tallies import detail_lines, remove_nan
 from fmawsss.files.writing import append_line, write_bytes, write_tensors
 from fmawsss.metrics import SegmentationMetrics
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,8 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from fmawsss.files.images import read_image
-from fmawsss.files.journals import sum_confusion
 from fmawsss.files.products import read_fingerprint
+from fmawsss.files.tallies import sum_confusion
 from fmawsss.metrics import IGNORE, SegmentationMetrics
 from fmawsss.viz import PANEL_SIDE, colour_heatmap, draw_panel
 from stages.reports.image_ranks import Line, rank_images
@@ -65,9 +65,9 @@ class StageResult:
                 named |= score.name_values(f"scores/{split}/{kind}")
         return named
 
-    def list_lines(self) -> list[Line]:
+    def list_lines(self) -> Collection[Line]:
         """List what the journal says of each image."""
-        return list(self.folder.read_lines(self.stage.product))
+        return self.folder.read_lines(self.stage.product).values()
 
     def gather_overviews(self, lines: Sequence[Line]) -> list[Overview]:
         """Read the overviews of images, leaving out those whose files are gone."""
@@ -159,7 +159,7 @@ def choose_lines(result: StageResult) -> dict[str, list[Line]]:
     lines = result.list_lines()
     ranked = rank_images(lines, TABLE_ROWS)
     return {
-        "panels": lines[:PANELS],
+        "panels": list(islice(lines, PANELS)),
         **{name: [line for line, _ in found] for name, found in ranked.items()},
     }
 
@@ -172,7 +172,7 @@ def show_in_wandb(run: Any, result: StageResult) -> None:
     legend = dict(enumerate(result.stage.classes)) | {IGNORE: "ignored"}
     picture, lines = result.read_picture(), result.list_lines()
     shown: dict[str, Any] = {} if picture is None else {"pictures": wandb.Image(picture)}
-    overviews = result.gather_overviews(lines[:PANELS])
+    overviews = result.gather_overviews(list(islice(lines, PANELS)))
     panels = [image for overview in overviews for image in list_wandb_images(overview, legend)]
     if panels:
         shown["panels"] = panels

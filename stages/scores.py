@@ -14,16 +14,17 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from fmawsss.files.journals import Line, detail_lines, read_lines, remove_nan, score_lines
+from fmawsss.files.journals import Line, read_lines
 from fmawsss.files.json_files import many_objects, read_json, write_json
 from fmawsss.files.locks import wait_lock
+from fmawsss.files.tallies import detail_tally, remove_nan, score_tally, tally_lines
 from fmawsss.files.texts import name_first
 from fmawsss.metrics import SegmentationMetrics
 
@@ -50,22 +51,33 @@ def enter_scores(
     """Score a product on its splits (`parts`, their image names); enter the scores in the table."""
     known, scores = read_lines(product), {}
     for split, names in parts.items():
-        lines = [known[name] for name in names if name in known]
-        scores[split] = score_lines(lines, classes)
+        labelled: Counter[int] = Counter()
+        lines = count_labels((known[name] for name in names if name in known), labelled)
+        tally = tally_lines(lines, 1 + len(classes))
+        scores[split] = score_tally(tally, classes)
         if scores[split]:
-            details = detail_lines(lines, classes)
+            details = detail_tally(tally, classes)
             write_scores(path, stage, split, scores[split], details)
             (*_, last) = details.values()
-            report_unscored(f"{stage}, {split}", lines, last["confusion"], classes)
+            report_unscored(f"{stage}, {split}", labelled, last["confusion"], classes)
     return scores
 
 
+def count_labels(lines: Iterable[Line], labelled: Counter[int]) -> Iterator[Line]:
+    """Count, of lines that pass by, the labels of images with a truth."""
+    for line in lines:
+        if line["confusion"]:
+            labelled.update(line.get("labels") or ())
+        yield line
+
+
 def report_unscored(
-    where: str, lines: Sequence[Line], confusion: Sequence[Sequence[int]], classes: Sequence[str]
+    where: str,
+    labelled: Mapping[int, int],
+    confusion: Sequence[Sequence[int]],
+    classes: Sequence[str],
 ) -> None:
     """Warn of classes that images are labelled with, but none of their truths shows."""
-    known = [line for line in lines if line["confusion"]]
-    labelled = Counter(label for line in known for label in line.get("labels") or ())
     shown = [sum(row) > 0 for row in confusion[1:]]
     lost = [f"{classes[i]} ({labelled[i]} images)" for i in sorted(labelled) if not shown[i]]
     if lost and any(shown):  # of truths without any class is told before

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-import math
-from collections import defaultdict
+import marshal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import numpy as np
 import torch
 from jaxtyping import Int64, Integer, UInt8
 from torch import Tensor
@@ -23,23 +20,13 @@ from fmawsss.files.json_files import many_objects
 from fmawsss.files.listing import current, stamp_files
 from fmawsss.files.products import ProductMismatch
 from fmawsss.files.texts import name_first
-from fmawsss.metrics import (
-    SegmentationMetrics,
-    count_boundaries,
-    count_confusion,
-    summarise_confusion,
-)
+from fmawsss.metrics import count_boundaries, count_confusion
 from fmawsss.records import ImageRecord, Prediction
 from fmawsss.resizing import resize_mask
 
 logger = logging.getLogger(__name__)
 
-WORST = 10  # images that are named
-AT_ONCE = 4096  # images whose counts are summed in one step
-
 Line: TypeAlias = Mapping[str, Any]  # what the journal says of an image
-Counts: TypeAlias = Sequence[Sequence[int]] | Int64[np.ndarray, "N 3"]
-"""A sparse matrix: rows of row, column, pixels."""
 
 
 def place_journal(product: Path, shard: int, rank: int) -> Path:
@@ -52,7 +39,28 @@ def list_journals(product: Path) -> list[Path]:
     return sorted(product.parent.glob(f"{product.name}.scores.*.jsonl"))
 
 
-def read_lines(product: Path) -> dict[str, Line]:
+class PackedLines(Mapping[str, Line]):
+    """What journals say of images, by name; each line is packed in bytes until it is asked for.
+
+    COCO's journals hold millions of numbers: as Python's objects they take five times the room. The
+    bytes never leave this process.
+    """
+
+    def __init__(self, lines: Iterable[dict[str, Any]]) -> None:
+        self._packed = {line["name"]: marshal.dumps(line) for line in lines}
+
+    def __getitem__(self, name: str) -> Line:
+        line: Line = marshal.loads(self._packed[name])
+        return line
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._packed)
+
+    def __len__(self) -> int:
+        return len(self._packed)
+
+
+def read_lines(product: Path) -> PackedLines:
     """Read what the journals beside a product said last of each image, in complete lines.
 
     Those of the product read last are remembered until they change.
@@ -62,9 +70,9 @@ def read_lines(product: Path) -> dict[str, Line]:
 
 @lru_cache(maxsize=1)
 @many_objects()
-def parse_journals(journals: Sequence[tuple[Path, str]]) -> dict[str, Line]:
+def parse_journals(journals: Sequence[tuple[Path, str]]) -> PackedLines:
     """Parse journals, each with what its file was like when this was asked."""
-    return {line["name"]: pack_line(line) for path, _ in journals for line in stream_lines(path)}
+    return PackedLines(line for path, _ in journals for line in stream_lines(path))
 
 
 def stream_lines(journal: Path) -> Iterator[dict[str, Any]]:
@@ -76,19 +84,14 @@ def stream_lines(journal: Path) -> Iterator[dict[str, Any]]:
             except json.JSONDecodeError:
                 logger.warning("%s: a line was cut off; its images count as not done", journal)
             else:  # older journals have a line per image
-                yield from found if isinstance(found, list) else [found]
+                yield from map(drop_regions, found if isinstance(found, list) else [found])
 
 
-def pack_line(line: dict[str, Any]) -> Line:
-    """Hold counts in arrays, and regions of the last kind of mask: COCO's journals are large."""
-    packed: dict[str, Any] = {
-        part: {kind: np.array(counts, np.int64) for kind, counts in line[part].items()}
-        for part in ("confusion", "boundary")
-        if part in line
-    }
-    if "regions" in line:
-        packed["regions"] = dict(list(line["regions"].items())[-1:])
-    return line | packed
+def drop_regions(line: dict[str, Any]) -> dict[str, Any]:
+    """Keep the regions of the last kind of mask: nobody asks for the others."""
+    if "regions" not in line:
+        return line
+    return {**line, "regions": dict(list(line["regions"].items())[-1:])}
 
 
 def describe_record(record: ImageRecord) -> dict[str, Any]:
@@ -121,8 +124,8 @@ def is_unchanged(path: Path, stamp: Mapping[str, int | str]) -> bool:
 
 def refuse_changed(product: Path, records: Sequence[ImageRecord]) -> None:
     """Raise ProductMismatch when images are no longer those that a product was made from."""
-    lines = read_lines(product).items()
-    stamps = {name: line["image_stamp"] for name, line in lines if "image_stamp" in line}
+    lines = read_lines(product).values()
+    stamps = {line["name"]: line["image_stamp"] for line in lines if "image_stamp" in line}
     noted = [record for record in records if record.name in stamps]
     stamp_files([record.image for record in noted])
     changed = [r.name for r in noted if not is_unchanged(r.image, stamps[r.name])]
@@ -162,89 +165,3 @@ def fit_mask(mask: UInt8[Tensor, "h w"], truth: Integer[Tensor, "H W"]) -> UInt8
 def list_counts(matrix: Int64[Tensor, "rows columns"]) -> list[list[int]]:
     """List the entries of a sparse matrix as (row, column, pixels)."""
     return [[*index, int(matrix[tuple(index)])] for index in matrix.nonzero().tolist()]
-
-
-def sum_counts(
-    entries: Iterable[Mapping[str, Counts]], shape: tuple[int, int]
-) -> dict[str, Int64[Tensor, "rows columns"]]:
-    """Sum the sparse matrices of images, by kind of mask, many images at once."""
-    totals: dict[str, np.ndarray] = {}
-    left = iter(entries)
-    while batch := list(islice(left, AT_ONCE)):
-        found: dict[str, list[Int64[np.ndarray, "N 3"]]] = defaultdict(list)
-        for entry in batch:
-            for kind, counts in entry.items():
-                found[kind].append(np.asarray(counts, np.int64).reshape(-1, 3))
-        for kind, triples in found.items():
-            total = totals.setdefault(kind, np.zeros(shape, np.int64))
-            row, column, pixels = np.concatenate(triples).T
-            np.add.at(total, (row, column), pixels)
-    return {kind: torch.from_numpy(total) for kind, total in totals.items()}
-
-
-def sum_confusion(lines: Iterable[Line], classes: int) -> Int64[Tensor, "R R+1"] | None:
-    """Sum the confusion matrices of the last kind of mask; None without ground truth.
-
-    `classes` includes the background.
-    """
-    totals = sum_counts((line["confusion"] for line in lines), (classes, classes + 1))
-    return list(totals.values())[-1] if totals else None
-
-
-def score_lines(lines: Sequence[Line], classes: Sequence[str]) -> dict[str, SegmentationMetrics]:
-    """Sum the lines of a split into one confusion matrix per kind of mask, and summarise it."""
-    rows = ("background", *classes)
-    totals = sum_counts((line["confusion"] for line in lines), (len(rows), len(rows) + 1))
-    return {kind: summarise_confusion(total, rows) for kind, total in totals.items()}
-
-
-def detail_lines(lines: Sequence[Line], classes: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Tell boundary IoU, confusion matrix and worst images of a split, per kind of mask."""
-    rows = ("background", *classes)
-    confusions = sum_counts((line["confusion"] for line in lines), (len(rows), len(rows) + 1))
-    boundaries = sum_counts((line.get("boundary", {}) for line in lines), (len(rows), 2))
-    details = {}
-    for kind, total in confusions.items():
-        # Boundary IoU is NaN where neither truth nor mask has a boundary
-        shared, either = boundaries.get(kind, torch.zeros(len(rows), 2)).unbind(1)
-        iou = shared / either
-        details[kind] = {
-            "mean_boundary_iou": iou[total.sum(1) > 0].mean().item(),
-            "boundary_iou": dict(zip(rows, iou.tolist(), strict=True)),
-            "confusion": total.tolist(),
-            "worst_images": find_worst(lines, kind),
-        }
-    return details
-
-
-def find_worst(lines: Sequence[Line], kind: str) -> dict[str, float]:
-    """Find the images whose masks of a kind are worst, with their mIoU."""
-    mious = {line["name"]: find_miou(line["confusion"].get(kind, ())) for line in lines}
-    known = {name: miou for name, miou in mious.items() if miou is not None}
-    return {name: known[name] for name in sorted(known, key=known.__getitem__)[:WORST]}
-
-
-def find_miou(counts: Counts) -> float | None:
-    """Return the IoU of one image, averaged over the classes in its truth; None without any."""
-    hits: dict[int, int] = {}
-    union: dict[int, int] = {}
-    triples = np.asarray(counts, np.int64).tolist()
-    for truth, guess, pixels in triples:
-        union[truth] = union.get(truth, 0) + pixels
-        if truth == guess:
-            hits[truth] = pixels
-        else:
-            union[guess] = union.get(guess, 0) + pixels
-
-    present = sorted({truth for truth, _, _ in triples})
-    if not present:
-        return None
-    ious = [hits.get(truth, 0) / union[truth] for truth in present]
-    return torch.tensor(ious, dtype=torch.float64).mean().item()
-
-
-def remove_nan(values: Any) -> Any:
-    """Replace NaN (a class that neither truth nor masks have) by null, which JSON knows."""
-    if isinstance(values, dict):
-        return {key: remove_nan(value) for key, value in values.items()}
-    return None if isinstance(values, float) and math.isnan(values) else values

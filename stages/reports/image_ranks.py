@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from operator import itemgetter
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from fmawsss.files.journals import Line, find_miou
+import numpy as np
+from jaxtyping import Float64
+
+from fmawsss.files.journals import Line
+from fmawsss.files.tallies import Counts, find_miou, find_mious, split_lines, stack_counts
 
 UNSEEN = 0.0005  # of the image: a class with fewer pixels counts as missing from its seed
 UNLIKELY = 0.001  # no probability is taken for less, or for more than what is left
@@ -26,8 +29,12 @@ def score_image(line: Line) -> float | None:
 
     Its last kind of mask counts.
     """
-    kinds = [counts for counts in line["confusion"].values() if len(counts)]
-    return find_miou(kinds[-1]) if kinds else None
+    return find_miou(find_last(line))
+
+
+def find_last(line: Line) -> Counts:
+    """Return what was counted of the last kind of mask that anything was counted of."""
+    return next((counts for counts in reversed(line["confusion"].values()) if counts), ())
 
 
 def find_confidence(line: Line) -> float | None:
@@ -36,30 +43,51 @@ def find_confidence(line: Line) -> float | None:
     return sum(share * confidence for _, share, confidence in regions[-1]) if regions else None
 
 
-def rank_images(lines: Sequence[Line], count: int) -> dict[str, list[tuple[Line, str]]]:
+def rank_images(lines: Collection[Line], count: int) -> dict[str, list[tuple[Line, str]]]:
     """Choose the `count` best, worst and most uncertain images, each with what it was chosen by.
 
     Of few images a third each; without any score the most uncertain ones take all the room, least
     certain first.
     """
-    scored, sure = sort_lines(lines, score_image), sort_lines(lines, find_confidence)
+    # the numbers of the images, lowest value first
+    scores, confidences = measure_images(lines)
+    scored, sure = list_known(scores), list_known(confidences)
     few = min(count, max(1, len(lines) // 3))
-    uncertain = sure[: few if scored else 3 * count]
     groups = {
-        "worst": [(line, f"IoU {100 * iou:.0f}") for iou, line in scored[:few]],
-        "most uncertain": [(line, f"confidence {value:.2f}") for value, line in uncertain],
-        "best": [(line, f"IoU {100 * iou:.0f}") for iou, line in scored[::-1][:few]],
+        "worst": [(number, f"IoU {100 * scores[number]:.0f}") for number in scored[:few]],
+        "most uncertain": [
+            (number, f"confidence {confidences[number]:.2f}")
+            for number in sure[: few if scored else 3 * count]
+        ],
+        "best": [(number, f"IoU {100 * scores[number]:.0f}") for number in scored[::-1][:few]],
     }
-    return {name: group for name, group in groups.items() if group}
+
+    # their lines
+    chosen = {number for group in groups.values() for number, _ in group}
+    found = {number: line for number, line in enumerate(lines) if number in chosen}
+    return {
+        name: [(found[number], remark) for number, remark in group]
+        for name, group in groups.items()
+        if group
+    }
 
 
-def sort_lines(
-    lines: Sequence[Line], measure: Callable[[Line], float | None]
-) -> list[tuple[float, Line]]:
-    """Sort the lines that have a value by it, the lowest first."""
-    values = [(measure(line), line) for line in lines]
-    known = [(value, line) for value, line in values if value is not None]
-    return sorted(known, key=itemgetter(0))
+def measure_images(
+    lines: Collection[Line],
+) -> tuple[Float64[np.ndarray, "N"], Float64[np.ndarray, "N"]]:
+    """Measure score and confidence of each image, NaN where there is none."""
+    scores, confidences = np.full(len(lines), np.nan), np.full(len(lines), np.nan)
+    for first, batch in split_lines(lines):
+        place = slice(first, first + len(batch))
+        scores[place] = find_mious(stack_counts([find_last(line) for line in batch]), len(batch))
+        confidences[place] = [find_confidence(line) for line in batch]  # type: ignore[misc]
+    return scores, confidences
+
+
+def list_known(values: Float64[np.ndarray, "N"]) -> list[int]:
+    """List the numbers of the values that are known, the lowest first."""
+    order = values.argsort(kind="stable")  # NaN comes last
+    return order[: int(np.isfinite(values).sum())].tolist()
 
 
 def find_suspicions(lines: Sequence[Line], classes: Sequence[str]) -> list[Suspicion]:

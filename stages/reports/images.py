@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import heapq
 import io
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from statistics import mean, median
 from typing import Any, NamedTuple
 
@@ -13,7 +15,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from stages.pages import Section, render
-from stages.reports.image_ranks import Line, find_suspicions, rank_images
+from stages.reports.image_ranks import Line, Suspicion, rank_images, suspect_labels
 from stages.reports.overviews import NAMES, PALETTE, Picture, gather_overview, name_classes
 from stages.reports.report import RunFolder, StageNote
 
@@ -44,7 +46,7 @@ def show_images(folder: RunFolder, images: int) -> Section | None:
     """Show `images` best, worst and most uncertain images of every stage that has masks."""
     panels = {}
     for stage in folder.stages:
-        ranked = rank_images(folder.read_lines(stage.product), images)
+        ranked = rank_images(folder.read_lines(stage.product).values(), images)
         groups = {title: draw_rows(folder, stage, chosen) for title, chosen in ranked.items()}
         if any(groups.values()):
             product = NAMES.get(stage.product.name, stage.product.name)
@@ -58,34 +60,48 @@ def show_label_doubts(folder: RunFolder, images: int) -> Section | None:
     """Show the `images` likeliest label errors of every stage that knows labels; count the rest."""
     panels = {}
     for stage, lines in join_facts(folder):
-        # Images whose labels and masks are both known
-        known = [line for line in lines if line.get("labels") is not None]
-        labelled = [line for line in known if line.get("regions")]
-
-        # Their likeliest label errors
+        labelled, doubtful, found = choose_doubts(lines, stage.classes, images)
         if labelled:
-            found = find_suspicions(labelled, stage.classes)
-            chosen = [(doubt.line, "; ".join(doubt.reasons)) for doubt in found[:images]]
+            chosen = [(doubt.line, "; ".join(doubt.reasons)) for doubt in found]
             rows = draw_rows(folder, stage, chosen)
-            panels[f"{stage.name}, {stage.split}"] = (len(found), len(labelled), rows)
+            panels[f"{stage.name}, {stage.split}"] = (doubtful, labelled, rows)
     return Section("Labels in doubt", render("labels.html.j2", panels=panels)) if panels else None
 
 
-def join_facts(folder: RunFolder) -> Iterator[tuple[StageNote, list[Line]]]:
+def choose_doubts(
+    lines: Iterable[Line], classes: Sequence[str], count: int
+) -> tuple[int, int, list[Suspicion]]:
+    """Count images whose labels and masks are known, and those in doubt; choose the strongest."""
+    seen = Counter[str]()
+
+    def list_doubts() -> Iterator[Suspicion]:
+        for line in lines:
+            if line.get("labels") is not None and line.get("regions"):
+                seen["labelled"] += 1
+                suspicion = suspect_labels(line, classes)
+                if suspicion.reasons:
+                    seen["doubtful"] += 1
+                    yield suspicion
+
+    found = heapq.nlargest(count, list_doubts(), key=attrgetter("strength"))
+    return seen["labelled"], seen["doubtful"], found
+
+
+def join_facts(folder: RunFolder) -> Iterator[tuple[StageNote, Iterator[Line]]]:
     """Give the images of each stage what it does not know of their labels, but one before it does.
 
     Where none before it knows, one after it may.
     """
     known: dict[str, dict[str, Any]] = {}
     for stage in reversed(folder.stages):
-        gather_facts(known, folder.read_lines(stage.product))
+        gather_facts(known, folder.read_lines(stage.product).values())
     for stage in folder.stages:
-        lines = folder.read_lines(stage.product)
+        lines = folder.read_lines(stage.product).values()
         gather_facts(known, lines)
-        yield stage, [{**line, **known[line["name"]]} for line in lines]
+        yield stage, ({**line, **known[line["name"]]} for line in lines)
 
 
-def gather_facts(known: dict[str, dict[str, Any]], lines: Sequence[Line]) -> None:
+def gather_facts(known: dict[str, dict[str, Any]], lines: Iterable[Line]) -> None:
     """Add what lines know of the labels of images, in place of what was known."""
     for line in lines:
         facts = {key: line[key] for key in ("labels", "probable") if line.get(key) is not None}
@@ -121,8 +137,12 @@ def show_superpixels(folder: RunFolder) -> Section | None:
 
 def list_superpixel_facts(folder: RunFolder) -> list[dict[str, Any]]:
     """List what the journals say of the superpixels of each image."""
-    lines = [line for stage in folder.stages for line in folder.read_lines(stage.product)]
-    return [line["superpixels"] for line in lines if "superpixels" in line]
+    return [
+        line["superpixels"]
+        for stage in folder.stages
+        for line in folder.read_lines(stage.product).values()
+        if "superpixels" in line
+    ]
 
 
 def count_bins(numbers: Sequence[int]) -> list[tuple[str, int, float]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import heapq
 from pathlib import Path
 
 from fmawsss.files.images import read_image
@@ -19,24 +19,22 @@ SIDE = 112  # of a picture, in pixels
 
 def show_neighbours(folder: RunFolder, images: int) -> Section | None:
     """Show, of the `images` that a memory changed most, a superpixel and what it was told by."""
-    lines = {
-        line["name"]: line for stage in folder.stages for line in folder.read_lines(stage.product)
-    }
     panels = {}
     for stage in folder.stages:
-        told = [line for line in folder.read_lines(stage.product) if line.get("neighbours")]
-        told.sort(key=lambda line: (line["agreement"] is None, line["agreement"]))
-        rows = [
-            row for line in told[:images] if (row := draw_neighbours(folder, stage, line, lines))
-        ]
+        lines = folder.read_lines(stage.product).values()
+        told = heapq.nsmallest(images, (line for line in lines if line.get("neighbours")), key=rank)
+        rows = [row for line in told if (row := draw_neighbours(folder, stage, line))]
         if rows:
             panels[f"{stage.name}, {stage.split}"] = rows
     return Section("Memory", render("neighbours.html.j2", panels=panels)) if panels else None
 
 
-def draw_neighbours(
-    folder: RunFolder, stage: StageNote, line: Line, lines: Mapping[str, Line]
-) -> Row | None:
+def rank(line: Line) -> tuple[bool, float]:
+    """Say how much a memory changed an image, which agrees the less; the lowest first."""
+    return line["agreement"] is None, line["agreement"] or 0.0
+
+
+def draw_neighbours(folder: RunFolder, stage: StageNote, line: Line) -> Row | None:
     """Draw a superpixel of an image and its neighbours; None when a file of its own is gone."""
     note = line["neighbours"]
     before, after = name_classes(stage, [note["before"], note["after"]])
@@ -44,11 +42,17 @@ def draw_neighbours(
     if own is None:
         return None
     others = [
-        draw_region(folder, lines.get(name), number, f"{cosine:.2f} {name}: {told}")
+        draw_region(folder, find_line(folder, name), number, f"{cosine:.2f} {name}: {told}")
         for name, number, cosine, value in note["found"]
         for told in name_classes(stage, [value])
     ]
     return Row(line["name"], f"{before}, now {after}", [own, *filter(None, others)])
+
+
+def find_line(folder: RunFolder, name: str) -> Line | None:
+    """Find what the last stage that knows an image says of it."""
+    known = (folder.read_lines(stage.product).get(name) for stage in reversed(folder.stages))
+    return next(filter(None, known), None)
 
 
 def draw_region(folder: RunFolder, line: Line | None, number: int, caption: str) -> Inlined | None:

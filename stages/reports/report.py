@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fmawsss.files.journals import list_journals, pack_line, stream_lines
+from fmawsss.files.journals import PackedLines, list_journals, stream_lines
 from fmawsss.files.json_files import RUN_FILE, many_objects, read_json, write_json
 from fmawsss.files.products import read_record
 from fmawsss.files.writing import write_bytes
@@ -45,7 +45,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._journals: dict[Path, list[dict[str, Any]]] = {}
+        self._journals: dict[Path, PackedLines] = {}
 
     @cached_property
     def runs(self) -> list[dict[str, Any]]:
@@ -82,13 +82,11 @@ class RunFolder:
         path = self.path / "scores.json"
         return dict(read_json(path)) if path.is_file() else {}
 
-    def read_lines(self, product: Path) -> list[dict[str, Any]]:
+    def read_lines(self, product: Path) -> PackedLines:
         """Read the journals of a product: one entry per image, the last one counts."""
         if product not in self._journals:
-            journals = list_journals(product)
-            lines = (line for journal in journals for line in stream_lines(journal))
-            short = {line["name"]: shorten_line(line) for line in lines}
-            self._journals[product] = list(short.values())
+            lines = (line for path in list_journals(product) for line in stream_lines(path))
+            self._journals[product] = PackedLines(map(shorten_line, lines))
         return self._journals[product]
 
 
@@ -96,7 +94,7 @@ def shorten_line(line: dict[str, Any]) -> dict[str, Any]:
     """Keep what a report shows of an image: of its kinds of mask the last one."""
     short = {key: line[key] for key in line if key not in UNSHOWN}
     short["confusion"] = dict(list(line["confusion"].items())[-1:])
-    return dict(pack_line(short))
+    return short
 
 
 def note_stage(work: Path, stage: StageNote) -> None:

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from fmawsss.files.journals import Line, sum_confusion
+from fmawsss.files.journals import Line
+from fmawsss.files.tallies import sum_confusion
 from stages.pages import Section, render
 from stages.reports.report import RunFolder, StageNote
 from stages.scores import TOTALS
@@ -40,7 +41,7 @@ def show_scores(folder: RunFolder) -> Section | None:
     confusions = {
         f"{stage.name}, {stage.split}": found
         for stage in folder.stages
-        if (found := list_confusions(stage, folder.read_lines(stage.product)))
+        if (found := list_confusions(stage, folder.read_lines(stage.product).values()))
     }
 
     page = render(
@@ -58,9 +59,12 @@ def show_areas(folder: RunFolder) -> Section | None:
     """Show the share of each class in the images of stages whose masks have no truth."""
     panels = {}
     for stage in folder.stages:
-        lines = [line for line in folder.read_lines(stage.product) if line.get("regions")]
-        if lines and not any(map(is_counted, lines)):
-            panels[f"{stage.name}, {stage.split}"] = (len(lines), list_areas(lines, stage.classes))
+        lines = folder.read_lines(stage.product).values()
+        if any(map(is_counted, lines)):
+            continue
+        images = sum(bool(line.get("regions")) for line in lines)
+        if images:
+            panels[f"{stage.name}, {stage.split}"] = (images, list_areas(lines, stage.classes))
     return Section("Areas", render("areas.html.j2", panels=panels)) if panels else None
 
 
@@ -69,16 +73,17 @@ def is_counted(line: Line) -> bool:
     return any(map(len, line["confusion"].values()))
 
 
-def list_areas(lines: Sequence[Line], classes: Sequence[str]) -> list[tuple[str, float, int]]:
+def list_areas(lines: Iterable[Line], classes: Sequence[str]) -> list[tuple[str, float, int]]:
     """List (class, share of the images, images that show it), the largest first."""
-    shares: dict[int, list[float]] = {}
-    for line in lines:
-        for value, share, _ in list(line["regions"].values())[-1]:
+    images, shares = 0, dict[int, list[float]]()
+    for regions in filter(None, (line.get("regions") for line in lines)):
+        images += 1
+        for value, share, _ in list(regions.values())[-1]:
             shares.setdefault(value, []).append(share)
 
     # The mean over all images, those without the class included
     known = [(value, own) for value, own in shares.items() if value < len(classes)]
-    areas = [(classes[value], sum(own) / len(lines), len(own)) for value, own in known]
+    areas = [(classes[value], sum(own) / images, len(own)) for value, own in known]
     return sorted(areas, key=lambda area: -area[1])
 
 

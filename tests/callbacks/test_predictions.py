@@ -12,9 +12,10 @@ from callbacks.mask_writer import MaskWriter
 from callbacks.score_journal import ScoreJournal
 from callbacks.visual_logger import VisualLogger
 from fmawsss.files.images import read_image
-from fmawsss.files.journals import read_lines, score_lines
+from fmawsss.files.journals import read_lines
 from fmawsss.files.png import read_mask
 from fmawsss.files.storage import read_cams, write_cams
+from fmawsss.files.tallies import score_lines
 from fmawsss.records import Batch, Cams, Prediction, SeedPrediction
 from fmawsss.seeding import Seed
 

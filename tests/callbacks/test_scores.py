@@ -8,14 +8,8 @@ import pytest
 import torch
 
 from callbacks.score_journal import ScoreJournal
-from fmawsss.files.journals import (
-    detail_lines,
-    list_counts,
-    pack_line,
-    read_lines,
-    score_lines,
-    sum_counts,
-)
+from fmawsss.files.journals import drop_regions, list_counts, read_lines
+from fmawsss.files.tallies import detail_lines, find_miou, score_lines, tally_lines
 from fmawsss.metrics import count_boundaries, count_confusion, summarise_confusion
 from fmawsss.records import ImageRecord, Prediction
 from stages.scores import print_scores, write_scores
@@ -64,7 +58,7 @@ def test_scores_are_those_of_one_confusion_matrix(tmp_path):
 
 
 def test_sums_of_many_images_are_those_of_one_after_the_other(monkeypatch):
-    monkeypatch.setattr("fmawsss.files.journals.AT_ONCE", 2)
+    monkeypatch.setattr("fmawsss.files.tallies.AT_ONCE", 2)
     counts = [list_counts(count_confusion(random_mask(i), random_mask(i + 9), 3)) for i in range(5)]
     entries = [{"cam": counts[0]}, {}, {"cam": [], "caa": counts[1]}]
     entries += [{"caa": matrix} for matrix in counts[2:]]
@@ -72,23 +66,37 @@ def test_sums_of_many_images_are_those_of_one_after_the_other(monkeypatch):
     for kind, matrices in (("cam", counts[:1]), ("caa", counts[1:])):
         for row, column, pixels in (entry for matrix in matrices for entry in matrix):
             expected[kind][row, column] += pixels
-    found = sum_counts(iter(entries), (3, 4))
+    lines = [{"name": str(n), "confusion": entry} for n, entry in enumerate(entries)]
+    found = tally_lines(iter(lines), 3).confusion
     assert list(found) == ["cam", "caa"]
-    assert all(torch.equal(found[kind], expected[kind]) for kind in found)
+    assert all(torch.equal(torch.from_numpy(found[kind]), expected[kind]) for kind in found)
 
 
-def test_a_journal_is_read_without_a_search_for_garbage_and_its_counts_are_arrays(
-    tmp_path, monkeypatch
-):
+def test_the_worst_images_are_those_of_all_images_one_by_one(monkeypatch):
+    monkeypatch.setattr("fmawsss.files.tallies.AT_ONCE", 7)
+    counts = [
+        list_counts(count_confusion(random_mask(n % 40), random_mask(n % 40 + 9), 3))
+        for n in range(60)
+    ]
+    lines = [
+        {"name": f"{n}", "confusion": {"cam": found if n % 5 else []}}
+        for n, found in enumerate(counts)
+    ]
+    known = {line["name"]: find_miou(line["confusion"]["cam"]) for line in lines}
+    ranked = sorted((miou, int(name)) for name, miou in known.items() if miou is not None)
+    worst = detail_lines(lines, CLASSES)["cam"]["worst_images"]
+    assert list(worst.items()) == [(str(number), miou) for miou, number in ranked[:10]]
+
+
+def test_a_journal_is_read_without_a_search_for_garbage(tmp_path, monkeypatch):
     collects = []
     monkeypatch.setattr(
-        "fmawsss.files.journals.pack_line",
-        lambda line: collects.append(gc.isenabled()) or pack_line(line),
+        "fmawsss.files.journals.drop_regions",
+        lambda line: collects.append(gc.isenabled()) or drop_regions(line),
     )
     run_batch(ScoreJournal(tmp_path / "coarse", []), ("a", random_mask(0), random_mask(9)))
-    (line,) = choose_lines(tmp_path / "coarse", "a")
+    assert len(choose_lines(tmp_path / "coarse", "a")) == 1
     assert (collects, gc.isenabled()) == ([False], True)
-    assert {line[part]["sams"].dtype.name for part in ("confusion", "boundary")} == {"int64"}
 
 
 def test_a_journal_is_read_again_when_it_grew(tmp_path):
