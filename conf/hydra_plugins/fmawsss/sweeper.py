@@ -10,17 +10,17 @@ import os
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override
+from hydra.core.override_parser.types import IntervalSweep, Override, OverrideType
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
 from fmawsss.files.fingerprints import fingerprint
 from fmawsss.files.json_files import write_json
@@ -66,6 +66,7 @@ class ResumableSweeper(Sweeper):
         """Give the launcher a task that records how each job ended."""
         self.hydra_context = hydra_context
         self.config = config
+        self.parser = OverridesParser.create(config_loader=hydra_context.config_loader)
 
         # fresh processes of a launcher (SLURM) find our packages, and this plugin, from anywhere
         python_path = map(str, [CONF.parent, CONF, *read_python_path()])
@@ -105,8 +106,7 @@ class ResumableSweeper(Sweeper):
     def read_axes(self, arguments: Sequence[str]) -> dict[str, Axis]:
         """Read what each setting may be: from the sweep's YAML, replaced by the command line."""
         typed = [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        overrides = parser.parse_overrides(typed)
+        overrides = self.parser.parse_overrides(typed)
         return {override.get_key_element(): read_axis(override) for override in overrides}
 
     def describe(self, folder: Path, keys: Sequence[str]) -> dict[str, Any]:
@@ -131,13 +131,28 @@ class ResumableSweeper(Sweeper):
         }
 
     def compose_jobs(self, overrides: Sequence[Sequence[str]]) -> Iterator[DictConfig]:
-        """Compose the config of each job; tell how far it is when that takes long."""
+        """Compose the config of each job, to be read before the next; tell when that takes long.
+
+        Hydra takes half a second. Jobs that choose the same options of groups are composed once,
+        and their values are set in one config after the other.
+        """
+        composed: dict[tuple[str, ...], DictConfig] = {}
+        list_options = cache(self.hydra_context.config_loader.get_group_options)  # copies all YAML
         told = time.monotonic()
         for number, job in enumerate(overrides):
             if time.monotonic() - told > QUIET:
                 told = time.monotonic()
                 logger.info("%d of %d jobs composed", number, len(overrides))
-            yield self.compose(job)
+
+            # a config for each choice of options, and the values of this job
+            read = {word: self.parser.parse_override(word) for word in job}
+            values = {word: read_value(found, list_options) for word, found in read.items()}
+            kept = tuple(w if found is None else found[0] for w, found in values.items())
+            if kept not in composed:
+                composed[kept] = self.compose(job)
+            for key, value in filter(None, values.values()):
+                OmegaConf.update(composed[kept], key, value)
+            yield composed[kept]
 
     def run_points(self, folder: Path, points: Sequence[Point], chosen: Sequence[str]) -> list[Job]:
         """Run the jobs of a batch that are not finished; return all of them as they ended."""
@@ -145,16 +160,18 @@ class ResumableSweeper(Sweeper):
 
         # a typo shows before anything runs
         overrides = [[f"{key}={value}" for key, value in point.items()] for point in points]
-        configs = list(self.compose_jobs(overrides))
-        for cfg in configs:
+        wanted, anew = [], []
+        for words, cfg in zip(overrides, self.compose_jobs(overrides), strict=True):
             refuse_unnamed_split(OmegaConf.to_container(cfg.criterion, resolve=True), chosen)
+            wanted.append((words, digest_config(cfg)))
+            anew.append(cfg.options.overwrite)
 
         # find the jobs that are missing
-        jobs = enter_jobs(folder, list(zip(overrides, map(digest_config, configs), strict=True)))
+        jobs = enter_jobs(folder, wanted)
         missing = {
             job.number: job
-            for job, cfg in zip(jobs, configs, strict=True)
-            if job.status != FINISHED or cfg.options.overwrite
+            for job, overwrite in zip(jobs, anew, strict=True)
+            if job.status != FINISHED or overwrite
         }
         logger.info("%s: %d jobs, %d finished before", folder, len(jobs), len(jobs) - len(missing))
 
@@ -213,6 +230,15 @@ def read_axis(override: Override) -> Axis:
     return Interval(span.start, span.end, log="log" in span.tags, whole=isinstance(span.start, int))
 
 
+def read_value(
+    override: Override, list_options: Callable[[str], list[str]]
+) -> tuple[str, Any] | None:
+    """Read key and value of an override that sets a plain value; None for one that chooses."""
+    key, value = override.key_or_group, override.value()
+    plain = override.type is OverrideType.CHANGE and not override.package
+    return (key, value) if plain and not isinstance(value, dict) and not list_options(key) else None
+
+
 def list_typed(hydra: DictConfig) -> list[str]:
     """List what a sweep was started with, but for `-m`: Hydra's own settings are included."""
     sources = hydra.runtime.config_sources
@@ -228,10 +254,9 @@ def varies(axis: Axis) -> bool:
 
 def digest_config(cfg: DictConfig) -> str:
     """Digest the config of a job: the same digest, the same job."""
-    cfg = cfg.copy()
-    with open_dict(cfg):
-        del cfg["hydra"], cfg["options"]["overwrite"]
-    return fingerprint(OmegaConf.to_container(cfg))
+    settings: Any = OmegaConf.to_container(cfg)
+    del settings["hydra"], settings["options"]["overwrite"]
+    return fingerprint(settings)
 
 
 def read_python_path() -> list[str]:
