@@ -114,12 +114,11 @@ def open_run(cfg: DictConfig) -> Iterator[None]:
         folder = Path(HydraConfig.get().runtime.output_dir)
         config = OmegaConf.to_yaml(cfg, resolve=True)
         first = is_first(cfg)
-        report = None if cfg.options.plan else find_report(cfg)
-        record = record_run(folder, describe_run(cfg), config, report)
+        record = record_run(folder, describe_run(cfg), config, find_report(cfg))
         listing = Path(cfg.paths.base) / LISTING if first else None
         with (
             closing_scratch(),
-            record if first else nullcontext(),
+            record if first and not cfg.options.plan else nullcontext(),
             open_listing(listing, remembers=not is_job(cfg)),  # a demo may go on for days
         ):
             yield

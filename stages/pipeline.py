@@ -46,6 +46,8 @@ def list_folders(stage: Stage) -> list[Path]:
     folders = [stage.output.path, stage.output.path.parent, stage.run.work / "pictures"]
     if stage.training is not None:
         folders += [stage.checkpoint.parent, stage.steps]
+    if stage.run.cache is not None:
+        folders.append(stage.run.cache.folder)
     return folders
 
 

@@ -43,10 +43,14 @@ def draw_photos(folder: Path, amount: int) -> list[str]:
     return ["dataset=folder", f"dataset.root={folder}", "dataset/labels=folders"]
 
 
-def list_files(folder: Path) -> dict[str, tuple[int, int]]:
-    """List what is in a folder, with sizes and times of change."""
-    found = {str(path): path.stat() for path in sorted(folder.rglob("*"))}
-    return {name: (status.st_size, status.st_mtime_ns) for name, status in found.items()}
+def list_files(folder: Path) -> dict[str, tuple[int, int] | None]:
+    """List what is in a folder: files with sizes and times of change, and folders."""
+    return {str(path): describe_file(path) for path in sorted(folder.rglob("*"))}
+
+
+def describe_file(path: Path) -> tuple[int, int] | None:
+    """Return the size and the time of change of a file."""
+    return (path.stat().st_size, path.stat().st_mtime_ns) if path.is_file() else None
 
 
 @pytest.fixture
@@ -159,3 +163,19 @@ def test_several_runs_have_no_plan(monkeypatch, tmp_path) -> None:
 def test_jobs_have_no_plan(monkeypatch) -> None:
     with pytest.raises(ValueError, match=r"plan=true has no part in task=check"):
         run(infer.main, monkeypatch, "plan=true", "task=check", "dataset.train_images=2")
+
+
+def test_a_plan_leaves_no_folder_of_a_cache(plan, monkeypatch) -> None:
+    quick = ["dataset.train_images=4", "dataset.val_images=2", *CHEAP]
+    run(infer.main, monkeypatch, *quick, *CUT)
+    words = ["task=cls", "cache=features", "loop.max_steps=2", "data.batch_size=2"]
+    rows = read_rows(plan(train.main, *words, *quick))
+    assert rows["cls: learn"][1] == "2 steps"
+
+
+def test_a_checkpoint_on_the_way_is_planned(plan, monkeypatch) -> None:
+    quick = ["dataset.train_images=4", "dataset.val_images=2", *CHEAP]
+    run(infer.main, monkeypatch, *quick, *CUT)
+    words = ["task=cls", "loop.max_steps=2", "save_every=1", "ckpt=1", "data.batch_size=2"]
+    rows = read_rows(plan(train.main, *words, *quick))
+    assert rows["cls: apply"][:2] == ("0 of 4 images", "4 images")

@@ -20,7 +20,7 @@ from stages.builder import StageBuilder
 from stages.image_memory import find_image_memory
 from stages.pipeline import list_folders
 from stages.places import open_scratch, undo_folders
-from stages.plan.advice import Advice, try_cutters
+from stages.plan.advice import Advice, tell_advice, try_cutters
 from stages.plan.left import Expected, Left, find_left
 from stages.plan.rehearsal import Cost, rehearse
 from stages.plan.small import build_small, make_small, spare_disk
@@ -31,6 +31,11 @@ from stages.stage import Stage
 from stages.step_memory import find_step_memory
 
 LEAST = 3  # images that a stage is tried on
+BLANK = ("superpixels", "seeds")  # what blank files stand for
+GUESSED = (
+    "weights that are missing are random here: what depends on what a model finds, such as the "
+    "number of masks, is not in these figures"
+)
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +75,7 @@ def plan_run(cfg: DictConfig, learning: bool) -> None:
     folder = Path(open_scratch().name)
     current().path = None  # what is found in files is not kept
     spare_disk(cfg, folder)
+    notes = ["compile=true: what it takes and saves is not timed"] if cfg.options.compile else []
     cfg.options.compile = False
     try:
         with plan_downloads() as files:
@@ -81,7 +87,11 @@ def plan_run(cfg: DictConfig, learning: bool) -> None:
             f"{missing}, and says how its model is built: fetch it first, or plan with another one"
         ) from missing
     run = parts[0].stage.run
-    print_plan(rows, files, any(part.guessed for part in parts), run, advice)
+    if "strategy" in run.trainer.keywords:
+        notes.append("timed in one process, where the run has several")
+    if any(part.guessed for part in parts):
+        notes.append(GUESSED)
+    print_plan(rows, files, run, [*notes, *tell_advice(advice)])
 
 
 def find_parts(cfg: DictConfig, learning: bool, files: Sequence[Download]) -> list[Part]:
@@ -135,9 +145,6 @@ def choose_sample(part: Part) -> list[ImageRecord]:
     return chosen
 
 
-BLANK = ("superpixels", "seeds")  # what blank files stand for
-
-
 def stand_in(name: str, part: Part, parts: Sequence[Part], only: set[str], folder: Path) -> Path:
     """Return the folder that stands for one that is not made yet: blank, or of the rehearsal."""
     stage, path = part.stage, part.reads[name]
@@ -154,9 +161,8 @@ def stand_in(name: str, part: Part, parts: Sequence[Part], only: set[str], folde
     # seeds show what the images are labelled with
     assert stage.training is not None
     known = {record.name: record for each in parts for record in choose_labelled(each)}
-    names = [r.name for r in stage.training.data.read_records(stage.training.split)]
-    records = {r.name: r for r in stage.training.data.read_records(stage.training.split)}
-    write_stripes(place, [known.get(n, records[n]) for n in names if n in only])
+    records = stage.training.data.read_records(stage.training.split)
+    write_stripes(place, [known.get(r.name, r) for r in records if r.name in only])
     return place
 
 

@@ -90,11 +90,11 @@ def build_small(
         for name in section:
             if name in inputs and section[name] is not None:
                 section[name] = str(inputs[name])
-    run = build_run(small, [stage.name])
-    if stage.learns and not left.learns:
-        run = replace(run, ckpt=str(find_checkpoint(stage)))
+    there = stage.learns and not left.learns
+    ckpt = str(find_checkpoint(stage)) if there else None
+    run = replace(build_run(small, [stage.name]), ckpt=ckpt, shard=None)
     module = None if "list_images" in node.takes else stage.module
-    builder = SmallBuilder(small, place, node, replace(run, shard=None), left.learns, only, module)
+    builder = SmallBuilder(small, place, node, run, left.learns, only, module)
     return builder.build()
 
 

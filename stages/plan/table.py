@@ -12,7 +12,6 @@ from rich.table import Table
 
 from fmawsss.files.downloads import Download
 from fmawsss.files.writing import find_existing
-from stages.plan.advice import Advice
 from stages.stage import Run
 from stages.step_memory import find_free_memory
 
@@ -37,11 +36,10 @@ class Row:
 def print_plan(
     rows: Sequence[Row],
     files: Sequence[Download],
-    guessed: bool,
     run: Run,
-    advice: Sequence[Advice],
+    notes: Sequence[str],
 ) -> None:
-    """Print the rows, then what is fetched, the total, and what else could be chosen."""
+    """Print the rows, then what is fetched, the total, and what is to be known beside."""
     table = Table("stage", "there", "left", "measured", title="plan: nothing is done")
     for column in ("time", "memory", "disk"):
         table.add_column(column, justify="right")
@@ -55,13 +53,7 @@ def print_plan(
 
     # what holds for all of them
     missing = list_missing(files)
-    lines = [*tell_files(files), tell_total(rows, missing, run)]
-    if guessed:
-        lines.append(
-            "weights that are missing are random here: what depends on what a model finds, such as "
-            "the number of masks, is not in these figures"
-        )
-    lines += tell_advice(advice)
+    lines = [*tell_files(files), tell_total(rows, missing, run), *notes]
     console.print("\n".join(lines), soft_wrap=True)
 
 
@@ -99,15 +91,6 @@ def tell_total(rows: Sequence[Row], missing: Sequence[Download], run: Run) -> st
     return (
         told if disk < free else f"{told}: TOO LITTLE DISK, choose another with paths.outputs=DIR"
     )
-
-
-def tell_advice(advice: Sequence[Advice]) -> list[str]:
-    """Tell what else cuts photos, and how long that takes."""
-    if not advice:
-        return []
-    lines = ["superpixels without a GPU, seconds a photo, on this machine:"]
-    lines += [f"  {one.words}: {one.seconds:.1f} s" for one in advice]
-    return [*lines, f"the fastest here: {advice[0].words}"]
 
 
 def write_time(seconds: float) -> str:
