@@ -33,7 +33,7 @@ Captioned: TypeAlias = tuple[str, Picture]
 PROBABLE = 3  # classes that the journal notes, beside the labelled ones
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageRecord:
     """One image of a split, not yet read.
 

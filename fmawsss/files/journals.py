@@ -59,6 +59,11 @@ class PackedLines(Mapping[str, Line]):
     def __len__(self) -> int:
         return len(self._packed)
 
+    def list_with(self, fact: str) -> Iterator[Line]:
+        """List the lines that hold a fact; others stay packed."""
+        held = (self[name] for name, packed in self._packed.items() if fact.encode() in packed)
+        return (line for line in held if line.get(fact))
+
 
 def read_lines(product: Path) -> PackedLines:
     """Read what the journals beside a product said last of each image, in complete lines.
@@ -89,9 +94,9 @@ def stream_lines(journal: Path) -> Iterator[dict[str, Any]]:
 
 def drop_regions(line: dict[str, Any]) -> dict[str, Any]:
     """Keep the regions of the last kind of mask: nobody asks for the others."""
-    if "regions" not in line:
-        return line
-    return {**line, "regions": dict(list(line["regions"].items())[-1:])}
+    if "regions" in line:
+        line["regions"] = dict(list(line["regions"].items())[-1:])
+    return line
 
 
 def describe_record(record: ImageRecord) -> dict[str, Any]:

@@ -140,8 +140,7 @@ def list_superpixel_facts(folder: RunFolder) -> list[dict[str, Any]]:
     return [
         line["superpixels"]
         for stage in folder.stages
-        for line in folder.read_lines(stage.product).values()
-        if "superpixels" in line
+        for line in folder.read_lines(stage.product).list_with("superpixels")
     ]
 
 

@@ -21,8 +21,8 @@ def show_neighbours(folder: RunFolder, images: int) -> Section | None:
     """Show, of the `images` that a memory changed most, a superpixel and what it was told by."""
     panels = {}
     for stage in folder.stages:
-        lines = folder.read_lines(stage.product).values()
-        told = heapq.nsmallest(images, (line for line in lines if line.get("neighbours")), key=rank)
+        lines = folder.read_lines(stage.product).list_with("neighbours")
+        told = heapq.nsmallest(images, lines, key=rank)
         rows = [row for line in told if (row := draw_neighbours(folder, stage, line))]
         if rows:
             panels[f"{stage.name}, {stage.split}"] = rows

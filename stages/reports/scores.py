@@ -62,7 +62,7 @@ def show_areas(folder: RunFolder) -> Section | None:
         lines = folder.read_lines(stage.product).values()
         if any(map(is_counted, lines)):
             continue
-        images = sum(bool(line.get("regions")) for line in lines)
+        images = sum(1 for _ in folder.read_lines(stage.product).list_with("regions"))
         if images:
             panels[f"{stage.name}, {stage.split}"] = (images, list_areas(lines, stage.classes))
     return Section("Areas", render("areas.html.j2", panels=panels)) if panels else None
