@@ -247,3 +247,15 @@ def test_an_index_without_faiss_says_what_to_install(copied, monkeypatch):
     with pytest.raises(ModuleNotFoundError, match=r"\[index\].*memory\.exact_up_to=null"):
         remember(monkeypatch, copied, "memory.exact_up_to=0", "overwrite=true")
     remember(monkeypatch, copied, "memory.exact_up_to=null", "overwrite=true")
+
+
+def test_images_without_a_superpixel_keep_their_seeds(tmp_path, monkeypatch):
+    places = [f"paths.data={tmp_path}/data", f"paths.outputs={tmp_path}/outputs"]
+    none = [*BARE, *places, "masks.iou_offsets=[-1.0,-1.0,-1.0]"]
+    run(infer.main, monkeypatch, "task=superpixels", *none)
+    run(train.main, monkeypatch, "task=cls", "prompts=handwritten", *BARE, *places)
+    remember(monkeypatch, tmp_path)
+    seeds = tmp_path / "outputs" / "shapes" / "seeds"
+    before, after = (read_masks(seeds / name) for name in ("coarse", "coarse_memory"))
+    assert len(before) == len(after) == 6
+    assert all((before[name] == after[name]).all() for name in before)
