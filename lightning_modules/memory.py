@@ -275,15 +275,12 @@ def paint_regions(
     priority: Sequence[Priority],
 ) -> Seed:
     """Give each superpixel the best of its scores, and paint them over one another."""
-    rest = spread_rest(regions, superpixels)
-    if len(superpixels) == 0:
-        return rest
     label, confidence = choose_labels(scores, regions.classes)
     level, area = superpixels.level.long(), superpixels.area.long()
     masks = ScoredMasks(scores, label, confidence, level, area)
     order = order_masks(masks, priority)
     top = find_top_masks(order, superpixels, torch.device("cpu"))
-    return paint_masks(masks, top, rest)
+    return paint_masks(masks, top, spread_rest(regions, superpixels))
 
 
 def show_classes(regions: ImageRegions, classes: int) -> Bool[Tensor, "C"]:

@@ -63,8 +63,9 @@ LINES = Path(__file__).with_name("commands_fb74c13.txt").read_text().splitlines(
 PRINTED = [line for line in LINES if line.startswith("python ")]
 COMPARED = compare_trees.read_commands(compare_trees.COMMANDS.read_text(), compare_trees.QUICK)
 PARSER = OverridesParser.create()
-README = (ROOT / "README.md").read_text()
-COMMANDS = sorted(set(re.findall(r"python (?:train|infer)\.py[^`\n&]*", README)))
+PAGES = [ROOT / "README.md", *(p for p in (ROOT / "docs").glob("*.md") if p.stem != "extending")]
+TEXT = "\n".join(page.read_text() for page in PAGES).replace("\\\n", "")  # one line
+COMMANDS = sorted(set(re.findall(r"python (?:train|infer)\.py[^`\n&]*", TEXT)))
 
 
 def resolve(name: str, *overrides: str) -> dict[str, Any]:

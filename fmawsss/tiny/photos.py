@@ -1,0 +1,62 @@
+"""A folder as a person has it: `python -m fmawsss.tiny.photos photos` draws images with labels.
+
+Generated scenes take the place of photos, for a tutorial that needs no data and no weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fmawsss.files.png import write_palette_png
+from fmawsss.tiny.shapes import CLASS_NAMES, draw_scene, present_classes
+from fmawsss.viz import make_palette
+
+
+def main(words: list[str] | None = None) -> None:
+    """Draw photos, and say what was drawn."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("folder", type=Path, help="a new folder")
+    parser.add_argument("--photos", type=int, default=60)
+    parser.add_argument("--draw", type=int, default=0, help="another number draws others")
+    parser.add_argument("--enlarge", type=int, default=1, help="sides are 112 times as many pixels")
+    parser.add_argument("--masks", type=Path, help="a new folder for the true masks")
+    options = parser.parse_args(words)
+    for folder in (options.folder, options.masks):
+        if folder is not None and folder.exists():
+            parser.error(f"{folder} is there already: name a new folder, or remove it")
+    draw_photos(options.folder, options.photos, options.draw, options.enlarge, options.masks)
+    print(f"{options.photos} photos in {options.folder}, labels in {find_table(options.folder)}")  # noqa: T201
+
+
+def find_table(folder: Path) -> Path:
+    """Return where the labels of a folder of photos lie: beside it."""
+    return folder.with_name(f"{folder.name}.csv")
+
+
+def draw_photos(folder: Path, photos: int, draw: int, enlarge: int, masks: Path | None) -> None:
+    """Draw JPEGs into a new folder, with a CSV of their labels beside it."""
+    rng = np.random.default_rng(draw)
+    for new in (folder, masks):
+        if new is not None:
+            new.mkdir(parents=True)
+    with find_table(folder).open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["name", "labels"])
+        for number in range(1, photos + 1):
+            name, scene = f"IMG_{number:04d}", draw_scene(rng)
+            picture = Image.fromarray(scene.image)
+            size = picture.width * enlarge, picture.height * enlarge
+            picture.resize(size, Image.Resampling.BICUBIC).save(folder / f"{name}.jpg", quality=95)
+            table.writerow([name, ";".join(CLASS_NAMES[i] for i in present_classes(scene))])
+            if masks is not None:
+                large = np.kron(scene.semantic, np.ones((enlarge, enlarge), np.uint8))
+                write_palette_png(masks / f"{name}.png", large, make_palette(len(CLASS_NAMES) + 1))
+
+
+if __name__ == "__main__":
+    main()
