@@ -6,13 +6,15 @@ Generated scenes take the place of photos, for a tutorial that needs no data and
 from __future__ import annotations
 
 import argparse
-import csv
+import io
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from fmawsss.files.png import write_palette_png
+from fmawsss.files.writing import write_bytes
+from fmawsss.resizing import Picture
 from fmawsss.tiny.shapes import CLASS_NAMES, draw_scene, present_classes
 from fmawsss.viz import make_palette
 
@@ -44,18 +46,24 @@ def draw_photos(folder: Path, photos: int, draw: int, enlarge: int, masks: Path 
     for new in (folder, masks):
         if new is not None:
             new.mkdir(parents=True)
-    with find_table(folder).open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(["name", "labels"])
-        for number in range(1, photos + 1):
-            name, scene = f"IMG_{number:04d}", draw_scene(rng)
-            picture = Image.fromarray(scene.image)
-            size = picture.width * enlarge, picture.height * enlarge
-            picture.resize(size, Image.Resampling.BICUBIC).save(folder / f"{name}.jpg", quality=95)
-            table.writerow([name, ";".join(CLASS_NAMES[i] for i in present_classes(scene))])
-            if masks is not None:
-                large = np.kron(scene.semantic, np.ones((enlarge, enlarge), np.uint8))
-                write_palette_png(masks / f"{name}.png", large, make_palette(len(CLASS_NAMES) + 1))
+    lines = ["name,labels"]
+    for number in range(1, photos + 1):
+        name, scene = f"IMG_{number:04d}", draw_scene(rng)
+        write_bytes(folder / f"{name}.jpg", encode_photo(scene.image, enlarge))
+        lines.append(f"{name},{';'.join(CLASS_NAMES[i] for i in present_classes(scene))}")
+        if masks is not None:
+            large = np.kron(scene.semantic, np.ones((enlarge, enlarge), np.uint8))
+            write_palette_png(masks / f"{name}.png", large, make_palette(len(CLASS_NAMES) + 1))
+    write_bytes(find_table(folder), "\n".join([*lines, ""]).encode())
+
+
+def encode_photo(image: Picture, enlarge: int) -> bytes:
+    """Encode an image as a JPEG, its sides `enlarge` times as long."""
+    picture = Image.fromarray(image)
+    buffer = io.BytesIO()
+    size = picture.width * enlarge, picture.height * enlarge
+    picture.resize(size, Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=95)
+    return buffer.getvalue()
 
 
 if __name__ == "__main__":
