@@ -100,6 +100,8 @@ def require_recipe(choice: str, task: str) -> None:
 def reads_switch(cfg: DictConfig, key: str) -> bool:
     """Say whether a run reads an option of the whole run."""
     if is_job(cfg):
+        if key == "options.plan":  # of what it fetches
+            return "downloads" in cfg.job
         job = get_method(cfg.job["_target_"])
         return key == "options.ckpt" and "checkpoint" in signature(job).parameters
     return key not in OF_NODES or f"${{{key}}}" in str(OmegaConf.to_container(cfg))

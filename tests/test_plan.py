@@ -179,3 +179,12 @@ def test_a_checkpoint_on_the_way_is_planned(plan, monkeypatch) -> None:
     words = ["task=cls", "loop.max_steps=2", "save_every=1", "ckpt=1", "data.batch_size=2"]
     rows = read_rows(plan(train.main, *words, *quick))
     assert rows["cls: apply"][:2] == ("0 of 4 images", "4 images")
+
+
+def test_archives_of_a_data_set_are_named_with_their_size(plan, tmp_path) -> None:
+    (tmp_path / "data/coco/val2014").mkdir(parents=True)
+    shown = plan(infer.main, "task=prepare", "dataset=coco")
+    assert "to fetch: data/downloads/train2014.zip, 13.5 GB, from http:" in shown
+    assert "data/coco/val2014 is there" in shown
+    assert "27.5 GB of disk" in shown
+    assert "2.0 GB" in plan(infer.main, "task=prepare", "dataset=voc")

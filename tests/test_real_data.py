@@ -41,7 +41,8 @@ def pack_voc(folder: Path) -> list[str]:
     voc, sbd = (
         digest(downloads / name) for name in ("VOCtrainval_11-May-2012.tar", "benchmark.tgz")
     )
-    return [f"job.voc.md5={voc}", f"job.sbd_archive.md5={sbd}"]
+    sizes = ["job.voc.size=null", "job.sbd_archive.size=null"]
+    return [f"job.voc.md5={voc}", f"job.sbd_archive.md5={sbd}", *sizes]
 
 
 @pytest.fixture(scope="module")

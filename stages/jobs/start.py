@@ -20,6 +20,10 @@ def run_job(cfg: DictConfig) -> Any:
         ValueError: for a job that asks for something else.
     """
     job = instantiate(cfg.job, _convert_="all")
+    if cfg.options.plan:
+        from stages.plan.archives import plan_archives
+
+        return plan_archives(job.keywords, Path(cfg.dataset.root))
     offers: dict[str, Callable[[], Any]] = {
         "data": lambda: build_data(cfg),
         "builders": lambda: list_builders(cfg),
