@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +31,7 @@ Palette: TypeAlias = UInt8[np.ndarray, "R 3"]
 Captioned: TypeAlias = tuple[str, Picture]
 
 PROBABLE = 3  # classes that the journal notes, beside the labelled ones
+RIVALS = 3  # background words that it notes
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +149,9 @@ class Prediction(Protocol):
 class SeedPrediction(Prediction):
     """CAMs, refined CAMs, and the seeds made of them: `cam`, `caa` and, with superpixels, `sams`.
 
-    `probabilities` are those of each class against the others, labelled or not; `patches` computes,
-    when it is called, what the encoder knew of each cell of the CAMs.
+    `probabilities` are those of each class against the others, labelled or not, `background` those
+    of the background words against the labelled classes, as a CAM compares them; `patches`
+    computes, when it is called, what the encoder knew of each cell of the CAMs.
     """
 
     name: str
@@ -161,6 +163,7 @@ class SeedPrediction(Prediction):
     probabilities: Float[Tensor, "C"] | None = None
     superpixels: Superpixels | None = None
     patches: Callable[[], Float[Tensor, "N D"]] | None = None
+    background: Mapping[str, float] | None = None
 
     def masks(self) -> dict[str, UInt8[Tensor, "H W"]]:
         """Return the seeds, by the step that made them."""
@@ -172,6 +175,9 @@ class SeedPrediction(Prediction):
         facts: dict[str, Any] = {"agreement": self._find_agreement(), "regions": regions}
         if self.probabilities is not None:
             facts["probable"] = list_classes(self.probabilities, self.classes)
+        if self.background:
+            words = sorted(self.background, key=self.background.__getitem__, reverse=True)
+            facts["rivals"] = [[w, round(self.background[w], 3)] for w in words[:RIVALS]]
         return facts
 
     def draw(self, image: Picture, classes: Sequence[str], palette: Palette) -> list[Captioned]:

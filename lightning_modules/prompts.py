@@ -59,6 +59,8 @@ class PromptModule(L.LightningModule, ABC):
         self.prompts = prompts(clip=clip, names=prompt_names, background=background)
         self.classes = tuple(classes)
         self.prompt_names = tuple(prompt_names)
+        self.background = tuple(background)
+        self.softmax = softmax
         self.compute_cams = partial(compute_cams, clip, softmax=softmax)
         self.loss = loss
         self.seeding = seeding
@@ -147,11 +149,13 @@ class PromptModule(L.LightningModule, ABC):
         """Turn images into seeds, in one pass: tokens → CAM → CAA → seeds."""
         cams, tokens, logits = self._predict_cams(batch, self.seeding.refine.attention_blocks)
         require_numbers(cams, batch.names)
-        probabilities = logits[:, : len(self.classes)].softmax(dim=1).cpu()
+        probabilities = logits[:, : len(self.classes)].softmax(dim=1)
+        compared = self.softmax(logits, batch.labels)[:, len(self.classes) :]
+        known = torch.cat([probabilities, compared], dim=1).cpu()
         grids = tokens.measure_grids() if batch.padding is not None else [tokens.grid] * len(batch)
         return [
             self._predict_image(batch, index, tokens, *parts)
-            for index, parts in enumerate(zip(grids, cams, probabilities, strict=True))
+            for index, parts in enumerate(zip(grids, cams, known, strict=True))
         ]
 
     def _predict_cams(
@@ -172,9 +176,12 @@ class PromptModule(L.LightningModule, ABC):
         tokens: ImageTokens,
         grid: tuple[int, int],
         cams: Float[Tensor, "P h w"],
-        probabilities: Float[Tensor, "C"],
+        known: Float[Tensor, "T"],
     ) -> SeedPrediction:
-        """Make the seeds of one image of the batch."""
+        """Make the seeds of one image of the batch.
+
+        known: how probable each class is among all, and each background word beside the labels.
+        """
         # Cut the padding away
         rows, columns = grid
         cams, attention = cams[:, :rows, :columns], tokens.attention
@@ -191,7 +198,8 @@ class PromptModule(L.LightningModule, ABC):
         )
         return SeedPrediction(
             batch.names[index], classes, cams, attention, refined, fetch_seeds(seeds),
-            probabilities, superpixels, partial(self._describe, tokens, index),
+            known[: len(self.classes)], superpixels, partial(self._describe, tokens, index),
+            dict(zip(self.background, known[len(self.classes) :].tolist(), strict=True)),
         )  # fmt: skip
 
     def _describe(self, tokens: ImageTokens, index: int) -> Float[Tensor, "N D"]:

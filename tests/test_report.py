@@ -13,6 +13,7 @@ from front_door import QUICK, run
 import infer
 import train
 from stages.reports.image_ranks import find_suspicions, rank_images, score_image
+from stages.reports.rivals import compare_words
 from stages.reports.scores import list_areas
 
 VOID = {"meta", "img", "link", "br", "input"}
@@ -86,6 +87,7 @@ def test_the_report_tells_what_ran_and_how_well(finished):
         "Scores",
         "Images",
         "Labels in doubt",
+        "Background words",
         "Superpixels",
         "Files",
         "Time per stage",
@@ -229,6 +231,17 @@ def test_look_alikes_make_labels_doubtful():
     assert found[0].reasons == ["labelled dog, but hardly probable (0.09)"]
     assert "cat is not labelled, but more probable than a label (0.81)" in found[1].reasons[0]
     assert not find_suspicions([line | {"told": None} for line in (fine, wrong, lacks)], classes)
+
+
+def test_background_words_are_compared_with_the_classes_that_images_show():
+    lines = [
+        {"labels": [0], "rivals": [["grass", 0.6], ["sky", 0.1]]},
+        {"labels": [0, 1], "rivals": [["sky", 0.4], ["wall", 0.001]]},
+    ]
+    everywhere, weed, crack = compare_words(lines, ("background", "weed", "crack"))
+    assert everywhere == ("all images", 2, [("grass", 0.3), ("sky", 0.25)], 1)
+    assert (weed.name, weed.images, weed.won) == ("weed", 2, 1)
+    assert crack == ("crack", 1, [("sky", 0.4)], 0)
 
 
 def test_pages_escape_what_they_are_given():

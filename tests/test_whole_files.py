@@ -21,6 +21,7 @@ OWN = {
     "datamodules.shapes": "draws a folder under a temporary name",
     "datamodules.sources": "takes a film apart into a folder under a temporary name",
     "callbacks.label_writer": "appends rows to a table that people edit, a batch at once",
+    "stages.plan.rehearsal": "tells the kernel to forget the peak of memory",
     "stages.jobs.prepare_voc": "moves images, then lists them",
 }
 
