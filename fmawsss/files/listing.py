@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from stat import S_ISREG
+from struct import Struct
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from fmawsss.files.json_files import many_objects
@@ -55,7 +56,8 @@ class Fact(NamedTuple):
     width: int
 
 
-Facts = dict[str, dict[str, dict[str, Fact]]]  # by kind, folder and name
+STAMP, FACT = Struct("<2q"), Struct("<4q")  # as bytes, they take a third of the memory
+Facts = dict[str, dict[str, dict[str, bytes]]]  # by kind, folder and name
 
 
 class Listing:
@@ -71,7 +73,7 @@ class Listing:
 
     def forget(self) -> None:
         """Ask again for every file."""
-        self._stamps: dict[str, Stamp] = {}
+        self._stamps: dict[str, bytes] = {}
         self._compared: set[str] = set()
         self._read: dict[Hashable, tuple[int, Any]] = {}
 
@@ -86,25 +88,27 @@ class Listing:
         """Return the stamp of a file; raises ValueError for a pipe, OSError for none."""
         name = os.fspath(path)
         if (known := self._stamps.get(name)) is not None:
-            return known
+            return Stamp(*STAMP.unpack(known))
         status = os.stat(name)  # noqa: PTH116
         if not S_ISREG(status.st_mode):
             raise ValueError(f"{path} is no file to read: take it away")
         stamp = Stamp(status.st_size, status.st_mtime_ns)
         if self.remembers:
-            self._stamps[name] = stamp
+            self._stamps[name] = STAMP.pack(*stamp)
         return stamp
 
     def recall(self, kind: Kind, path: Path, stamp: Stamp) -> Fact | None:
         """Return what was found in a file, unless it is another one since."""
         folder, name = split_path(path)
-        fact = self.facts[kind].get(folder, {}).get(name)
-        return fact if fact is not None and fact[:2] == stamp else None
+        known = self.facts[kind].get(folder, {}).get(name)
+        if known is None or known[: STAMP.size] != STAMP.pack(*stamp):
+            return None
+        return Fact(*FACT.unpack(known))
 
     def note(self, kind: Kind, path: Path, fact: Fact) -> Fact:
         """Remember what was found in a file."""
         folder, name = split_path(path)
-        self.facts[kind].setdefault(folder, {})[name] = fact
+        self.facts[kind].setdefault(folder, {})[name] = FACT.pack(*fact)
         self.changed = True
         return fact
 
@@ -166,20 +170,23 @@ def read_facts(path: Path) -> Facts | None:
         return None
 
 
-def read_folder(rows: dict[str, Any]) -> dict[str, Fact]:
+def read_folder(rows: dict[str, Any]) -> dict[str, bytes]:
     """Read what is known of the files of a folder; raises ValueError or TypeError for the rest."""
-    facts = {name: Fact(*row) for name, row in rows.items()}
-    for fact in facts.values():
-        for number in fact:
+    for row in rows.values():
+        for number in row:
             if type(number) is not int or not 0 <= number < LARGEST:
                 raise ValueError("no number of a listing")
-    return facts
+    return {name: FACT.pack(*Fact(*row)) for name, row in rows.items()}
 
 
 def write_facts(path: Path, facts: Facts) -> None:
     """Write a listing, without folders that are gone."""
     kept = {
-        kind: {folder: names for folder, names in folders.items() if Path(folder).is_dir()}
+        kind: {
+            folder: {name: FACT.unpack(fact) for name, fact in names.items()}
+            for folder, names in folders.items()
+            if Path(folder).is_dir()
+        }
         for kind, folders in facts.items()
     }
     write_bytes(path, json.dumps({"version": VERSION, **kept}).encode())
