@@ -31,3 +31,14 @@ and the folders are what the steps stand on:
     files                   storage, images, tensors, downloads
     tiny                    small models and generated images, to try everything without downloads
 """
+
+from importlib.metadata import version
+
+__version__: str
+
+
+def __getattr__(name: str) -> str:
+    """Look up `__version__`, which pyproject.toml says and installing records."""
+    if name == "__version__":
+        return version("fmawsss")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

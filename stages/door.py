@@ -21,7 +21,7 @@ from stages.failures import explain
 from stages.places import make_folder, make_run_folder
 from stages.signals import answer_signals
 from stages.typed import check_typed
-from stages.words import translate_command
+from stages.words import name_program, translate_command
 
 logger = logging.getLogger(__name__)
 
@@ -34,12 +34,14 @@ def register_resolvers() -> None:
 
     `${folder:PATH,setting}` is a folder, see `make_folder`, `${run_folder:…}` that of a run;
     `${last:PATH}` the name of one;
-    `${device:ONE,OTHER}` the first value on the CPU, the other where trainer=auto finds a GPU.
+    `${device:ONE,OTHER}` the first value on the CPU, the other where trainer=auto finds a GPU;
+    `${program:train}` how that program is started here.
     """
     OmegaConf.register_new_resolver("folder", make_folder, replace=True)
     OmegaConf.register_new_resolver("run_folder", make_run_folder, replace=True)
     OmegaConf.register_new_resolver("last", lambda path: Path(path).name, replace=True)
     OmegaConf.register_new_resolver("device", choose_by_device, replace=True)
+    OmegaConf.register_new_resolver("program", name_program, replace=True)
 
 
 def enter(run: Callable[[], None]) -> None:

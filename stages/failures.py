@@ -24,10 +24,12 @@ from hydra.errors import (
 )
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
-from stages.words import name_key, shorten_key
+import fmawsss
+from stages.words import name_key, name_programs, shorten_key
 
-ROOMS = ("fmawsss", "datamodules", "lightning_modules", "callbacks", "stages", "conf")
+ROOMS = ("datamodules", "lightning_modules", "callbacks", "stages", "conf")
 SPEAKERS = (
+    Path(fmawsss.__file__).parent,
     *(Path(__file__).parents[1] / room for room in ROOMS),
     Path(hydra.__file__).parent,
     Path(omegaconf.__file__).parent,
@@ -65,6 +67,7 @@ def explain(error: BaseException) -> list[str]:
     else:
         notes = getattr(error, "__notes__", [])
         lines = [f"{type(error).__name__}: {join_lines(str(error))}", *(notes[-1:] or [ELSEWHERE])]
+    lines = [name_programs(line) for line in lines]
     return [line if len(line) <= LONGEST else line[:LONGEST] + " …" for line in lines]
 
 

@@ -23,6 +23,7 @@ import torch
 from fmawsss.files.json_files import RUN_FILE, read_json, write_json
 from fmawsss.files.writing import write_bytes
 from stages.signals import Stopped
+from stages.words import name_program
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ def amend_record(folder: Path, **changes: Any) -> None:
 def describe_surroundings() -> dict[str, Any]:
     """Describe command, time, code, versions and machine."""
     return {
-        "command": shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join([*name_program(Path(sys.argv[0]).stem).split(), *sys.argv[1:]]),
         "folder": str(Path.cwd()),
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         "commit": find_commit(CODE),

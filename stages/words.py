@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 # Groups of options of a stage, and the section that an option fills ("" fills several)
 GROUPS = {
@@ -148,12 +149,24 @@ REFUSED = {
     "dataset.prompt_names",
 }
 
+INSTALLED = Path(__file__).parents[1].name == "_app"  # see pyproject.toml
+
 TYPED: dict[str, str] = {}  # the full keys of this program's command line → as they were typed
 
 WORD = re.compile(
     r"(?P<sign>[+~]{0,2})(?P<stage>stages\.\w+\.)?(?P<key>[^=@]+)(?P<package>@[^=]*)?(?P<rest>=.*)?",
     re.DOTALL,
 )
+
+
+def name_program(door: str) -> str:
+    """Say how people start `train` or `infer` here."""
+    return f"fmawsss {door}" if INSTALLED else f"python {door}.py"
+
+
+def name_programs(text: str) -> str:
+    """Name both programs in a message as they are started here."""
+    return re.sub(r"python (train|infer)\.py", lambda found: name_program(found[1]), text)
 
 
 def translate_command() -> None:

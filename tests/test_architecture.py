@@ -48,6 +48,7 @@ WORLD = {
     "time", "datetime", "random", "subprocess", "urllib", "socket",
 }  # fmt: skip
 LOADERS = {
+    "fmawsss.__main__": "opens both doors",
     "fmawsss.records": "says where an image lies",
     "fmawsss.contexts": "loads contexts that others have learned",
     "fmawsss.templates": "loads a ranking of templates",
@@ -164,7 +165,7 @@ def test_every_module_in_callbacks_defines_a_callback(name):
 
 
 def test_the_file_list_is_the_method():
-    files = {path.stem for path in (ROOT / "fmawsss").glob("*.py")} - {"__init__"}
+    files = {path.stem for path in (ROOT / "fmawsss").glob("*.py")} - {"__init__", "__main__"}
     folders = {path.parent.name for path in (ROOT / "fmawsss").glob("*/__init__.py")}
     assert files <= METHOD_FILES
     assert folders == METHOD_FOLDERS

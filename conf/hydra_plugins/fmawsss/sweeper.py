@@ -39,6 +39,7 @@ from stages.sweeps.jobs import (
     refuse_failures,
 )
 from stages.sweeps.searches import Axis, Choices, Interval, Point, Search
+from stages.words import name_program
 
 logger = logging.getLogger("stages.sweeps")
 CONF = Path(__file__).parents[2]
@@ -120,7 +121,7 @@ class ResumableSweeper(Sweeper):
 
         # which settings are groups of the config
         groups = self.hydra_context.config_loader.get_group_options
-        program = f"python {self.config.hydra.job.name}.py"
+        program = name_program(self.config.hydra.job.name)
         return {
             "title": f"sweep {folder.name}",
             "program": program,
