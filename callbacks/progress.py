@@ -91,7 +91,8 @@ class StageLines(ProgressBar):
         if self._is_due(batch_idx + 1):
             metrics = trainer.progress_bar_metrics.items()
             shown = ", ".join(f"{name} {float(value):.3g}" for name, value in metrics)
-            self._tell("learn", batch_idx + 1, count_train_batches(trainer), shown)
+            done = trainer.fit_loop.total_batch_idx + 1  # over all epochs
+            self._tell("learn", done, count_train_batches(trainer), shown)
 
     def on_predict_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any,

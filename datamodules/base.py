@@ -58,6 +58,7 @@ class SegmentationDataModule(L.LightningDataModule):
     labelled: whether images need labels. Training leaves images without any out, and says so.
     splits: the splits that the data set has, by what they are for.
     background: words for what is no class. longest: the longer side of copies of larger images.
+    images: read so many of each split; None reads all.
 
     What is asked of them, None where a purpose is not needed:
 
@@ -74,6 +75,7 @@ class SegmentationDataModule(L.LightningDataModule):
     splits: Mapping[str, Splits] = field(default_factory=dict)
     background: Sequence[str] = ()
     longest: int | None = None
+    images: int | None = None
     training: TrainingView | None = None
     validation: WholeView | None = None
     whole: WholeView | None = None
@@ -134,10 +136,10 @@ class SegmentationDataModule(L.LightningDataModule):
 
     def _read_once(self, split: str) -> Records:
         """Read a split, unless a data module of this run did; they differ in these alone."""
-        given = (type(self), self.labelled, self.classes, self.prompt_names, split)
+        given = (type(self), self.labelled, self.classes, self.prompt_names, self.images, split)
 
         def read() -> tuple[Records, list[str]]:
-            records = self.read_split(split)
+            records = spread_choice(self.read_split(split), self.images)
             check_records(records, split, self.labelled)
             return records, self.lost_labels
 

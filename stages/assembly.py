@@ -63,7 +63,7 @@ def prepare_builders(cfg: DictConfig, learning: bool) -> list[StageBuilder]:
     builders = [StageBuilder(cfg, place, node, run, learning) for place, node in nodes.items()]
     if learning:
         for builder in builders:
-            choose_steps(builder.node, partial(count_images, builder))
+            choose_steps(builder.node, partial(count_images, builder), cfg.options.steps)
     return builders
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable
+from contextlib import nullcontext
 from inspect import signature
 from typing import Any
 
@@ -14,6 +15,7 @@ from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 
 from stages.config import is_job, is_sweep, list_nodes
+from stages.door import end_in_words
 from stages.words import name_key, shorten_key
 
 logger = logging.getLogger(__name__)
@@ -43,6 +45,7 @@ REMEDIES = {
     "learn": "it says whether cls learns prompts, and from which seeds a network learns",
     "callbacks": "a job makes no product of images",
     "logger": "a job logs nothing",
+    "debug": "it shortens stages",
     "trainer": "a job runs on the CPU, or asks for no trainer",
     "report": "a job writes no report",
     **dict.fromkeys(LEARNED, "it is learned with, `python train.py`"),
@@ -51,11 +54,17 @@ REMEDIES = {
 
 
 def refuse_idle(cfg: DictConfig, learning: bool) -> None:
-    """Look at the choices that were typed.
+    """Refuse choices that have no part in a run; of a sweep, that ends its job.
 
     Raises:
-        ValueError: for one that has no part in the run; weights are only told.
+        ValueError: for such a choice; weights are only told.
     """
+    with nullcontext() if is_sweep() else end_in_words():
+        look_at_choices(cfg, learning)
+
+
+def look_at_choices(cfg: DictConfig, learning: bool) -> None:
+    """Look at the choices that were typed, and raise ValueError for one that has no part."""
     acting, choices = list_acting(cfg, learning), HydraConfig.get().runtime.choices
     task, learned = choices["task"], choices.get("learn")
     for word in HydraConfig.get().overrides.task:
@@ -126,7 +135,7 @@ def list_acting(cfg: DictConfig, learning: bool) -> set[str]:
 
     # a stage, or several
     acting = find_read(cfg, ("stage", "stages", "dataset"))
-    acting |= {"callbacks", "logger", "report", "trainer"}
+    acting |= {"callbacks", "logger", "report", "trainer", "debug"}
     if is_sweep():
         acting.add("criterion")
     if learning or cfg.name in ("cls", "seg"):

@@ -10,8 +10,10 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 
-def choose_steps(node: Any, count_images: Callable[[Any], int]) -> None:
-    """Set the open steps of a training in its node of the config, and shorten its warm-up.
+def choose_steps(
+    node: Any, count_images: Callable[[Any], int], steps: int | None = None
+) -> None:
+    """Set the open steps of a training in its node of the config, or `steps` for all.
 
     `runtime.passes` says how often all images are seen, and between which numbers of steps; what a
     checkpoint depends on is the steps.
@@ -20,7 +22,12 @@ def choose_steps(node: Any, count_images: Callable[[Any], int]) -> None:
         ValueError: for open steps without that.
     """
     training = node.training
-    if training.view is None or training.loop.max_steps is not None:
+    if training.view is None:
+        return
+    if steps is not None:
+        node.runtime.apply_step = None
+        set_steps(node, steps)
+    if training.loop.max_steps is not None:
         return
     passes = node.runtime.passes
     if passes is None:
@@ -28,13 +35,7 @@ def choose_steps(node: Any, count_images: Callable[[Any], int]) -> None:
     images = count_images(training.view.split)
     steps = ceil(passes.over_images * images / training.view.batch_size)
     steps = min(max(steps, passes.least), passes.most)
-
-    # what depends on the steps
-    training.loop.max_steps = steps
-    scheduler = node.learning.scheduler
-    if "warmup" in scheduler:
-        scheduler.warmup = min(scheduler.warmup, steps // 10)
-    node.runtime.save_every = min(node.runtime.save_every, max(steps // 5, 1))
+    set_steps(node, steps)
     logger.info(
         "%s: %d steps, %.0f passes over %d images (runtime.passes, or loop.max_steps=…)",
         node.name,
@@ -42,3 +43,12 @@ def choose_steps(node: Any, count_images: Callable[[Any], int]) -> None:
         steps * training.view.batch_size / max(images, 1),
         images,
     )
+
+
+def set_steps(node: Any, steps: int) -> None:
+    """Set the steps of a training, and what depends on them."""
+    node.training.loop.max_steps = steps
+    scheduler = node.learning.scheduler
+    if "warmup" in scheduler:
+        scheduler.warmup = min(scheduler.warmup, steps // 10)
+    node.runtime.save_every = min(node.runtime.save_every, max(steps // 5, 1))

@@ -98,6 +98,8 @@ class Run:
         if precision == "16-mixed" and self.on_cpu:
             logger.info("%s: in 32-true on a CPU, 16-mixed is for a GPU", stage)
             settings = {**settings, "precision": "32-true"}
+        if (profiler := self.trainer.keywords.get("profiler")) is not None:
+            settings = {**settings, "profiler": profiler(filename=f"{stage}_{action}")}
         timer = StageTimer(self.folder, stage, action)
         progress = follow_progress(stage, action, self.stages)
         beside = [*callbacks, progress, timer]

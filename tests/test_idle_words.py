@@ -88,6 +88,16 @@ def test_a_checkpoint_of_what_nothing_is_learned_for_is_refused(
         run(infer.main, monkeypatch, *words, *QUICK)
 
 
+def test_a_refusal_is_all_that_is_printed(tmp_path: Path, monkeypatch, capsys) -> None:
+    """Hydra's line about the job, which repeats all words, stays away."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    monkeypatch.setattr("sys.argv", ["infer.py", "task=check", "debug=fast", *QUICK])
+    with pytest.raises(SystemExit, match="debug=fast has no part in task=check"):
+        infer.main()
+    assert not capsys.readouterr().err
+
+
 def test_formats_of_other_tools_belong_to_the_other_door(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["train.py", "task=network", "save_as=[voc]"])

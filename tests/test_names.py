@@ -72,6 +72,63 @@ def test_a_folder_of_any_name_is_read_when_typed_as_told(
     assert shlex.split(command) == ["python", "program.py", *CHECK, word, "paths.outputs=out"]
 
 
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("dataset.root", "Fotos März (1) & mehr"),
+        ("dataset.root", "a,b"),
+        ("paths.outputs", "O'Brien=new"),
+        ("paths.outputs", "[1]"),
+        ("dataset.labels.path", "labels [2];.csv"),
+    ],
+)
+def test_what_hydra_reads_otherwise_is_refused_with_what_to_type(
+    photos: Path, key: str, name: str, monkeypatch, capsys
+) -> None:
+    Path("labels.csv").write_text("name,labels\ncat/a.v2,cat\ncat/b,cat\ndog/größe 1,dog\n")
+    given = {"dataset.root": "photos", "paths.outputs": "out", "dataset.labels.path": "labels.csv"}
+    if key != "paths.outputs":
+        Path(given[key]).rename(name)
+    typed = {setting: f"{setting}={value}" for setting, value in (given | {key: name}).items()}
+    words = [*CHECK, "dataset/labels=file"]
+    before = sorted(Path().iterdir())
+    with pytest.raises(ValueError, match=r"expected (text|quotes)") as error:
+        run(infer.main, monkeypatch, *words, *typed.values())
+    assert sorted(Path().iterdir()) == before
+
+    # what it says works
+    (typed[key],) = shlex.split(re.search(r"type ('.*')$", str(error.value))[1])
+    run(infer.main, monkeypatch, *words, *typed.values())
+    assert "nothing to repair" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["2024-05-01", "my $1 photos"])
+def test_what_hydra_reads_as_it_stands_needs_no_more_quotes(
+    photos: Path, name: str, monkeypatch, capsys
+) -> None:
+    photos.rename(name)
+    run(infer.main, monkeypatch, *CHECK, f"dataset.root={name}", f"paths.outputs=out/{name}")
+    assert "nothing to repair" in capsys.readouterr().out
+    assert Path("out", name, "folder/runs").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["dataset.root=my", "photos", "(1)"], """type 'dataset.root="my photos (1)"'"""),
+        (["dataset.classes=[cat,", "dog]"], "type 'dataset.classes=[cat,dog]'"),
+        (["dataset.classes=[big cat,dog (1)]"], """type 'dataset.classes=[big cat,"dog (1)"]'"""),
+        (["dataset.root=~/my (1)"], """type 'dataset.root="/home/me/my (1)"'"""),
+    ],
+)
+def test_words_that_the_shell_cut_are_put_together(words, told, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
+    with pytest.raises(ValueError, match="expected quotes around the value") as error:
+        run(infer.main, monkeypatch, *CHECK, *words, "paths.outputs=out")
+    assert str(error.value).endswith(told)
+
+
 def test_a_label_of_two_meanings_is_the_class(photos: Path, monkeypatch, capsys) -> None:
     """A word that stands in the prompt of another class stays the name of its own."""
     Path("labels.csv").write_text("name,labels\ncat/a.v2,cat\ncat/b,cat\ndog/größe 1,dog\n")

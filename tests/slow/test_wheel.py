@@ -90,7 +90,7 @@ def test_a_pipeline_from_another_folder(program, tmp_path):
 def test_mistakes_name_the_installed_program(program, tmp_path):
     ended = call(program, tmp_path, "infer", "task=network", *FEW)
     assert ended.returncode == 1
-    assert "`fmawsss train task=network`" in ended.stderr.splitlines()[-1]
+    assert "`fmawsss train task=network " in ended.stderr.splitlines()[-1]
     assert "fmawsss infer task=superpixels" in call(program, tmp_path, "infer", "--help").stdout
 
 

@@ -82,9 +82,12 @@ class ResumableSweeper(Sweeper):
         """Run the sweep.
 
         Raises:
-            ValueError: when nothing names the split to choose by.
+            ValueError: when nothing names the split to choose by, and for debug=.
             RuntimeError: when everything else is done, naming the jobs that failed.
         """
+        if (debug := self.config.hydra.runtime.choices.get("debug")) is not None:
+            raise ValueError(f"debug={debug} belongs to one run, whose folder it names: without -m")
+
         # read what varies
         axes = self.read_axes(arguments)
         chosen = [key for key, axis in axes.items() if key != SEED and varies(axis)]
