@@ -13,12 +13,13 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from front_door import QUICK, ROOT
+from front_door import ROOT
 
 pytestmark = pytest.mark.slow
 
 FEW = ["dataset.train_images=4", "dataset.val_images=2", "logger=none", "report=none"]
 HANDWRITTEN = ["task=cls", "prompts=handwritten", "data.superpixels=null", "writers.seeds.kind=cam"]
+HANDWRITTEN += ["scored=cam"]
 TWO = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
 WRITTEN = ("build", "outputs", "data", "weights", "*.egg-info", ".*", "__pycache__")
 
@@ -53,7 +54,9 @@ def call(program: Path, folder: Path, *words: str) -> subprocess.CompletedProces
     env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     env |= {"OMP_NUM_THREADS": "1"}
     command = [str(program), *words]
-    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=500)
+    return subprocess.run(
+        command, cwd=folder, env=env, capture_output=True, text=True, timeout=1000
+    )
 
 
 def check(ended: subprocess.CompletedProcess[str]) -> None:
@@ -75,16 +78,19 @@ def test_the_installed_package_is_the_one_that_runs(program, tmp_path):
 
 
 def test_a_pipeline_from_another_folder(program, tmp_path):
-    check(call(program, tmp_path, "train", *QUICK, "paths.data=my data", "loading.workers=2"))
+    words = ["debug=fast", "paths.data=my data", "loading.workers=1", *FEW[:2]]
+    check(call(program, tmp_path, "train", *words))
+    made = tmp_path / "outputs/shapes/debug/fast"
     assert (tmp_path / "my data/shapes-0/JPEGImages").is_dir()
-    assert (tmp_path / "outputs/shapes/report.html").is_file()
-    (record,) = (tmp_path / "outputs/shapes/runs").glob("*/run.json")
-    assert json.loads(record.read_text())["command"].startswith("fmawsss train dataset.train")
+    assert (made / "report.html").is_file()
+    (record,) = made.glob("runs/*/run.json")
+    assert json.loads(record.read_text())["command"].startswith("fmawsss train debug=fast ")
 
     # the masks of other photos
-    photos = "dataset=folder", "dataset.root=my data/shapes-0/JPEGImages", "report=none"
-    check(call(program, tmp_path, "infer", "task=network", *photos))
-    assert len([*(tmp_path / "outputs/folder").rglob("masks/**/*.png")]) == 9
+    photos = ["dataset=folder", "dataset.root=my data/shapes-0/JPEGImages", "report=none"]
+    checkpoint = f"ckpt={made.relative_to(tmp_path)}/network.ckpt"
+    check(call(program, tmp_path, "infer", "task=network", *photos, checkpoint))
+    assert len([*(tmp_path / "outputs/folder/masks").rglob("*.png")]) == 6
 
 
 def test_mistakes_name_the_installed_program(program, tmp_path):
