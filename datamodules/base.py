@@ -56,15 +56,13 @@ class SegmentationDataModule(L.LightningDataModule):
     prompt_names: what stands in prompts for each of them; None takes `classes`.
     labels: reads the image labels; unused unless `labelled`; None knows none.
     labelled: whether images need labels. Training leaves images without any out, and says so.
-    splits: the splits that the data set has, by what they are for.
+    splits: the splits that the data set has, by what they are for. images: so many of each.
     background: words for what is no class. longest: the longer side of copies of larger images.
-    images: read so many of each split; None reads all.
 
     What is asked of them, None where a purpose is not needed:
 
     training: the images to learn from, and how a view of one is made.
-    validation: the whole images to validate on.
-    whole: the whole images that a stage is applied to.
+    validation, whole: the whole images to validate on, and to apply a stage to.
     loading: how many processes load batches. only: names of images, the others are left out.
     """
 

@@ -10,9 +10,7 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 
-def choose_steps(
-    node: Any, count_images: Callable[[Any], int], steps: int | None = None
-) -> None:
+def choose_steps(node: Any, count_images: Callable[[Any], int], steps: int | None = None) -> None:
     """Set the open steps of a training in its node of the config, or `steps` for all.
 
     `runtime.passes` says how often all images are seen, and between which numbers of steps; what a
