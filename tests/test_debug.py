@@ -58,5 +58,5 @@ def test_profile_says_where_the_time_went(tmp_path, monkeypatch):
 
 def test_a_sweep_is_not_debugged(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="debug=fast belongs to one run"):
-        learn(monkeypatch, tmp_path, "-m", "seed=0,1", "debug=fast")
+        run(train.main, monkeypatch, "-m", "seed=0,1", "debug=fast", f"paths.outputs={tmp_path}")
     assert not [*tmp_path.rglob("run.json")]
