@@ -30,13 +30,18 @@ def test_lines_tell_share_time_left_and_loss(monkeypatch, caplog):
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     metrics = {"train/loss": 0.25}
     trainer = SimpleNamespace(
-        max_steps=10, accumulate_grad_batches=2, global_step=2, progress_bar_metrics=metrics
+        max_steps=10,
+        accumulate_grad_batches=2,
+        global_step=2,
+        progress_bar_metrics=metrics,
+        fit_loop=SimpleNamespace(),
     )
     lines = StageLines("2/4 cls", "apply")
     with caplog.at_level(logging.INFO):
         lines.on_train_start(trainer, None)
         for batch, seconds in enumerate((30, 5, 35, 20, 30), start=4):  # a resumed training
             now[0] += seconds
+            trainer.fit_loop.total_batch_idx = batch
             lines.on_train_batch_end(trainer, None, None, None, batch)
     assert [record.message for record in caplog.records] == [
         "2/4 cls: learn 6 of 20 (30%), 0:01:10 left, train/loss 0.25",
