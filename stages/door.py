@@ -25,6 +25,7 @@ from stages.words import name_program, translate_command
 
 logger = logging.getLogger(__name__)
 
+CODE = Path(__file__).parents[1]
 FULL = "HYDRA_FULL_ERROR"
 OURS = "FMAWSSS_RAISES"  # beside `FULL`: set by us, here or in the process that started this one
 
@@ -47,11 +48,22 @@ def register_resolvers() -> None:
 def enter(run: Callable[[], None]) -> None:
     """Translate the command line and run the program."""
     with answer_signals(), end_in_words(), let_hydra_raise():
+        share_path()
         translate_command()
         check_flags()
         refuse_swept_plan()
         check_typed(sys.argv[1:])
         run()
+
+
+def share_path() -> None:
+    """Let processes that this one starts find our packages from any folder, at once.
+
+    A server of loader workers forgets `sys.path`, and would leave every import to each worker.
+    """
+    known = list(filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)))
+    if str(CODE) not in known:
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(CODE), *known])
 
 
 def announce(cfg: Mapping[str, Any]) -> None:
