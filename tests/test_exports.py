@@ -23,7 +23,7 @@ from datamodules.voc import read_split_list
 from fmawsss.files.png import read_mask
 from fmawsss.tiny.shapes import CLASS_NAMES
 from stages.exports.labelstudio import encode_brush
-from stages.exports.masks import CvatMasks, MaskSet, require_masks
+from stages.exports.masks import CvatMasks, MaskSet, link_image, require_masks
 
 # pycocotools 2.0.11 decodes through an array interface that numpy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings(
@@ -231,7 +231,9 @@ def test_network_masks_of_a_folder_are_saved_too(work: Path, tmp_path: Path, mon
         "split=all",
     ]
     run(infer.main, monkeypatch, "task=check", *voc, *classes, *there)
-    assert (tmp_path / "folder/exports/network/voc/JPEGImages/dog__größe 1.jpg").is_file()
+    image = tmp_path / "folder/exports/network/voc/JPEGImages/dog__größe 1.jpg"
+    assert image.is_file()
+    assert not image.is_symlink()  # it may be packed and moved
     tasks = json.loads((tmp_path / "folder/exports/network/labelstudio/tasks.json").read_text())
     assert tasks[2]["data"]["image"].endswith("dog/gr%C3%B6%C3%9Fe%201.jpg")
 
@@ -293,3 +295,18 @@ def test_a_stage_without_masks_saves_none(tmp_path: Path, monkeypatch) -> None:
     with pytest.raises(ValueError, match="stage superpixels writes none to"):
         run(infer.main, monkeypatch, "task=superpixels", *words)
     assert not (tmp_path / "work/superpixels").exists()
+
+
+def test_images_are_copied_where_a_file_system_has_no_links(tmp_path, monkeypatch) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"photo")
+    link_image(tmp_path / "a.jpg", tmp_path / "linked.jpg")
+    link_image(tmp_path / "a.jpg", tmp_path / "linked.jpg")
+    assert (tmp_path / "linked.jpg").samefile(tmp_path / "a.jpg")
+
+    def refuse(*_) -> None:
+        raise OSError("no links here")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    link_image(tmp_path / "a.jpg", tmp_path / "copied.jpg")
+    assert (tmp_path / "copied.jpg").read_bytes() == b"photo"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jpg", "copied.jpg", "linked.jpg"]

@@ -93,6 +93,9 @@ def test_the_python_api_equals_the_command(
         areas = json.loads((out / "exports/network/areas.json").read_text())["images"][path.stem]
         assert areas["pixels"] == segmentation.areas
         assert sum(areas["pixels"].values()) == areas["height"] * areas["width"]
+        rows = (out / "exports/network/areas.csv").read_text().splitlines()
+        own = [row.split(",") for row in rows if row.startswith(f"{path.stem},")]
+        assert {row[1]: int(row[2]) for row in own} == areas["pixels"]
     assert segmentation.classes == ("background", *CLASS_NAMES)
     assert segmentation.overlay(np.zeros((64, 32, 3), np.uint8)).shape == (64, 32, 3)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
+import shutil
 import tarfile
 import zipfile
 from abc import ABC, abstractmethod
@@ -212,10 +213,18 @@ def open_archive(path: Path) -> zipfile.ZipFile:
 
 
 def link_image(image: Path, link: Path) -> None:
-    """Link to an image instead of copying it."""
+    """Give an image a second name, or copy it where the file system has no such links.
+
+    Unlike a symbolic link, both may be packed and moved to another machine.
+    """
+    if link.is_file() and not link.is_symlink() and link.samefile(image):
+        return  # renaming one name of a file to another of it does nothing
     link.parent.mkdir(parents=True, exist_ok=True)
     with replace_file(link) as temporary:
-        temporary.symlink_to(image.resolve())
+        try:
+            temporary.hardlink_to(image.resolve())
+        except OSError:
+            shutil.copyfile(image, temporary)
 
 
 def write_lines(lines: Sequence[str] | Mapping[str, object] | Iterator[str]) -> bytes:

@@ -52,7 +52,7 @@ def encode_overlays(masks: MaskSet, path: Path, fps: float, alpha: float) -> Non
     for name, mask in masks.read():
         overlay = overlay_mask(read_image(masks.images[name]), mask, palette, alpha)
         if writer is None:  # the first frame tells the size
-            code = cv2.VideoWriter.fourcc(*"mp4v")
+            code = cv2.VideoWriter.fourcc(*"vp09")  # browsers play it
             writer = cv2.VideoWriter(str(path), code, fps, mask.shape[::-1])
         writer.write(np.ascontiguousarray(overlay[:, :, ::-1]))
     writer.release()
