@@ -15,7 +15,7 @@ import infer
 import train
 from callbacks import pace
 from fmawsss.files.products import ProductMismatch
-from stages.plan import advice
+from stages.plan import advice, cutting
 from tests.front_door import QUICK, run
 
 CHEAP = ["logger=none", "report=none", "trainer=cpu"]
@@ -28,7 +28,8 @@ def _clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every look at the clock take a second, so that estimates are counts."""
     monkeypatch.chdir(tmp_path)
     seconds = count()
-    monkeypatch.setattr(pace, "read_clock", lambda: float(next(seconds)))
+    for place in (pace, cutting):
+        monkeypatch.setattr(place, "read_clock", lambda: float(next(seconds)))
     monkeypatch.setattr(advice, "CUTTERS", ("sam=superpixels_classic",))
 
 
@@ -132,6 +133,14 @@ def test_time_and_images_grow_together(plan, tmp_path) -> None:
     many = read_rows(plan(infer.main, *draw_photos(tmp_path / "many", 40), *CUT))
     assert few["superpixels: apply"][1:] == ("5 images", "1 s an image (3 timed)", "5 s")
     assert many["superpixels: apply"][1:] == ("40 images", "1 s an image (3 timed)", "40 s")
+
+
+def test_a_slow_sam_is_asked_with_some_points_only(plan, monkeypatch) -> None:
+    monkeypatch.setattr(cutting, "SLOW", 0.0)
+    words = ["task=superpixels", "dataset.train_images=4", "dataset.val_images=2", *CHEAP]
+    row = read_rows(plan(infer.main, *words, "masks.crop_n_layers=1"))["superpixels: apply"]
+    how = "1 of 5 crops, 72 of 288 points"  # of 12 x 12 in the image, 6 x 6 in each crop
+    assert row[1:] == ("4 images", f"9 s an image ({how})", "36 s")
 
 
 def test_photos_without_a_gpu_are_told_the_cheapest_cut(plan, tmp_path) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from omegaconf import DictConfig
 
-from callbacks.pace import read_clock
+from stages.plan.cutting import load_photo, time_cut
 from stages.plan.rehearsal import silence
 from stages.plan.small import compose_cutter, knows_choice
 from stages.stage import Stage
@@ -34,19 +34,13 @@ class Advice:
 
 def try_cutters(cfg: DictConfig, stage: Stage) -> list[Advice]:
     """Time each way on one photo, as it is loaded for the stage; the fastest first."""
-    data = stage.output.data
-    assert data.whole is not None
-    records = data.read_records(data.whole.split)
-    batch = next(iter(data.whole_loader([records[len(records) // 2]])))
+    photo = load_photo(stage)
     found = []
     for words in filter(knows_choice, CUTTERS):
         logger.info("superpixels: timing %s", words)
         with silence(), torch.inference_mode():
-            module = compose_cutter(cfg, words.split())
-            begun = read_clock()
-            module.predict_step(batch, 0)
-            found.append(Advice(words, read_clock() - begun))
-        del module
+            cut = time_cut(compose_cutter(cfg, words.split()).generator, photo)
+        found.append(Advice(words, cut.seconds))
     return sorted(found, key=lambda advice: advice.seconds)
 
 

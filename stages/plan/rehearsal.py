@@ -15,8 +15,11 @@ import torch
 
 from callbacks.pace import EnoughError, Pace
 from callbacks.training_signals import measure_peak
+from fmawsss.sam.generator import SuperpixelGenerator
+from lightning_modules.superpixels import SuperpixelModule
 from stages.apply import apply
 from stages.learn import learn
+from stages.plan.cutting import RECORD, Cut, load_photo, time_parts
 from stages.plan.left import Left
 from stages.stage import Stage
 from stages.step_memory import GB
@@ -31,6 +34,7 @@ class Cost:
 
     seconds: of a step, or of an image; None where nothing was timed.
     timed: how many of them.
+    how: what was timed where it was not a number of whole steps or images.
     memory: bytes of the process, on a GPU those of the GPU, at the peak.
     size: bytes of a checkpoint, or of what is written for an image.
     encoding: seconds in which a view is encoded, for a training on what an encoder made of them.
@@ -41,6 +45,7 @@ class Cost:
     memory: int
     size: float
     encoding: float | None = None
+    how: str | None = None
 
 
 def rehearse(stage: Stage, left: Left, cuts: bool) -> tuple[Cost | None, Cost | None]:
@@ -74,6 +79,21 @@ def rehearse_prediction(stage: Stage, cuts: bool) -> Cost:
     images = pace.images[-1][0] if pace.images else 0
     size = (measure_files(stage.run.work) - before) / max(images, 1)
     return Cost(pace.seconds_an_image, images, memory, size)
+
+
+def rehearse_slow_cut(stage: Stage) -> Cost | None:
+    """Measure parts of what SAM does with an image on a CPU; None where it is fast, or another."""
+    module = stage.module
+    if stage.run.device.type != "cpu" or not isinstance(module, SuperpixelModule):
+        return None
+    cutter, found = module.generator, list[Cut | None]()
+    if not isinstance(cutter, SuperpixelGenerator):
+        return None
+    photo = load_photo(stage)
+    with silence():
+        memory = measure_memory(stage.run.device, lambda: found.append(time_parts(cutter, photo)))
+    cut = found[0]
+    return None if cut is None else Cost(cut.seconds, 1, memory, RECORD, how=cut.how)
 
 
 def watch(stage: Stage, pace: Pace) -> Stage:

@@ -22,7 +22,7 @@ from stages.pipeline import list_folders
 from stages.places import open_scratch, undo_folders
 from stages.plan.advice import Advice, tell_advice, try_cutters
 from stages.plan.left import Expected, Left, find_left
-from stages.plan.rehearsal import Cost, rehearse
+from stages.plan.rehearsal import Cost, rehearse, rehearse_slow_cut
 from stages.plan.small import build_small, make_small, spare_disk
 from stages.plan.stand_ins import write_squares, write_stripes
 from stages.plan.table import Row, print_plan
@@ -119,6 +119,9 @@ def try_part(cfg: DictConfig, part: Part, parts: Sequence[Part], folder: Path) -
     if not left.learns and not left.applies:
         return describe_part(part, None, None)
     logger.info("%s: timing a few images", stage.name)
+    cut = rehearse_slow_cut(stage)
+    if cut is not None:
+        return describe_part(part, None, cut)
     only = {record.name for each in parts for record in choose_sample(each)}
     made = set().union(*(each.makes for each in parts))
     inputs = {name: path for name, path in part.reads.items() if path not in made}
@@ -185,8 +188,9 @@ def describe_part(part: Part, learned: Cost | None, applied: Cost | None) -> lis
         return [*rows, Row(f"{stage.name}: apply", there, f"{images} images")]
     estimated = find_image_memory(stage)
     memory = max(applied.memory, 0 if estimated is None else estimated[1])
-    each = f"{write_each(applied.seconds)} an image ({applied.timed} timed"
-    each += ", their memory alone)" if isinstance(stage.module, MemoryModule) else ")"
+    how = applied.how or f"{applied.timed} timed"
+    alone = ", their memory alone" if isinstance(stage.module, MemoryModule) else ""
+    each = f"{write_each(applied.seconds)} an image ({how}{alone})"
     seconds, disk = images * applied.seconds, images * applied.size
     row = Row(f"{stage.name}: apply", there, f"{images} images", each, seconds, memory, disk)
     return [*rows, row]

@@ -14,6 +14,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from datamodules.base import SegmentationDataModule
+from lightning_modules.superpixels import SuperpixelModule
 from stages.assembly import build_run
 from stages.builder import StageBuilder
 from stages.checkpoints import find_checkpoint
@@ -98,14 +99,16 @@ def build_small(
     return builder.build()
 
 
-def compose_cutter(cfg: DictConfig, words: list[str]) -> L.LightningModule:
+def compose_cutter(cfg: DictConfig, words: list[str]) -> SuperpixelModule:
     """Build what cuts images into superpixels as other words of the command line choose it."""
     loader = GlobalHydra.instance().config_loader()
     typed = ["task=superpixels", "dataset=folder", "dataset.root=.", *words]
     chosen = loader.load_configuration("infer", translate(typed), RunMode.RUN)
     chosen.paths = cfg.paths
     run = build_run(chosen, ["superpixels"])
-    return StageBuilder(chosen, "stage", chosen.stage, run, False).make_module(())
+    module = StageBuilder(chosen, "stage", chosen.stage, run, False).make_module(())
+    assert isinstance(module, SuperpixelModule)
+    return module
 
 
 def knows_choice(words: str) -> bool:

@@ -16,7 +16,7 @@ from stages.plan.sizes import write_size, write_time
 from stages.stage import Run
 from stages.step_memory import find_free_memory
 
-WIDTH = 120  # columns, where it is no terminal that tells
+WIDTH = 140  # columns, where it is no terminal that tells
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,75 @@
+"""How long SAM takes for an image on a CPU: its encoder once, and a few of the many points."""
+
+from __future__ import annotations
+
+from copy import copy
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from callbacks.pace import read_clock
+from fmawsss.sam.generator import SuperpixelGenerator
+from fmawsss.superpixels import ImageCutter
+from stages.stage import Stage
+
+POINTS = 64  # that are asked with
+SLOW = 1.5  # seconds of an encoder, above which no whole image is cut
+RECORD = 60_000  # bytes of the superpixels of an image, as docs/costs.md has them
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Seconds of an image, and how they were found."""
+
+    seconds: float
+    how: str
+
+
+def load_photo(stage: Stage) -> UInt8[np.ndarray, "H W 3"]:
+    """Load an image out of the middle, as the stage sees it."""
+    data = stage.output.data
+    assert data.whole is not None
+    records = data.read_records(data.whole.split)
+    originals = next(iter(data.whole_loader([records[len(records) // 2]]))).originals
+    assert originals is not None
+    image: UInt8[np.ndarray, "H W 3"] = originals[0]
+    return image
+
+
+def time_cut(cutter: ImageCutter, image: UInt8[np.ndarray, "H W 3"]) -> Cut:
+    """Time a cutter on one image: SAM in parts where it is slow, others as a whole."""
+    if isinstance(cutter, SuperpixelGenerator):
+        parts = time_parts(cutter, image)
+        if parts is not None:
+            return parts
+    begun = read_clock()
+    cutter.generate_batch([image])
+    return Cut(read_clock() - begun, "1 timed")
+
+
+def time_parts(cutter: SuperpixelGenerator, image: UInt8[np.ndarray, "H W 3"]) -> Cut | None:
+    """Time the encoder and some points on the whole image; None for a fast encoder.
+
+    Crops are encoded as the image is, and points of crops cost what others do.
+    """
+    size = (image.shape[0], image.shape[1])
+    frames = cutter.list_frames(size)
+    frame = frames[0][0]
+    with torch.inference_mode():
+        begun = read_clock()
+        crop = next(cutter.predictor.encode_crops([(image, frame)], 1))
+        encoding = read_clock() - begun
+        if encoding < SLOW:
+            return None
+
+        # few points, at even distances
+        few, grid = copy(cutter), cutter.grids[0]
+        few.grids = [grid[:: max(len(grid) // POINTS, 1)]]
+        begun = read_clock()
+        few.finish(few.search_crop(crop, frame, 0), size)
+        asking = (read_clock() - begun) / len(few.grids[0])
+    points = sum(len(cutter.grids[layer]) for _, layer in frames)
+    how = f"1 of {len(frames)} crops, {len(few.grids[0])} of {points} points"
+    return Cut(len(frames) * encoding + points * asking, how)
