@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 
+import yaml
 from front_door import ROOT
 
 import fmawsss
@@ -44,8 +45,9 @@ def is_data(path):
     return False
 
 
-def test_the_version_is_said_once():
-    assert fmawsss.__version__ == PROJECT["project"]["version"]
+def test_every_place_says_the_same_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert fmawsss.__version__ == PROJECT["project"]["version"] == citation["version"]
 
 
 def call(*words: str) -> subprocess.CompletedProcess[str]:
