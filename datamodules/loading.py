@@ -84,7 +84,8 @@ def find_start_context(method: str | None) -> BaseContext:
     methods = multiprocessing.get_all_start_methods()
     safest = "forkserver" if "forkserver" in methods else "spawn"
     context = multiprocessing.get_context(method or safest)
-    if multiprocessing.get_start_method() not in methods:  # joblib's own, unknown to our workers
+    if multiprocessing.get_start_method(allow_none=True) not in (None, *methods):
+        # the method of joblib's own processes is unknown to our workers
         multiprocessing.set_start_method(context.get_start_method(), force=True)
     if context.get_start_method() == "forkserver":
         context.set_forkserver_preload(["datamodules.base"])
