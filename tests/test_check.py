@@ -12,6 +12,8 @@ from fake_trees import (
     build_coco_tree,
     build_folder_tree,
     build_official_voc,
+    draw_image,
+    write_jpeg,
     write_lists,
     write_mask,
     write_voc_xml,
@@ -173,6 +175,16 @@ def test_a_folder_takes_labels_from_coco_json(tmp_path: Path, monkeypatch, capsy
     shown = capsys.readouterr().out
     assert "nothing to repair" in shown
     assert "1 images show no class" in shown
+
+
+def test_classes_are_shown_with_images_and_sizes(tmp_path: Path, monkeypatch, capsys) -> None:
+    tree = build_folder_tree(tmp_path / "photos")
+    write_jpeg(tree / "cat" / "large.jpg", draw_image(3, (90, 120)))
+    check(monkeypatch, tmp_path, "dataset=folder", f"dataset.root={tree}", "dataset/labels=folders")
+    shown = capsys.readouterr().out
+    (row,) = [line for line in shown.splitlines() if "│ cat " in line]
+    assert "cat/" in row
+    assert "to 120x90 pixels" in shown
 
 
 def test_labels_are_compared_with_masks(tmp_path: Path, monkeypatch, capsys) -> None:

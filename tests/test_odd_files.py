@@ -67,7 +67,7 @@ def judge_mask(seed: int, folder: Path) -> str:
     if not image.exists():
         write_mask_image(image, size)
     path = write_odd_mask(seed, folder, size)
-    _, checked, _ = find_record_faults(ImageRecord("a", image, (), path), 2)
+    _, checked, _, _ = find_record_faults(ImageRecord("a", image, (), path), 2)
     read, _ = judge(lambda: check_mask(read_mask(path), path, size, 2))
     assert checked == read, seed
     assert judge(check_mask_file, path, image)[0] in ("", checked), seed

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
+from math import prod
 from typing import TypeAlias
 
 from datamodules.base import SegmentationDataModule
@@ -20,9 +19,11 @@ from datamodules.loading import find_start_context
 from datamodules.shown import list_shown
 from fmawsss.files.images import try_image
 from fmawsss.files.png import read_mask
-from fmawsss.files.texts import fold_text, name_first
+from fmawsss.files.texts import name_first
 from fmawsss.metrics import IGNORE
 from fmawsss.records import ImageRecord
+from fmawsss.resizing import Size
+from stages.jobs.class_names import show_classes
 from stages.jobs.compare import compare_labels
 from stages.jobs.tables import show_table
 
@@ -39,7 +40,8 @@ REPORT_COLUMNS = (
     "classes unseen",
 )
 IMAGES_AT_ONCE = 64  # images that a process takes at once
-Found: TypeAlias = tuple[str, str, Labels | None]  # fault of an image, of its mask, classes shown
+# Fault of an image, of its mask, the classes that this shows, and the size of the image
+Found: TypeAlias = tuple[str, str, Labels | None, Size | None]
 
 
 @dataclass
@@ -48,7 +50,8 @@ class SplitReport:
 
     `broken` holds what stops the split as a whole, `images` and `masks` faults of single files;
     `found` holds the classes that whole masks show, `apart` says where labels differ from them;
-    `unlabelled`, `unseen` and `lost` are names of images, classes, and labels without an image. The
+    `unlabelled`, `unseen` and `lost` are names of images, classes, and labels without an image;
+    `labelled` are the records with their labels, `sizes` those of images that can be read. The
     labels and masks of a `withheld` split are not public.
     """
 
@@ -64,7 +67,8 @@ class SplitReport:
     unlabelled: list[str] | None = None
     unseen: list[str] | None = None
     lost: list[str] = field(default_factory=list)
-    shown: Counter[int] = field(default_factory=Counter)  # images by the index of a class
+    labelled: Records = field(default_factory=list)
+    sizes: list[Size] = field(default_factory=list)
 
     def list_counts(self) -> list[object]:
         """List the cells of the split's row."""
@@ -85,6 +89,11 @@ class SplitReport:
 
     def list_remarks(self, prepare: str) -> Iterator[str]:
         """Say what is no mistake, but good to know."""
+        # sizes
+        if len(set(self.sizes)) > 1:
+            smallest, largest = min(self.sizes, key=prod), max(self.sizes, key=prod)
+            yield f"images have {write_pixels(smallest)} to {write_pixels(largest)} pixels"
+
         # masks
         bare = [record.name for record in self.records if record.truth is None]
         if self.withheld and len(bare) == len(self.records):
@@ -144,44 +153,14 @@ def check_dataset(
     for report in reports:
         check_split(data, report, prepare, workers)
     show_table("data set, checked", REPORT_COLUMNS, (report.list_counts() for report in reports))
-    show_classes(data, reports)
+    labelled = {report.split: report.labelled for report in reports if report.labelled}
+    show_classes(data.classes, labelled)
 
     # then say what to do
     problems = sum(show_report(report, prepare, shown) for report in reports)
     if problems:
         raise SystemExit(1)
     logger.info("nothing to repair")
-
-
-def show_classes(data: SegmentationDataModule, reports: Sequence[SplitReport]) -> None:
-    """Print the classes with their mask values and numbers of images, and remarks on the names."""
-    known = [report for report in reports if report.shown]
-    if data.classes and known:
-        rows = [
-            [index + 1, name, *(report.shown[index] for report in known)]
-            for index, name in enumerate(data.classes)
-        ]
-        show_table("classes", ("value", "name", *(report.split for report in known)), rows)
-    for remark in remark_names(data.classes):
-        logger.warning("%s", remark)
-
-
-def remark_names(classes: Sequence[str]) -> Iterator[str]:
-    """Say which names of classes look like a slip.
-
-    >>> list(remark_names(["circle,square", "cat", "Cat"]))[0]
-    "class 'circle,square' looks like several: put semicolons between labels"
-    """
-    for name in classes:
-        if re.search(r"[,;|\[\]\t]|^{.*}$", name):
-            yield f"class {name!r} looks like several: put semicolons between labels"
-        elif re.fullmatch(r"[\W\d_]+", name):
-            yield f"class {name!r} has no letter: is it the name of a class?"
-    folded = Counter(map(fold_text, classes))
-    alike = [name for name in classes if folded[fold_text(name)] > 1]
-    if alike:
-        how = "by capitals alone, or by signs that are not seen"
-        yield f"classes {', '.join(map(repr, alike))} differ {how}: write them alike"
 
 
 def show_report(report: SplitReport, prepare: str, shown: int) -> int:
@@ -214,7 +193,8 @@ def check_split(
 
     # its files, then its labels
     faults = find_faults(report.records, len(data.classes), workers)
-    for record, (image, mask, found) in zip(report.records, faults, strict=True):
+    for record, (image, mask, found, size) in zip(report.records, faults, strict=True):
+        report.sizes += [size] if size else []
         report.images += [image] if image else []
         report.masks += [mask] if mask else []
         if found is not None:
@@ -250,7 +230,8 @@ def check_labels(data: SegmentationDataModule, report: SplitReport, prepare: str
         return
 
     # what is no mistake, but good to know
-    seen = report.shown = Counter(label for record in records for label in record.labels or ())
+    report.labelled = records
+    seen = {label for record in records for label in record.labels or ()}
     report.unlabelled = [record.name for record in records if record.labels == ()]
     report.unseen = [name for index, name in enumerate(data.classes) if index not in seen]
     if any(report.found.values()):
@@ -276,18 +257,24 @@ def find_faults(records: Records, classes: int, workers: int | None) -> list[Fou
 def find_record_faults(record: ImageRecord, classes: int) -> Found:
     """Find what is wrong with an image and with its mask, and the classes that this shows.
 
-    A text is empty for nothing; of a mask that is missing or broken no classes are known.
+    A text is empty for nothing; of a mask that is missing or broken no classes are known, of a
+    broken image no size.
     """
     try:
         size = try_image(record.image)
     except FileNotFoundError as error:
-        return f"{error}{name_alike(record.image)}", "", None
+        return f"{error}{name_alike(record.image)}", "", None, None
     except ValueError as error:
-        return str(error), "", None
+        return str(error), "", None, None
     if record.truth is None:
-        return "", "", None
+        return "", "", None, size
     try:  # without classes every value of a mask is right
         mask = check_mask(read_mask(record.truth), record.truth, size, classes or IGNORE)
     except (FileNotFoundError, ValueError) as error:
-        return "", str(error), None
-    return "", "", list_shown(mask)
+        return "", str(error), None, size
+    return "", "", list_shown(mask), size
+
+
+def write_pixels(size: Size) -> str:
+    """Write a size as people do, the width first."""
+    return f"{size[1]}x{size[0]}"

@@ -8,6 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+WIDTH = 120  # columns, where it is no terminal that tells
+
 
 def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Print a table; numbers stand on the right, None is left empty."""
@@ -18,4 +20,5 @@ def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]
         table.add_column(column, justify="right" if number else "left")
     for row in rows:
         table.add_row(*("" if value is None else str(value) for value in row))
-    Console(markup=False, emoji=False).print(table)  # names are shown as they are
+    width = None if Console().is_terminal else WIDTH
+    Console(width=width, markup=False, emoji=False).print(table)  # names are shown as they are
