@@ -146,6 +146,7 @@ def test_a_slow_sam_is_asked_with_some_points_only(plan, monkeypatch) -> None:
 def test_photos_without_a_gpu_are_told_the_cheapest_cut(plan, tmp_path) -> None:
     shown = plan(infer.main, *draw_photos(tmp_path / "photos", 2), *CUT)
     assert "sam=superpixels_classic: " in shown
+    assert "nothing to fetch" in shown
 
 
 def test_missing_weights_are_named_with_their_size(plan, tmp_path, monkeypatch) -> None:

@@ -81,6 +81,7 @@ def plan_run(cfg: DictConfig, learning: bool) -> None:
         with plan_downloads() as files:
             parts = find_parts(cfg, learning, files)
             rows = [row for part in parts for row in try_part(cfg, part, parts, folder)]
+            needed = [*files]  # what is only tried is not
             advice = advise(cfg, parts)
     except NotFetchedError as missing:
         raise FileNotFoundError(
@@ -91,7 +92,7 @@ def plan_run(cfg: DictConfig, learning: bool) -> None:
         notes.append("timed in one process, where the run has several")
     if any(part.guessed for part in parts):
         notes.append(GUESSED)
-    print_plan(rows, files, run, [*notes, *tell_advice(advice)])
+    print_plan(rows, needed, run, [*notes, *tell_advice(advice)])
 
 
 def find_parts(cfg: DictConfig, learning: bool, files: Sequence[Download]) -> list[Part]:
