@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice, product
@@ -22,6 +22,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from fmawsss.files.images import read_image
+from fmawsss.files.journals import PackedValues
 from fmawsss.files.products import read_fingerprint
 from fmawsss.files.tallies import sum_confusion
 from fmawsss.metrics import IGNORE, SegmentationMetrics
@@ -65,7 +66,7 @@ class StageResult:
                 named |= score.name_values(f"scores/{split}/{kind}")
         return named
 
-    def list_lines(self) -> Collection[Line]:
+    def list_lines(self) -> PackedValues:
         """List what the journal says of each image."""
         return self.folder.read_lines(self.stage.product).values()
 

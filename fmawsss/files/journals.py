@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import marshal
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, ValuesView
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -59,10 +60,23 @@ class PackedLines(Mapping[str, Line]):
     def __len__(self) -> int:
         return len(self._packed)
 
+    def values(self) -> PackedValues:
+        """Give the lines in their order."""
+        return PackedValues(self)
+
     def list_with(self, fact: str) -> Iterator[Line]:
         """List the lines that hold a fact; others stay packed."""
         held = (self[name] for name, packed in self._packed.items() if fact.encode() in packed)
         return (line for line in held if line.get(fact))
+
+
+class PackedValues(ValuesView[Line]):
+    """Lines in their order; one may be asked for by its number."""
+
+    _mapping: PackedLines
+
+    def __getitem__(self, number: int) -> Line:
+        return self._mapping[next(islice(self._mapping, number, None))]
 
 
 def read_lines(product: Path) -> PackedLines:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Float64
 
-from fmawsss.files.journals import Line
+from fmawsss.files.journals import Line, PackedValues
 from fmawsss.files.tallies import Counts, find_miou, find_mious, split_lines, stack_counts
+
+Lines: TypeAlias = Sequence[Line] | PackedValues
 
 UNSEEN = 0.0005  # of the image: a class with fewer pixels counts as missing from its seed
 UNLIKELY = 0.001  # no probability is taken for less, or for more than what is left
@@ -43,7 +45,7 @@ def find_confidence(line: Line) -> float | None:
     return sum(share * confidence for _, share, confidence in regions[-1]) if regions else None
 
 
-def rank_images(lines: Collection[Line], count: int) -> dict[str, list[tuple[Line, str]]]:
+def rank_images(lines: Lines, count: int) -> dict[str, list[tuple[Line, str]]]:
     """Choose the `count` best, worst and most uncertain images, each with what it was chosen by.
 
     Of few images a third each; without any score the most uncertain ones take all the room, least
@@ -61,19 +63,15 @@ def rank_images(lines: Collection[Line], count: int) -> dict[str, list[tuple[Lin
         ],
         "best": [(number, f"IoU {100 * scores[number]:.0f}") for number in scored[::-1][:few]],
     }
-
-    # their lines
-    chosen = {number for group in groups.values() for number, _ in group}
-    found = {number: line for number, line in enumerate(lines) if number in chosen}
     return {
-        name: [(found[number], remark) for number, remark in group]
+        name: [(lines[number], remark) for number, remark in group]
         for name, group in groups.items()
         if group
     }
 
 
 def measure_images(
-    lines: Collection[Line],
+    lines: Lines,
 ) -> tuple[Float64[np.ndarray, "N"], Float64[np.ndarray, "N"]]:
     """Measure score and confidence of each image, NaN where there is none."""
     scores, confidences = np.full(len(lines), np.nan), np.full(len(lines), np.nan)

@@ -90,22 +90,23 @@ def choose_doubts(
 def join_facts(folder: RunFolder) -> Iterator[tuple[StageNote, Iterator[Line]]]:
     """Give the images of each stage what it does not know of their labels, but one before it does.
 
-    Where none before it knows, one after it may.
+    Where none before it knows, one after it may. The lines of a stage are to be read before those
+    of the next.
     """
     known: dict[str, dict[str, Any]] = {}
     for stage in reversed(folder.stages):
-        gather_facts(known, folder.read_lines(stage.product).values())
+        for _ in gather_facts(known, folder.read_lines(stage.product).values()):
+            pass
     for stage in folder.stages:
-        lines = folder.read_lines(stage.product).values()
-        gather_facts(known, lines)
-        yield stage, ({**line, **known[line["name"]]} for line in lines)
+        yield stage, gather_facts(known, folder.read_lines(stage.product).values())
 
 
-def gather_facts(known: dict[str, dict[str, Any]], lines: Iterable[Line]) -> None:
-    """Add what lines know of the labels of images, in place of what was known."""
+def gather_facts(known: dict[str, dict[str, Any]], lines: Iterable[Line]) -> Iterator[Line]:
+    """Add what lines know of the labels of images, in place of what was known, and join them."""
     for line in lines:
         facts = {key: line[key] for key in ("labels", "probable") if line.get(key) is not None}
         known.setdefault(line["name"], {}).update(facts)
+        yield {**line, **known[line["name"]]}
 
 
 def show_superpixels(folder: RunFolder) -> Section | None:
