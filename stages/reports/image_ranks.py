@@ -36,7 +36,7 @@ def score_image(line: Line) -> float | None:
 
 def find_last(line: Line) -> Counts:
     """Return what was counted of the last kind of mask that anything was counted of."""
-    return next((counts for counts in reversed(line["confusion"].values()) if counts), ())
+    return next((counts for counts in reversed(line.get("confusion", {}).values()) if counts), ())
 
 
 def find_confidence(line: Line) -> float | None:

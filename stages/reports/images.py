@@ -46,7 +46,10 @@ def show_images(folder: RunFolder, images: int) -> Section | None:
     """Show `images` best, worst and most uncertain images of every stage that has masks."""
     panels = {}
     for stage in folder.stages:
-        ranked = rank_images(folder.read_lines(stage.product).values(), images)
+        lines = folder.read_lines(stage.product)
+        if not any(next(lines.list_with(fact), None) for fact in ("confusion", "regions")):
+            continue
+        ranked = rank_images(lines.values(), images)
         groups = {title: draw_rows(folder, stage, chosen) for title, chosen in ranked.items()}
         if any(groups.values()):
             product = NAMES.get(stage.product.name, stage.product.name)

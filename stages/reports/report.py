@@ -93,7 +93,8 @@ class RunFolder:
 def shorten_line(line: dict[str, Any]) -> dict[str, Any]:
     """Keep what a report shows of an image: of its kinds of mask the last one."""
     short = {key: line[key] for key in line if key not in UNSHOWN}
-    short["confusion"] = dict(list(line["confusion"].items())[-1:])
+    if confusion := list(short.pop("confusion").items())[-1:]:
+        short["confusion"] = dict(confusion)
     return short
 
 

@@ -41,7 +41,9 @@ def show_scores(folder: RunFolder) -> Section | None:
     confusions = {
         f"{stage.name}, {stage.split}": found
         for stage in folder.stages
-        if (found := list_confusions(stage, folder.read_lines(stage.product).values()))
+        if (
+            found := list_confusions(stage, folder.read_lines(stage.product).list_with("confusion"))
+        )
     }
 
     page = render(
@@ -59,12 +61,13 @@ def show_areas(folder: RunFolder) -> Section | None:
     """Show the share of each class in the images of stages whose masks have no truth."""
     panels = {}
     for stage in folder.stages:
-        lines = folder.read_lines(stage.product).values()
-        if any(map(is_counted, lines)):
+        lines = folder.read_lines(stage.product)
+        if any(map(is_counted, lines.list_with("confusion"))):
             continue
-        images = sum(1 for _ in folder.read_lines(stage.product).list_with("regions"))
+        images = sum(1 for _ in lines.list_with("regions"))
         if images:
-            panels[f"{stage.name}, {stage.split}"] = (images, list_areas(lines, stage.classes))
+            areas = list_areas(lines.list_with("regions"), stage.classes)
+            panels[f"{stage.name}, {stage.split}"] = (images, areas)
     return Section("Areas", render("areas.html.j2", panels=panels)) if panels else None
 
 
