@@ -83,6 +83,7 @@ OF_STAGE: dict[str, Range] = {
     "learning.network.swin.num_heads": LEVELS,
     "learning.network.swin.drop_path_rate": SHARE,
     "learning.network.decoder.decoder_layers": whole(1, 100),
+    "learning.network.decoder.decoder_pyramid_channels": whole(1, 8192),
     "learning.network.decoder.decoder_segmentation_channels": whole(1, 8192),
     "learning.network.decoder.num_queries": whole(1, 10000),
     # from which views
@@ -259,6 +260,7 @@ OF_RUN: dict[str, Range] = {
     "trainer.max_epochs": choice("-1"),
     "trainer.num_sanity_val_steps": whole(0),
     "trainer.log_every_n_steps": whole(1),
+    "trainer.limit_train_batches": either(whole(1), SHARE),
     "trainer.devices": either(PROCESSES, choice("auto"), several(whole(0, 1023))),
     "logger.*.offline": SWITCH,
     "logger.wandb.project": TEXT,

@@ -152,6 +152,7 @@ def test_pictures_progress_and_summary(whole, tmp_path, monkeypatch, capsys):
         "train_00004",
     ]
     monkeypatch.setattr(progress, "QUIET", 0)
+    monkeypatch.setattr(progress, "SOON", 0)
     run(
         infer.main,
         monkeypatch,

@@ -143,14 +143,14 @@ def load_timm_encoder(
         )
     file = source.hf_hub_filename or WEIGHTS_FILE
     address = f"{HUB}/{source.hf_hub_id}/resolve/main/{file}"
-    features: Any = network.get_submodule("encoder.model")
-    place = Path(folder) / source.hf_hub_id.split("/")[-1]
+    place, inner = Path(folder) / source.hf_hub_id.split("/")[-1], network.get_submodule("encoder")
     try:
-        path = fetch_file(place / file, address, about=count_bytes(features))
+        path = fetch_file(place / file, address, about=count_bytes(inner))
     except NotFetchedError:  # a plan goes on without
         return
 
     # timm itself renames what its feature maps call otherwise
+    features: Any = network.get_submodule("encoder.model")
     trained = timm.create_model(
         encoder, pretrained=True, pretrained_cfg_overlay={"file": str(path)}, features_only=True,
         out_indices=features.feature_info.out_indices, **settings,

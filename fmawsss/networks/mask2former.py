@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fmawsss.files.downloads import HUB, NotFetchedError, fetch_file
+from fmawsss.networks.library import count_bytes
 from fmawsss.resizing import Size
 
 WEIGHTS_FILES = (
