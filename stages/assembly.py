@@ -13,12 +13,14 @@ from omegaconf import DictConfig
 
 from stages.builder import StageBuilder
 from stages.config import list_nodes, refuse_missing
+from stages.hush import hush_loggers
 from stages.schedule import choose_steps
 from stages.stage import FeatureCache, Run, Stage
 
 
 def build_run(cfg: DictConfig, stages: Sequence[str]) -> Run:
     """Build what all stages of a run share."""
+    hush_loggers(HydraConfig.get().job_logging.get("loggers") or {})
     options, paths = cfg.options, cfg.paths
     cache = None
     if cfg.cache.store is not None:

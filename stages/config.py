@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from fmawsss.files.listing import open_listing
 from stages.devices import check_accelerator, tell_device
 from stages.door import end_in_words
-from stages.hush import hush_loggers, hush_warnings
+from stages.hush import hush_warnings
 from stages.places import closing_scratch
 from stages.range_check import check_pairs, check_ranges
 from stages.run_record import record_run
@@ -106,7 +106,6 @@ def open_run(cfg: DictConfig) -> Iterator[None]:
     """
     with answer_signals(), nullcontext() if is_sweep() else end_in_words():
         hush_warnings()
-        hush_loggers(HydraConfig.get().job_logging.get("loggers") or {})
         check_config(cfg)
         if HydraConfig.get().runtime.choices.get("trainer") == "auto" and not is_job(cfg):
             tell_device()

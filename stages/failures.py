@@ -153,7 +153,9 @@ def reword(error: BaseException) -> str:
     said = join_lines("\n".join(line for line in text.splitlines() if not ASIDE.match(line)))
     if found := RAISED.match(said):
         return found[1]
-    return f"{shorten_key(key[1])}: {said}" if key else said
+    typed = [word for word in sys.argv[1:] if "${" in word]
+    place = shorten_key(key[1]) if key else ", ".join(typed)
+    return f"{place}: {said}" if place else said
 
 
 def find_options(pattern: str) -> str:

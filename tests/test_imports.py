@@ -97,3 +97,13 @@ import infer
 infer.main()
 """)
     assert (work / "report.html").is_file()
+
+
+def test_libraries_say_nothing_of_their_own(tmp_path: Path) -> None:
+    words = ["task=cls", "prompts=handwritten", "data.superpixels=null", "logger=none"]
+    words += ["writers.seeds.kind=cam", "scored=cam", "report=none", "data.workers=0"]
+    words += ["dataset.train_images=2", "dataset.val_images=1"]
+    words += [f"paths.data={tmp_path}", f"paths.outputs={tmp_path}"]
+    command = [sys.executable, str(ROOT / "infer.py"), *words]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert "GPU available" not in done.stdout + done.stderr

@@ -273,7 +273,7 @@ ROWS: list[tuple[str, list[str], str, str]] = [  # as in BadInput
         "strategy|magic",
         "ddp",
     ),
-    ("no_gpu", train("cls", "trainer=gpu"), "trainer=gpu|accelerator=gpu", "trainer=cpu"),
+    ("no_gpu", train("cls", "trainer=gpu"), "trainer=gpu|accelerator=gpu", "trainer=auto"),
     ("start_method", infer("cls", "loading.start_method=spoon"), "start_method=spoon", "spawn"),
     (
         "features_of_whole_numbers",
