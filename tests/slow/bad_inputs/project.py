@@ -10,7 +10,7 @@ Run = Callable[[Path, Sequence[str]], None]
 
 SHAPES = ("dataset.train_images=6", "dataset.val_images=3")
 FOLDER = ("dataset=folder", "dataset.root=photos", "clip=tiny", "sam=tiny")
-LABELLED = (*FOLDER, "dataset/labels=file", "dataset.labels.path=labels.csv")
+LABELLED = (*FOLDER, "dataset/labels=file", "dataset.labels.path=labels.csv", "learn=all")
 LEARNING = ("cls", "seg", "network")
 SHORT = ("loop.max_steps=3", "save_every=1")
 FEW = "masks.points_per_side=4"

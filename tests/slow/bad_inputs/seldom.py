@@ -40,7 +40,8 @@ def put_socket(path: Path) -> None:
     """Make a socket, which cannot be opened as a file."""
     here = Path.cwd()
     os.chdir(path.parent)  # a name of at most 108 bytes
-    socket.socket(socket.AF_UNIX).bind(path.name)
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(path.name)
     os.chdir(here)
 
 
