@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import logging
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -22,6 +24,8 @@ from benchmarks.comparison import Comparison, Results, Side
 from benchmarks.inputs import Setting
 from benchmarks.parts import PARTS
 from callbacks.training_signals import measure_peak
+
+ROOT = Path(__file__).parents[1]
 
 LONG = 15.0  # seconds: a call this long needs no second one
 LEAST, MOST = 2, 200  # calls of each side, where they are shorter
@@ -180,3 +184,11 @@ def reset_peak(device: torch.device) -> int:
 def read_peak(device: torch.device) -> int:
     """Return the peak memory so far, of the device or of this process, in bytes."""
     return round(measure_peak(device) * 2**30)
+
+
+def run_alone(module: str, *words: str) -> dict[str, float]:
+    """Run a module in a fresh process, so that its peak is its own; its last line is JSON."""
+    command = [sys.executable, "-m", module, *words]
+    output = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    found: dict[str, float] = json.loads(output.splitlines()[-1])
+    return found

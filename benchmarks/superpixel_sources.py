@@ -11,13 +11,11 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,12 +24,11 @@ from omegaconf import OmegaConf
 from segment_anything.modeling import Sam
 
 from benchmarks.inputs import CONF
-from benchmarks.measure import read_peak, reset_peak
+from benchmarks.measure import read_peak, reset_peak, run_alone
 from benchmarks.superpixel_forms import prepare_sam, time_ours
 from benchmarks.superpixel_inputs import QUICK, VIT_B, Sizes, build_sam, draw_image, smooth_masks
 from fmawsss.sam.mobile import build_mobile_sam
 
-ROOT = Path(__file__).parents[1]
 PHOTO = (768, 1024)
 VIT_H = replace(VIT_B, width=1280, depth=32, heads=16, global_blocks=(7, 15, 23, 31))
 MASKS = {"published": (5, 2048), "fast": (1, 256)}  # crops, points
@@ -69,11 +66,8 @@ def main() -> None:
 
 def run_source(source: str, quick: bool) -> dict[str, float]:
     """Measure one source in a fresh process."""
-    command = [sys.executable, "-m", "benchmarks.superpixel_sources", "--source", source]
-    command += ["--quick"] if quick else []
-    output = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    found: dict[str, float] = json.loads(output.splitlines()[-1])
-    return found
+    words = ["--source", source, *(["--quick"] if quick else [])]
+    return run_alone("benchmarks.superpixel_sources", *words)
 
 
 def measure_source(source: str, quick: bool) -> dict[str, float]:

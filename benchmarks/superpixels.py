@@ -13,18 +13,14 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import subprocess
 import sys
-from pathlib import Path
-from typing import Any
 
 import torch
 
-from benchmarks.measure import read_peak, reset_peak
+from benchmarks.measure import read_peak, reset_peak, run_alone
 from benchmarks.superpixel_forms import FORMS, count_crops, prepare_sam
 from benchmarks.superpixel_inputs import QUICK, VIT_B, Sizes
 
-ROOT = Path(__file__).parents[1]
 POINTS = 32**2 + 4 * 16**2
 AIMS = {"after the decoder": 10, "after the encoder": 2, "total": 1.5, "peak memory": 3}
 logger = logging.getLogger(__name__)
@@ -50,17 +46,7 @@ def main() -> None:
 
 def run_form(form: str, quick: bool) -> dict[str, float]:
     """Measure one form in a fresh process, so that its peak of memory is its own."""
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.superpixels",
-        "--form",
-        form,
-        *(["--quick"] if quick else []),
-    ]
-    output = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    result: dict[str, Any] = json.loads(output.splitlines()[-1])
-    return result
+    return run_alone("benchmarks.superpixels", "--form", form, *(["--quick"] if quick else []))
 
 
 def measure_form(form: str, sizes: Sizes) -> dict[str, float]:

@@ -23,7 +23,7 @@ from datamodules.voc import read_split_list
 from fmawsss.files.png import read_mask
 from fmawsss.tiny.shapes import CLASS_NAMES
 from stages.exports.labelstudio import encode_brush
-from stages.exports.masks import CvatMasks, MaskSet, link_image, require_masks
+from stages.exports.masks import CvatMasks, MaskSet, require_masks
 
 # pycocotools 2.0.11 decodes through an array interface that numpy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings(
@@ -295,18 +295,3 @@ def test_a_stage_without_masks_saves_none(tmp_path: Path, monkeypatch) -> None:
     with pytest.raises(ValueError, match="stage superpixels writes none to"):
         run(infer.main, monkeypatch, "task=superpixels", *words)
     assert not (tmp_path / "work/superpixels").exists()
-
-
-def test_images_are_copied_where_a_file_system_has_no_links(tmp_path, monkeypatch) -> None:
-    (tmp_path / "a.jpg").write_bytes(b"photo")
-    link_image(tmp_path / "a.jpg", tmp_path / "linked.jpg")
-    link_image(tmp_path / "a.jpg", tmp_path / "linked.jpg")
-    assert (tmp_path / "linked.jpg").samefile(tmp_path / "a.jpg")
-
-    def refuse(*_) -> None:
-        raise OSError("no links here")
-
-    monkeypatch.setattr(Path, "hardlink_to", refuse)
-    link_image(tmp_path / "a.jpg", tmp_path / "copied.jpg")
-    assert (tmp_path / "copied.jpg").read_bytes() == b"photo"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jpg", "copied.jpg", "linked.jpg"]

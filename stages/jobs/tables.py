@@ -20,5 +20,13 @@ def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]
         table.add_column(column, justify="right" if number else "left")
     for row in rows:
         table.add_row(*("" if value is None else str(value) for value in row))
-    width = None if Console().is_terminal else WIDTH
-    Console(width=width, markup=False, emoji=False).print(table)  # names are shown as they are
+    open_console(WIDTH).print(table)
+
+
+def open_console(width: int) -> Console:
+    """Open what tables are printed on: names are shown as they are.
+
+    width: columns, where it is no terminal that tells.
+    """
+    known = None if Console().is_terminal else width
+    return Console(width=known, markup=False, emoji=False)

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from fmawsss.files.downloads import Download
 from fmawsss.files.writing import find_existing
+from stages.jobs.tables import open_console
 from stages.plan.sizes import write_size, write_time
 from stages.stage import Run
 from stages.step_memory import find_free_memory
@@ -46,8 +46,7 @@ def print_plan(
         shown = (write_time(row.seconds), write_size(row.memory), write_size(row.disk))
         takes = shown if row.each else ("", "", "")
         table.add_row(row.part, row.there, row.left, row.each, *takes)
-    width = None if Console().is_terminal else WIDTH
-    console = Console(width=width, markup=False, emoji=False)  # names are shown as they are
+    console = open_console(WIDTH)
     console.print(table)
 
     # what holds for all of them
