@@ -202,7 +202,8 @@ class Normaliser:
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         values = np.arange(256, dtype=np.float32)[:, None]
         centre, width = (np.asarray(numbers, np.float32) for numbers in (mean, std))
-        self.table = ((values - 255 * centre) * np.reciprocal(255 * width))[:, None]
+        self.centre, self.factor = 255 * centre, np.reciprocal(255 * width)
+        self.table = ((values - self.centre) * self.factor)[:, None]
 
     def __call__(self, image: Picture) -> Float32[np.ndarray, "H W 3"]:
         """Normalise an image of 8-bit RGB."""

@@ -314,10 +314,39 @@ def test_inference_is_chosen_and_goes_on_where_it_stopped(
     assert masks["whole"] != masks["windows"]
 
 
+def test_onnx_labels_images_of_any_size(trained, checkpoint, tmp_path, monkeypatch) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    there = [f"paths.outputs={trained}", f"job.path={tmp_path}/network.onnx"]
+    run(infer.main, monkeypatch, "task=export", *there)
+    session = onnxruntime.InferenceSession(
+        tmp_path / "network.onnx", providers=["CPUExecutionProvider"]
+    )
+    classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
+    assert classes == ["background", *CLASS_NAMES]
+    segmenter, shown, equal = Segmenter.from_checkpoint(checkpoint), set(), []
+    sizes = np.random.default_rng(0).integers(20, 300, (20, 2))
+    for index, (height, width) in enumerate(sizes):
+        image = draw_image(index, (int(height), int(width)))
+        (labels,) = session.run(None, {"images": np.stack([image] * (1 + index % 2))})
+        assert labels.shape == (1 + index % 2, height, width)
+        equal.append((labels[-1] == segmenter.predict([image])[0].mask).ravel())
+        shown |= set(np.unique(labels).tolist())
+    assert len(shown) > 1
+    assert np.concatenate(equal).mean() >= 0.995
+    run(infer.main, monkeypatch, "task=export", *there, "job.dynamic=false", "job.size=[40,56]")
+    session = onnxruntime.InferenceSession(
+        tmp_path / "network.onnx", providers=["CPUExecutionProvider"]
+    )
+    assert session.get_inputs()[0].shape == ["batch", 40, 56, 3]
+    image = draw_image(0, (40, 56))
+    (labels,) = session.run(None, {"images": image[None]})
+    assert (labels[0] == segmenter.predict([image])[0].mask).mean() >= 0.995
+
+
 def test_onnx_answers_as_the_network(trained, checkpoint, tmp_path, monkeypatch) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     there = [f"paths.outputs={trained}", f"job.path={tmp_path}/network.onnx", "job.size=[64,80]"]
-    run(infer.main, monkeypatch, "task=export", "format=onnx", *there)
+    run(infer.main, monkeypatch, "task=export", "format=onnx_probabilities", *there)
     session = onnxruntime.InferenceSession(
         tmp_path / "network.onnx", providers=["CPUExecutionProvider"]
     )

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,10 +17,27 @@ from torch import Tensor, nn
 
 from fmawsss.files.writing import replace_file
 from fmawsss.networks.checkpoints import NetworkCheckpoint, build_network, read_checkpoint
+from fmawsss.networks.onnx_ends import IMAGES, LABELS, LOGITS, SEEN, add_ends
+from fmawsss.networks.segmenter import Segmenter
 from fmawsss.resizing import Size
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 logger = logging.getLogger(__name__)
 INPUT, OUTPUT = "images", "probabilities"
+
+
+class LogitNetwork(nn.Module):
+    """A network that answers in float32, whatever it computes in."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B R h w"]:
+        """Compute the logits of R classes, the background's first."""
+        return self.network(images).float()
 
 
 class ProbabilityNetwork(nn.Module):
@@ -37,6 +54,53 @@ class ProbabilityNetwork(nn.Module):
             logits, size=images.shape[-2:], mode="bilinear", align_corners=False
         )
         return resized.softmax(dim=1)
+
+
+def export_labels(
+    checkpoint: Path,
+    path: Path | str,
+    size: Sequence[int],
+    dynamic: bool,
+    agreement: float,
+    build: Callable[..., nn.Module] | None = None,
+) -> None:
+    """Write a network as ONNX: 8-bit `images` (B, H, W, 3) in, their `labels` (B, H, W) out.
+
+    Resizing and normalising are in the graph; `classes` and `palette` are in the metadata, as JSON.
+
+    size: height and width of images to trace with, the only ones unless `dynamic` leaves them open.
+    agreement: the least share of pixels that the file labels as the network does.
+    build: builds a network that is not on our list, as for `Segmenter.from_checkpoint`.
+
+    Raises:
+        ModuleNotFoundError: without the packages.
+        ValueError: when the network cannot be exported so, or the file answers otherwise.
+    """
+    # Translate the network, seeing what it sees of an image of this size
+    require_packages()
+    height, width = size
+    segmenter = Segmenter.from_checkpoint(checkpoint, build=build)
+    seen = segmenter.resize.find_size((height, width))
+    logits = LogitNetwork(segmenter.network)
+    model = translate_network(logits, seen, dynamic, (SEEN, LOGITS)).model_proto
+
+    # Put what comes before and after around it
+    axes = ["height", "width"] if dynamic else [height, width]
+    add_ends(model, segmenter.resize, segmenter.normalise, axes)
+    for key, value in describe_checkpoint(read_checkpoint(checkpoint)).items():
+        model.metadata_props.add(key=key, value=value)
+
+    # Compare before the file gets its name
+    others = [(height + 40, width + 13), (height // 2, width)] if dynamic else []
+    with replace_file(Path(path)) as temporary:
+        save_model(model, temporary)
+        found = compare_labels(segmenter, temporary, [(height, width), *others])
+        if found < agreement:
+            raise ValueError(
+                f"the exported network labels {found:.2%} of the pixels as the network does, "
+                f"at least {agreement:.2%} are wanted (job.agreement)"
+            )
+    logger.info("%s: labels %.2f %% of the pixels as the network does", path, 100 * found)
 
 
 def export_onnx(
@@ -64,7 +128,7 @@ def export_onnx(
     height, width = size
     read = read_checkpoint(checkpoint)
     network = ProbabilityNetwork(build_network(read, build).requires_grad_(False)).eval()
-    program = translate_network(network, (height, width), dynamic)
+    program = translate_network(network, (height, width), dynamic, (INPUT, OUTPUT))
     program.model.metadata_props.update(describe_checkpoint(read))
 
     # Compare before the file gets its name
@@ -76,8 +140,8 @@ def export_onnx(
     logger.info("%s: its answers differ from the network's by at most %.1g", path, found)
 
 
-def translate_network(network: nn.Module, size: Size, dynamic: bool) -> Any:
-    """Translate a network to an ONNX program."""
+def translate_network(network: nn.Module, size: Size, dynamic: bool, names: tuple[str, str]) -> Any:
+    """Translate a network to an ONNX program; names: of its input and output."""
     # Sides and batch that stay open
     free = {axis: torch.export.Dim.DYNAMIC for axis in (0, 2, 3)} if dynamic else None
     example = torch.zeros(2 if dynamic else 1, 3, *size)
@@ -88,8 +152,8 @@ def translate_network(network: nn.Module, size: Size, dynamic: bool) -> Any:
         return torch.onnx.export(
             traced,
             dynamo=True,
-            input_names=[INPUT],
-            output_names=[OUTPUT],
+            input_names=[names[0]],
+            output_names=[names[1]],
             optimize=False,
             verbose=False,
         )
@@ -137,6 +201,33 @@ def compare_answers(network: nn.Module, path: Path, sizes: Sequence[Size]) -> fl
             )
         found = max(found, float(np.abs(answer - expected).max()))
     return found
+
+
+def compare_labels(segmenter: Segmenter, path: Path, sizes: Sequence[Size]) -> float:
+    """Return the share of pixels to which a segmenter and its file give one class.
+
+    sizes: of the random images that both see.
+    """
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    equal, pixels, rng = 0, 0, np.random.default_rng(0)
+    for height, width in sizes:
+        # Patches of colour, as in images
+        coarse = rng.integers(256, size=(-(-height // 8), -(-width // 8), 3), dtype=np.uint8)
+        image = np.ascontiguousarray(coarse.repeat(8, 0).repeat(8, 1)[:height, :width])
+        (labels,) = session.run([LABELS], {IMAGES: image[None]})
+        equal += int((labels[0] == segmenter.predict([image])[0].mask).sum())
+        pixels += height * width
+    return equal / pixels
+
+
+def save_model(model: ModelProto, path: Path) -> None:
+    """Write a model as one file; raises ValueError where it is too large for one (2 GB)."""
+    import onnx
+
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
 
 
 def check_difference(found: float, tolerance: float) -> None:
