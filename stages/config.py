@@ -146,9 +146,13 @@ def check_config(cfg: DictConfig) -> None:
     check_accelerator(OmegaConf.select(cfg, "trainer.accelerator"))
 
 
-def refuse_missing(cfg: DictConfig) -> None:
-    """Raise ValueError for a setting without a value that a stage or its data need."""
-    missing = [key for key in OmegaConf.missing_keys(cfg) if not key.startswith("hydra")]
+def refuse_missing(cfg: DictConfig, within: str = "") -> None:
+    """Raise ValueError for a setting without a value that a stage, its data or a job need."""
+    missing = [
+        key
+        for key in OmegaConf.missing_keys(cfg)
+        if key.startswith(within) and not key.startswith("hydra")
+    ]
     if missing:
         short = shorten_key(min(missing))
         raise ValueError(f"{short} has no value, and needs one here: set {short}=…")

@@ -137,6 +137,7 @@ RUN_KEYS = {
     "patch_size": "clip.patch_size",
     "group": "paths.group",
     "run": "job.run",
+    "pred": "job.pred",
     "job.expected": "dataset.splits.expected",
     "job.withheld": "dataset.splits.withheld",
     "module.generator": "masks",

@@ -19,6 +19,7 @@ def run_job(cfg: DictConfig) -> Any:
     Raises:
         ValueError: for a job that asks for something else.
     """
+    refuse_missing(cfg, "job.")
     job = instantiate(cfg.job, _convert_="all")
     if cfg.options.plan:
         from stages.plan.archives import plan_archives
