@@ -56,7 +56,7 @@ class FolderDataModule(SegmentationDataModule):
         """List the classes that the labels name."""
         if not hasattr(labels, "list_names"):
             raise ValueError(
-                "dataset/labels=masks, xml and annotations know no names of classes: set "
+                "dataset/labels=masks, xml, npy and annotations know no names of classes: set "
                 "dataset.classes=[cat,dog], of masks in the order of their values"
             )
         names = labels.list_names(list(self._index_tree()))

@@ -11,8 +11,9 @@ from pathlib import Path
 from datamodules.images import compose_names, find_name, tell
 from datamodules.labels import Labels, LabelSource, check_label, find_classes, read_each
 from fmawsss.files.texts import name_first, read_table, read_text
+from fmawsss.metrics import IGNORE
 
-ARRAYS = (".npy", ".npz", ".pkl", ".pickle", ".pt", ".pth", ".mat")
+ARRAYS = (".npz", ".pkl", ".pickle", ".pt", ".pth", ".mat")
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,24 @@ class LabelRow:
     place: str
     surplus: Sequence[str] = ()
 
-    def find_classes(self, classes: Mapping[str, int]) -> Labels:
-        """Turn the class names into indices; raises ValueError naming the place."""
+    def find_classes(self, classes: Mapping[str, int], count_from: int | None) -> Labels:
+        """Turn the class names into indices, or the class numbers, which count from 0 or 1.
+
+        Raises ValueError naming the place.
+        """
         if self.surplus:
             raise ValueError(
                 f"{self.place}: {', '.join(map(repr, self.surplus))} stands outside the column "
                 "`labels`; put semicolons between several labels, and quotation marks around a "
                 "name with a comma"
+            )
+        number = next((label for label in self.labels if label.isdecimal()), None)
+        if count_from is not None:
+            return find_numbers(self.labels, len({*classes.values()}), count_from, self.place)
+        if number is not None and number not in classes and number != str(IGNORE):
+            raise ValueError(
+                f"{self.place}: label {number!r} is a number, and no class is called so; where "
+                "labels are class numbers, say what the first class is: dataset.labels.count_from=0"
             )
         return find_classes(self.labels, classes, self.place)
 
@@ -40,18 +52,26 @@ class LabelFile:
     """Take labels from a file that names an image in each line.
 
     A name is the image's path below the data set's folder, with or without suffix. `remedy` says
-    how to come by a file that is missing.
+    how to come by a file that is missing. With `count_from`, 0 or 1, labels are the numbers of the
+    classes in their order, and this is the first one's.
     """
 
     path: Path | str
     remedy: str = "write it"
+    count_from: int | None = None
 
     def __call__(self, images: Sequence[str], source: LabelSource) -> dict[str, Labels]:
         """Read the labels of all images that the file names."""
-        return gather_labels(self.read_rows(), images, source.classes, self.path)
+        rows = self.read_rows()
+        return gather_labels(rows, images, source.classes, self.path, self.count_from)
 
     def list_names(self, images: Sequence[str]) -> list[str]:
         """List the class names that occur, in alphabetical order."""
+        if self.count_from is not None:
+            raise ValueError(
+                f"{self.path} names classes by number: set dataset.classes=[cat,dog], in the order "
+                "of the numbers"
+            )
         rows = self.read_rows()
         return sorted({check_label(label, row.place) for row in rows for label in row.labels})
 
@@ -98,14 +118,18 @@ class LabelsFromList(LabelFile):
 
 
 def gather_labels(
-    rows: Iterable[LabelRow], images: Sequence[str], classes: Mapping[str, int], path: Path | str
+    rows: Iterable[LabelRow],
+    images: Sequence[str],
+    classes: Mapping[str, int],
+    path: Path | str,
+    count_from: int | None = None,
 ) -> dict[str, Labels]:
-    """Collect the labels of a file's rows by image.
+    """Collect the labels of a file's rows by image; see `LabelFile` for `count_from`.
 
     Raises ValueError when they name none of `images`, and LabelFaults for labels of no class.
     """
     rows = list(rows)
-    labels = read_each(lambda row: row.find_classes(classes), rows)
+    labels = read_each(lambda row: row.find_classes(classes, count_from), rows)
 
     # rows of one image are joined
     wanted = set(images)
@@ -123,6 +147,21 @@ def gather_labels(
     return found
 
 
+def find_numbers(numbers: Sequence[str], classes: int, first: int, where: str) -> Labels:
+    """Turn class numbers, which count from `first`, into indices, ascending, each once.
+
+    Raises ValueError for what is none, saying `where` it stands.
+    """
+    known = {str(index + first): index for index in range(classes)}
+    for number in numbers:
+        if number not in known:
+            raise ValueError(
+                f"{where}: label {number!r}, expected a class number from {first} to "
+                f"{classes - 1 + first} (dataset.labels.count_from={first})"
+            )
+    return tuple(sorted({known[number] for number in numbers}))
+
+
 def split_cells(line: str, separator: str | None) -> list[str]:
     """Split a line into words without surrounding space; empty ones are dropped."""
     return [cell.strip() for cell in line.split(separator) if cell.strip()]
@@ -136,6 +175,11 @@ def require_label_file(path: Path | str, remedy: str = "write it") -> Path:
     if not Path(path).is_file():
         raise FileNotFoundError(
             f"label file {path} does not exist; {remedy}, or choose another dataset/labels"
+        )
+    if Path(path).suffix.lower() == ".npy":
+        raise ValueError(
+            f"{path} holds arrays, no text: dataset/labels=npy reads a dictionary of them by image "
+            "name"
         )
     if Path(path).suffix.lower() in ARRAYS:
         raise ValueError(
