@@ -114,7 +114,7 @@ def test_modules_of_ones_own_check_their_own_settings():
 
 @pytest.mark.parametrize("program", [train, infer])
 def test_nothing_is_built_before(program, monkeypatch, tmp_path):
-    monkeypatch.setattr("hydra.utils.instantiate", None)
+    monkeypatch.setattr("stages.assembly.instantiate", None)
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     words = ["task=network", "data.predict_batch_size=-1", f"paths.outputs={tmp_path}"]
     monkeypatch.setattr(sys, "argv", ["program.py", *words])
