@@ -72,7 +72,7 @@ def make_links() -> None:
     datamodules.coco.write_painted_mask = link_mask  # type: ignore
 
 
-def link_mask(folder: Path, image: Any, classes: Any, source: Path) -> None:
+def link_mask(folder: Path, image: Any, regions: Any, classes: Any, source: Path) -> None:
     """Link the mask that the image was drawn with."""
     folder.mkdir(parents=True, exist_ok=True)
     name = Path(image.file).stem

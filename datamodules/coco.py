@@ -16,7 +16,6 @@ from datamodules.base import SegmentationDataModule
 from datamodules.choosing import Splits, join_splits, name_splits
 from datamodules.coco_annotations import (
     Annotations,
-    list_classes,
     list_images,
     number_ids,
     read_annotations,
@@ -195,10 +194,11 @@ class CocoDataModule(SegmentationDataModule):
         todo = [image for image in known if strip_suffix(image.file) not in done]
 
         logger.info("making %d masks of %s in %s", len(todo), source.name, folder)
-        for number, image in enumerate(todo, 1):
-            write_painted_mask(folder, image, annotations.classes, source)
-            if number % 5000 == 0:
-                logger.info("made %d of %d masks", number, len(todo))
+        with annotations.open_regions() as read:
+            for number, image in enumerate(todo, 1):
+                write_painted_mask(folder, image, read(image), annotations.classes, source)
+                if number % 5000 == 0:
+                    logger.info("made %d of %d masks", number, len(todo))
         write_bytes(self._index_path(split), json.dumps({**index, "masks": True}).encode())
 
     def _renumber_masks(self, split: str) -> None:
@@ -261,8 +261,7 @@ class LabelsFromCocoJson:
     def _read_names(self) -> dict[str, list[str]]:
         """Read the class names of each image."""
         found = read_annotations(require_label_file(self.path))
-        names: dict[str, list[str]] = {}
-        for image in found.images:
-            present = list_classes(image.regions or [], found.classes)
-            names[strip_suffix(image.file)] = [found.names[index] for index in present]
-        return names
+        return {
+            strip_suffix(image.file): [found.names[index] for index in image.shown]
+            for image in found.images
+        }

@@ -8,111 +8,124 @@ category ids (80 classes for the 91 ids of COCO). Ids are numbers or texts: 7 an
 
 from __future__ import annotations
 
-import json
 import logging
 import reprlib
-from collections import defaultdict
-from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from io import BufferedIOBase
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
-from datamodules.coco_regions import (
-    CocoRegion,
-    decode_region,
-    is_number,
-    pack_polygons,
-    rank_region,
-    require_size,
-)
+from datamodules.coco_lists import CocoLists, Places, check_regions, read_lists
+from datamodules.coco_regions import CocoRegion, decode_region, rank_region, require_size
 from datamodules.images import check_inner_path, strip_suffix
+from fmawsss.files.images import stamp_file
 from fmawsss.files.json_files import many_objects
+from fmawsss.files.json_lists import open_json, read_entry
 from fmawsss.metrics import IGNORE
 
 logger = logging.getLogger(__name__)
 
-LISTS = ("images", "categories", "annotations")
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class AnnotatedImage:
     """One image of an annotation file, all entries of its file name together.
 
-    `size` is what the file says, checked where it is needed; `regions` is None in a file without
-    annotations (test).
+    size: what the file says, checked where it is needed.
+    regions: where they stand in the file; None in a file without annotations (test).
+    shown: its classes, ascending; crowds count.
     """
 
     file: str
     size: tuple[Any, Any]
-    regions: list[CocoRegion] | None
+    regions: Places | None
+    shown: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Annotations:
     """The images of a file, the class index of each category id, and the names in class order."""
 
+    path: Path
+    stamp: str
     images: list[AnnotatedImage]
     classes: dict[str, int]
     names: list[str]
 
+    @contextmanager
+    def open_regions(self) -> Iterator[Callable[[AnnotatedImage], list[CocoRegion]]]:
+        """Open the file; what is given reads the regions of an image.
+
+        Raises ValueError when the file is another one since its images were read.
+        """
+        if stamp_file(self.path) != self.stamp:
+            raise ValueError(f"{self.path} was changed meanwhile: run the same command again")
+        with open_json(self.path) as file:
+            yield partial(read_regions, file)
+
+
+def read_regions(file: BufferedIOBase, image: AnnotatedImage) -> list[CocoRegion]:
+    """Read the regions of an image."""
+    places = image.regions or array("q")
+    return [read_entry(file, *place) for place in zip(places[::3], places[1::3], strict=True)]
+
 
 @many_objects()
 def read_annotations(path: Path) -> Annotations:
-    """Read `instances_*.json` or `image_info_*.json`.
+    """Read `instances_*.json` or `image_info_*.json`, whose regions stay there.
 
     Raises:
         ValueError: naming the file, and the image, category or annotation that is not as it should
             be. What regions cover is checked where it is painted.
     """
-    content = read_content(path)
+    stamp = stamp_file(path)
+    lists = read_whole_lists(path)
     try:
-        categories = {read_id(one, "id", "category"): one for one in content["categories"]}
-        refuse_twice("categories", content["categories"], categories)
+        categories = {read_id(one, "id", "category"): one for one in lists.categories}
+        refuse_twice("categories", lists.categories, categories)
         order = sorted(categories, key=rank_id)
         names = [read_category_name(categories[key]) for key in order]
         classes = {key: index for index, key in enumerate(order)}
 
         # an image without regions shows nothing, unless the file holds none at all
-        known = "annotations" in content
-        regions: dict[str, list[CocoRegion]] = defaultdict(list)
-        for region in content.get("annotations", ()):
-            check_region(region, classes)
-            regions[str(region["image_id"])].append(region)
-        images = {read_id(one, "id", "image"): one for one in content["images"]}
-        refuse_twice("images", content["images"], images)
-        found = join_images(images, regions if known else None)
+        check_regions(path, lists, classes)
+        images = {read_id(one, "id", "image"): one for one in lists.images}
+        refuse_twice("images", lists.images, images)
+        numbered = [classes[category] for category in lists.numbers]
+        found = join_images(images, lists.regions if "annotations" in lists.whole else None)
+        found = [replace(image, shown=list_shown(image, numbered)) for image in found]
     except ValueError as error:
         raise ValueError(f"{path}: {error}; repair the file") from error
 
-    report_lost_regions(path, regions, images.keys())
-    return Annotations(found, classes, names)
+    report_lost_regions(path, lists.regions, images.keys())
+    return Annotations(path, stamp, found, classes, names)
 
 
-def read_content(path: Path) -> dict[str, Any]:
-    """Read a JSON file with the lists of COCO; raises ValueError naming a file of another kind."""
+def read_whole_lists(path: Path) -> CocoLists:
+    """Read the lists of a file; raises ValueError naming a file of another kind."""
     try:
-        content = json.loads(path.read_bytes(), object_hook=pack_polygons)
+        lists = read_lists(path)
     except (ValueError, RecursionError) as error:
         raise ValueError(
             f"{path} is no whole COCO annotation file ({error}); unpack or write it again"
         ) from error
-    wanted = LISTS if isinstance(content, dict) and "annotations" in content else LISTS[:2]
-    missing = [key for key in wanted if not is_list(content, key)]
-    if missing:
+    if missing := lists.find_missing():
         raise ValueError(
-            f"{path} is no whole COCO annotation file (no list `{missing[0]}`); unpack or write it "
+            f"{path} is no whole COCO annotation file (no list `{missing}`); unpack or write it "
             "again"
         )
-    return content
+    return lists
 
 
-def is_list(content: Any, key: str) -> bool:
-    """Say whether an entry is a list of dictionaries."""
-    entries = content.get(key) if isinstance(content, dict) else None
-    return isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)
+def list_shown(image: AnnotatedImage, numbered: Sequence[int]) -> tuple[int, ...]:
+    """List the classes of an image from the numbers of its categories."""
+    return tuple(sorted({numbered[number] for number in (image.regions or array("q"))[2::3]}))
 
 
 def read_id(entry: Mapping[str, Any], key: str, what: str) -> str:
@@ -156,28 +169,8 @@ def read_category_name(category: Mapping[str, Any]) -> str:
     return str(name)
 
 
-def check_region(region: CocoRegion, classes: Mapping[str, int]) -> None:
-    """Raise ValueError, naming the annotation, unless its image, category and area are right."""
-    category, area, crowd = (region.get(key) for key in ("category_id", "area", "iscrowd"))
-    if type(region.get("image_id")) not in (int, str):
-        fault = "image_id", "a whole number or a text"
-    elif str(category) not in classes or type(category) not in (int, str):
-        fault = "category_id", "one of the file's categories"
-    elif area is not None and not is_number(area):
-        fault = "area", "a number"
-    elif crowd not in (None, 0, 1):
-        fault = "iscrowd", "0 or 1"
-    else:
-        return
-    key, expected = fault
-    number, image, found = (reprlib.repr(region.get(one)) for one in ("id", "image_id", key))
-    raise ValueError(
-        f"annotation {number} of image {image} has the {key} {found}, expected {expected}"
-    )
-
-
 def join_images(
-    images: Mapping[str, Mapping[str, Any]], regions: Mapping[str, list[CocoRegion]] | None
+    images: Mapping[str, Mapping[str, Any]], regions: Mapping[str, Places] | None
 ) -> list[AnnotatedImage]:
     """Join the entries of each file name; raises ValueError for names that cannot be used."""
     found: dict[str, AnnotatedImage] = {}
@@ -190,7 +183,7 @@ def join_images(
 
         # another entry of the same file, or of another one with its name
         size = (image.get("height"), image.get("width"))
-        own = None if regions is None else regions.get(key, [])
+        own = None if regions is None else regions.get(key, array("q"))
         if (other := stems.setdefault(strip_suffix(file), file)) != file:
             raise ValueError(f"images {other} and {file} share a name: rename one of them")
         if (before := found.get(file)) is not None:
@@ -198,16 +191,14 @@ def join_images(
                 raise ValueError(
                     f"two images are called {file}, of the sizes {before.size}, {size}"
                 )
-            own = None if own is None else [*(before.regions or []), *own]
+            own = None if own is None else (before.regions or array("q")) + own
         found[file] = AnnotatedImage(file, size, own)
     return list(found.values())
 
 
-def report_lost_regions(
-    path: Path, regions: Mapping[str, Sequence[CocoRegion]], listed: Set[str]
-) -> None:
+def report_lost_regions(path: Path, regions: Mapping[str, Places], listed: Set[str]) -> None:
     """Say how many regions belong to images that the file does not list."""
-    lost = sum(len(found) for image, found in regions.items() if image not in listed)
+    lost = sum(len(found) // 3 for image, found in regions.items() if image not in listed)
     if lost:
         logger.warning(
             "%s: %d annotations belong to images that it does not list; they are left out",
@@ -216,20 +207,12 @@ def report_lost_regions(
         )
 
 
-def list_classes(regions: Sequence[CocoRegion], classes: Mapping[str, int]) -> list[int]:
-    """List the class indices of some regions, ascending; crowds count."""
-    return sorted({classes[str(region["category_id"])] for region in regions})
-
-
 def list_images(annotations: Annotations) -> list[tuple[str, list[int] | None]]:
     """List file name and class indices of every image, None where nothing is known about it."""
-    rows: list[tuple[str, list[int] | None]] = []
-    for image in annotations.images:
-        known = image.regions
-        rows.append(
-            (image.file, None if known is None else list_classes(known, annotations.classes))
-        )
-    return rows
+    return [
+        (image.file, None if image.regions is None else list(image.shown))
+        for image in annotations.images
+    ]
 
 
 def number_ids(classes: Mapping[str, int]) -> UInt8[np.ndarray, "256"]:

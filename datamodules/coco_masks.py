@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from datamodules.coco_annotations import AnnotatedImage, Annotations, paint_mask
-from datamodules.coco_regions import read_region, require_size
+from datamodules.coco_regions import CocoRegion, read_region, require_size
 from datamodules.images import index_masks, strip_suffix
 from fmawsss.files.images import read_size
 from fmawsss.files.png import write_palette_png
@@ -34,24 +34,25 @@ def require_order(source: Path, names: Sequence[str], classes: Sequence[str]) ->
 
 def find_mask_faults(annotations: Annotations, folder: Path, source: Path) -> Iterator[str]:
     """Find the images of which no mask can be made, or not one of their size; nothing is drawn."""
-    for image in annotations.images:
-        if image.regions is None:
-            continue
-        try:
-            size = require_size(image.size)
-            for region in image.regions:
-                read_region(region, size)
-            found = read_size(folder / image.file)
-        except FileNotFoundError:  # told by who reads it
-            continue
-        except ValueError as error:
-            yield f"{source}, image {image.file}: {error}"
-        else:
-            if size != found:
-                yield (
-                    f"{source}, image {image.file}: its height and width are {size}, those of the "
-                    f"file {found}: correct them"
-                )
+    with annotations.open_regions() as read:
+        for image in annotations.images:
+            if image.regions is None:
+                continue
+            try:
+                size = require_size(image.size)
+                for region in read(image):
+                    read_region(region, size)
+                found = read_size(folder / image.file)
+            except FileNotFoundError:  # told by who reads it
+                continue
+            except ValueError as error:
+                yield f"{source}, image {image.file}: {error}"
+            else:
+                if size != found:
+                    yield (
+                        f"{source}, image {image.file}: its height and width are {size}, those of "
+                        f"the file {found}: correct them"
+                    )
 
 
 def find_annotations(root: Path, split: str) -> Path:
@@ -72,11 +73,15 @@ def find_annotations(root: Path, split: str) -> Path:
 
 
 def write_painted_mask(
-    folder: Path, image: AnnotatedImage, classes: Mapping[str, int], source: Path
+    folder: Path,
+    image: AnnotatedImage,
+    regions: Sequence[CocoRegion],
+    classes: Mapping[str, int],
+    source: Path,
 ) -> None:
     """Write the semantic mask of an image; raises ValueError naming the image of a bad region."""
     try:
-        mask = paint_mask(image.size, image.regions or [], classes)
+        mask = paint_mask(image.size, regions, classes)
     except ValueError as error:
         raise ValueError(f"{source}, image {image.file}: {error}") from error
     write_palette_png(folder / f"{strip_suffix(image.file)}.png", mask, MASK_PALETTE)

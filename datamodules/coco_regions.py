@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import reprlib
-from array import array
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,38 +34,9 @@ def is_number(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value)
 
 
-def pack_polygons(entry: dict[str, Any]) -> dict[str, Any]:
-    """Hold the polygons of an entry in an eighth of the memory, as soon as it is parsed.
-
-    What is no list of numbers stays as it is, for `decode_region` to refuse.
-    """
-    polygons = entry.get("segmentation")
-    if isinstance(polygons, list):
-        entry["segmentation"] = [pack_numbers(polygon) for polygon in polygons]
-        entry.pop("bbox", None)  # nothing reads it
-    return entry
-
-
-def pack_numbers(polygon: Any) -> Any:
-    """Pack a list of numbers; anything else stays as it is."""
-    if not isinstance(polygon, list) or not set(map(type, polygon)) <= {int, float}:
-        return polygon
-    try:
-        return array("d", polygon)
-    except OverflowError:
-        return polygon
-
-
-def unpack_polygons(polygons: Any) -> Any:
-    """Return polygons as lists again."""
-    if not isinstance(polygons, list):
-        return polygons
-    return [polygon.tolist() if isinstance(polygon, array) else polygon for polygon in polygons]
-
-
 def read_region(region: CocoRegion, size: Size) -> list[int] | list[list[float]]:
     """Read the runs or the polygons of a region; raises ValueError naming a wrong annotation."""
-    segmentation = unpack_polygons(region.get("segmentation"))
+    segmentation = region.get("segmentation")
     try:
         if isinstance(segmentation, dict):
             return read_runs(segmentation, size)

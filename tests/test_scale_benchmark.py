@@ -15,7 +15,8 @@ def test_trees_hold_as_many_images_as_asked(tmp_path: Path) -> None:
     found = read_annotations(tmp_path / "coco/annotations/instances_val2014.json")
     assert len(found.images) == 35
     assert len(found.names) == CLASSES
-    assert all(len(image.regions or ()) == REGIONS for image in found.images)
+    with found.open_regions() as read:
+        assert all(len(read(image)) == REGIONS for image in found.images)
 
     build_voc(tmp_path / "voc", 70)
     lists = tmp_path / "voc/ImageSets/Segmentation"
