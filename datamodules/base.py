@@ -27,7 +27,7 @@ from datamodules.choosing import (
     report_missing_truths,
     spread_choice,
 )
-from datamodules.given_cams import report_other_classes
+from datamodules.given_cams import find_unlabelled, report_other_classes
 from datamodules.labels import LabelReader, Labels, LabelSource, require_reader
 from datamodules.loading import Loading, find_place, make_loader
 from datamodules.sampler import BatchPlan, EndlessMicroBatches
@@ -173,7 +173,7 @@ class SegmentationDataModule(L.LightningDataModule):
         """List the ground-truth masks that `whole` reads, by image name."""
         view = require_view(self.whole, "whole")
         records = self.read_records(view.split) if view.truths else []
-        return {record.name: record.truth for record in records if record.truth is not None}
+        return {r.name: r.truth for r in records if r.truth is not None}
 
     def setup(self, stage: str) -> None:
         """Read the splits for `fit`, `validate` or `predict`, and check what they need, once."""
@@ -212,9 +212,10 @@ class SegmentationDataModule(L.LightningDataModule):
             check_view(self.read_records(self.validation.split), self.validation)
         if stage == "predict":
             view = require_view(self.whole, "whole")
+            view = self.whole = replace(view, bare=find_unlabelled(self, view))
             check_view(self.read_records(view.split), view)
             if view.cams is not None:
-                report_other_classes(self, view.split, Path(view.cams))
+                report_other_classes(self, view.split, Path(view.cams), view.bare)
 
     def choose_training_images(self) -> Records:
         """List the images to learn from, without those that show no class."""
@@ -224,7 +225,6 @@ class SegmentationDataModule(L.LightningDataModule):
             count = len(lost)
             logger.warning("labels of %d images that are not there: %s", count, name_first(lost))
 
-        # some of the images
         if self.labelled:
             records = keep_labelled(records)
         if view.shots is not None:

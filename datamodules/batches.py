@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from datamodules.choosing import check_products, check_superpixels, require_fitting
 from datamodules.file_checks import check_mask_size
-from datamodules.given_cams import check_cams, read_fitting_cams
+from datamodules.given_cams import NO_CAMS, check_cams, find_cams, read_fitting_cams
 from datamodules.sample import Sample, collate_samples
 from datamodules.sampler import BatchPlan, find_image, find_view, seed_augmentation, seed_view
 from datamodules.views import TrainingView, View, WholeView
@@ -181,7 +181,9 @@ class WholeImageBatches(Dataset[Batch]):
                 Path(view.superpixels) / f"{record.name}.npz", image.shape[:2], on_disk
             )
         if view.cams is not None:
-            cams = read_fitting_cams(Path(view.cams) / f"{record.name}.npz", view.cams_of)
+            cams = NO_CAMS
+            if record.name not in view.bare:
+                cams = read_fitting_cams(find_cams(Path(view.cams), record.name), view.cams_of)
 
         return Sample(
             name=record.name,
@@ -253,7 +255,8 @@ def check_view(records: Sequence[ImageRecord], view: WholeView) -> None:
     if view.superpixels is not None:
         check_superpixels(records, Path(view.superpixels), view.longest)
     if view.cams is not None:
-        check_cams(records, Path(view.cams), view.cams_of)
+        known = [record for record in records if record.name not in view.bare]
+        check_cams(known, Path(view.cams), view.cams_of)
     for regions, what in ((view.regions, "regions"), (view.keys, "keys of regions")):
         if regions is not None:
             check_products(records, Path(regions), ".npz", what, MAKE_REGIONS)

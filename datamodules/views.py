@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -79,7 +79,8 @@ class WholeView:
     batch_size: images per batch; only images of equal network size share one.
     truths: read the ground-truth masks that exist. Validation always does, and needs them all.
     originals: keep the image before `resize`.
-    superpixels, cams: folders of `<name>.npz`; None reads none.
+    superpixels, cams: folders of `<name>.npz`, CAMs also `<name>.npy`; None reads none.
+    bare: names of images that show no class, and have no CAMs.
     cams_of: CAMs must come from stages with these recipes, if their files say; None asks none.
     regions, keys: folders of `<name>.npz` that a region memory reads; they must be there.
     images: look at this many images, spread evenly over the split; None takes all.
@@ -96,6 +97,7 @@ class WholeView:
     superpixels: Path | str | None = None
     cams: Path | str | None = None
     cams_of: Sequence[str] | None = None
+    bare: Collection[str] = ()
     regions: Path | str | None = None
     keys: Path | str | None = None
     images: int | None = None

@@ -14,6 +14,7 @@ from front_door import run
 from superpixel_tools import make_superpixels
 
 import infer
+from fmawsss.files.png import read_mask
 from fmawsss.files.storage import write_superpixels
 
 SIZE, GRID = (24, 40), (3, 5)
@@ -92,4 +93,71 @@ def test_superpixels_of_another_image_are_refused_before_a_seed_is_made(
         write_superpixels(photos / f"spx/{name}.npz", superpixels, "f")
     with pytest.raises(ValueError, match=r"spx/b\.npz are of size \(40, 24\), the image is"):
         seed(monkeypatch, "data.superpixels=spx", "writers.seeds.kind=sams")
+    assert not (photos / "out/folder/seeds/from_cams").exists()
+
+
+def save_as(method: str, path: Path, index: int) -> None:
+    """Save a CAM of one class, as another method does."""
+    maps, keys = torch.from_numpy(CAM), torch.tensor([index])
+    saved: dict[Any, Any] = {
+        "irn": {"keys": keys, "cam": maps[:, ::2, ::2], "high_res": maps.numpy()},
+        "clip_es": {"keys": keys.numpy(), "attn_highres": maps.half().numpy()},
+        "seam": {index: maps[0].numpy()},
+        "wrong": {"keys": keys.numpy() + 1, "attn_highres": maps.numpy()},
+    }[method]
+    np.save(path, saved)
+
+
+@pytest.mark.parametrize(
+    ("method", "told"),
+    [
+        ("irn", "CAMs of another method (`high_res`, IRN, AdvCAM), in 2 files"),
+        ("clip_es", "CAMs of another method (`attn_highres`, CLIP-ES, refined), in 2 files"),
+        ("seam", "CAMs of another method (SEAM), in 2 files"),
+        ("wrong", "not among the labels, in 2 of 2 images"),
+    ],
+)
+def test_cams_of_other_methods_make_the_same_seeds(
+    photos: Path, monkeypatch, capsys, method: str, told: str
+) -> None:
+    seed(monkeypatch)
+    made = {name: (photos / f"out/folder/seeds/from_cams/{name}.png").read_bytes() for name in "ab"}
+    for index, name in enumerate("ab"):
+        (photos / f"cams/{name}.npz").unlink()
+        save_as(method, photos / f"cams/{name}.npy", index)
+    capsys.readouterr()
+    if method == "wrong":  # there is no third class
+        with pytest.raises((ValueError, IndexError)):
+            seed(monkeypatch, "data.superpixels=null", "overwrite=true")
+    else:
+        seed(monkeypatch, "data.superpixels=null", "overwrite=true")
+        for name, before in made.items():
+            assert (photos / f"out/folder/seeds/from_cams/{name}.png").read_bytes() == before
+    assert told in " ".join(capsys.readouterr().out.split())
+
+
+def test_images_without_labels_need_no_cams(photos: Path, monkeypatch, capsys) -> None:
+    (photos / "labels.csv").write_text("name,labels\na,cat\nb,\n")
+    (photos / "cams/b.npz").unlink()
+    seed(monkeypatch, "data.superpixels=null", "dataset.classes=[cat,dog]")
+    assert "1 images show no class and need no CAMs: b" in capsys.readouterr().out
+    assert not read_mask(photos / "out/folder/seeds/from_cams/b.png").any()
+    assert read_mask(photos / "out/folder/seeds/from_cams/a.png").any()
+
+
+@pytest.mark.parametrize(
+    ("saved", "told"),
+    [
+        ({"keys": np.array([0]), "maps": CAM}, "holds keys, maps, expected `keys` and one of"),
+        ({"keys": np.array([0, 1]), "cam": CAM}, "expected one map (h, w) for each of 2 classes"),
+        ({"keys": np.array([0]), "cam": CAM * np.nan}, "no numbers (NaN or infinity)"),
+        ({0: CAM[0], 1: CAM[0, :2]}, "maps of several sizes"),
+        ([CAM], "is no dictionary of arrays"),
+    ],
+)
+def test_other_dictionaries_are_refused(photos: Path, monkeypatch, saved: Any, told: str) -> None:
+    (photos / "cams/b.npz").unlink()
+    np.save(photos / "cams/b.npy", saved)
+    with pytest.raises(ValueError, match=rf"b\.npy.*{re.escape(told)}"):
+        seed(monkeypatch)
     assert not (photos / "out/folder/seeds/from_cams").exists()

@@ -93,7 +93,7 @@ def read_cams(path: Path, expected_fingerprint: str | None = None) -> Cams:
         check_fingerprint(path, arrays, expected_fingerprint)
     try:
         maps, attention = _restore_maps(arrays, "cam"), _restore_maps(arrays, "attention")
-        cams = _build_cams(maps, list_cam_classes(arrays), attention)
+        cams = build_cams(maps, list_cam_classes(arrays), attention)
     except KeyError as error:
         raise ValueError(f"{path} has no array {error}: {REMAKE}") from error
     except (ValueError, TypeError) as error:
@@ -116,7 +116,7 @@ def list_cam_classes(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
     return classes
 
 
-def _build_cams(maps: Tensor | None, classes: np.ndarray, attention: Tensor | None) -> Cams:
+def build_cams(maps: Tensor | None, classes: np.ndarray, attention: Tensor | None) -> Cams:
     """Join CAMs, their classes and attention; raises ValueError unless they fit."""
     shape = None if maps is None else tuple(maps.shape)
     if (
