@@ -30,11 +30,12 @@ def apply_stages(cfg: DictConfig) -> float | None:
         choose_split(cfg, learning=False)
         if is_job(cfg):
             return run_job(cfg)
-        from stages.assembly import build_stages
+        from stages.assembly import build_stages, place_others
         from stages.pipeline import run_stages
         from stages.plan.run import plan_run
         from stages.publish import export
 
+        place_others(cfg)
         if cfg.options.plan:
             return plan_run(cfg, learning=False)
         stages = build_stages(cfg, learning=False)

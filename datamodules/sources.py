@@ -147,3 +147,19 @@ def write_frames(capture: cv2.VideoCapture, folder: Path, step: int) -> int:
             kept += 1
         number += 1
     return kept
+
+
+def find_source(root: Path) -> Path:
+    """Return the folder that images of a source come from; of a list or a video its own name.
+
+    >>> find_source(Path("/a/photos/*.jpg")).as_posix(), find_source(Path("/a/film.mp4")).as_posix()
+    ('/a/photos', '/a/film')
+    """
+    whole = straighten(root)
+    if whole.is_dir():
+        return whole
+    if is_image(whole):
+        return whole.parent
+    if glob.has_magic(str(root)):
+        return Path(*takewhile(lambda part: not glob.has_magic(part), whole.parts))
+    return whole.with_suffix("")

@@ -19,7 +19,7 @@ from fmawsss.files.journals import list_journals, refuse_changed
 from fmawsss.files.json_files import many_objects
 from fmawsss.files.listing import current
 from fmawsss.files.locks import wait_lock
-from fmawsss.files.products import ANY, Product
+from fmawsss.files.products import ANY, Product, refuse_inner
 from fmawsss.files.texts import name_first
 from fmawsss.metrics import SegmentationMetrics
 from fmawsss.records import ImageRecord
@@ -63,6 +63,7 @@ def apply(stage: Stage) -> Result:
 
     # The images that lack something
     records = data.read_records(data.whole.split)
+    refuse_inner(product.path, [record.name for record in records])
     parts = data.list_parts(split, output.also_scored)
     writers = list_writers(stage, records, shard.number)
     remaining = find_remaining(stage, records, shard.choose(parts[split]), writers)
@@ -84,8 +85,8 @@ def apply(stage: Stage) -> Result:
     # Score them
     scores = {}
     if rank_zero_only.rank == 0:
-        table = stage.run.work / "scores.json"
-        scores = enter_scores(table, stage.name, product.path, parts, data.classes)
+        table, name = stage.run.work / "scores.json", f"{stage.name}{stage.run.others}"
+        scores = enter_scores(table, name, product.path, parts, data.classes)
     return Result(product, split, len(records), checkpoint, scores, len(remaining))
 
 

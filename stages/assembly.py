@@ -9,11 +9,13 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from datamodules.sources import find_source
 from stages.builder import StageBuilder
 from stages.config import list_nodes, refuse_missing
 from stages.hush import hush_loggers
+from stages.others import choose_others
 from stages.schedule import choose_steps
 from stages.stage import FeatureCache, Run, Stage
 
@@ -32,6 +34,8 @@ def build_run(cfg: DictConfig, stages: Sequence[str]) -> Run:
         base=Path(paths.base),
         outputs=Path(paths.outputs),
         dataset=paths.dataset,
+        photos=find_photos(cfg),
+        others=paths.others.removesuffix("/."),
         stages=tuple(stages),
         overwrite=options.overwrite,
         ckpt=None if options.ckpt is None else str(options.ckpt),
@@ -72,3 +76,21 @@ def prepare_builders(cfg: DictConfig, learning: bool) -> list[StageBuilder]:
 def count_images(builder: StageBuilder, splits: Any) -> int:
     """Count the images of one or several splits."""
     return len(builder.build_data().read_records(splits))
+
+
+def find_photos(cfg: DictConfig) -> Path | None:
+    """Return the folder that photos come from; None for a data set that is no source of photos."""
+    if cfg.dataset.get("frames") is None or OmegaConf.is_missing(cfg.dataset, "root"):
+        return None
+    return find_source(Path(cfg.dataset.root))
+
+
+def place_others(cfg: DictConfig) -> None:
+    """Have masks of other photos than the results are of written to a folder of their own."""
+    output = OmegaConf.to_container(cfg.stage.runtime)["output"]
+    if "${paths.others}" not in output:
+        return
+    refuse_missing(cfg)
+    if (photos := find_photos(cfg)) is not None:
+        others = choose_others(Path(cfg.paths.work), cfg.name, photos)
+        cfg.paths.others = others or cfg.paths.others

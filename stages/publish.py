@@ -23,12 +23,13 @@ def publish(stage: Stage, result: Result, loggers: Sequence[Logger]) -> None:
         return
     learned = stage.training is not None
     note = StageNote(
-        name=stage.name,
+        name=f"{stage.name}{stage.run.others}",
         product=result.product.path,
         split=result.split,
         images=result.images,
         classes=("background", *stage.output.data.classes),
         sources=find_sources(stage.reads, None if learned else result.checkpoint),
+        photos=stage.run.photos,
     )
     note_stage(stage.run.work, note)
     if result.made:

@@ -50,7 +50,8 @@ class Run:
 
     folder: of this run's records and logs; `work` holds the products, `base` those that a sweep's
         jobs read, `outputs` those of all data sets.
-    dataset: its name on the command line.
+    dataset: its name on the command line; `photos` the folder of a data set of photos, `others`
+        stands behind products where `work` is of another one.
     stages: the names of all stages of the run.
     ckpt: the checkpoint to apply, a path or a step; None takes the stage's own.
     shard: `3/16` applies a stage to a share of the images.
@@ -62,6 +63,8 @@ class Run:
     base: Path
     outputs: Path
     dataset: str
+    photos: Path | None
+    others: str
     stages: Sequence[str]
     overwrite: bool
     ckpt: str | None

@@ -135,13 +135,11 @@ def test_a_folder_of_photos_grows(trained, photos, tmp_path, monkeypatch, capsys
     # another image of the same name and size in bytes
     content = bytearray((photos / "a.png").read_bytes())
     content[-1] ^= 1
-    for root in (photos, tmp_path / "others"):
-        root.mkdir(exist_ok=True)
-        (root / "a.png").write_bytes(content)
-        with pytest.raises(
-            ProductMismatch, match=r"other files of 1 of [13] images: a\. .*overwrite=true"
-        ):
-            apply(monkeypatch, trained, out, root)
+    (photos / "a.png").write_bytes(content)
+    with pytest.raises(
+        ProductMismatch, match=r"other files of 1 of 3 images: a\. .*overwrite=true"
+    ):
+        apply(monkeypatch, trained, out, photos)
     assert (out / "masks/a.png").stat().st_mtime_ns == kept
 
 
@@ -365,3 +363,49 @@ def test_onnx_answers_as_the_network(trained, checkpoint, tmp_path, monkeypatch)
             expected = segmenter.network(torch.from_numpy(seen)).softmax(1).numpy()
         assert answer.shape == (index + 1, 9, *size)
         assert np.abs(answer - expected).max() < 1e-4
+
+
+def test_masks_of_another_folder_go_to_a_folder_of_their_own(
+    trained, photos, tmp_path, monkeypatch
+) -> None:
+    out = apply(monkeypatch, trained, tmp_path / "out", photos)
+    first = {path.name: path.read_bytes() for path in (out / "masks").rglob("*.png")}
+    areas = (out / "exports/network/areas.json").read_bytes()
+
+    # another folder, twice, with an image of the same name
+    others = tmp_path / "else" / "new photos"
+    others.mkdir(parents=True)
+    Image.fromarray(draw_image(7, (40, 56))).save(others / "a.png")
+    for _ in range(2):
+        apply(monkeypatch, trained, out, others, "callbacks=confidence", "save_as=[voc]")
+    assert {path.name: path.read_bytes() for path in (out / "masks").glob("*.png")} == {
+        name: first[name] for name in ("a.png", "b.png")
+    }
+    assert read_mask(out / "masks/new photos/a.png").shape == (40, 56)
+    for kind in ("overlays", "confidence"):
+        assert (out / kind / "new photos/a.png").is_file()
+    assert (out / "exports/network/areas.json").read_bytes() == areas
+    exported = out / "exports/network/new photos"
+    assert list(json.loads((exported / "areas.json").read_text())["images"]) == ["a"]
+    assert (exported / "voc").is_dir()
+    notes = json.loads((out / "stages.json").read_text())
+    assert list(notes) == ["network", "network/new photos"]
+
+    # what the results are of stays in its place, also when it is made anew
+    apply(monkeypatch, trained, out, photos / "sub/../a.png")
+    apply(monkeypatch, trained, out, photos, "overwrite=true", "refine=pixel_adaptive")
+    assert read_mask(out / "masks/new photos/a.png").shape == (40, 56)
+    assert read_mask(out / "masks/sub/c.png").shape == (33, 47)
+
+    # a third folder of that name, a part of the first one, and images where others lie
+    third = tmp_path / "third" / "new photos"
+    third.mkdir(parents=True)
+    Image.fromarray(draw_image(8, (40, 56))).save(third / "z.png")
+    with pytest.raises(ValueError, match=r"masks/new photos holds masks of .*else/new photos"):
+        apply(monkeypatch, trained, out, third)
+    apply(monkeypatch, trained, out, photos / "sub")
+    assert read_mask(out / "masks/photos_sub/c.png").shape == (33, 47)
+    (photos / "new photos").mkdir()
+    Image.fromarray(draw_image(9, (40, 56))).save(photos / "new photos" / "a.png")
+    with pytest.raises(ProductMismatch, match=r"images below new photos/"):
+        apply(monkeypatch, trained, out, photos, "refine=pixel_adaptive")

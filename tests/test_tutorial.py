@@ -28,7 +28,7 @@ def test_photos_become_masks(tmp_path):
     for line in COMMANDS:
         short = "train.py" in line and "plan" not in line
         type_command(line, tmp_path, *(["stages.network.loop.max_steps=3"] if short else []))
-    assert len(list((tmp_path / "outputs" / "folder" / "masks").glob("*.png"))) >= 5
+    assert len(list((tmp_path / "outputs" / "folder" / "masks" / "new_photos").glob("*.png"))) >= 5
     assert (tmp_path / "outputs" / "folder" / "report.html").is_file()
     python = re.findall(r"(?m)^    (from .*|found .*|print.*)$", TEXT)
     subprocess.run([sys.executable, "-c", "\n".join(python)], cwd=tmp_path, check=True)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import zipfile
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -169,6 +170,22 @@ class Made:
                     elif entry.is_file(follow_symlinks=False):
                         found.add(entry.path[start:])
         return found
+
+
+def find_own(path: Path) -> Iterator[Path]:
+    """Give what is there of a product: a file, or what its folder holds but products within it."""
+    if path.is_file():
+        yield path
+    if path.is_dir():
+        inner = "|".join(map(re.escape, list_inner(path)))
+        beside = re.compile(rf"\.?({inner})(\..*(jsonl?|lock))?")
+        yield from (entry for entry in path.iterdir() if not beside.fullmatch(entry.name))
+
+
+def list_inner(path: Path) -> list[str]:
+    """List the names of products within a product: folders with a record beside them."""
+    records = path.glob("*.json") if path.is_dir() else ()
+    return sorted(record.stem for record in records if (path / record.stem).is_dir())
 
 
 def place_file(product: Path, name: str) -> Path:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from fmawsss.files.contents import (
     Changes,
     digest_file,
     find_changes,
+    find_own,
+    list_inner,
     place_file,
     place_notes,
     read_notes,
@@ -82,8 +85,10 @@ class Product:
             logger.warning("overwriting %s", self.path)
         # Only when nothing old is left does the new record appear: a kill in between leaves the old
         # one, or none
-        for path in (*beside, place_notes(self.path), self.path):
+        for path in (*beside, place_notes(self.path), *list(find_own(self.path))):
             remove_path(path)
+        with suppress(OSError):  # products within it stay
+            self.path.rmdir()
         if not empty:
             current().forget()
         self._write({})
@@ -184,8 +189,18 @@ class Product:
 
 
 def holds_files(path: Path) -> bool:
-    """Say whether a path is a file, or a folder that is not empty."""
-    return path.is_file() or (path.is_dir() and any(path.iterdir()))
+    """Say whether a path is a file, or a folder that holds more than products of their own."""
+    return next(find_own(path), None) is not None
+
+
+def refuse_inner(path: Path, images: Sequence[str]) -> None:
+    """Raise ProductMismatch when names of images lead into a product within a product."""
+    folders = {name.partition("/")[0] for name in images if "/" in name}
+    if taken := sorted(folders.intersection(list_inner(path))):
+        raise ProductMismatch(
+            f"{path / taken[0]} holds masks of another folder, and images below {taken[0]}/ would "
+            "have theirs there: move it away, or choose another paths.work"
+        )
 
 
 def require_unchanged(path: Path) -> None:

@@ -27,7 +27,8 @@ UNSHOWN = {"boundary", "image_stamp", "truth_stamp"}  # of what a journal says o
 class StageNote:
     """What a stage left: its product, for which split, and what it was made from.
 
-    `classes` begin with the background; `sources` are folders, and the checkpoint.
+    `classes` begin with the background; `sources` are folders, and the checkpoint; `photos` is the
+    folder of images, of a data set of photos.
     """
 
     name: str
@@ -38,6 +39,7 @@ class StageNote:
     sources: Mapping[str, Path] = field(
         default_factory=dict
     )  # superpixels, seeds, cams, checkpoint
+    photos: Path | None = None
 
 
 class RunFolder:
@@ -108,6 +110,8 @@ def note_stage(work: Path, stage: StageNote) -> None:
         "classes": list(stage.classes),
         "sources": sources,
     }
+    if stage.photos is not None:
+        entry["photos"] = str(stage.photos)
 
     # A note that would not change is left alone
     path = work / STAGES_FILE
