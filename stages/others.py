@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 def choose_others(work: Path, stage: str, photos: Path) -> str:
-    """Name the folder for masks of photos, `/NAME` below that of masks; "" where results are theirs.
+    """Name the folder for masks of photos, `/NAME` below `masks/`; "" where results are theirs.
 
     Raises:
         ValueError: when masks of a third folder of that name lie there.

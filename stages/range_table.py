@@ -270,7 +270,6 @@ OF_RUN: dict[str, Range] = {
     "job.size": several(PIXELS, 2),
     "job.dynamic": SWITCH,
     "job.tolerance": above(0),
-    "job.agreement": SHARE,
     "job.images.*": whole(0),
     "job.archives.*.size": optional(whole(0)),
     "job.voc.size": optional(whole(0)),
