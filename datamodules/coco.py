@@ -20,6 +20,7 @@ from datamodules.coco_annotations import (
     number_ids,
     read_annotations,
 )
+from datamodules.coco_homes import find_homes
 from datamodules.coco_masks import (
     MASK_PALETTE,
     find_annotations,
@@ -29,7 +30,7 @@ from datamodules.coco_masks import (
     require_order,
     write_painted_mask,
 )
-from datamodules.images import compose_names, find_name, list_stems, strip_suffix
+from datamodules.images import compose_names, find_list, find_name, list_stems, strip_suffix
 from datamodules.label_files import require_label_file
 from datamodules.labels import Labels, LabelsFromMasks, LabelSource, check_label, find_classes
 from fmawsss.files.images import stamp_file
@@ -46,6 +47,8 @@ INDEX_VERSION = 2
 @dataclass(kw_only=True, eq=False, repr=False)
 class CocoDataModule(SegmentationDataModule):
     """A tree like COCO's; split `train` means train2014/ and annotations/instances_train2014.json.
+
+    A split that ends in `.txt` is a list of images of the official splits, by name or number.
 
     root: the folder that holds `annotations`.
     year: 2014 or 2017.
@@ -66,19 +69,37 @@ class CocoDataModule(SegmentationDataModule):
     def prepare_data(self) -> None:
         """Index the annotations of the splits in use, and make the masks that will be read."""
         for split in self._list_splits():
-            self._read_index(split)
+            self._find_homes(split)
         self.make_masks(self.list_splits_with_masks())
 
     def make_masks(self, splits: Splits) -> None:
         """Make the masks of some splits, or renumber those of another conversion, once."""
         for split in name_splits(splits):
-            if self.masks is None:
-                self._paint_masks(split)
-            elif self.masks_hold_ids:
-                self._renumber_masks(split)
+            for home, names in self._find_homes(split).items():
+                if self.masks is None:
+                    self._paint_masks(home, names if find_list(split) else None)
+                elif self.masks_hold_ids:
+                    self._renumber_masks(home)
 
     def read_split(self, split: str) -> list[ImageRecord]:
-        """List the images that the annotation file of a split names."""
+        """List the images that the annotation file of a split names, or a list file."""
+        if not find_list(split):
+            return self._read_official(split)
+        homes = self._find_homes(split)
+        records = {r.name: r for home in homes for r in self._read_official(home)}
+        return [records[name] for names in homes.values() for name in names]
+
+    def _find_homes(self, split: str) -> dict[str, list[str]]:
+        """Name the official splits that hold the images of a split, and these images."""
+        file = find_list(split)
+        if file is None:
+            return {split: self._list_names(split)}
+        return find_homes(file, name_splits(self.splits.get("all")), self._list_names)
+
+    def _list_names(self, split: str) -> list[str]:
+        return [strip_suffix(file) for file, _ in self._read_index(split)["images"]]
+
+    def _read_official(self, split: str) -> list[ImageRecord]:
         rows = self._read_index(split)["images"]
         names = [strip_suffix(file) for file, _ in rows]
         masks = self._find_masks(split, names)
@@ -162,7 +183,7 @@ class CocoDataModule(SegmentationDataModule):
 
     def find_faults(self, split: str) -> list[str]:
         """Find what keeps masks from being made, until they are."""
-        if self.masks is not None or self._read_index(split)["masks"]:
+        if self.masks is not None or find_list(split) or self._read_index(split)["masks"]:
             return []
         source = self._find_source(split)
         images = Path(self.root) / f"{split}{self.year}"
@@ -179,8 +200,11 @@ class CocoDataModule(SegmentationDataModule):
         require_order(source, annotations.names, self.classes)
         return annotations
 
-    def _paint_masks(self, split: str) -> None:
-        """Write the semantic masks of a split; a run that was stopped goes on where it was."""
+    def _paint_masks(self, split: str, names: Sequence[str] | None) -> None:
+        """Write the semantic masks of a split, or of some of its images.
+
+        A run that was stopped goes on where it was.
+        """
         index = self._read_index(split)
         if index["masks"]:
             return
@@ -191,7 +215,12 @@ class CocoDataModule(SegmentationDataModule):
         annotations = self._read_annotations(source)
         done = list_stems(folder, ".png")
         known = [image for image in annotations.images if image.regions is not None]
-        todo = [image for image in known if strip_suffix(image.file) not in done]
+        wanted = None if names is None else set(names)
+        todo = [
+            image
+            for image in known
+            if (name := strip_suffix(image.file)) not in done and (wanted is None or name in wanted)
+        ]
 
         logger.info("making %d masks of %s in %s", len(todo), source.name, folder)
         with annotations.open_regions() as read:
@@ -199,12 +228,13 @@ class CocoDataModule(SegmentationDataModule):
                 write_painted_mask(folder, image, read(image), annotations.classes, source)
                 if number % 5000 == 0:
                     logger.info("made %d of %d masks", number, len(todo))
-        write_bytes(self._index_path(split), json.dumps({**index, "masks": True}).encode())
+        if names is None:
+            write_bytes(self._index_path(split), json.dumps({**index, "masks": True}).encode())
 
     def _renumber_masks(self, split: str) -> None:
         """Write masks of category ids again, with class numbers; a stopped run goes on."""
         # the masks that lack a renumbered one
-        names = [strip_suffix(file) for file, _ in self._read_index(split)["images"]]
+        names = self._list_names(split)
         done = self._find_masks(split, names)
         found = find_masks(names, Path(self.masks or ""))
         todo = [name for name in found if name not in done]

@@ -11,6 +11,7 @@ from datamodules.images import (
     Walk,
     compose_names,
     count_endings,
+    find_list,
     find_name,
     index_masks,
     name_files,
@@ -29,8 +30,8 @@ WHOLE_TREE = "all"
 class FolderDataModule(SegmentationDataModule):
     """All images below a folder, named by their path below it; hidden folders are left out.
 
-    Split `all` is every image; another split is `<root>/<split>.txt` with a name per line, or the
-    subfolder `<root>/<split>`.
+    Split `all` is every image; another split is `<root>/<split>.txt` with a name per line, such a
+    list elsewhere (`lists/few.txt`), or the subfolder `<root>/<split>`.
 
     root: the folder; or an image, a pattern, a text file that lists images, a video.
     frames: where the frames of a video go, and every how many-th of them (`frame_step`).
@@ -121,9 +122,9 @@ class FolderDataModule(SegmentationDataModule):
     def _list_names(self, split: str, images: dict[str, Path]) -> list[str]:
         """List the image names of a split."""
         root = Path(self.root)
-        file = root / f"{split}.txt"
+        file = find_list(split) or root / f"{split}.txt"
         if file.is_file():
-            return read_name_list(file, images)
+            return read_name_list(file, images, root)
         if split == WHOLE_TREE:
             return list(images)
 
@@ -151,8 +152,8 @@ class FolderDataModule(SegmentationDataModule):
         return {name: masks[compose(name)] for name in names if compose(name) in masks}
 
 
-def read_name_list(file: Path, images: dict[str, Path]) -> list[str]:
-    """Read image names, one per line, with or without suffix.
+def read_name_list(file: Path, images: dict[str, Path], root: Path) -> list[str]:
+    """Read image names below a root, one per line, with or without suffix.
 
     Raises ValueError for names without an image.
     """
@@ -165,7 +166,7 @@ def read_name_list(file: Path, images: dict[str, Path]) -> list[str]:
     missing = [name for name in names if name not in images]
     if missing:
         raise ValueError(
-            f"{file} names {len(missing)} images that are not below {file.parent}, first "
+            f"{file} names {len(missing)} images that are not below {root}, first "
             f"{missing[0]!r}; names are paths below that folder: correct or remove them"
         )
     return names

@@ -167,6 +167,20 @@ def strip_suffix(name: str) -> str:
     return stem if dot + suffix.lower() in SUFFIXES else name
 
 
+def find_list(split: str) -> Path | None:
+    """Return the file of image names that a split is, `split=lists/few.txt`; None for a name.
+
+    Raises FileNotFoundError when there is none.
+    """
+    if not split.endswith(".txt"):
+        return None
+    if not Path(split).is_file():
+        raise FileNotFoundError(
+            f"split={split}: there is no such list; write one image name per line, or name a split"
+        )
+    return Path(split)
+
+
 def list_stems(folder: Path, suffix: str) -> set[str]:
     """List the files with a suffix anywhere below a folder, as paths without that suffix.
 

@@ -11,6 +11,7 @@ from datamodules.base import SegmentationDataModule
 from datamodules.images import (
     check_inner_path,
     compose_names,
+    find_list,
     index_images,
     index_masks,
     strip_suffix,
@@ -44,13 +45,15 @@ class VocDataModule(SegmentationDataModule):
     masks: str
 
     def read_split(self, split: str) -> list[ImageRecord]:
-        """List the images of ImageSets/Segmentation/<split>.txt."""
+        """List the images of ImageSets/Segmentation/<split>.txt, or of a list elsewhere."""
         root = Path(self.root)
         photos = root / "JPEGImages"
         lists = root / "ImageSets" / "Segmentation"
 
         # what there is
-        file = require_list(lists / f"{split}.txt", self.explain_missing(split))
+        file = find_list(split)
+        if file is None:
+            file = require_list(lists / f"{split}.txt", self.explain_missing(split))
         images = index_images(photos)
         names = read_split_list(file, images)
 
