@@ -29,6 +29,7 @@ READS = {
 }  # fmt: skip
 COPIES = {"copy_", "_to_copy", "clone"}
 PER_IMAGE = ("predict_1", "predict_2", "predict_3", "predict_coco")
+PER_BATCH = ("predict_batch",)
 PER_STEP = ("cls", "seg", "cls_coco", "seg_coco")
 
 
@@ -87,7 +88,8 @@ def count_parts(names: Sequence[str], quick: bool, device: str) -> dict[str, dic
     from benchmarks.parts import PARTS
 
     setting = Setting(QUICK if quick else PAPER, 16, torch.device(device), 1)
-    found = {name: count_calls(PARTS[name](setting).ours) for name in names}
+    known = [name for name in names if name in PARTS]
+    found = {name: count_calls(PARTS[name](setting).ours) for name in known}
     return {name: {kind: counts[kind].total() for kind in KINDS} for name, counts in found.items()}
 
 
@@ -113,8 +115,10 @@ def write_table(
     """Write the counts as Markdown; those of another checkout stand in front of ours."""
     lines = [f"| part | {' | '.join(KINDS)} |", "|---" * (len(KINDS) + 1) + "|"]
     for name, counts in ours.items():
-        before = {kind: f"{beside[name][kind]} → " if beside else "" for kind in KINDS}
-        unit = ", per image" * (name in PER_IMAGE) + ", per step" * (name in PER_STEP)
+        known = (beside or {}).get(name)
+        before = {kind: f"{known[kind]} → " if known else "" for kind in KINDS}
+        units = {", per image": PER_IMAGE, ", per batch of 8": PER_BATCH, ", per step": PER_STEP}
+        unit = "".join(unit for unit, parts in units.items() if name in parts)
         cells = [f"{before[kind]}{counts[kind]}" for kind in KINDS]
         lines.append(f"| {name}{unit} | {' | '.join(cells)} |")
     return "\n".join(lines)

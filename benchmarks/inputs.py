@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -157,16 +158,16 @@ def draw_seed(labels: Bool[Tensor, "C"], side: int) -> UInt8[Tensor, "H W"]:
     return seed
 
 
-def make_seeding_batch(present: int, sizes: Sizes, classes: int) -> Batch:
-    """Draw one image, its sides rounded up to whole patches, with its superpixels."""
+def make_seeding_batch(present: Sequence[int], sizes: Sizes, classes: int) -> Batch:
+    """Draw images of so many classes, sides rounded up to whole patches, with superpixels."""
     generator = torch.Generator().manual_seed(2)
     height, width = (-(-side // 16) * 16 for side in sizes.image)
     return Batch(
-        names=["image"],
-        images=torch.randn(1, 3, height, width, generator=generator),
-        sizes=[sizes.image],
-        labels=make_labels([present], classes),
-        superpixels=[make_superpixels(sizes.superpixels, sizes.image)],
+        names=[str(image) for image in range(len(present))],
+        images=torch.randn(len(present), 3, height, width, generator=generator),
+        sizes=[sizes.image] * len(present),
+        labels=make_labels(list(present), classes),
+        superpixels=[make_superpixels(sizes.superpixels, sizes.image) for _ in present],
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -112,39 +112,51 @@ def compare_seeding(setting: Setting) -> Comparison:
     )
 
 
-def compare_prediction(dataset: str, present: int, setting: Setting) -> Comparison:
-    """Compare the seeding of one image; plain encodes the prompts every time."""
+def compare_prediction(dataset: str, present: Sequence[int], setting: Setting) -> Comparison:
+    """Compare the seeding of images with so many classes; plain encodes the prompts every time."""
     recipe = build_recipe("cls", dataset, setting)
     module, clip = recipe.module, recipe.module.clip.clip
     batch = make_seeding_batch(present, setting.sizes, len(module.classes)).to(setting.device)
-    classes = batch.labels[0].nonzero().flatten()
     module.on_predict_start()
 
     @torch.no_grad()
     def ours() -> Results:
-        (found,) = module.predict_step(batch)
+        found = module.predict_step(batch)
         # two masks may be equally sure but for rounding: what is on top cannot be compared
-        sure = found.seeds["sams"].confidence
-        return {"cams": found.cams, "refined": found.refined, "sure": sure}
+        sure = [own.seeds["sams"].confidence for own in found]
+        cams, refined = [own.cams for own in found], [own.refined for own in found]
+        return {"cams": torch.cat(cams), "refined": torch.cat(refined), "sure": torch.stack(sure)}
 
     @torch.no_grad()
     def plainly() -> Results:
         inputs, attention = plain.store_attention(clip.visual, batch.images)
         _, cams = compute_cams_plainly(recipe, inputs, encode_text_plainly(recipe), batch)
-        refined = refine_plainly(module.seeding.refine, cams, attention[:, 0])
         power = module.seeding.sams.background_power
-        _, sure = plain_seeds.paint_seed(refined, classes, batch.superpixels[0], power)
-        return {"cams": cams, "refined": refined, "sure": sure}
+        refined, sure = [], []
+        for image, own in enumerate(cams.split(list(present))):
+            classes = batch.labels[image].nonzero().flatten()
+            refined.append(refine_plainly(module.seeding.refine, own, attention[:, image]))
+            found = plain_seeds.paint_seed(refined[-1], classes, batch.superpixels[image], power)
+            sure.append(found[1])
+        return {"cams": cams, "refined": torch.cat(refined), "sure": torch.stack(sure)}
 
+    alone = len(present) == 1
     return Comparison(
-        f"prediction, {dataset.upper()}, {present} {'class' if present == 1 else 'classes'}",
+        f"prediction, {dataset.upper()}, {name_images(present)}",
         ours,
         plainly,
         bare=lambda: run_bare_encoder(clip, batch.images),
         speed=2.3,
-        per_bare=round(1.25 + 0.12 * (present - 1), 2),
-        memory=0.25 if dataset == "voc" and present == 2 else None,
+        per_bare=round(1.25 + 0.12 * (present[0] - 1), 2) if alone else None,
+        memory=0.25 if dataset == "voc" and present == (2,) else None,
     )
+
+
+def name_images(present: Sequence[int]) -> str:
+    """Name images by how many there are, one image by its classes."""
+    if len(present) > 1:
+        return f"{len(present)} images at once"
+    return f"{present[0]} {'class' if present[0] == 1 else 'classes'}"
 
 
 def refine_plainly(
@@ -171,8 +183,9 @@ PARTS: Mapping[str, Callable[[Setting], Comparison]] = {
     "caa_768": lambda setting: compare_affinity(setting.sizes.grids[0], setting),
     "caa_1600": lambda setting: compare_affinity(setting.sizes.grids[1], setting),
     "sams": compare_seeding,
-    "predict_1": partial(compare_prediction, "voc", 1),
-    "predict_2": partial(compare_prediction, "voc", 2),
-    "predict_3": partial(compare_prediction, "voc", 3),
-    "predict_coco": partial(compare_prediction, "coco", 2),
+    "predict_1": partial(compare_prediction, "voc", (1,)),
+    "predict_2": partial(compare_prediction, "voc", (2,)),
+    "predict_3": partial(compare_prediction, "voc", (3,)),
+    "predict_batch": partial(compare_prediction, "voc", (1, 2, 1, 3, 1, 2, 1, 1)),
+    "predict_coco": partial(compare_prediction, "coco", (2,)),
 }

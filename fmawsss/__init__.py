@@ -11,7 +11,9 @@ The files are the steps of the method, in the order in which data flows (section
     label_losses  4         other losses on image labels
     affinity      5         CAMs spread over patches that attend to each other
     scores        6         CAMs between 0 and 1, and a background to stand against them
+    pooling       7         what maps hold under superpixels
     seeding       6, 7      scores, pooled on superpixels, painted as seeds
+    seeding_batches 5-7     the same for many images at once
     memory        11.1      seeds once more: superpixels explained by look-alikes in other images
     memory_search 11.1      the same for many images at once
     memory_index  11.1      and for more superpixels than can be compared
@@ -20,6 +22,7 @@ The files are the steps of the method, in the order in which data flows (section
     schedules     8         learning rates
     resizing      8         images brought to whole patches
     precision               what stays out of half precision
+    transfer                tensors brought from a device, all at once
     viz                     pictures of CAMs, seeds and superpixels
     records                 what all rooms hand to one another: images, CAMs, batches
 

@@ -31,7 +31,7 @@ def find_sinkhorn_scales(
     rows = columns = attention.new_ones(attention.shape[:-1])
     for _ in range(iterations):
         columns = _invert((rows[..., None, :] @ attention)[..., 0, :])  # columns sum to one
-        rows = _invert((attention @ columns[..., None])[..., 0])  # rows sum to one
+        rows = _invert((columns[..., None, :] @ attention.mT)[..., 0, :])  # rows sum to one
     return rows, columns
 
 
@@ -172,8 +172,16 @@ class AffinityRefiner:
         Raises:
             ValueError: without the attention of its own patch grid.
         """
-        attention = _check_attention(cams, attention)
-        boxes = self.mask_boxes(score_cams(cams), self.threshold)
+        attention = check_attention(cams, attention)
+        return self.spread(cams, self.mask_boxes(score_cams(cams), self.threshold), attention)
+
+    def spread(
+        self,
+        cams: Float[Tensor, "P h w"],
+        boxes: Bool[Tensor, "P N"],
+        attention: Float[Tensor, "N N"],
+    ) -> Float[Tensor, "P h w"]:
+        """Refine the CAMs of one image whose boxes are known; `torch.vmap` does so for many."""
         values = self.values(cams)
         if self.power == 0:
             return values  # the identity gathers from nobody, so the boxes do not act
@@ -208,7 +216,7 @@ class NoRefinement:
         return cams
 
 
-def _check_attention(cams: Float[Tensor, "P h w"], attention: Tensor | None) -> Tensor:
+def check_attention(cams: Float[Tensor, "P h w"], attention: Tensor | None) -> Tensor:
     """Return the attention; raise ValueError unless it is there and fits the CAMs' patch grid."""
     height, width = cams.shape[1:]
     if attention is None:

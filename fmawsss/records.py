@@ -159,7 +159,7 @@ class SeedPrediction(Prediction):
     cams: Float[Tensor, "P h w"]
     attention: Float[Tensor, "N N"] | None
     refined: Float[Tensor, "P h w"]
-    seeds: dict[str, Seed]
+    seeds: Mapping[str, Seed]
     probabilities: Float[Tensor, "C"] | None = None
     superpixels: Superpixels | None = None
     patches: Callable[[], Float[Tensor, "N D"]] | None = None

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from fmawsss.affinity import Affinity
 from fmawsss.metrics import IGNORE
 from fmawsss.networks.refinement import Refine, require_image
+from fmawsss.pooling import pool_mean as pool_mean
+from fmawsss.pooling import pool_sum as pool_sum
 from fmawsss.precision import widen
 from fmawsss.scores import Background, BackgroundPower, Score, resize_maps
 from fmawsss.superpixels import Superpixels, require_superpixels
@@ -112,22 +114,39 @@ class SuperpixelSeeder:
             given = self.fallback(cams, classes, found, size, image)
             return Seed(_settle_ignored(given.labels), given.confidence, fell_back=True)
 
-        # every superpixel gets a class, every pixel the superpixel on top
-        masks = self.score_masks(cams, classes, found)
-        top = find_top_masks(order_masks(masks, self.priority), found, cams.device)
+        pooled = self.pool(self.prepare(resize_maps(cams, size)), found)
         rest = None if self.fill is None else self.fill(cams, classes, found, size, image)
-        return paint_masks(masks, top, rest)
+        return self.paint(pooled, classes, found, cams.device, rest)
 
     def score_masks(
         self, cams: Float[Tensor, "P h w"], classes: Int[Tensor, "P"], superpixels: Superpixels
     ) -> ScoredMasks:
         """Score one or more superpixels for background and classes; the result is on the CPU."""
         pooled = self.pool(self.prepare(resize_maps(cams, superpixels.size)), superpixels)
+        return self.judge_masks(pooled, classes, superpixels)
+
+    def judge_masks(
+        self, pooled: Float[Tensor, "P M"], classes: Int[Tensor, "P"], superpixels: Superpixels
+    ) -> ScoredMasks:
+        """Score superpixels by what the maps hold under them."""
         oppose = self.background or BackgroundPower(self.background_power)
         scores = oppose(self.normalise(pooled))
         label, confidence = choose_labels(scores, classes)
         level, area = superpixels.level.long(), superpixels.area.long()
         return ScoredMasks(scores, label, confidence, level, area)
+
+    def paint(
+        self,
+        pooled: Float[Tensor, "P M"],
+        classes: Int[Tensor, "P"],
+        superpixels: Superpixels,
+        device: torch.device,
+        rest: Seed | None,
+    ) -> Seed:
+        """Give every superpixel a class, and every pixel the superpixel on top."""
+        masks = self.judge_masks(pooled, classes, superpixels)
+        top = find_top_masks(order_masks(masks, self.priority), superpixels, device)
+        return paint_masks(masks, top, rest)
 
 
 class SeedMaker(nn.Module):
@@ -178,52 +197,26 @@ def choose_labels(
     A label is 0 for background, else class index + 1. The channels are the classes, with the
     background in front unless the first class is itself the background, -1.
     """
-    # what the channels stand for
-    labels = (classes + 1).to(scores.device)
-    if len(scores) == len(classes) + 1:
-        labels = torch.cat([labels.new_zeros(1), labels])
+    labels = label_channels(len(scores), classes).to(scores.device)
+    best = scores.argmax(0, keepdim=True)
+    return labels[best[0]], scores.gather(0, best)[0]
+
+
+def label_channels(channels: int, classes: Int[Tensor, "P"]) -> UInt8[Tensor, "Q"]:
+    """Tell the label of each channel of the scores of an image, on the CPU.
+
+    Raises:
+        ValueError: when the channels are neither the classes nor the background and the classes.
+    """
     numbers = classes.tolist()
-    led = len(scores) == len(classes) + 1 or numbers[0] == -1
+    led = channels == len(numbers) + 1 or numbers[0] == -1
     if not led or max(numbers, default=0) >= IGNORE - 1:
         raise ValueError(
             f"Expected classes in 0…{IGNORE - 2}, the background (-1) first where the CAMs hold it "
-            f"(BackgroundAlpha), found {numbers} for {len(scores)} scores."
+            f"(BackgroundAlpha), found {numbers} for {channels} scores."
         )
-
-    best = scores.argmax(0, keepdim=True)
-    return labels[best[0]].to(torch.uint8), scores.gather(0, best)[0]
-
-
-def pool_mean(maps: Float[Tensor, "P H W"], superpixels: Superpixels) -> Float[Tensor, "P M"]:
-    """Average each map over each superpixel; the result lies on the CPU."""
-    # no mean leaves the range of its map by rounding: scores stay scores
-    low, high = maps.flatten(1).aminmax(dim=1, keepdim=True)
-    sums, low, high = _sum_maps(maps, superpixels, low, high)
-    return (sums / superpixels.area).to(maps.dtype).clamp(low, high)
-
-
-def pool_sum(maps: Float[Tensor, "P H W"], superpixels: Superpixels) -> Float[Tensor, "P M"]:
-    """Sum each map over each superpixel; the result lies on the CPU."""
-    return _sum_maps(maps, superpixels)[0].to(maps.dtype)
-
-
-def _sum_maps(
-    maps: Float[Tensor, "P H W"], superpixels: Superpixels, *beside: Float[Tensor, "P 1"]
-) -> list[Float[Tensor, "P _"]]:
-    """Sum maps over superpixels, as differences of cumulative sums at the ends of runs.
-
-    No mask is decoded. In float64 equal superpixels get equal sums, so that ties stay ties. What
-    stands `beside` the maps comes to the CPU in the same transfer.
-    """
-    owner, start, stop = superpixels.runs()
-    running = maps.mT.flatten(1).cumsum(1, dtype=torch.float64)
-    running = torch.cat([running.new_zeros(len(maps), 1), running], dim=1)
-    parts = running[:, stop.to(maps.device)] - running[:, start.to(maps.device)]
-    parts = torch.cat([parts, *beside], dim=1).cpu()
-    parts, *others = parts.split([len(owner), *(1 for _ in beside)], dim=1)
-    sums = parts.new_zeros(len(maps), len(superpixels))
-    sums.scatter_add_(1, owner.expand_as(parts), parts)
-    return [sums, *(other.to(maps.dtype) for other in others)]
+    background = [-1] * (channels - len(numbers))
+    return torch.tensor([number + 1 for number in (*background, *numbers)], dtype=torch.uint8)
 
 
 def higher_level(masks: ScoredMasks) -> Int64[Tensor, "M"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -80,6 +80,10 @@ class Superpixels:
         `total` the cumulative sum of a map over its columns, a 0 in front, it is the sum over the
         runs of a mask of `total[stop] - total[start]`.
         """
+        return self._runs
+
+    @cached_property
+    def _runs(self) -> tuple[Tensor, Tensor, Tensor]:
         owner, inside = _number_runs(self.counts, self.offsets)
         stops = self.counts.long().cumsum(0) - owner * (self.size[0] * self.size[1])
         starts = stops - self.counts

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import lightning as L
 import torch
@@ -20,8 +20,8 @@ from fmawsss.precision import widen
 from fmawsss.records import Batch, SeedPrediction
 from fmawsss.scores import BackgroundPower, resize_then_score
 from fmawsss.seeding import CamSeeder, SeedMaker
+from fmawsss.seeding_batches import Scene, make_seeds
 from lightning_modules.accumulated import SegmentationMetric
-from lightning_modules.seeds import fetch_seeds
 
 PROMPTS_VERSION = 2  # of the checkpoint; in older ones `classes` are prompt names
 
@@ -148,15 +148,26 @@ class PromptModule(L.LightningModule, ABC):
     def predict_step(self, batch: Batch, batch_index: int = 0) -> list[SeedPrediction]:
         """Turn images into seeds, in one pass: tokens → CAM → CAA → seeds."""
         cams, tokens, logits = self._predict_cams(batch, self.seeding.refine.attention_blocks)
-        require_numbers(cams, batch.names)
+        scenes = self._list_scenes(batch, tokens, cams)
+
+        # Refine and seed all images, and read the device once for them
         probabilities = logits[:, : len(self.classes)].softmax(dim=1)
         compared = self.softmax(logits, batch.labels)[:, len(self.classes) :]
-        known = torch.cat([probabilities, compared], dim=1).cpu()
-        grids = tokens.measure_grids() if batch.padding is not None else [tokens.grid] * len(batch)
+        whole = torch.cat(cams).isfinite().all()
+        refined, seeds, beside = make_seeds(
+            self.seeding, scenes, beside=[probabilities, compared, whole]
+        )
+        *known, whole = beside
+        if not whole:
+            raise_broken(cams, batch.names)
         return [
-            self._predict_image(batch, index, tokens, *parts)
-            for index, parts in enumerate(zip(grids, cams, known, strict=True))
-        ]
+            SeedPrediction(
+                batch.names[index], scene.classes, scene.cams, scene.attention, refined[index],
+                seeds[index], probable, scene.superpixels, partial(self._describe, tokens, index),
+                dict(zip(self.background, rivals.tolist(), strict=True)),
+            )
+            for index, (scene, probable, rivals) in enumerate(zip(scenes, *known, strict=True))
+        ]  # fmt: skip
 
     def _predict_cams(
         self, batch: Batch, attention_blocks: int
@@ -169,38 +180,29 @@ class PromptModule(L.LightningModule, ABC):
         )
         return list(cams.detach().split(batch.pairs.counts)), tokens, logits.detach()
 
-    def _predict_image(
-        self,
-        batch: Batch,
-        index: int,
-        tokens: ImageTokens,
-        grid: tuple[int, int],
-        cams: Float[Tensor, "P h w"],
-        known: Float[Tensor, "T"],
-    ) -> SeedPrediction:
-        """Make the seeds of one image of the batch.
-
-        known: how probable each class is among all, and each background word beside the labels.
-        """
-        # Cut the padding away
-        rows, columns = grid
-        cams, attention = cams[:, :rows, :columns], tokens.attention
-        if attention is not None:
-            cells = attention[index].unflatten(1, tokens.grid).unflatten(0, tokens.grid)
-            attention = cells[:rows, :columns, :rows, :columns].reshape(rows * columns, -1)
-
-        # Refine and seed
-        classes = batch.pairs.present[index]
-        superpixels = batch.superpixels[index] if batch.superpixels is not None else None
-        image = torch.from_numpy(batch.originals[index]) if batch.originals is not None else None
-        refined, seeds = self.seeding.make(
-            cams, attention, classes, superpixels, batch.sizes[index], image
-        )
-        return SeedPrediction(
-            batch.names[index], classes, cams, attention, refined, fetch_seeds(seeds),
-            known[: len(self.classes)], superpixels, partial(self._describe, tokens, index),
-            dict(zip(self.background, known[len(self.classes) :].tolist(), strict=True)),
-        )  # fmt: skip
+    def _list_scenes(
+        self, batch: Batch, tokens: ImageTokens, cams: Sequence[Float[Tensor, "_P h w"]]
+    ) -> list[Scene]:
+        """List what the seeds of each image are made of, its padding cut away."""
+        grids = tokens.measure_grids() if batch.padding is not None else [tokens.grid] * len(batch)
+        scenes = []
+        for index, (rows, columns) in enumerate(grids):
+            attention = None if tokens.attention is None else tokens.attention[index]
+            if attention is not None and (rows, columns) != tokens.grid:
+                cells = attention.unflatten(1, tokens.grid).unflatten(0, tokens.grid)
+                attention = cells[:rows, :columns, :rows, :columns].reshape(rows * columns, -1)
+            original = None if batch.originals is None else batch.originals[index]
+            scenes.append(
+                Scene(
+                    cams[index][:, :rows, :columns],
+                    attention,
+                    batch.pairs.present[index],
+                    None if batch.superpixels is None else batch.superpixels[index],
+                    batch.sizes[index],
+                    None if original is None else torch.from_numpy(original),
+                )
+            )
+        return scenes
 
     def _describe(self, tokens: ImageTokens, index: int) -> Float[Tensor, "N D"]:
         """Describe the patches of one image of the batch, for a region memory."""
@@ -244,10 +246,8 @@ class PromptModule(L.LightningModule, ABC):
         return {name for name, parameter in self.named_parameters() if parameter.requires_grad}
 
 
-def require_numbers(cams: Sequence[Float[Tensor, "_P h w"]], names: Sequence[str]) -> None:
+def raise_broken(cams: Sequence[Float[Tensor, "_P h w"]], names: Sequence[str]) -> NoReturn:
     """Raise ValueError naming the first image whose CAMs are no numbers."""
-    if torch.cat([*cams]).isfinite().all():
-        return
     name = next(name for name, found in zip(names, cams, strict=True) if not found.isfinite().all())
     raise ValueError(
         f"the CAMs of {name} are no numbers (NaN or infinity): the weights or the checkpoint are "

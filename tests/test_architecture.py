@@ -61,8 +61,8 @@ LOADERS = {
 # What `ls fmawsss` shows
 METHOD_FILES = {
     "superpixels", "prompts", "contexts", "templates", "cam", "losses", "label_losses", "affinity",
-    "scores", "seeding", "memory", "memory_search", "memory_index", "agreement", "metrics",
-    "schedules", "resizing", "precision", "viz", "records",
+    "scores", "pooling", "seeding", "seeding_batches", "memory", "memory_search", "memory_index",
+    "agreement", "metrics", "schedules", "resizing", "precision", "transfer", "viz", "records",
 }  # fmt: skip
 METHOD_FOLDERS = {"clip", "sam", "networks", "files", "tiny"}
 
