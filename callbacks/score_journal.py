@@ -9,7 +9,7 @@ from typing import Any
 
 import lightning as L
 
-from fmawsss.files.journals import count_errors, describe_record, place_journal, read_lines
+from fmawsss.files.journals import count_errors, describe_record, place_journal, read_journals
 from fmawsss.files.listing import stamp_files
 from fmawsss.files.writing import append_line
 from fmawsss.records import Batch, ImageRecord, Prediction
@@ -32,8 +32,7 @@ class ScoreJournal(L.Callback):
         truths = {record.name: record.truth for record in records if record.truth is not None}
         stamps = map(str, stamp_files([*truths.values()]))
         self.stamps = dict(zip(truths, stamps, strict=True))
-        lines = read_lines(self.product).values()
-        self.known = {line["name"]: line.get("truth_stamp") for line in lines}
+        self.known = read_journals(self.product).truths
 
     def has(self, name: str) -> bool:
         """Say whether the image was counted before, against the truth that there is now."""

@@ -22,12 +22,11 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from fmawsss.files.images import read_image
-from fmawsss.files.journals import PackedValues
 from fmawsss.files.products import read_fingerprint
-from fmawsss.files.tallies import sum_confusion
 from fmawsss.metrics import IGNORE, SegmentationMetrics
 from fmawsss.viz import PANEL_SIDE, colour_heatmap, draw_panel
 from stages.reports.image_ranks import Line, rank_images
+from stages.reports.lines import ReportLines
 from stages.reports.overviews import Overview, gather_overview
 from stages.reports.report import RunFolder, StageNote
 
@@ -66,9 +65,9 @@ class StageResult:
                 named |= score.name_values(f"scores/{split}/{kind}")
         return named
 
-    def list_lines(self) -> PackedValues:
-        """List what the journal says of each image."""
-        return self.folder.read_lines(self.stage.product).values()
+    def read_lines(self) -> ReportLines:
+        """Read what the journal says of the images."""
+        return self.folder.read_lines(self.stage)
 
     def gather_overviews(self, lines: Sequence[Line]) -> list[Overview]:
         """Read the overviews of images, leaving out those whose files are gone."""
@@ -147,7 +146,7 @@ def show_in_tensorboard(writer: Any, result: StageResult) -> None:
             writer.add_image(title, panel, result.step, dataformats="HWC")
 
     # The confusion matrix, each row as shares of its class
-    counts = sum_confusion(result.list_lines(), len(result.stage.classes))
+    counts = result.read_lines().confusion
     if counts is not None:
         shares = (counts[:, :-1] / counts.sum(dim=1, keepdim=True).clamp_min(1)).float().numpy()
         cells = colour_heatmap(shares).repeat(CELL, axis=0).repeat(CELL, axis=1)
@@ -157,10 +156,10 @@ def show_in_tensorboard(writer: Any, result: StageResult) -> None:
 
 def choose_lines(result: StageResult) -> dict[str, list[Line]]:
     """Choose the images to show: the first ones, and those that `rank_images` finds."""
-    lines = result.list_lines()
+    lines = result.read_lines()
     ranked = rank_images(lines, TABLE_ROWS)
     return {
-        "panels": list(islice(lines, PANELS)),
+        "panels": list(islice(lines.values(), PANELS)),
         **{name: [line for line, _ in found] for name, found in ranked.items()},
     }
 
@@ -171,9 +170,9 @@ def show_in_wandb(run: Any, result: StageResult) -> None:
 
     # Pictures
     legend = dict(enumerate(result.stage.classes)) | {IGNORE: "ignored"}
-    picture, lines = result.read_picture(), result.list_lines()
+    picture, lines = result.read_picture(), result.read_lines()
     shown: dict[str, Any] = {} if picture is None else {"pictures": wandb.Image(picture)}
-    overviews = result.gather_overviews(list(islice(lines, PANELS)))
+    overviews = result.gather_overviews(list(islice(lines.values(), PANELS)))
     panels = [image for overview in overviews for image in list_wandb_images(overview, legend)]
     if panels:
         shown["panels"] = panels
@@ -181,7 +180,7 @@ def show_in_wandb(run: Any, result: StageResult) -> None:
     # Tables
     for title, found in rank_images(lines, TABLE_ROWS).items():
         shown[f"images/{title.replace(' ', '_')}"] = tabulate_images(result, found, legend)
-    counts = sum_confusion(lines, len(result.stage.classes))
+    counts = lines.confusion
     if counts is not None:
         shown["confusion"] = plot_confusion(counts, result.stage.classes)
     if shown:

@@ -84,7 +84,8 @@ def check_training(stage: Stage, training: Training, made: set[Path]) -> None:
         make_folder(stage.run.cache.folder, "cache.store.folder")
     open_data(training.data, "fit", set(training.inputs.values()) & made)
     check_chosen(stage, training)
-    tell_memory(stage, training)
+    if stage.run.overwrite or not stage.checkpoint.is_file():
+        tell_memory(stage, training)
     report_warmup(stage, training)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import shutil
@@ -12,7 +13,8 @@ from front_door import QUICK, run
 
 import infer
 import train
-from stages.reports.image_ranks import find_suspicions, rank_images, score_image
+from stages.reports.image_ranks import find_suspicions, rank_images
+from stages.reports.lines import ReportLines, score_image
 from stages.reports.rivals import compare_words
 from stages.reports.scores import list_areas
 
@@ -174,6 +176,22 @@ def make_line(name, confusion=(), regions=(), labels=None, probable=()):
     }
 
 
+def hold(lines):
+    """The lines of a report about three classes and the background."""
+    return ReportLines(lambda: copy.deepcopy(lines), 4)
+
+
+def test_the_last_line_of_an_image_counts():
+    old = make_line("a", [[0, 0, 2], [0, 1, 8]], [[0, 1.0, 0.2]])
+    new = make_line("a", [[0, 0, 9], [0, 1, 1]], [[0, 1.0, 0.9]])
+    other = make_line("b", [[1, 1, 5]])
+    found = hold([old, other, new])
+    assert list(found) == ["a", "b"]
+    assert found.confusion[:2, :2].tolist() == [[9, 1], [0, 5]]
+    assert found.scores.tolist() == hold([new, other]).scores.tolist() == [0.9, 1.0]
+    assert found.confidences[0] == 0.9
+
+
 def test_the_score_of_an_image_averages_its_classes():
     line = make_line("a", [[0, 0, 6], [0, 1, 2], [1, 1, 4], [2, 1, 1]])
     assert score_image(line) == pytest.approx((6 / 8 + 4 / 7 + 0) / 3)
@@ -186,16 +204,19 @@ def test_images_are_ranked_by_score_and_by_confidence():
         for name, right, sure in (("good", 9, 0.2), ("fair", 5, 0.9), ("poor", 1, 0.8))
     ]
     found = {
-        title: [line["name"] for line, _ in group] for title, group in rank_images(lines, 4).items()
+        title: [line["name"] for line, _ in group]
+        for title, group in rank_images(hold(lines), 4).items()
     }
     assert found == {"worst": ["poor"], "most uncertain": ["good"], "best": ["good"]}
 
 
 def test_images_without_scores_are_all_shown_while_they_are_few():
     lines = [make_line(str(n), (), [[0, 1.0, n / 20]]) for n in range(20)]
-    (found,) = rank_images(lines[:4], 4).values()
+    (found,) = rank_images(hold(lines[:4]), 4).values()
     assert [line["name"] for line, _ in found] == ["0", "1", "2", "3"]
-    assert len(rank_images(lines, 4)["most uncertain"]) == 12  # the room of best and worst, too
+    assert (
+        len(rank_images(hold(lines), 4)["most uncertain"]) == 12
+    )  # the room of best and worst, too
 
 
 def test_areas_are_averaged_over_images():

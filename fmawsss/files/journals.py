@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import marshal
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, ValuesView
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Int64, Integer, UInt8
@@ -48,7 +49,13 @@ class PackedLines(Mapping[str, Line]):
     """
 
     def __init__(self, lines: Iterable[dict[str, Any]]) -> None:
-        self._packed = {line["name"]: marshal.dumps(line) for line in lines}
+        self._packed: dict[str, bytes] = {}
+        for line in lines:
+            self.pack(line)
+
+    def pack(self, line: dict[str, Any]) -> None:
+        """Take a line in the place of an earlier one of its image."""
+        self._packed[line["name"]] = marshal.dumps(line)
 
     def __getitem__(self, name: str) -> Line:
         line: Line = marshal.loads(self._packed[name])
@@ -79,27 +86,49 @@ class PackedValues(ValuesView[Line]):
         return self._mapping[next(islice(self._mapping, number, None))]
 
 
-def read_lines(product: Path) -> PackedLines:
-    """Read what the journals beside a product said last of each image, in complete lines.
+class Journals(NamedTuple):
+    """What the journals beside a product said last of each image, in complete lines.
 
-    Those of the product read last are remembered until they change.
+    truths: by name, the stamp of the ground truth that the image was compared with.
     """
+
+    lines: PackedLines
+    truths: Mapping[str, str | None]
+
+
+def read_journals(product: Path) -> Journals:
+    """Read the journals beside a product; those read last are remembered until they change."""
     return parse_journals(tuple((path, stamp_file(path)) for path in list_journals(product)))
+
+
+def read_lines(product: Path) -> PackedLines:
+    """Read the lines of `read_journals`."""
+    return read_journals(product).lines
 
 
 @lru_cache(maxsize=1)
 @many_objects()
-def parse_journals(journals: Sequence[tuple[Path, str]]) -> PackedLines:
+def parse_journals(journals: Sequence[tuple[Path, str]]) -> Journals:
     """Parse journals, each with what its file was like when this was asked."""
-    return PackedLines(line for path, _ in journals for line in stream_lines(path))
+    lines, truths = PackedLines(()), {}
+    for path, _ in journals:
+        for line in stream_lines(path):
+            lines.pack(line)
+            truths[line["name"]] = line.get("truth_stamp")
+    return Journals(lines, truths)
 
 
-def stream_lines(journal: Path) -> Iterator[dict[str, Any]]:
-    """Read what a journal says of each image; of one that it names twice the last counts."""
+def stream_lines(journal: Path, without: str | None = None) -> Iterator[dict[str, Any]]:
+    """Read what a journal says of each image; of one that it names twice the last counts.
+
+    `without` is a key that need not be read: pixel counts are most of a line. Its name with these
+    quotation marks stands in no text, for those in texts are escaped.
+    """
+    unread = re.compile(rf'"{without}": {{[^{{}}]*}}, ')
     with journal.open(encoding="utf-8") as file:
         for text in filter(str.strip, file):
             try:
-                found = json.loads(text)
+                found = json.loads(text if without is None else unread.sub("", text))
             except json.JSONDecodeError:
                 logger.warning("%s: a line was cut off; its images count as not done", journal)
             else:  # older journals have a line per image

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import torch
 from jaxtyping import Float64, Int64
-from torch import Tensor
 
 from fmawsss.files.journals import Line
 from fmawsss.metrics import SegmentationMetrics, summarise_confusion
@@ -128,18 +127,6 @@ def add_worst(
         assert miou is not None
         worst.append((miou, first + number, lines[number]["name"]))
     tally.worst[kind] = sorted(worst)[:WORST]
-
-
-def sum_confusion(lines: Iterable[Line], classes: int) -> Int64[Tensor, "R R+1"] | None:
-    """Sum the confusion matrices of the last kind of mask; None without ground truth.
-
-    `classes` includes the background.
-    """
-    totals: dict[str, np.ndarray] = {}
-    for _, batch in split_lines(lines):
-        for kind, counts in list_kinds(batch, "confusion").items():
-            add_counts(totals, kind, stack_counts(counts), (classes, classes + 1))
-    return torch.from_numpy(list(totals.values())[-1]) if totals else None
 
 
 def score_lines(lines: Iterable[Line], classes: Sequence[str]) -> dict[str, SegmentationMetrics]:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64
 
-from fmawsss.files.journals import Line, PackedValues
-from fmawsss.files.tallies import Counts, find_miou, find_mious, split_lines, stack_counts
-
-Lines: TypeAlias = Sequence[Line] | PackedValues
+from fmawsss.files.journals import Line
+from stages.reports.lines import ReportLines
 
 UNSEEN = 0.0005  # of the image: a class with fewer pixels counts as missing from its seed
 UNLIKELY = 0.001  # no probability is taken for less, or for more than what is left
@@ -26,34 +24,16 @@ class Suspicion(NamedTuple):
     reasons: list[str]
 
 
-def score_image(line: Line) -> float | None:
-    """Return the mean IoU of an image over the classes in its truth; None without truth.
-
-    Its last kind of mask counts.
-    """
-    return find_miou(find_last(line))
-
-
-def find_last(line: Line) -> Counts:
-    """Return what was counted of the last kind of mask that anything was counted of."""
-    return next((counts for counts in reversed(line.get("confusion", {}).values()) if counts), ())
-
-
-def find_confidence(line: Line) -> float | None:
-    """Return the mean confidence of an image's last kind of mask; None where none is noted."""
-    regions = list(line.get("regions", {}).values())
-    return sum(share * confidence for _, share, confidence in regions[-1]) if regions else None
-
-
-def rank_images(lines: Lines, count: int) -> dict[str, list[tuple[Line, str]]]:
+def rank_images(lines: ReportLines, count: int) -> dict[str, list[tuple[Line, str]]]:
     """Choose the `count` best, worst and most uncertain images, each with what it was chosen by.
 
     Of few images a third each; without any score the most uncertain ones take all the room, least
     certain first.
     """
     # the numbers of the images, lowest value first
-    scores, confidences = measure_images(lines)
+    scores, confidences = lines.scores, lines.confidences
     scored, sure = list_known(scores), list_known(confidences)
+    images = lines.values()
     few = min(count, max(1, len(lines) // 3))
     groups = {
         "worst": [(number, f"IoU {100 * scores[number]:.0f}") for number in scored[:few]],
@@ -64,22 +44,10 @@ def rank_images(lines: Lines, count: int) -> dict[str, list[tuple[Line, str]]]:
         "best": [(number, f"IoU {100 * scores[number]:.0f}") for number in scored[::-1][:few]],
     }
     return {
-        name: [(lines[number], remark) for number, remark in group]
+        name: [(images[number], remark) for number, remark in group]
         for name, group in groups.items()
         if group
     }
-
-
-def measure_images(
-    lines: Lines,
-) -> tuple[Float64[np.ndarray, "N"], Float64[np.ndarray, "N"]]:
-    """Measure score and confidence of each image, NaN where there is none."""
-    scores, confidences = np.full(len(lines), np.nan), np.full(len(lines), np.nan)
-    for first, batch in split_lines(lines):
-        place = slice(first, first + len(batch))
-        scores[place] = find_mious(stack_counts([find_last(line) for line in batch]), len(batch))
-        confidences[place] = [find_confidence(line) for line in batch]  # type: ignore[misc]
-    return scores, confidences
 
 
 def list_known(values: Float64[np.ndarray, "N"]) -> list[int]:

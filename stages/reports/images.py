@@ -16,11 +16,13 @@ from PIL import Image
 
 from stages.pages import Section, render
 from stages.reports.image_ranks import Line, Suspicion, rank_images, suspect_labels
+from stages.reports.lines import ReportLines
 from stages.reports.overviews import NAMES, PALETTE, Picture, gather_overview, name_classes
 from stages.reports.report import RunFolder, StageNote
 
 QUALITY = 78  # of WebP
 BINS = 12
+LABEL_FACTS = ("labels", "probable")
 LEVEL_NAMES = ("subpart", "part", "whole")
 
 
@@ -46,10 +48,10 @@ def show_images(folder: RunFolder, images: int) -> Section | None:
     """Show `images` best, worst and most uncertain images of every stage that has masks."""
     panels = {}
     for stage in folder.stages:
-        lines = folder.read_lines(stage.product)
-        if not any(next(lines.list_with(fact), None) for fact in ("confusion", "regions")):
+        lines = folder.read_lines(stage)
+        if lines.confusion is None and not lines.parted.any():
             continue
-        ranked = rank_images(lines.values(), images)
+        ranked = rank_images(lines, images)
         groups = {title: draw_rows(folder, stage, chosen) for title, chosen in ranked.items()}
         if any(groups.values()):
             product = NAMES.get(stage.product.name, stage.product.name)
@@ -79,7 +81,7 @@ def choose_doubts(
 
     def list_doubts() -> Iterator[Suspicion]:
         for line in lines:
-            if line.get("labels") is not None and line.get("regions"):
+            if line.get("labels") is not None:
                 seen["labelled"] += 1
                 suspicion = suspect_labels(line, classes)
                 if suspicion.reasons:
@@ -91,25 +93,27 @@ def choose_doubts(
 
 
 def join_facts(folder: RunFolder) -> Iterator[tuple[StageNote, Iterator[Line]]]:
-    """Give the images of each stage what it does not know of their labels, but one before it does.
+    """Give the images of each stage whose regions are known with what is known of their labels.
 
-    Where none before it knows, one after it may. The lines of a stage are to be read before those
-    of the next.
+    That is what the stage knows, or the nearest one before it, or after it where none before does.
     """
-    known: dict[str, dict[str, Any]] = {}
-    for stage in reversed(folder.stages):
-        for _ in gather_facts(known, folder.read_lines(stage.product).values()):
-            pass
-    for stage in folder.stages:
-        yield stage, gather_facts(known, folder.read_lines(stage.product).values())
+    for number, stage in enumerate(folder.stages):
+        order = [*folder.stages[number::-1], *folder.stages[number + 1 :]]
+        others = [folder.read_lines(other) for other in order[1:]]
+        lines = folder.read_lines(stage).list_with("regions")
+        yield stage, (add_facts(line, others) for line in lines)
 
 
-def gather_facts(known: dict[str, dict[str, Any]], lines: Iterable[Line]) -> Iterator[Line]:
-    """Add what lines know of the labels of images, in place of what was known, and join them."""
-    for line in lines:
-        facts = {key: line[key] for key in ("labels", "probable") if line.get(key) is not None}
-        known.setdefault(line["name"], {}).update(facts)
-        yield {**line, **known[line["name"]]}
+def add_facts(line: Line, others: Sequence[ReportLines]) -> Line:
+    """Add what other lines of an image know of its labels, the first that does, to its own."""
+    missing = {key for key in LABEL_FACTS if line.get(key) is None}
+    added: dict[str, Any] = {}
+    for lines in others:
+        if missing and line["name"] in lines:
+            other = lines[line["name"]]
+            added |= {key: other[key] for key in missing if other.get(key) is not None}
+            missing -= added.keys()
+    return {**line, **added}
 
 
 def show_superpixels(folder: RunFolder) -> Section | None:
@@ -144,7 +148,7 @@ def list_superpixel_facts(folder: RunFolder) -> list[dict[str, Any]]:
     return [
         line["superpixels"]
         for stage in folder.stages
-        for line in folder.read_lines(stage.product).list_with("superpixels")
+        for line in folder.read_lines(stage).list_with("superpixels")
     ]
 
 

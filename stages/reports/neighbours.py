@@ -21,7 +21,7 @@ def show_neighbours(folder: RunFolder, images: int) -> Section | None:
     """Show, of the `images` that a memory changed most, a superpixel and what it was told by."""
     panels = {}
     for stage in folder.stages:
-        lines = folder.read_lines(stage.product).list_with("neighbours")
+        lines = folder.read_lines(stage).list_with("neighbours")
         told = heapq.nsmallest(images, lines, key=rank)
         rows = [row for line in told if (row := draw_neighbours(folder, stage, line))]
         if rows:
@@ -51,7 +51,7 @@ def draw_neighbours(folder: RunFolder, stage: StageNote, line: Line) -> Row | No
 
 def find_line(folder: RunFolder, name: str) -> Line | None:
     """Find what the last stage that knows an image says of it."""
-    known = (folder.read_lines(stage.product).get(name) for stage in reversed(folder.stages))
+    known = (folder.read_lines(stage).get(name) for stage in reversed(folder.stages))
     return next(filter(None, known), None)
 
 

@@ -10,17 +10,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fmawsss.files.journals import PackedLines, list_journals, stream_lines
 from fmawsss.files.json_files import RUN_FILE, many_objects, read_json, write_json
 from fmawsss.files.products import read_record
 from fmawsss.files.writing import write_bytes
 from stages.pages import Section, render_page
+from stages.reports.lines import ReportLines, read_report_lines
 from stages.scores import write_percent
 
 logger = logging.getLogger(__name__)
 
 STAGES_FILE = "stages.json"
-UNSHOWN = {"boundary", "image_stamp", "truth_stamp"}  # of what a journal says of an image
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._journals: dict[Path, PackedLines] = {}
+        self._journals: dict[Path, ReportLines] = {}
 
     @cached_property
     def runs(self) -> list[dict[str, Any]]:
@@ -84,20 +83,11 @@ class RunFolder:
         path = self.path / "scores.json"
         return dict(read_json(path)) if path.is_file() else {}
 
-    def read_lines(self, product: Path) -> PackedLines:
-        """Read the journals of a product: one entry per image, the last one counts."""
-        if product not in self._journals:
-            lines = (line for path in list_journals(product) for line in stream_lines(path))
-            self._journals[product] = PackedLines(map(shorten_line, lines))
-        return self._journals[product]
-
-
-def shorten_line(line: dict[str, Any]) -> dict[str, Any]:
-    """Keep what a report shows of an image: of its kinds of mask the last one."""
-    short = {key: line[key] for key in line if key not in UNSHOWN}
-    if confusion := list(short.pop("confusion").items())[-1:]:
-        short["confusion"] = dict(confusion)
-    return short
+    def read_lines(self, stage: StageNote) -> ReportLines:
+        """Read the journals of a stage's product: one entry per image, the last one counts."""
+        if stage.product not in self._journals:
+            self._journals[stage.product] = read_report_lines(stage.product, len(stage.classes))
+        return self._journals[stage.product]
 
 
 def note_stage(work: Path, stage: StageNote) -> None:

@@ -27,7 +27,7 @@ def show_rivals(folder: RunFolder) -> Section | None:
     """Show the background words that images are most like, for each labelled class."""
     panels = {}
     for stage in folder.stages:
-        lines = folder.read_lines(stage.product).list_with("rivals")
+        lines = folder.read_lines(stage).list_with("rivals")
         if rivalries := compare_words(lines, stage.classes):
             panels[f"{stage.name}, {stage.split}"] = rivalries
     return Section("Background words", render("rivals.html.j2", panels=panels)) if panels else None

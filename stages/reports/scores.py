@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
+from jaxtyping import Int64
+from torch import Tensor
 
 from fmawsss.files.journals import Line
-from fmawsss.files.tallies import sum_confusion
 from stages.pages import Section, render
 from stages.reports.report import RunFolder, StageNote
 from stages.scores import TOTALS
@@ -41,9 +42,7 @@ def show_scores(folder: RunFolder) -> Section | None:
     confusions = {
         f"{stage.name}, {stage.split}": found
         for stage in folder.stages
-        if (
-            found := list_confusions(stage, folder.read_lines(stage.product).list_with("confusion"))
-        )
+        if (found := list_confusions(stage, folder.read_lines(stage).confusion))
     }
 
     page = render(
@@ -61,19 +60,13 @@ def show_areas(folder: RunFolder) -> Section | None:
     """Show the share of each class in the images of stages whose masks have no truth."""
     panels = {}
     for stage in folder.stages:
-        lines = folder.read_lines(stage.product)
-        if any(map(is_counted, lines.list_with("confusion"))):
+        lines = folder.read_lines(stage)
+        if lines.counted.any():
             continue
-        images = sum(1 for _ in lines.list_with("regions"))
-        if images:
+        if images := int(lines.parted.sum()):
             areas = list_areas(lines.list_with("regions"), stage.classes)
             panels[f"{stage.name}, {stage.split}"] = (images, areas)
     return Section("Areas", render("areas.html.j2", panels=panels)) if panels else None
-
-
-def is_counted(line: Line) -> bool:
-    """Say whether an image was compared with its truth."""
-    return any(map(len, line["confusion"].values()))
 
 
 def list_areas(lines: Iterable[Line], classes: Sequence[str]) -> list[tuple[str, float, int]]:
@@ -103,9 +96,8 @@ def list_bars(last: dict[str, dict[str, float | None]]) -> list[tuple[str, list[
     )
 
 
-def list_confusions(stage: StageNote, lines: Iterable[dict[str, Any]]) -> list[Confusion]:
-    """List the pairs of classes of which most pixels were confused, by the last kind of mask."""
-    total = sum_confusion(lines, len(stage.classes))
+def list_confusions(stage: StageNote, total: Int64[Tensor, "R R+1"] | None) -> list[Confusion]:
+    """List the pairs of classes of which most pixels were confused."""
     if total is None:
         return []
 

@@ -15,6 +15,7 @@ from fmawsss.viz import make_palette
 from stages import dashboards, pages
 from stages.reports import curves, images
 from stages.reports.curves import draw_plot, read_trainings
+from stages.reports.lines import ReportLines
 from stages.reports.overviews import gather_overview
 from stages.reports.report import RunFolder, StageNote, note_stage
 from stages.reports.scores import list_confusions
@@ -75,7 +76,8 @@ def test_confusions_are_sorted_by_pixels():
         {"confusion": {"cam": [[0, 0, 1]], "sams": [[0, 0, 10], [1, 2, 3], [1, 1, 5]]}},
         {"confusion": {"sams": [[1, 2, 2], [2, 0, 1], [2, 2, 9]]}},
     ]
-    found = list_confusions(stage, lines)
+    named = [{"name": str(number), **line} for number, line in enumerate(lines)]
+    found = list_confusions(stage, ReportLines(lambda: named, 3).confusion)
     assert [(pair.truth, pair.taken_for, pair.pixels) for pair in found] == [
         ("dog", "cat", 5),
         ("cat", "background", 1),
