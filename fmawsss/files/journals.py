@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import marshal
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, ValuesView
 from functools import lru_cache
 from itertools import islice
@@ -27,6 +26,7 @@ from fmawsss.records import ImageRecord, Prediction
 from fmawsss.resizing import resize_mask
 
 logger = logging.getLogger(__name__)
+CONFUSION = '"confusion": {'
 
 Line: TypeAlias = Mapping[str, Any]  # what the journal says of an image
 
@@ -118,21 +118,43 @@ def parse_journals(journals: Sequence[tuple[Path, str]]) -> Journals:
     return Journals(lines, truths)
 
 
-def stream_lines(journal: Path, without: str | None = None) -> Iterator[dict[str, Any]]:
+def stream_lines(journal: Path, last: bool = False) -> Iterator[dict[str, Any]]:
     """Read what a journal says of each image; of one that it names twice the last counts.
 
-    `without` is a key that need not be read: pixel counts are most of a line. Its name with these
-    quotation marks stands in no text, for those in texts are escaped.
+    last: pixels of the last kind of mask are enough, and boundaries need not be read.
     """
-    unread = re.compile(rf'"{without}": {{[^{{}}]*}}, ')
     with journal.open(encoding="utf-8") as file:
         for text in filter(str.strip, file):
             try:
-                found = json.loads(text if without is None else unread.sub("", text))
+                found = json.loads(drop_counts(text) if last else text)
             except json.JSONDecodeError:
                 logger.warning("%s: a line was cut off; its images count as not done", journal)
             else:  # older journals have a line per image
                 yield from map(drop_regions, found if isinstance(found, list) else [found])
+
+
+def drop_counts(text: str) -> str:
+    """Take counts out of the text of lines, most of it: boundaries, all kinds of mask but the last.
+
+    What is not written as `json.dumps` does it stays. The marks stand in no name or path, for
+    quotation marks are escaped there.
+
+    >>> drop_counts('{"confusion": {"cam": [[1, 1, 9]], "a": []}, "boundary": {}, "n": 1}')
+    '{"confusion": {"a": []}, "n": 1}'
+    """
+    before, *after = text.split('"boundary": {')
+    text = before + "".join(part.partition("}, ")[2] for part in after)
+    before, *after = text.split(CONFUSION)
+    bodies = (part.partition("}") for part in after)
+    return before + "".join(
+        CONFUSION + keep_last(body) + mark + rest for body, mark, rest in bodies
+    )
+
+
+def keep_last(body: str) -> str:
+    """Keep the last of several keys with lists of lists."""
+    _, mark, last = body.rpartition('], "')
+    return f'"{last}' if mark else body
 
 
 def drop_regions(line: dict[str, Any]) -> dict[str, Any]:

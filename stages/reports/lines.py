@@ -22,8 +22,7 @@ from fmawsss.files.tallies import (
     stack_counts,
 )
 
-UNSHOWN = {"image_stamp", "truth_stamp"}  # of what a journal says of an image
-UNREAD = "boundary"
+UNSHOWN = {"boundary", "image_stamp", "truth_stamp"}  # of what a journal says of an image
 
 
 class ReportLines(PackedLines):
@@ -92,7 +91,7 @@ def read_report_lines(product: Path, classes: int) -> ReportLines:
 
     def read() -> Iterator[dict[str, Any]]:
         for path in list_journals(product):
-            yield from stream_lines(path, UNREAD)
+            yield from stream_lines(path, last=True)
 
     return ReportLines(read, classes)
 

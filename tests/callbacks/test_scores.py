@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import doctest
 import gc
 import json
 from types import SimpleNamespace
@@ -8,10 +9,12 @@ import pytest
 import torch
 
 from callbacks.score_journal import ScoreJournal
+from fmawsss.files import journals
 from fmawsss.files.journals import drop_regions, list_counts, read_lines
 from fmawsss.files.tallies import detail_lines, find_miou, score_lines, tally_lines
 from fmawsss.metrics import count_boundaries, count_confusion, summarise_confusion
 from fmawsss.records import ImageRecord, Prediction
+from stages.reports.lines import shorten_line
 from stages.scores import print_scores, write_scores
 
 CLASSES = ("dog", "cat")
@@ -55,6 +58,29 @@ def test_scores_are_those_of_one_confusion_matrix(tmp_path):
     assert score_lines(choose_lines(tmp_path / "coarse", "abc"), CLASSES)[
         "sams"
     ].miou == pytest.approx(expected.miou)
+
+
+def test_counts_that_nobody_reads_are_left_out_of_the_text(tmp_path):
+    assert doctest.testmod(journals).failed == 0
+    odd = 'a "boundary": {"x": [[1, 1, 1]]}, "confusion": {"cam": [], "b'
+    lines = [
+        {
+            "name": name,
+            "confusion": {"cam": [[0, 0, 1], [1, 0, 2]], "sams": counts, **more},
+            "boundary": {"cam": [[0, 0, 1]], "sams": []},
+            "image": odd,
+            "regions": {"sams": [[0, 1.0, 0.5]]},
+        }
+        for name in ("plain", odd)
+        for counts in ([], [[2, 2, 9]])
+        for more in ({}, {odd: [[0, 0, 1]]})
+    ] + [{"name": "none", "confusion": {}, "boundary": {}, "image": odd}]
+    path = tmp_path / "coarse.scores.1-0.jsonl"
+    for separators in (None, (",", ":")):
+        texts = [json.dumps(part, separators=separators) for part in (lines[:3], lines[3:])]
+        path.write_text("\n".join(texts))
+        short = [shorten_line(line) for line in journals.stream_lines(path, last=True)]
+        assert short == list(map(shorten_line, lines))
 
 
 def test_sums_of_many_images_are_those_of_one_after_the_other(monkeypatch):
