@@ -13,7 +13,7 @@ from fmawsss.files.contents import Made
 from fmawsss.files.png import write_palette_png, write_png
 from fmawsss.records import Batch, MaskPrediction, Prediction
 from fmawsss.resizing import Size
-from fmawsss.viz import make_palette, overlay_mask
+from fmawsss.viz import choose_colours, make_palette, overlay_mask
 
 
 class MaskWriter(L.Callback):
@@ -38,11 +38,12 @@ class MaskWriter(L.Callback):
     ) -> None:  # fmt: skip
         """Write the batch."""
         predictions: list[Prediction] = outputs
+        colours = choose_colours(len(pl_module.classes))
         for prediction, image in zip(predictions, batch.originals, strict=True):
             *_, last = prediction.masks().values()
             mask = last.cpu().numpy()
             write_palette_png(self.folder / f"{prediction.name}.png", mask, self.palette)
-            overlay = overlay_mask(image, mask, self.palette, alpha=0.5)
+            overlay = overlay_mask(image, mask, colours, alpha=0.5)
             write_png(self.overlays / f"{prediction.name}.png", overlay)
 
 

@@ -14,13 +14,13 @@ from fmawsss.files.images import read_image
 from fmawsss.files.png import write_png
 from fmawsss.files.products import read_fingerprint
 from fmawsss.files.storage import write_half_cams
-from fmawsss.records import Batch, Captioned, Prediction
+from fmawsss.records import Batch, Captioned, Palette, Prediction
 from fmawsss.resizing import Picture, resize_mask
 from fmawsss.viz import (
     PANEL_SIDE,
+    choose_colours,
     draw_legend,
     draw_panel,
-    make_palette,
     overlay_mask,
     stack_panels,
 )
@@ -41,7 +41,6 @@ class VisualLogger(L.Callback):
         self.fingerprint = read_fingerprint(Path(product))
         rows = self.path.with_suffix("") / "rows"
         self.rows = {name: rows / f"{name}.png" for name in names[:images]}
-        self.palette = make_palette(256)
 
     def has(self, name: str) -> bool:
         """Pictures hold up nothing: an image without one counts as done."""
@@ -53,23 +52,24 @@ class VisualLogger(L.Callback):
     ) -> None:  # fmt: skip
         """Draw the rows of the batch, and the sheet anew."""
         predictions: list[Prediction] = outputs
+        palette = choose_colours(len(pl_module.classes))
         shown = any(prediction.name in self.rows for prediction in predictions)
         for index, prediction in enumerate(predictions):
             if prediction.name in self.rows:
                 self._keep_cams(prediction)
                 image = batch.originals[index]
-                drawn = prediction.draw(image, pl_module.classes, self.palette)
-                truth = self._draw_truth(batch, index, image)
+                drawn = prediction.draw(image, pl_module.classes, palette)
+                truth = self._draw_truth(batch, index, image, palette)
                 row = [(prediction.name, image), *drawn, *truth]
                 write_png(self.rows[prediction.name], draw_panel([row], PANEL_SIDE))
         if shown:
-            self._draw_sheet(pl_module.classes)
+            self._draw_sheet(pl_module.classes, palette)
 
-    def _draw_sheet(self, classes: Sequence[str]) -> None:
+    def _draw_sheet(self, classes: Sequence[str], palette: Palette) -> None:
         """Put the rows that are there on one sheet, above the names of the classes."""
         rows = [read_image(path) for path in self.rows.values() if path.is_file()]
         panel = stack_panels(rows)
-        legend = draw_legend(("background", *classes), self.palette, panel.shape[1])
+        legend = draw_legend(("background", *classes), palette, panel.shape[1])
         write_png(self.path, np.concatenate([panel, legend]))
 
     def _keep_cams(self, prediction: Prediction) -> None:
@@ -79,10 +79,12 @@ class VisualLogger(L.Callback):
             if not path.is_file():
                 write_half_cams(path, replace(cams, attention=None), self.fingerprint)
 
-    def _draw_truth(self, batch: Batch, index: int, image: Picture) -> list[Captioned]:
+    def _draw_truth(
+        self, batch: Batch, index: int, image: Picture, palette: Palette
+    ) -> list[Captioned]:
         """Lay the ground truth over the image, where it is read."""
         truth = batch.truths[index] if batch.truths is not None else None
         if truth is None:
             return []
         mask = resize_mask(truth.cpu().numpy(), image.shape[:2])
-        return [("truth", overlay_mask(image, mask, self.palette, alpha=0.6))]
+        return [("truth", overlay_mask(image, mask, palette, alpha=0.6))]

@@ -16,6 +16,12 @@ from fmawsss.superpixels import Superpixels
 # of the colour circle: neighbours in any numbering get colours far apart
 GOLDEN_ANGLE = 0.6180339887
 LEVEL_COLOURS = np.array([(247, 200, 80), (64, 176, 166), (84, 110, 190)], dtype=np.uint8)
+DISTINCT = np.array([
+    (230, 25, 75), (60, 180, 75), (255, 225, 25), (0, 110, 230), (245, 130, 48), (145, 30, 180),
+    (70, 240, 240), (240, 50, 230), (188, 246, 12), (250, 190, 212), (0, 128, 128), (220, 190, 255),
+    (154, 99, 36), (255, 250, 200), (128, 0, 0), (170, 255, 195), (128, 128, 0), (255, 216, 177),
+    (0, 0, 117),
+], dtype=np.uint8)  # fmt: skip
 UNCOVERED = (70, 70, 70)
 PAPER = (255, 255, 255)
 INK = (60, 60, 60)
@@ -32,6 +38,18 @@ def make_palette(colours: int) -> UInt8[np.ndarray, "R 3"]:
     palette = np.zeros((colours, 3), dtype=np.uint8)
     for bit in range(24):
         palette[:, bit % 3] |= ((index >> bit & 1) << (7 - bit // 3)).astype(np.uint8)
+    return palette
+
+
+def choose_colours(classes: int) -> UInt8[np.ndarray, "R 3"]:
+    """Choose 256 colours for pictures of masks: of up to 19 classes those that differ over photos.
+
+    VOC's palette, which masks on disk have, gives dark reds to its first and eighth class. More
+    classes keep it. `classes` do not count the background.
+    """
+    palette = make_palette(256)
+    if classes <= len(DISTINCT):
+        palette[1 : len(DISTINCT) + 1] = DISTINCT
     return palette
 
 

@@ -199,7 +199,7 @@ OF_RUN: dict[str, Range] = {
     "cache.max_gb": POSITIVE,
     "cache.store.max_gb": POSITIVE,
     "callbacks.*.images": whole(0, 10000),
-    "report.sections.*.images": whole(0, 10000),
+    "report.sections.*.*": whole(0, 10000),  # images
     "clip.patch_size": whole(1, 256),
     "clip.image_mean": COLOUR,
     "clip.image_std": DEVIATION,

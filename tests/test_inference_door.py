@@ -106,8 +106,8 @@ def test_scores_follow_the_masks_that_they_are_counted_against(
     out = apply(monkeypatch, trained, tmp_path / "out", photos)
     assert not (out / "scores.json").exists()
     page = (out / "report.html").read_text()
-    assert [page.count(f"<strong>{name}</strong>") for name in ("a", "b", "sub/c")] == [1, 1, 1]
-    assert 'id="areas"' in page
+    assert [page.count(f"<strong>{name}</strong>") for name in ("a", "b", "sub/c")] == [2, 2, 2]
+    assert page.index('id="areas"') < page.index('id="next"') < page.index('id="run"')
     assert "of 3 images" in page
     masks = [read_mask(out / "masks" / f"{name}.png").ravel() for name in "ab"]
     for value in (0, 3):
@@ -115,6 +115,7 @@ def test_scores_follow_the_masks_that_they_are_counted_against(
         for name, size in (("a", (70, 101)), ("b", (64, 32))):
             write_png(truths / f"{name}.png", np.full(size, value, np.uint8))
         apply(monkeypatch, trained, out, photos, f"dataset.masks={truths}")
+        assert 'id="next"' not in (out / "report.html").read_text()
         found = json.loads((out / "scores.json").read_text())["network"]["all"]["network"][
             "accuracy"
         ]

@@ -147,6 +147,29 @@ def test_a_report_is_written_again_on_request(finished, tmp_path, monkeypatch):
     assert "train.py" not in page.words or "task=report" not in page.words
 
 
+def test_the_gallery_is_filtered_and_bounded(finished, tmp_path, monkeypatch):
+    work = finished / "outputs/shapes"
+    text = (work / "report.html").read_text()
+    assert text.index('id="scores"') < text.index('id="gallery"') < text.index('id="run"')
+    page = read_page(work / "report.html")
+    masks = sorted(path.name for path in (work / "masks").glob("*.png"))
+    assert sorted(link.removeprefix("masks/") for link in page.links if "masks/" in link) == masks
+    shown = {int(value) for value in re.findall(r'id="class-(\d+)"', text)}
+    assert shown
+    assert shown == {int(value) for value in re.findall(r" of-(\d+)", text)} - {0}
+    assert all(f"#class-{value}:checked ~ div .card:not(.of-{value})" in text for value in shown)
+
+    # the least certain of many, few of them with a picture
+    shutil.copytree(work, tmp_path / "run")
+    few = "report.sections.gallery."
+    words = [f"{few}pictures=1", f"{few}listed=2", f"run={tmp_path}/run"]
+    run(infer.main, monkeypatch, "task=report", *words, f"paths.outputs={tmp_path}/outputs")
+    text = (tmp_path / "run/report.html").read_text()
+    assert f"The 2 least certain of {len(masks)} photos" in text
+    assert text.count('<div class="card') == 2 + 2  # and two grids of them
+    assert "1 more, without pictures" in text
+
+
 def test_a_folder_without_results_is_refused(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match="run=DIR"):
         run(

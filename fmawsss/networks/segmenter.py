@@ -19,7 +19,7 @@ from fmawsss.files.images import convert_to_rgb, read_image
 from fmawsss.networks.checkpoints import build_network, build_resize, read_checkpoint
 from fmawsss.networks.inference import SINGLE_SCALE, Answer, Inference, SlidingWindows
 from fmawsss.resizing import KeepSize, Normaliser, Picture, Resize
-from fmawsss.viz import overlay_mask
+from fmawsss.viz import choose_colours, overlay_mask
 
 Source: TypeAlias = str | Path | Image.Image | np.ndarray
 
@@ -44,7 +44,8 @@ class Segmentation:
 
     def overlay(self, image: Picture) -> Picture:
         """Lay the mask over its image."""
-        return overlay_mask(image, self.mask, self.palette, alpha=0.5)
+        colours = choose_colours(len(self.classes) - 1)
+        return overlay_mask(image, self.mask, colours, alpha=0.5)
 
 
 @dataclass(frozen=True)

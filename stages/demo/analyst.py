@@ -22,6 +22,7 @@ from fmawsss.resizing import Normaliser, Picture, Resize
 from fmawsss.scores import resize_maps
 from fmawsss.superpixels import Superpixels
 from fmawsss.viz import (
+    choose_colours,
     colour_superpixels,
     draw_legend,
     draw_panel,
@@ -174,9 +175,10 @@ class Analyst:
 
     def _draw_mask(self, image: Picture, mask: np.ndarray, classes: Sequence[str]) -> Picture:
         """Draw a mask over the image, with the names of its classes."""
-        overlay = overlay_mask(image, mask, self.palette, alpha=0.6)
+        palette = choose_colours(len(classes) - 1)
+        overlay = overlay_mask(image, mask, palette, alpha=0.6)
         panel = draw_panel([[("", overlay)]], DEMO_SIDE)
-        return np.concatenate([panel, draw_legend(classes, self.palette, panel.shape[1])])
+        return np.concatenate([panel, draw_legend(classes, palette, panel.shape[1])])
 
 
 def load_prompts(build: Callable[..., PromptModule], path: Path) -> PromptModule:

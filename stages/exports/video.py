@@ -11,7 +11,7 @@ import numpy as np
 from fmawsss.files.images import read_image
 from fmawsss.files.json_files import read_json
 from fmawsss.files.writing import replace_file
-from fmawsss.viz import make_palette, overlay_mask
+from fmawsss.viz import choose_colours, overlay_mask
 from stages.exports.masks import Export, MaskSet
 
 
@@ -48,7 +48,7 @@ def find_frames(masks: MaskSet) -> tuple[Path, Path]:
 
 def encode_overlays(masks: MaskSet, path: Path, fps: float, alpha: float) -> None:
     """Encode the overlays in the order of the frames."""
-    palette, writer = make_palette(256), None
+    palette, writer = choose_colours(len(masks.classes)), None
     for name, mask in masks.read():
         overlay = overlay_mask(read_image(masks.images[name]), mask, palette, alpha)
         if writer is None:  # the first frame tells the size

@@ -17,7 +17,14 @@ from PIL import Image
 from stages.pages import Section, render
 from stages.reports.image_ranks import Line, Suspicion, rank_images, suspect_labels
 from stages.reports.lines import ReportLines
-from stages.reports.overviews import NAMES, PALETTE, Picture, gather_overview, name_classes
+from stages.reports.overviews import (
+    NAMES,
+    Picture,
+    choose_palette,
+    gather_overview,
+    list_classes,
+    name_classes,
+)
 from stages.reports.report import RunFolder, StageNote
 
 QUALITY = 78  # of WebP
@@ -208,6 +215,6 @@ def inline_picture(caption: str, picture: Picture, text: str) -> Inlined:
 
 def list_legend(folder: RunFolder) -> list[tuple[str, Markup]]:
     """List each class with the colour that it has in masks."""
-    classes = max((stage.classes for stage in folder.stages), key=len, default=())
-    colours = ("rgb({},{},{})".format(*PALETTE[index]) for index in range(len(classes)))
+    classes, palette = list_classes(folder), choose_palette(folder)
+    colours = ("rgb({},{},{})".format(*palette[index]) for index in range(len(classes)))
     return [(name, Markup(colour)) for name, colour in zip(classes, colours, strict=True)][1:]

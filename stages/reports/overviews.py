@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,9 @@ from fmawsss.files.png import read_mask
 from fmawsss.files.storage import read_cams, read_superpixels
 from fmawsss.resizing import Picture
 from fmawsss.viz import (
+    choose_colours,
     colour_superpixels,
     fit_image,
-    make_palette,
     overlay_heatmap,
     overlay_mask,
 )
@@ -32,7 +32,6 @@ NAMES = {
     "fine_memory": "fine seed, memory",
     "masks": "prediction",
 }  # of products
-PALETTE = make_palette(256)
 
 
 @dataclass(frozen=True)
@@ -46,11 +45,12 @@ class Overview:
     image: Picture
     pictures: dict[str, Picture]
     masks: dict[str, UInt8[np.ndarray, "H W"]]
+    palette: UInt8[np.ndarray, "R 3"]
 
     def draw(self) -> dict[str, Picture]:
         """Draw everything, the masks laid over the image."""
         laid = {
-            name: overlay_mask(self.image, mask, PALETTE, alpha=0.6)
+            name: overlay_mask(self.image, mask, self.palette, alpha=0.6)
             for name, mask in self.masks.items()
         }
         return {"image": self.image, **self.pictures, **laid}
@@ -73,7 +73,17 @@ def gather_overview(folder: RunFolder, line: Mapping[str, Any]) -> Overview | No
             masks[caption] = fit_mask(read_mask(mask), image)
     if line.get("truth") and Path(line["truth"]).is_file():
         masks["truth"] = fit_mask(read_mask(Path(line["truth"])), image)
-    return Overview(name, image, pictures, masks)
+    return Overview(name, image, pictures, masks, choose_palette(folder))
+
+
+def list_classes(folder: RunFolder) -> Sequence[str]:
+    """List the classes of the stage that knows most, the background first."""
+    return max((stage.classes for stage in folder.stages), key=len, default=())
+
+
+def choose_palette(folder: RunFolder) -> UInt8[np.ndarray, "R 3"]:
+    """Choose the colours of the classes."""
+    return choose_colours(max(len(list_classes(folder)) - 1, 0))
 
 
 def draw_superpixels(folder: RunFolder, name: str) -> dict[str, Picture]:

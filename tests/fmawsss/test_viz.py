@@ -10,6 +10,7 @@ from fmawsss.viz import (
     GAP,
     LEVEL_COLOURS,
     UNCOVERED,
+    choose_colours,
     colour_heatmap,
     colour_levels,
     colour_mask,
@@ -143,3 +144,13 @@ def test_stacked_panels_are_one_panel_of_all_rows():
     rows = [[("one", images[0])], [("two", images[1]), ("more", images[2])], [("", images[2])]]
     stacked = stack_panels([draw_panel([row], 40) for row in rows])
     np.testing.assert_array_equal(stacked, draw_panel(rows, 40))
+
+
+def test_few_classes_get_colours_that_differ_over_photos():
+    colours = choose_colours(19)[1:20].astype(int)
+    distances = np.abs(colours[:, None] - colours[None]).max(axis=-1)
+    assert distances[~np.eye(19, dtype=bool)].min() > 30
+    assert distances[:8, :8][~np.eye(8, dtype=bool)].min() > 80
+    assert np.abs(choose_colours(8)[1].astype(int) - choose_colours(8)[8]).max() > 150
+    for classes in (20, 80):
+        assert (choose_colours(classes) == make_palette(256)).all()
