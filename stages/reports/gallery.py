@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-from fmawsss.files.journals import Line
 from fmawsss.files.images import read_image
+from fmawsss.files.journals import Line
 from fmawsss.files.png import read_mask
 from fmawsss.viz import fit_image, overlay_mask
 from stages.pages import Section, render
