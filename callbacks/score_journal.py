@@ -29,9 +29,9 @@ class ScoreJournal(L.Callback):
         self.product = Path(product)
         self.shard = shard
         self.records = {record.name: record for record in records}
-        truths = {record.name: record.truth for record in records if record.truth is not None}
-        stamps = map(str, stamp_files([*truths.values()]))
-        self.stamps = dict(zip(truths, stamps, strict=True))
+        known = [(record.name, record.truth_file) for record in records if record.truth_file]
+        stamps = map(str, stamp_files([truth for _, truth in known]))
+        self.stamps = {name: stamp for (name, _), stamp in zip(known, stamps, strict=True)}
         self.known = read_journals(self.product).truths
 
     def has(self, name: str) -> bool:

@@ -155,9 +155,9 @@ class SegmentationDataModule(L.LightningDataModule):
                     found.setdefault(record.name, record)
         return list(found.values())
 
-    def describe_inputs(self) -> dict[str, dict[str, int | str]]:
-        """Describe the splits read so far: number of images, and a digest of names and labels."""
-        return {split: digest_records(records) for split, records in self._splits.items()}
+    def describe_inputs(self, splits: Splits = None) -> dict[str, dict[str, int | str]]:
+        """Describe splits, all that were read for None: images, a digest of names and labels."""
+        return {s: digest_records(self._splits[s]) for s in name_splits(splits) or self._splits}
 
     def list_parts(self, split: str, also: Sequence[str]) -> dict[str, list[str]]:
         """List the image names of `whole`, under the name `split`, and of other splits within."""

@@ -94,7 +94,7 @@ def check_all_truths(records: Records, split: Splits) -> None:
 
     Raises FileNotFoundError when one has none, and ValueError for a mask that does not fit.
     """
-    missing = [record.name for record in records if record.truth is None]
+    missing = [record.name for record in records if record.truth_file is None]
     if missing:
         raise FileNotFoundError(
             f"{len(missing)} of {len(records)} images of split {split!r} have no ground-truth "
@@ -111,7 +111,7 @@ def check_truths(records: Records) -> None:
 
 def report_missing_truths(records: Sequence[ImageRecord]) -> None:
     """Say how many images have no ground-truth mask, and so no scores."""
-    without = [record.name for record in records if record.truth is None]
+    without = [record.name for record in records if record.truth_file is None]
     if without:
         counts = len(without), len(records)
         logger.warning("%d of %d images have no ground truth: %s", *counts, name_first(without))
@@ -226,7 +226,7 @@ def cut_batches(records: Records, size: int) -> list[Records]:
 
 def digest_records(records: Records) -> dict[str, int | str]:
     """Count images and digest their names, sizes in bytes and labels; files are not read."""
-    stamps = stamp_files([record.image for record in records])
+    stamps = stamp_files([record.image_file for record in records])
     lines = "\n".join(
         f"{record.name}\t{stamp.size}\t{record.labels}"
         for record, stamp in zip(records, stamps, strict=True)

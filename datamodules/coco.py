@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,8 @@ class CocoDataModule(SegmentationDataModule):
     cache: Path | str
     masks: Path | str | None
     masks_hold_ids: bool = False
+
+    _annotations: Annotations | None = field(default=None, init=False)
 
     def prepare_data(self) -> None:
         """Index the annotations of the splits in use, and make the masks that will be read."""
@@ -190,14 +192,13 @@ class CocoDataModule(SegmentationDataModule):
         return list(find_mask_faults(self._read_annotations(source), images, source))
 
     def _read_annotations(self, source: Path) -> Annotations:
+        """Read an annotation file, unless it is the one that was read last."""
+        known = self._annotations
+        if known is not None and (known.path, known.stamp) == (source, stamp_file(source)):
+            return known
         annotations = read_annotations(source)
-        if len(annotations.names) != len(self.classes):
-            raise ValueError(
-                f"{source} has {len(annotations.names)} categories, the data set "
-                f"{len(self.classes)} classes; correct dataset.classes: one name per category, in "
-                "the order of the category ids"
-            )
         require_order(source, annotations.names, self.classes)
+        self._annotations = annotations
         return annotations
 
     def _paint_masks(self, split: str, names: Sequence[str] | None) -> None:
@@ -230,6 +231,7 @@ class CocoDataModule(SegmentationDataModule):
                     logger.info("made %d of %d masks", number, len(todo))
         if names is None:
             write_bytes(self._index_path(split), json.dumps({**index, "masks": True}).encode())
+        self._annotations = None
 
     def _renumber_masks(self, split: str) -> None:
         """Write masks of category ids again, with class numbers; a stopped run goes on."""

@@ -18,10 +18,15 @@ CLOCK = 2  # seconds within which two times are one, for file systems round them
 
 
 def require_order(source: Path, names: Sequence[str], classes: Sequence[str]) -> None:
-    """Raise ValueError where a category has the name of another class than the one at its place.
+    """Raise ValueError unless there are as many categories as classes, in their order.
 
     Names that are no classes at all may be there: a data set may call its categories otherwise.
     """
+    if len(names) != len(classes):
+        raise ValueError(
+            f"{source} has {len(names)} categories, the data set {len(classes)} classes; correct "
+            "dataset.classes: one name per category, in the order of the category ids"
+        )
     places = {name: index for index, name in enumerate(classes)}
     for index, name in enumerate(map(compose, map(str.strip, names))):
         if places.get(name, index) != index:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from fmawsss.agreement import measure_agreement
 from fmawsss.clip.pairs import Pairs, list_pairs
+from fmawsss.files.image_records import ImageRecord as ImageRecord
 from fmawsss.resizing import Picture
 from fmawsss.scores import resize_maps
 from fmawsss.seeding import Seed
@@ -32,21 +32,6 @@ Captioned: TypeAlias = tuple[str, Picture]
 
 PROBABLE = 3  # classes that the journal notes, beside the labelled ones
 RIVALS = 3  # background words that it notes
-
-
-@dataclass(frozen=True, slots=True)
-class ImageRecord:
-    """One image of a split, not yet read.
-
-    `labels` are class indices in ascending order, empty when the image shows none of the classes,
-    None when the split has no labels or when they were not asked for. `truth` is its ground-truth
-    mask, if the data set has one.
-    """
-
-    name: str
-    image: Path
-    labels: tuple[int, ...] | None = None
-    truth: Path | None = None
 
 
 @dataclass(frozen=True, eq=False)

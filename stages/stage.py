@@ -252,9 +252,8 @@ def describe_inputs(data: SegmentationDataModule, splits: Splits) -> tuple[str, 
     """Name the splits in one word, and digest their images and labels in another."""
     names = name_splits(splits)
     records = data.read_records(names)
-    described = data.describe_inputs()
-    known: dict[str, Any] = {name: described[name] for name in names}
-    if any(is_turned_tiff(record.image) for record in records):
+    known: dict[str, Any] = {**data.describe_inputs(names)}
+    if any(is_turned_tiff(record.image_file) for record in records):
         known["versions"] = {"turned TIFFs": TURNED_TIFFS}
     return ",".join(names), fingerprint(known)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -110,11 +111,11 @@ def read_stored_size(path: Path) -> tuple[int, int]:
         return file.size
 
 
-def is_turned_tiff(path: Path) -> bool:
+def is_turned_tiff(path: Path | str) -> bool:
     """Say whether a file is a TIFF that is turned by a quarter; other endings are not opened."""
-    if path.suffix.lower() not in (".tif", ".tiff"):
+    if not os.fspath(path).lower().endswith((".tif", ".tiff")):
         return False
-    with suppress(FileNotFoundError, ValueError), _open_picture(path) as file:
+    with suppress(FileNotFoundError, ValueError), _open_picture(Path(path)) as file:
         return file.format == "TIFF" and _read_orientation(file) in _EXCHANGED
     return False
 

@@ -197,7 +197,7 @@ def refuse_changed(product: Path, records: Sequence[ImageRecord]) -> None:
     lines = read_lines(product).values()
     stamps = {line["name"]: line["image_stamp"] for line in lines if "image_stamp" in line}
     noted = [record for record in records if record.name in stamps]
-    stamp_files([record.image for record in noted])
+    stamp_files([record.image_file for record in noted])
     changed = [r.name for r in noted if not is_unchanged(r.image, stamps[r.name])]
     if changed:
         raise ProductMismatch(
