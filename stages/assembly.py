@@ -33,6 +33,7 @@ def build_run(cfg: DictConfig, stages: Sequence[str]) -> Run:
         work=Path(paths.work),
         base=Path(paths.base),
         outputs=Path(paths.outputs),
+        typed=tuple(HydraConfig.get().overrides.task),
         dataset=paths.dataset,
         photos=find_photos(cfg),
         others=paths.others.removesuffix("/."),

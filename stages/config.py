@@ -44,11 +44,14 @@ def is_sweep() -> bool:
 
 
 def place_job(cfg: DictConfig) -> None:
-    """Give a sweep's job a folder of its own; all jobs are one group in dashboards."""
+    """Give a sweep's job a folder of its own; all jobs are one group in dashboards.
+
+    The stages of a run are one group as well.
+    """
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    if cfg.paths.group is None:
+        cfg.paths.group = str(folder.parent if is_sweep() else folder)
     if is_sweep() and cfg.paths.work == cfg.paths.base:
-        folder = Path(HydraConfig.get().runtime.output_dir)
-        if cfg.paths.group == cfg.paths.work:
-            cfg.paths.group = str(folder.parent)
         cfg.paths.work = str(folder)
 
 

@@ -8,9 +8,9 @@ and which ones they were made from.
 from __future__ import annotations
 
 import logging
+import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, product
 from pathlib import Path
@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 PANELS = 8  # images shown as panels
 TABLE_ROWS = 16  # images in a table
 CELL = 16  # pixels of a class in the picture of a confusion matrix
+MOST_FILES = 10**7  # of a folder that is referred to
 
 
 @dataclass(frozen=True)
@@ -80,31 +81,6 @@ class StageResult:
         return read_image(path) if path.is_file() else None
 
 
-@contextmanager
-def open_stage_loggers(
-    builders: Mapping[str, Callable[..., Logger]], stage: str
-) -> Iterator[list[Logger]]:
-    """Open the loggers of a stage, for its learning and its application alike.
-
-    At the end, also after an error, those that keep one run per process (W&B) are ended.
-    """
-    loggers = [build(name=stage) for build in builders.values()]
-    try:
-        yield loggers
-    finally:
-        if any(isinstance(open_logger, WandbLogger) for open_logger in loggers):
-            end_wandb_run()
-
-
-def end_wandb_run() -> None:
-    """End the run of this process in W&B, if anything was logged to it."""
-    import wandb
-
-    # the logger's `experiment` would open a run to end it
-    if wandb.run is not None:
-        wandb.run.finish()
-
-
 @rank_zero_only
 def publish_stage(
     loggers: Sequence[Logger],
@@ -119,17 +95,22 @@ def publish_stage(
     result = StageResult(stage, RunFolder(work), scores, config, learned, step)
     scalars = result.list_scalars()
     for open_logger in loggers:
-        # Scalars for every logger
-        if scalars:
+        # Scores: one value each, which W&B shows in the summary of a run
+        if isinstance(open_logger, WandbLogger):
+            open_logger.experiment.summary.update(scalars)
+        elif scalars:
             open_logger.log_metrics(scalars, result.step)
             open_logger.save()
 
         # More for those that can show it
         if isinstance(open_logger, TensorBoardLogger):
+            totals = {key: value for key, value in scalars.items() if key.endswith("/miou")}
+            open_logger.log_hyperparams(dict(result.config), totals)
             show_in_tensorboard(open_logger.experiment, result)
         if isinstance(open_logger, WandbLogger):
             show_in_wandb(open_logger.experiment, result)
-            store_in_wandb(open_logger.experiment, result)
+            limit = getattr(open_logger, "stored_mb", math.inf)
+            store_in_wandb(open_logger.experiment, result, limit)
 
 
 def show_in_tensorboard(writer: Any, result: StageResult) -> None:
@@ -232,9 +213,10 @@ def plot_confusion(counts: torch.Tensor, classes: Sequence[str]) -> Any:
     )
 
 
-def store_in_wandb(run: Any, result: StageResult) -> None:
+def store_in_wandb(run: Any, result: StageResult, limit: float) -> None:
     """Store what the stage made as artifacts, and link those that it was made from.
 
+    What has more than `limit` megabytes is only referred to where it lies; 0 stores nothing at all.
     Offline a run can use no artifact; names and fingerprints in its config and in the artifacts say
     the same.
     """
@@ -243,6 +225,8 @@ def store_in_wandb(run: Any, result: StageResult) -> None:
     # What the stage was made from
     sources = result.list_sources()
     run.config.update({**result.config, "made_from": sources}, allow_val_change=True)
+    if limit == 0:
+        return
     for name, digest in sources.items() if not run.offline else ():
         try:
             run.use_artifact(f"{name}:{digest}")
@@ -252,11 +236,29 @@ def store_in_wandb(run: Any, result: StageResult) -> None:
     # What it made
     for path in result.list_products():
         artifact = wandb.Artifact(
-            name_artifact(path), type=path.name, metadata={"made_from": sources}
+            name_artifact(path), type=find_type(path), metadata={"made_from": sources}
         )
-        add = artifact.add_dir if path.is_dir() else artifact.add_file
-        add(str(path), policy="immutable", skip_cache=True)
+        if measure_bytes(path) > limit * 1e6:
+            uri = path.absolute().as_uri()
+            artifact.add_reference(uri, checksum=path.is_file(), max_objects=MOST_FILES)
+        elif path.is_dir():
+            artifact.add_dir(str(path), policy="immutable", skip_cache=True)
+        else:
+            artifact.add_file(str(path), policy="immutable", skip_cache=True)
         run.log_artifact(artifact, aliases=["latest", read_fingerprint(path)])
+
+
+def find_type(path: Path) -> str:
+    """Say what kind of artifact a product is: `model`, `dataset`, or the `config` of a run."""
+    if path.suffix == ".ckpt":
+        return "model"
+    return "config" if path.suffix == ".yaml" else "dataset"
+
+
+def measure_bytes(path: Path) -> int:
+    """Measure a file, or all files of a folder."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def name_artifact(path: Path) -> str:

@@ -15,8 +15,8 @@ from fmawsss.files.listing import current
 from fmawsss.files.locks import hold_lock, list_locks, place_lock
 from fmawsss.files.writing import remove_leftovers
 from stages.apply import apply
-from stages.dashboards import open_stage_loggers
 from stages.learn import learn
+from stages.loggers import open_stage_loggers
 from stages.places import undo_folders
 from stages.preflight import check_run
 from stages.publish import publish
@@ -53,7 +53,7 @@ def list_folders(stage: Stage) -> list[Path]:
 
 def run_stage(stage: Stage) -> None:
     """Learn what there is to learn, then make, score and publish the stage's product."""
-    with lock_stage(stage), open_stage_loggers(stage.run.loggers, stage.name) as loggers:
+    with lock_stage(stage), open_stage_loggers(stage) as loggers:
         if stage.training is not None:
             learn(stage, loggers)
         result = apply(stage)

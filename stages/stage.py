@@ -50,6 +50,7 @@ class Run:
 
     folder: of this run's records and logs; `work` holds the products, `base` those that a sweep's
         jobs read, `outputs` those of all data sets.
+    typed: the words of the command line, in full.
     dataset: its name on the command line; `photos` the folder of a data set of photos, `others`
         stands behind products where `work` is of another one.
     stages: the names of all stages of the run.
@@ -62,6 +63,7 @@ class Run:
     work: Path
     base: Path
     outputs: Path
+    typed: Sequence[str]
     dataset: str
     photos: Path | None
     others: str

@@ -5,14 +5,25 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import wandb
+import yaml
 from front_door import run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from wandb_file import list_artifacts, read_config, read_history, read_records
+from wandb_file import (
+    list_artifacts,
+    read_config,
+    read_history,
+    read_records,
+    read_run,
+    read_summary,
+)
 
 import infer
 import train
+from stages.dashboards import store_in_wandb
 
 QUICK = [
     "task=cls",
@@ -124,9 +135,91 @@ def test_tensorboard_has_every_scalar_and_pictures(logged):
 
 
 def test_wandb_has_every_scalar(logged):
-    history = read_history(read_wandb(logged))
-    assert set(history) >= SCALARS
+    records = read_wandb(logged)
+    history, summary = read_history(records), read_summary(records)
+    final = {key for key in SCALARS if key.startswith("scores/")}
+    assert set(history) >= SCALARS - final
     assert len(history["train/loss"]) == 2
+
+    # final scores are no charts of one point
+    assert set(summary) >= final
+    assert not any(key.startswith("scores/") for key in history)
+
+
+def test_a_wandb_run_says_what_it_is(logged):
+    found = read_run(read_wandb(logged))
+    assert found.display_name.startswith(
+        "cls prompts=foreground superpixels=null kind=caa max_steps"
+    )
+    assert found.run_group == str(logged)
+    assert found.job_type == "cls"
+    assert found.tags == ["shapes"]
+
+
+def test_others_get_the_settings(logged):
+    for folder in (logged / "cls",):
+        settings = yaml.safe_load((folder / "hparams.yaml").read_text())
+        assert settings["training"]["loop"]["max_steps"] == 2
+    plugins = EventAccumulator(str(logged / "cls")).Reload().PluginTagToContent("hparams")
+    assert "_hparams_/session_start_info" in plugins
+
+
+def test_what_is_typed_of_wandb_counts(tmp_path, monkeypatch):
+    places = [f"paths.data={tmp_path}/data", f"paths.outputs={tmp_path}/outputs"]
+    typed = [
+        "logger.wandb.name=mine",
+        "logger.wandb.id=abc123",
+        "logger.wandb.job_type=try",
+        "logger.wandb.tags=[a,b]",
+        "group=paper",
+        "logger.wandb.stored_mb=0",
+        "+logger.wandb.notes=why",
+    ]
+    short = ["loop.max_steps=1", "save_every=1", "logger=wandb"]
+    run(train.main, monkeypatch, *QUICK, *short, *typed, *places)
+    (folder,) = (tmp_path / "outputs/shapes/runs").iterdir()
+    records = read_wandb(folder)
+    found = read_run(records)
+    assert (found.display_name, found.run_id, found.job_type) == ("mine", "abc123", "try")
+    assert (list(found.tags), found.run_group, found.notes) == (["a", "b"], "paper", "why")
+    assert not [name for name in list_artifacts(records) if not name.startswith("run-")]
+
+
+def test_a_resumed_training_goes_on_with_its_run(tmp_path, monkeypatch):
+    places = [f"paths.data={tmp_path}/data", f"paths.outputs={tmp_path}/outputs"]
+    words = [*QUICK, "loop.max_steps=2", "save_every=1", "logger=wandb", *places]
+    with monkeypatch.context() as patch:
+        patch.setattr("stages.learn.keep_best", cut_power)
+        with pytest.raises(RuntimeError, match="power cut"):
+            run(train.main, patch, *words)
+    run(train.main, monkeypatch, *words)
+    run(train.main, monkeypatch, *words, "overwrite=true")
+    folders = sorted((tmp_path / "outputs/shapes/runs").iterdir())
+    first, second, third = (read_run(read_wandb(folder)).run_id for folder in folders)
+    assert first == second != third
+    assert not list((tmp_path / "outputs/shapes/checkpoints").glob(".*.wandb"))
+
+
+def cut_power(*_: object) -> None:
+    raise RuntimeError("power cut")
+
+
+@pytest.mark.parametrize("limit", [0.001, 100])
+def test_large_products_are_referred_to(limit, tmp_path, monkeypatch):
+    stored = []
+    monkeypatch.setattr(wandb.Artifact, "add_reference", lambda *_, **__: stored.append("referred"))
+    monkeypatch.setattr(wandb.Artifact, "add_dir", lambda *_, **__: stored.append("stored"))
+    (tmp_path / "seeds").mkdir()
+    (tmp_path / "seeds/a.png").write_bytes(bytes(2000))
+    result = SimpleNamespace(
+        list_sources=dict, list_products=lambda: [tmp_path / "seeds"], config={}
+    )
+    run = SimpleNamespace(
+        config=SimpleNamespace(update=lambda *_, **__: None), offline=True,
+        log_artifact=lambda artifact, aliases: stored.append(artifact.type),
+    )  # fmt: skip
+    store_in_wandb(run, result, limit)
+    assert stored == [{0.001: "referred", 100: "stored"}[limit], "dataset"]
 
 
 def test_wandb_has_panels_tables_and_a_confusion_matrix(logged):
@@ -175,7 +268,8 @@ def test_the_stages_of_a_pipeline_are_one_group_and_name_their_sources(
     ]
     run(infer.main, monkeypatch, *quick, *there, "logger=wandb")
     records = read_wandb(next((tmp_path / "work/runs").iterdir()))
-    assert [r.run.run_group for r in records if r.HasField("run")] == [f"{tmp_path}/work"]
+    (folder,) = (tmp_path / "work/runs").iterdir()
+    assert read_run(records).run_group == str(folder)
     made_from = {
         "outputs-shapes-superpixels",
         "shapes-seeds-coarse_memory",

@@ -83,3 +83,18 @@ def list_artifacts(records: list[Any]) -> dict[str, list[str]]:
         for r in records
         if r.HasField("request") and r.request.HasField("log_artifact")
     }
+
+
+def read_summary(records: list[Any]) -> dict[str, Any]:
+    """Collect the last values of a run's summary."""
+    updates = [update for record in records for update in record.summary.update]
+    return {
+        update.key or "/".join(update.nested_key): json.loads(update.value_json)
+        for update in updates
+    }
+
+
+def read_run(records: list[Any]) -> Any:
+    """Return what a run says of itself: id, name, group, kind of job, tags."""
+    (found,) = [record.run for record in records if record.HasField("run")]
+    return found
