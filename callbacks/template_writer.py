@@ -65,7 +65,8 @@ class TemplateWriter(L.Callback):
         table = Table("template", "sharpness", title=f"{self.ranking}")
         for text, sharpness in ranking.items():
             table.add_row(text, f"{sharpness:.4f}")
-        Console(markup=False, emoji=False).print(table)
+        wide = None if Console().is_terminal else 1000  # as wide as it needs
+        Console(width=wide, markup=False, emoji=False).print(table)
 
 
 def read_answers(path: Path) -> dict[str, list[list[float]]]:

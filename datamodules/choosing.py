@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -114,7 +115,13 @@ def report_missing_truths(records: Sequence[ImageRecord]) -> None:
     without = [record.name for record in records if record.truth_file is None]
     if without:
         counts = len(without), len(records)
-        logger.warning("%d of %d images have no ground truth: %s", *counts, name_first(without))
+        warn("{} of {} images have no ground truth: {}".format(*counts, name_first(without)))
+
+
+@cache
+def warn(message: str) -> None:
+    """Warn of something once in a run."""
+    logger.warning("%s", message)
 
 
 def check_products(records: Records, folder: Path, suffix: str, what: str, remedy: str) -> None:

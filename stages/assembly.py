@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -68,10 +69,13 @@ def prepare_builders(cfg: DictConfig, learning: bool) -> list[StageBuilder]:
     refuse_missing(cfg)
     run = build_run(cfg, [node.name for node in nodes.values()])
     builders = [StageBuilder(cfg, place, node, run, learning) for place, node in nodes.items()]
-    if learning:
-        for builder in builders:
-            choose_steps(builder.node, partial(count_images, builder), cfg.options.steps)
-    return builders
+    return [choose_length(builder) for builder in builders] if learning else builders
+
+
+def choose_length(builder: StageBuilder) -> StageBuilder:
+    """Settle how long a stage learns, and what it says of that."""
+    steps, count = builder.cfg.options.steps, partial(count_images, builder)
+    return replace(builder, told=choose_steps(builder.node, count, steps))
 
 
 def count_images(builder: StageBuilder, splits: Any) -> int:

@@ -56,6 +56,7 @@ class StageBuilder:
     node: DictConfig
     run: Run
     learning: bool
+    told: str = ""  # of how long it learns, if it does
 
     def build(self) -> Stage:
         """Build the data modules, the module and the records of a stage."""
@@ -70,6 +71,8 @@ class StageBuilder:
 
         # what learns, unless there is nothing to learn, and predicts
         module = self.make_module(whole.classes, whole.prompt_names, partial(name_images, whole))
+        if self.told and learns(module):
+            logger.info(self.told)
         return Stage(
             name=self.node.name,
             run=self.run,

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from math import ceil
 from typing import Any
 
-logger = logging.getLogger(__name__)
 
-
-def choose_steps(node: Any, count_images: Callable[[Any], int], steps: int | None = None) -> None:
+def choose_steps(node: Any, count_images: Callable[[Any], int], steps: int | None = None) -> str:
     """Set the open steps of a training in its node of the config, or `steps` for all.
 
     `runtime.passes` says how often all images are seen, and between which numbers of steps; what a
-    checkpoint depends on is the steps.
+    checkpoint depends on is the steps. Returns what to say of steps that were chosen.
 
     Raises:
         ValueError: for open steps without that.
     """
     training = node.training
     if training.view is None:
-        return
+        return ""
     if steps is not None:
         node.runtime.apply_step = None
         set_steps(node, steps)
     if training.loop.max_steps is not None:
-        return
+        return ""
     passes = node.runtime.passes
     if passes is None:
         raise ValueError(f"{node.name}: loop.max_steps has no value: set a whole number")
@@ -34,12 +31,10 @@ def choose_steps(node: Any, count_images: Callable[[Any], int], steps: int | Non
     steps = ceil(passes.over_images * images / training.view.batch_size)
     steps = min(max(steps, passes.least), passes.most)
     set_steps(node, steps)
-    logger.info(
-        "%s: %d steps, %.0f passes over %d images (runtime.passes, or loop.max_steps=…)",
-        node.name,
-        steps,
-        steps * training.view.batch_size / max(images, 1),
-        images,
+    seen = steps * training.view.batch_size / max(images, 1)
+    return (
+        f"{node.name}: {steps} steps, {seen:.0f} passes over {images} images (runtime.passes, or "
+        "loop.max_steps=…)"
     )
 
 

@@ -27,6 +27,7 @@ from fmawsss.files.locks import wait_lock
 from fmawsss.files.tallies import detail_tally, remove_nan, score_tally, tally_lines
 from fmawsss.files.texts import name_first
 from fmawsss.metrics import SegmentationMetrics
+from stages.jobs.tables import open_console
 
 logger = logging.getLogger(__name__)
 
@@ -136,7 +137,7 @@ def print_scores(path: Path) -> None:
         totals.add_column(column, justify="right")
     for where, kind, score in rows:
         totals.add_row(where, kind, *(write_percent(score.get(key)) for key in TOTALS.values()))
-    console = Console(markup=False, emoji=False)  # names are shown as they are
+    console = open_console()
     console.print(totals)
 
     # Classes of the last kind of each stage

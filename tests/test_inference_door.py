@@ -18,6 +18,7 @@ from PIL import Image
 
 import infer
 import train
+from datamodules.choosing import warn
 from datamodules.images import list_stems
 from fmawsss.files.png import read_mask, write_png
 from fmawsss.files.products import ProductMismatch
@@ -123,6 +124,7 @@ def test_scores_follow_the_masks_that_they_are_counted_against(
 
 
 def test_a_folder_of_photos_grows(trained, photos, tmp_path, monkeypatch, capsys) -> None:
+    warn.cache_clear()  # what another test was told
     out = apply(monkeypatch, trained, tmp_path / "out", photos)
     assert capsys.readouterr().out.count("3 of 3 images have no ground truth: a, b, sub/c") == 1
     kept = (out / "masks/a.png").stat().st_mtime_ns

@@ -17,6 +17,7 @@ from stages.reports.image_ranks import find_suspicions, rank_images
 from stages.reports.lines import ReportLines, score_image
 from stages.reports.rivals import compare_words
 from stages.reports.scores import list_areas
+from stages.scores import print_scores
 
 VOID = {"meta", "img", "link", "br", "input"}
 
@@ -292,3 +293,14 @@ def test_pages_escape_what_they_are_given():
     from stages.pages import render
 
     assert "&lt;b&gt;" in render("files.html.j2", files=[("<b>.txt", "text")])
+
+
+def test_tables_of_scores_are_as_wide_as_they_need(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "40")
+    names = [f"a_stage_with_a_long_name_{number}" for number in range(6)]
+    score = {"miou": 0.5, "accuracy": 0.5, "iou": {"background": 0.5}}
+    table = {name: {"train": {"sams": score}} for name in names}
+    (tmp_path / "scores.json").write_text(json.dumps(table))
+    print_scores(tmp_path / "scores.json")
+    printed = capsys.readouterr().out
+    assert all(printed.count(f"{name}, train") >= 2 for name in names)

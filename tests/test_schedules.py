@@ -27,9 +27,13 @@ def test_steps_that_are_typed_stay(photos, tmp_path, monkeypatch, capsys):  # no
     there += ["scored=cam", "loop.precision=32-true", "data.batch_size=2"]
     passes = [f"runtime.passes.{key}={value}" for key, value in
               {"over_images": 2, "least": 1, "most": 9}.items()]  # fmt: skip
-    run(train.main, monkeypatch, "task=cls", *there, *(f"stage.{word}" for word in passes))
+    passes = [f"stage.{word}" for word in passes]
+    run(train.main, monkeypatch, "task=cls", *there, *passes)
+    assert "passes over" not in capsys.readouterr().out  # there is nothing to learn
+    there += ["learn=all", "overwrite=true"]
+    run(train.main, monkeypatch, "task=cls", *there, *passes)
     assert "cls: 3 steps, 2 passes over 3 images" in capsys.readouterr().out
-    run(train.main, monkeypatch, "task=cls", *there, "loop.max_steps=1", "overwrite=true")
+    run(train.main, monkeypatch, "task=cls", *there, "loop.max_steps=1")
     assert "passes over" not in capsys.readouterr().out
 
 

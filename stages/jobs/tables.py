@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-WIDTH = 120  # columns, where it is no terminal that tells
+WIDTH = 1000  # columns, where it is no terminal that tells: tables are as wide as they need
 
 
 def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -23,7 +23,7 @@ def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]
     open_console(WIDTH).print(table)
 
 
-def open_console(width: int) -> Console:
+def open_console(width: int = WIDTH) -> Console:
     """Open what tables are printed on: names are shown as they are.
 
     width: columns, where it is no terminal that tells.

@@ -16,7 +16,7 @@ from fake_trees import (
     write_mask,
 )
 
-from datamodules.choosing import choose_shots
+from datamodules.choosing import choose_shots, warn
 from datamodules.labels import LabelsFromXml, keep_labels_in_crop
 from fmawsss.files.storage import write_superpixels
 from fmawsss.records import ImageRecord
@@ -145,6 +145,7 @@ def test_inputs_are_described_by_names_and_labels(tree: Path) -> None:
 def test_missing_truths_are_reported_or_refused(
     tree: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    warn.cache_clear()  # what another test was told
     module = make_voc(tree, whole=make_whole("val,test", truths=True), labelled=False)
     module.setup("predict")
     assert [batch.truths is None for batch in module.predict_dataloader()] == [False, False, True]
