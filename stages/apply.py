@@ -10,6 +10,7 @@ from pathlib import Path
 import lightning as L
 from lightning.pytorch.utilities import rank_zero_only
 
+from callbacks.behind import Behind
 from callbacks.record_keeper import RecordKeeper
 from callbacks.score_journal import ScoreJournal
 from datamodules.loading import find_place
@@ -134,7 +135,7 @@ def make_images(
     stage.output.data.setup("predict")
     if checkpoint is not None:
         load_fitting(checkpoint, stage.module)
-    trainer = stage.run.build_trainer(stage.name, "apply", writers, {"logger": False})
+    trainer = stage.run.build_trainer(stage.name, "apply", [Behind(writers)], {"logger": False})
     place = find_place(trainer)
     loader = stage.output.data.whole_loader(remaining, place.rank, place.world_size, place.pin)
     trainer.predict(stage.module, loader, return_predictions=False)
