@@ -10,8 +10,11 @@ import torch
 import torch.nn.functional as F
 from network_tools import draw_queries
 
-from fmawsss.networks.losses import ImageTargets, MaskSetLoss, PixelLoss
+from benchmarks.counts import HostReads
+from fmawsss.networks.losses import PixelLoss
 from fmawsss.networks.mask2former import MaskQueries
+from fmawsss.networks.mask_set_loss import MaskSetLoss
+from fmawsss.networks.point_targets import PointTargets
 from fmawsss.networks.targets import PixelTargets
 
 PUBLISHED = {"class_weight": 2.0, "mask_weight": 5.0, "dice_weight": 5.0, "no_object_weight": 0.1}
@@ -61,16 +64,50 @@ def test_without_valid_pixels_the_losses_are_zero_and_keep_their_graph():
         loss.backward()
 
 
-def test_the_mask_loss_is_the_obvious_one(monkeypatch):
-    """One decoder output; every valid pixel is drawn once, wherever points are drawn."""
-    labels, queries = draw_labels(), draw_queries(2, 4, (8, 10), outputs=1)
+def draw_each_once(self, images, points):
+    """Draw every valid pixel of an image once."""
+    valid = self.targets.labels.flatten(1) != 255
+    pixels = [image.nonzero().flatten() + n * len(image) for n, image in enumerate(valid)]
+    return torch.stack([pixels[image][:points] for image in images.tolist()])
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_the_mask_loss_is_the_obvious_one(monkeypatch, outputs):
+    """Every valid pixel is drawn once, wherever points are drawn."""
+    labels, queries = draw_labels(images=3), draw_queries(3, 4, (8, 10), outputs=outputs)
+    labels[1][labels[1] == 2] = 0  # images show different classes
     points = int((labels[0] != 255).sum())
-    monkeypatch.setattr(
-        ImageTargets, "draw", lambda self, masks, n: self.pixels[:n].repeat(masks, 1)
-    )
+    monkeypatch.setattr(PointTargets, "draw", draw_each_once)
     loss = MaskSetLoss(**{**SETTINGS, "points": points, "oversample": 1, "importance": 1.0})
-    expected = spell_out(queries, labels, points)
+    expected = sum(
+        spell_out(MaskQueries([classes], [masks]), labels, points)
+        for classes, masks in zip(queries.classes, queries.masks, strict=True)
+    )
     assert loss(queries, PixelTargets(labels)).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_points_are_drawn_evenly_among_the_valid_pixels_of_their_image():
+    labels = draw_labels(images=3)
+    labels[1] = 255
+    known = PointTargets.collect(PixelTargets(labels), 4)
+    drawn = known.draw(torch.tensor([2, 0]), 20_000)
+    for row, image in zip(drawn, (2, 0), strict=True):
+        counted = torch.bincount(row, minlength=3 * 80).view(3, 8, 10)
+        assert counted[image][labels[image] != 255].min() > 200
+        assert counted[image].sum() == 20_000
+        assert not counted[image][labels[image] == 255].any()
+    assert known.present.tolist() == [
+        [bool((image == label).any()) for label in range(4)] for image in labels
+    ]
+
+
+def test_a_step_looks_at_its_device_once():
+    queries, targets = draw_queries(2, 4, (8, 10)), PixelTargets(draw_labels())
+    loss = MaskSetLoss(**SETTINGS)
+    loss(queries, targets).backward()
+    with HostReads() as reads:
+        loss(queries, targets).backward()
+    assert reads.found == {"numpy": 2}  # costs and classes, which come in one piece
 
 
 def spell_out(queries: MaskQueries, labels: torch.Tensor, points: int) -> float:
@@ -137,11 +174,13 @@ def test_pixels_of_weight_zero_are_as_good_as_ignored():
 
 def test_points_are_the_least_sure_ones_and_never_ignored():
     labels = draw_labels(images=1, size=(40, 40))
-    image = ImageTargets.collect(PixelTargets(labels), 0)
+    known = PointTargets.collect(PixelTargets(labels), 4)
     masks = (
         torch.linspace(-9, 9, 40).expand(3, 40, 40).contiguous()
     )  # least sure in the middle columns
-    points = MaskSetLoss(**{**SETTINGS, "points": 400}).choose_points(masks, image)
+    points = MaskSetLoss(**{**SETTINGS, "points": 400}).choose_points(
+        masks, torch.zeros(3, dtype=torch.long), known
+    )
     assert points.shape == (3, 400)
     assert (labels.flatten()[points] != 255).all()
     near = ((points % 40 - 19.5).abs() < 10).float().mean()
@@ -151,14 +190,12 @@ def test_points_are_the_least_sure_ones_and_never_ignored():
 
 def test_masks_are_read_as_if_resized_to_the_image():
     labels = draw_labels(images=1, size=(12, 20))
-    image = ImageTargets.collect(PixelTargets(labels), 0)
-    masks = torch.randn(2, 3, 5)
+    known = PointTargets.collect(PixelTargets(labels), 4)
+    masks, pixels = torch.randn(2, 3, 5), (labels.flatten() != 255).nonzero().flatten()
     resized = F.interpolate(masks[None], size=(12, 20), mode="bilinear", align_corners=False)[
         0
     ].flatten(1)
-    torch.testing.assert_close(
-        image.look(masks, image.pixels.expand(2, -1)), resized[:, image.pixels]
-    )
+    torch.testing.assert_close(known.look(masks[None], pixels[None])[0], resized[:, pixels])
 
 
 def test_two_processes_with_one_image_each_descend_as_one_with_both():
