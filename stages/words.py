@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 
 # Groups of options of a stage, and the section that an option fills ("" fills several)
@@ -174,20 +175,31 @@ def translate_command() -> None:
     """Turn the words of this program's command line into full keys; raises for a refused one."""
     words = sys.argv[1:]
     full = translate(words)
-    sys.argv[1:] = [*full, *imply(full)]
+    last = max((n for n, word in enumerate(full, 1) if re.match("[^-].*=", word)), default=0)
+    sys.argv[1:] = [*full[:last], *imply(full), *full[last:]]  # flags may stand behind
     TYPED.clear()
     TYPED.update({name_key(new): name_key(old) for old, new in zip(words, full, strict=True)})
 
 
 def imply(words: Sequence[str]) -> list[str]:
-    """List what full words mean beside: prompts chosen for task=cls are not to be passed over.
+    """List what full words mean beside: prompts chosen for task=cls are learned.
+
+    A sweep has a folder by its words: the same command goes on with it.
 
     >>> imply(["task=cls", "prompts@stage.model.prompts=words"])
     ['learn=all']
+    >>> imply(["-m", "seed=1,2"])[0].partition("/")[2]
+    "sweeps/${name}_cdda40bb'"
     """
-    chosen = any(word.startswith("prompts@stage.") for word in words)
+    chosen = "task=cls" in words and any(word.startswith("prompts@stage.") for word in words)
     typed = any(word.startswith("learn=") for word in words)
-    return ["learn=all"] if chosen and "task=cls" in words and not typed else []
+    learn = ["learn=all"] if chosen and not typed else []
+    placed = any(word.startswith(("sweep=", "hydra.sweep.dir=", "experiment=")) for word in words)
+    if placed or {"-m", "--multirun"}.isdisjoint(words):
+        return learn
+    told = "\n".join(sorted(word for word in words if not word.startswith("-")))
+    folder = "${folder:${paths.base},paths.outputs}/sweeps/${name}_"
+    return [*learn, f"hydra.sweep.dir='{folder}{sha256(told.encode()).hexdigest()[:8]}'"]
 
 
 def translate(words: Sequence[str]) -> list[str]:

@@ -386,17 +386,16 @@ def test_a_launcher_that_breaks_down_is_reported(base, monkeypatch):
     assert "2 not finished" in (base / "shapes/sweeps/seeds_seeding/summary.md").read_text()
 
 
-def test_the_same_command_goes_on_where_its_folder_is_named(base, monkeypatch):
-    """Without `sweep=NAME` the folder carries the time, and is another one."""
-    words = ["-m", "task=cls", "prompts=handwritten", *BARE, *IMAGES, *list_places(base)]
+def test_the_same_command_goes_on(base, monkeypatch):
+    """In any order of its words, without a name for the sweep; others are another sweep."""
+    words = ["task=cls", "prompts=handwritten", *BARE, *IMAGES, *list_places(base)]
     words += ["affinity.iterations=1,2", "report=none"]
-    named = f"hydra.sweep.dir={base}/named"
-    run(infer.main, monkeypatch, *words, named)
+    run(infer.main, monkeypatch, "-m", *words)
 
     def fail(*args, **kwargs):
         raise InterruptedError
 
     monkeypatch.setattr("lightning.Trainer.predict", fail)
-    run(infer.main, monkeypatch, *words, named)  # all jobs are done
+    run(infer.main, monkeypatch, *reversed(words), "-m")  # all jobs are done
     with pytest.raises(Exception, match="job"):
-        run(infer.main, monkeypatch, *words)
+        run(infer.main, monkeypatch, "-m", *words, "seed=1")
