@@ -6,8 +6,7 @@ import json
 import logging
 import marshal
 from collections.abc import Iterable, Iterator, Mapping, Sequence, ValuesView
-from functools import lru_cache
-from itertools import islice
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -83,7 +82,11 @@ class PackedValues(ValuesView[Line]):
     _mapping: PackedLines
 
     def __getitem__(self, number: int) -> Line:
-        return self._mapping[next(islice(self._mapping, number, None))]
+        return self._mapping[self._names[number]]
+
+    @cached_property
+    def _names(self) -> list[str]:
+        return list(self._mapping)
 
 
 class Journals(NamedTuple):
