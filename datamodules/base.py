@@ -28,7 +28,7 @@ from datamodules.choosing import (
     spread_choice,
 )
 from datamodules.given_cams import find_unlabelled, report_other_classes
-from datamodules.labels import LabelReader, Labels, LabelSource, require_reader
+from datamodules.labels import LabelReader, Labels, LabelSource, list_lost, require_reader
 from datamodules.loading import Loading, find_place, make_loader
 from datamodules.sampler import BatchPlan, EndlessMicroBatches
 from datamodules.shown import report_unshown, require_shown
@@ -129,7 +129,7 @@ class SegmentationDataModule(L.LightningDataModule):
         words = [compose(name) for name in self.prompt_names]
         aliases = {word: words.index(word) for word in words if words.count(word) == 1}
         found = self.labels(images, LabelSource({**aliases, **names}, masks, annotations))
-        self.lost_labels = sorted((found.keys() - set(images)).difference(others))
+        self.lost_labels = list_lost(found, images, others)
         return found
 
     def _read_once(self, split: str) -> Records:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from functools import cache
+from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from datamodules.file_checks import check_archives, check_images, check_masks, m
 from datamodules.images import find_missing, list_stems, name_alike
 from fmawsss.files.images import read_size
 from fmawsss.files.json_files import many_objects
-from fmawsss.files.listing import stamp_files
+from fmawsss.files.listing import current, stamp_files
 from fmawsss.files.storage import read_superpixels
 from fmawsss.files.texts import name_first
 from fmawsss.records import ImageRecord
@@ -71,7 +71,7 @@ def check_records(records: Records, split: str, labelled: bool) -> None:
         )
 
     # the images
-    missing = find_missing([record.image for record in records])
+    missing = find_missing([record.image_file for record in records])
     if missing:
         raise FileNotFoundError(
             f"{len(missing)} of {len(records)} images of split {split!r} do not exist, first "
@@ -105,9 +105,12 @@ def check_all_truths(records: Records, split: Splits) -> None:
 
 
 def check_truths(records: Records) -> None:
-    """Raise ValueError for a ground-truth mask that does not fit its image."""
-    known = [(record, record.truth) for record in records if record.truth is not None]
-    check_masks([record for record, _ in known], [truth for _, truth in known])
+    """Raise ValueError for a ground-truth mask that does not fit its image; asked once in a run."""
+    known = [(record, record.truth_file) for record in records if record.truth_file is not None]
+    masks = [truth for _, truth in known]
+    pairs = tuple(record.image_file for record, _ in known), tuple(masks)
+    check = partial(check_masks, [record for record, _ in known], masks)
+    current().read_once(("truths", *pairs), check)
 
 
 def report_missing_truths(records: Sequence[ImageRecord]) -> None:
@@ -137,7 +140,7 @@ def check_products(records: Records, folder: Path, suffix: str, what: str, remed
             f"{len(missing)} of {len(records)} {what} are missing in {folder}, first "
             f"{missing[0]}{suffix}; {remedy}{name_alike(first)}"
         )
-    CHECKS[suffix](records, [folder / f"{record.name}{suffix}" for record in records])
+    CHECKS[suffix](records, [f"{folder}/{record.name}{suffix}" for record in records])
 
 
 def check_superpixels(records: Records, folder: Path, longest: int | None) -> None:
@@ -218,7 +221,7 @@ def group_by_size(
     if batch_size == 1:
         return [[record] for record in records]
     groups: dict[tuple[int, int], Records] = {}
-    sizes = measure_images([record.image for record in records])
+    sizes = measure_images([record.image_file for record in records])
     for record, size in zip(records, sizes, strict=True):
         if longest is not None:
             size = fit_longest(size, longest)

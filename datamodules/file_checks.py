@@ -26,20 +26,20 @@ Check: TypeAlias = Callable[..., object]
 
 def check_images(records: Sequence[ImageRecord]) -> None:
     """Raise ValueError for a JPEG or PNG that is cut off; other kinds are not looked at."""
-    check_each(check_image_file, ((record.image,) for record in records))
+    check_each(check_image_file, ((record.image_file,) for record in records))
 
 
-def check_masks(records: Sequence[ImageRecord], masks: Sequence[Path]) -> None:
+def check_masks(records: Sequence[ImageRecord], masks: Sequence[str]) -> None:
     """Raise ValueError for a mask that is cut off, no mask, or of another size than its image."""
-    check_each(check_mask_file, zip(masks, (record.image for record in records), strict=True))
+    check_each(check_mask_file, zip(masks, (record.image_file for record in records), strict=True))
 
 
-def check_archives(records: Sequence[ImageRecord], archives: Sequence[Path]) -> None:
+def check_archives(records: Sequence[ImageRecord], archives: Sequence[str]) -> None:
     """Raise ValueError for a file that is no whole npz; what it holds is not read."""
     check_each(check_archive, ((archive,) for archive in archives))
 
 
-def check_each(check: Check, items: Iterable[tuple[Path, ...]]) -> None:
+def check_each(check: Check, items: Iterable[tuple[str, ...]]) -> None:
     """Check many files at once; raises ValueError with the first fault and the number of others."""
     found = work_in_parts(partial(find_file_fault, check), list(items), "checked")
     if faults := [fault for fault in found if fault]:
@@ -47,7 +47,7 @@ def check_each(check: Check, items: Iterable[tuple[Path, ...]]) -> None:
         raise ValueError(faults[0] + others)
 
 
-def find_file_fault(check: Check, paths: tuple[Path, ...]) -> str:
+def find_file_fault(check: Check, paths: tuple[str, ...]) -> str:
     """Return what a check says of its files, nothing for good ones."""
     try:
         check(*paths)
@@ -61,12 +61,12 @@ def find_file_fault(check: Check, paths: tuple[Path, ...]) -> str:
     return ""
 
 
-def check_image_file(path: Path) -> Fact:
+def check_image_file(file: Path | str) -> Fact:
     """Check the end of an image, unless it was found good before; a JPEG is measured as well."""
-    stamp = current().ask(path)
-    if (known := current().recall("image", path, stamp)) is not None:
+    stamp = current().ask(file)
+    if (known := current().recall("image", file, stamp)) is not None:
         return known
-    size = None
+    path, size = Path(file), None
     if path.suffix.lower() in ENDS:
         head = check_ends(path, stamp.size, read_whole=try_image)
         size = measure_head(head)
@@ -89,29 +89,29 @@ def check_ends(path: Path, size: int, read_whole: Callable[[Path], object]) -> b
     return head
 
 
-def measure_image(path: Path) -> tuple[int, int]:
+def measure_image(path: Path | str) -> tuple[int, int]:
     """Return the height and width of an upright picture; it is opened unless they are known."""
     stamp = current().ask(path)
     known = current().recall("image", path, stamp)
     if known is not None and known.height:
         return known.height, known.width
-    size = read_size(path)
+    size = read_size(Path(path))
     if known is not None:
         current().note("image", path, Fact(*stamp, *size))
     return size
 
 
-def measure_images(paths: Sequence[Path]) -> list[tuple[int, int]]:
+def measure_images(paths: Sequence[Path | str]) -> list[tuple[int, int]]:
     """Measure many images at once."""
     return work_in_parts(measure_image, paths, "measured")
 
 
-def check_mask_file(mask: Path, image: Path) -> None:
+def check_mask_file(mask: Path | str, image: Path | str) -> None:
     """Check the end and the kind of a mask, and its size against that of its image."""
     stamp = current().ask(mask)
-    known = current().recall("mask", mask, stamp) or read_mask_head(mask, stamp)
+    known = current().recall("mask", mask, stamp) or read_mask_head(Path(mask), stamp)
     if (size := measure_image(image)) != known[2:]:
-        check_mask_size(mask, read_mask(mask).shape, size)
+        check_mask_size(Path(mask), read_mask(Path(mask)).shape, size)
 
 
 def read_mask_head(mask: Path, stamp: Stamp) -> Fact:
@@ -134,7 +134,7 @@ def check_mask_size(mask: Path, found: tuple[int, ...], size: tuple[int, int]) -
         )
 
 
-def check_archive(path: Path) -> None:
+def check_archive(path: Path | str) -> None:
     """Read the table of contents, which stands at the end of an npz, unless it was good before."""
     stamp = current().ask(path)
     if current().recall("archive", path, stamp) is not None:
@@ -143,4 +143,4 @@ def check_archive(path: Path) -> None:
         zipfile.ZipFile(path).close()
     except BROKEN_ARCHIVE as error:
         raise ValueError(f"{path} is broken or no npz archive ({error}): {REMAKE}") from error
-    current().note("archive", path, Fact(*stamp, 0, 0))
+    current().note("archive", Path(path), Fact(*stamp, 0, 0))

@@ -231,16 +231,18 @@ def fold_name(name: str) -> str:
     return compose(compose(name).casefold())
 
 
-def find_missing(files: Sequence[Path]) -> list[Path]:
+def find_missing(files: Sequence[Path | str]) -> list[Path]:
     """List those of some files that are not there; each of their folders is listed once."""
-    present: dict[Path, set[str]] = {}
-    for folder in {file.parent for file in files}:
+    places = [os.path.split(file) for file in files]
+    present: dict[str, set[str]] = {}
+    for folder in {folder for folder, _ in places}:
         present[folder] = set()
-        with suppress(OSError), os.scandir(folder) as entries:
+        with suppress(OSError), os.scandir(folder or ".") as entries:
             present[folder] = {entry.name for entry in entries if not entry.is_symlink()}
 
     # a link may lead nowhere, and a disk may know one name in several forms
-    return [file for file in files if file.name not in present[file.parent] and not file.exists()]
+    unseen = [Path(folder, name) for folder, name in places if name not in present[folder]]
+    return [path for path in unseen if not path.exists()]
 
 
 def check_inner_path(name: str, where: str) -> str:

@@ -271,6 +271,14 @@ def keep_labels_in_crop(
     return labels & present
 
 
+def list_lost(
+    found: Mapping[str, Labels], images: Iterable[str], others: Iterable[str]
+) -> list[str]:
+    """List the names of labels that are neither images nor `others`, which are listed if needed."""
+    lost = found.keys() - set(images)
+    return sorted(lost.difference(others)) if lost else []
+
+
 def require_reader(labels: LabelReader | str | None) -> LabelReader | None:
     """Return what reads the labels; raises ValueError for a name, which Hydra takes for a value."""
     if isinstance(labels, str):

@@ -84,8 +84,8 @@ def require_shown(records: Sequence[ImageRecord], folder: Path, classes: int) ->
 
 def report_unshown(records: Sequence[ImageRecord]) -> None:
     """Warn when no ground-truth mask of a whole split shows a class."""
-    truths = [record.truth for record in records if record.truth is not None]
-    if truths and not show_class(truths):
+    truths = [record.truth_file for record in records if record.truth_file is not None]
+    if truths and not show_class(map(Path, truths)):
         logger.warning(
             "no mask of %d shows any class, they hold 0 and 255 only (first %s): 255 is ignored, "
             "scores are of the background alone; write 1 for the first class, 2 for the second",

@@ -139,7 +139,7 @@ def test_a_slow_sam_is_asked_with_some_points_only(plan, monkeypatch) -> None:
     monkeypatch.setattr(cutting, "SLOW", 0.0)
     words = ["task=superpixels", "dataset.train_images=4", "dataset.val_images=2", *CHEAP]
     row = read_rows(plan(infer.main, *words, "masks.crop_n_layers=1"))["superpixels: apply"]
-    how = "1 of 5 crops, 72 of 288 points"  # of 12 x 12 in the image, 6 x 6 in each crop
+    how = "blocks of 1 of 5 crops, 72 of 288 points"  # of 12 x 12 in the image, 6 x 6 in each crop
     assert row[1:] == ("4 images", f"9 s an image ({how})", "36 s")
 
 

@@ -97,7 +97,7 @@ class Listing:
             self._stamps[name] = STAMP.pack(*stamp)
         return stamp
 
-    def recall(self, kind: Kind, path: Path, stamp: Stamp) -> Fact | None:
+    def recall(self, kind: Kind, path: Path | str, stamp: Stamp) -> Fact | None:
         """Return what was found in a file, unless it is another one since."""
         folder, name = split_path(path)
         known = self.facts[kind].get(folder, {}).get(name)
@@ -105,7 +105,7 @@ class Listing:
             return None
         return Fact(*FACT.unpack(known))
 
-    def note(self, kind: Kind, path: Path, fact: Fact) -> Fact:
+    def note(self, kind: Kind, path: Path | str, fact: Fact) -> Fact:
         """Remember what was found in a file."""
         folder, name = split_path(path)
         self.facts[kind].setdefault(folder, {})[name] = FACT.pack(*fact)
@@ -192,7 +192,7 @@ def write_facts(path: Path, facts: Facts) -> None:
     write_bytes(path, json.dumps({"version": VERSION, **kept}).encode())
 
 
-def split_path(path: Path) -> tuple[str, str]:
+def split_path(path: Path | str) -> tuple[str, str]:
     """Split a path into the absolute path of its folder, and its name."""
     folder, name = os.path.split(path)
     return folder if os.path.isabs(folder) else os.path.abspath(folder), name  # noqa: PTH100, PTH117

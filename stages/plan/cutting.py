@@ -1,19 +1,25 @@
-"""How long SAM takes for an image on a CPU: its encoder once, and a few of the many points."""
+"""How long SAM takes for an image on a CPU: blocks of its encoder, a few of the many points."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from copy import copy
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
+from segment_anything.modeling import ImageEncoderViT
+from torch import nn
 
 from callbacks.pace import read_clock
 from fmawsss.sam.generator import SuperpixelGenerator
+from fmawsss.sam.points import FramedImage, PlainSamPoints, PointPredictor, SamPoints
 from fmawsss.superpixels import ImageCutter
 from stages.stage import Stage
 
+SAM_POINTS = (PlainSamPoints, SamPoints)
 POINTS = 64  # that are asked with
 SLOW = 1.5  # seconds of an encoder, above which no whole image is cut
 RECORD = 60_000  # bytes of the superpixels of an image, as docs/costs.md has them
@@ -50,7 +56,7 @@ def time_cut(cutter: ImageCutter, image: UInt8[np.ndarray, "H W 3"]) -> Cut:
 
 
 def time_parts(cutter: SuperpixelGenerator, image: UInt8[np.ndarray, "H W 3"]) -> Cut | None:
-    """Time the encoder and some points on the whole image; None for a fast encoder.
+    """Time blocks of the encoder and some points on the whole image; None for a fast encoder.
 
     Crops are encoded as the image is, and points of crops cost what others do.
     """
@@ -58,9 +64,7 @@ def time_parts(cutter: SuperpixelGenerator, image: UInt8[np.ndarray, "H W 3"]) -
     frames = cutter.list_frames(size)
     frame = frames[0][0]
     with torch.inference_mode():
-        begun = read_clock()
-        crop = next(cutter.predictor.encode_crops([(image, frame)], 1))
-        encoding = read_clock() - begun
+        crop, encoding = time_encoder(cutter.predictor, (image, frame))
         if encoding < SLOW:
             return None
 
@@ -71,5 +75,37 @@ def time_parts(cutter: SuperpixelGenerator, image: UInt8[np.ndarray, "H W 3"]) -
         few.finish(few.search_crop(crop, frame, 0), size)
         asking = (read_clock() - begun) / len(few.grids[0])
     points = sum(len(cutter.grids[layer]) for _, layer in frames)
-    how = f"1 of {len(frames)} crops, {len(few.grids[0])} of {points} points"
+    how = f"blocks of 1 of {len(frames)} crops, {len(few.grids[0])} of {points} points"
     return Cut(len(frames) * encoding + points * asking, how)
+
+
+def time_encoder(predictor: PointPredictor, view: FramedImage) -> tuple[Any, float]:
+    """Time the encoder on a view, of SAM's ViT one block of each kind, and return what it gave.
+
+    Blocks of one window size cost the same, so the others are added up. Points are answered as fast
+    by what one block made of an image.
+    """
+
+    def encode() -> tuple[Any, float]:
+        begun = read_clock()
+        crop = next(iter(predictor.encode_crops([view], 1)))
+        return crop, read_clock() - begun
+
+    encoder = predictor.sam.image_encoder if isinstance(predictor, SAM_POINTS) else None
+    if not isinstance(encoder, ImageEncoderViT):
+        return encode()
+    blocks, kinds = encoder.blocks, defaultdict[int, list[nn.Module]](list)
+    for block in blocks:
+        kinds[block.window_size].append(block)
+
+    # the encoder without blocks, then with one of each kind
+    try:
+        encoder.blocks = nn.ModuleList()
+        _, seconds = bare = encode()
+        for alike in kinds.values():
+            encoder.blocks = nn.ModuleList(alike[:1])
+            crop, one = encode()
+            seconds += len(alike) * (one - bare[1])
+    finally:
+        encoder.blocks = blocks
+    return crop, seconds
