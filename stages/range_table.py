@@ -273,7 +273,7 @@ OF_RUN: dict[str, Range] = {
     "job.tolerance": above(0),
     "job.images.*": whole(0),
     "job.archives.*.size": optional(whole(0)),
-    "job.*.size": optional(whole(0)),
+    **dict.fromkeys(("job.voc.size", "job.sbd_archive.size"), optional(whole(0))),
     **dict.fromkeys(("job.run", "job.path", "job.pred", "job.table", "job.entity"), TEXT),
     **dict.fromkeys(("job.project", "job.name"), TEXT),
     "job.agreement": SHARE,

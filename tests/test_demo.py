@@ -6,6 +6,7 @@ import gc
 import http.client
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -64,10 +65,24 @@ def test_everything_learned_is_shown(finished, image, monkeypatch) -> None:
         "",
     )
     found = analyst.analyse(image, ["circle", "moon"], "seg")
-    mask = read_mask(Path(found.mask))
+    seed, mask = (read_mask(Path(file)) for file in found.files)
+    assert [Path(file).name for file in found.files] == ["image_seed.png", "image_network.png"]
     assert mask.shape == image.shape[:2]
     assert (mask == analyst.segmenter.predict([image])[0].mask).all()
-    assert found.network is not None
+    assert (seed == found.layers["seed"].mask).all()
+    assert [name for _, name in found.cams] == ["circle", "moon"]
+    lines = [line.partition(": ") for line in found.areas.splitlines()]
+    assert [kind for kind, _, _ in lines] == ["seed", "network"]
+    shares = [float(share) for share in re.findall(r"([\d.]+) %", lines[1][2])]
+    assert sum(shares) == pytest.approx(100, abs=0.5)
+    plain, full = (found.layers["network"].draw(image, opacity) for opacity in (0.0, 1.0))
+    assert plain.shape == full.shape
+    assert (plain == full).all() == (not mask.any())
+    examples = analyst.list_examples()
+    assert len(examples) == 4
+    assert all(
+        Path(file).is_file() and set(labels) <= set(CLASS_NAMES) for file, labels in examples
+    )
     assert not (found.superpixels == found.superpixels[0, 0]).all()
     with pytest.raises(ValueError, match="do not know spoon: choose hand-written"):
         analyst.analyse(image, ["spoon"], "cls")
@@ -81,13 +96,14 @@ def test_handwritten_prompts_work_without_any_training(image, tmp_path, monkeypa
     assert (analyst.prompts, analyst.classes) == ([HANDWRITTEN], [])
     assert "Not trained yet: cls" in analyst.note
     found = analyst.analyse(image, ["circle", "star"], HANDWRITTEN)
-    assert found.network is None
-    mask = read_mask(Path(found.mask))
+    assert list(found.layers) == ["seed"]
+    assert len(analyst.list_examples()) == 4
+    mask = read_mask(Path(found.files[0]))
     assert set(np.unique(mask)) <= {0, 1, 2}
 
     # Another visitor's mask is another file
     analyst.analyse(image[:, ::-1].copy(), ["moon"], HANDWRITTEN)
-    assert (read_mask(Path(found.mask)) == mask).all()
+    assert (read_mask(Path(found.files[0])) == mask).all()
     with pytest.raises(ValueError, match="no name of a class"):
         analyst.analyse(image, ["a\nb"], HANDWRITTEN)
 
@@ -116,18 +132,22 @@ def test_the_page_answers_over_http(page, image, tmp_path) -> None:
     Image.fromarray(image).save(tmp_path / "image.png")
     client = gradio_client.Client(address, verbose=False)
     upload = gradio_client.handle_file(str(tmp_path / "image.png"))
-    *pictures, mask = client.predict(upload, ["circle"], "", "cls", api_name="/segment")
-    shutil.copy(mask, tmp_path / "mask.png")
+    words = ["circle"], "", "cls", 0.5
+    *pictures, files, areas = client.predict(upload, *words, api_name="/segment")
+    assert [Path(file).name for file in files] == ["image_seed.png", "image_network.png"]
+    shutil.copy(files[1], tmp_path / "mask.png")
     assert (read_mask(tmp_path / "mask.png") == analyst.segmenter.predict([image])[0].mask).all()
     assert len(pictures) == 4
+    assert [cam["caption"] for cam in pictures[1]] == ["circle"]
+    assert "network: " in areas
     with pytest.raises(Exception, match="at least one label"):
-        client.predict(upload, [], "", "cls", api_name="/segment")
+        client.predict(upload, [], "", "cls", 0.5, api_name="/segment")
 
     # A small file of many pixels is refused by its head
     Image.new("1", (1001, 1000)).save(tmp_path / "large.png")
     upload = gradio_client.handle_file(str(tmp_path / "large.png"))
     with pytest.raises(Exception, match="1001 x 1000 pixels, more than 1 million"):
-        client.predict(upload, ["circle"], "", "cls", api_name="/segment")
+        client.predict(upload, *words, api_name="/segment")
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -6,49 +6,82 @@ import logging
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
+from PIL import Image
 
 from fmawsss.files.png import write_palette_png
 from fmawsss.files.texts import check_class_names
-from fmawsss.networks.segmenter import Segmenter
+from fmawsss.networks.segmenter import Segmenter, count_pixels
 from fmawsss.records import Batch, SeedPrediction
 from fmawsss.resizing import Normaliser, Picture, Resize
 from fmawsss.scores import resize_maps
 from fmawsss.superpixels import Superpixels
+from fmawsss.tiny.shapes import CLASS_NAMES, draw_scene, present_classes
 from fmawsss.viz import (
     choose_colours,
     colour_superpixels,
     draw_legend,
     draw_panel,
+    fit_image,
     make_palette,
     overlay_heatmap,
     overlay_mask,
 )
 from lightning_modules.learned import load_fitting, read_prompt_names
 from lightning_modules.prompts import PromptModule
+from stages.reports.report import RunFolder
 
 logger = logging.getLogger(__name__)
 
 DEMO_SIDE = 320  # of a picture, in pixels
+EXAMPLES = 4
 HANDWRITTEN = "hand-written"
 PartBuilders = Mapping[str, Callable[..., Any]]
 
 
 @dataclass(frozen=True)
-class Findings:
-    """Pictures of each step (None where nothing was learned), the file of the last mask, a note."""
+class Layer:
+    """A mask to lay over its image, and what its values mean, the background first."""
 
+    mask: UInt8[np.ndarray, "H W"]
+    classes: tuple[str, ...]
+
+    def draw(self, image: Picture, opacity: float) -> Picture:
+        """Draw it over the image, with the names of its classes."""
+        palette = choose_colours(len(self.classes) - 1)
+        overlay = overlay_mask(image, self.mask, palette, opacity)
+        panel = draw_panel([[("", overlay)]], DEMO_SIDE)
+        return np.concatenate([panel, draw_legend(self.classes, palette, panel.shape[1])])
+
+    def write_areas(self) -> str:
+        """Write the share of each class, the largest first."""
+        pixels = count_pixels(self.mask, self.classes)
+        largest = sorted(pixels.items(), key=lambda one: -one[1])
+        return ", ".join(f"{name} {100 * count / self.mask.size:.1f} %" for name, count in largest)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was found in an image.
+
+    cams: refined CAMs, each with its class. layers: the seed and, where a network was learned, its
+    mask. files: these as PNGs with the photo's name. areas: a line for each of them.
+    """
+
+    image: Picture
     superpixels: Picture
-    cams: Picture
-    seeds: Picture
-    network: Picture | None
-    mask: str
+    cams: list[tuple[Picture, str]]
+    layers: dict[str, Layer]
+    files: list[str]
+    areas: str
     note: str
 
 
@@ -85,6 +118,7 @@ class Analyst:
         self.segmenter = Segmenter.from_checkpoint(found["network"]) if "network" in found else None
         self.resize, self.normalise = resize, normalise
         self.palette = make_palette(256)
+        self.work = Path(next(iter(checkpoints.values()))).parent
         self.folder = Path(tempfile.mkdtemp(prefix="fmawsss-demo-"))
         weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
 
@@ -99,8 +133,16 @@ class Analyst:
         names = (name for module in self.learned.values() for name in module.classes)
         return list(dict.fromkeys(names))
 
-    def analyse(self, image: Picture | None, labels: Sequence[str], prompts: str) -> Findings:
-        """Take an image apart for the classes that it shows.
+    def list_examples(self) -> list[tuple[str, list[str]]]:
+        """List photos with their labels: of the stages that learned, else generated ones."""
+        return list(islice(find_examples(self.work, self.classes), EXAMPLES)) or [
+            draw_example(number, self.folder) for number in range(EXAMPLES)
+        ]
+
+    def analyse(
+        self, image: Picture | None, labels: Sequence[str], prompts: str, name: str = "image"
+    ) -> Findings:
+        """Take an image apart for the classes that it shows; `name` is that of the photo.
 
         Raises:
             ValueError: without an image or labels, and for classes that the chosen prompts do not
@@ -117,18 +159,21 @@ class Analyst:
         seed = prediction.seeds["sams"].labels.cpu().numpy()
 
         # The network's mask is the last one, where there is a network
-        network, mask = None, seed
+        layers = {"seed": Layer(seed, ("background", *module.classes))}
         if self.segmenter is not None:
-            mask = self.segmenter.predict([image])[0].mask
-            network = self._draw_mask(image, mask, self.segmenter.classes)
-        path = Path(tempfile.mkdtemp(dir=self.folder)) / "mask.png"  # another visitor has another
-        write_palette_png(path, mask, self.palette)
+            found = self.segmenter.predict([image])[0]
+            layers["network"] = Layer(found.mask, found.classes)
+        folder = Path(tempfile.mkdtemp(dir=self.folder))  # another visitor has another
+        files = {kind: folder / f"{name}_{kind}.png" for kind in layers}
+        for kind, path in files.items():
+            write_palette_png(path, layers[kind].mask, self.palette)
         return Findings(
+            image=image,
             superpixels=colour_superpixels(superpixels, DEMO_SIDE),
             cams=self._draw_cams(image, prediction, module.classes),
-            seeds=self._draw_mask(image, seed, ("background", *module.classes)),
-            network=network,
-            mask=str(path),
+            layers=layers,
+            files=list(map(str, files.values())),
+            areas="\n".join(f"{kind}: {layer.write_areas()}" for kind, layer in layers.items()),
             note=self.note,
         )
 
@@ -165,20 +210,13 @@ class Analyst:
 
     def _draw_cams(
         self, image: Picture, prediction: SeedPrediction, classes: Sequence[str]
-    ) -> Picture:
-        """Draw the refined CAM of each class, side by side."""
+    ) -> list[tuple[Picture, str]]:
+        """Draw the refined CAM of each class."""
         maps = resize_maps(prediction.refined, image.shape[:2]).clamp_min(0).cpu().numpy()
         names = [classes[index] for index in prediction.classes.tolist()]
         named = zip(names, maps, strict=True)
-        heats = [(name, overlay_heatmap(image, heat, alpha=0.7)) for name, heat in named]
-        return draw_panel([heats], DEMO_SIDE)
-
-    def _draw_mask(self, image: Picture, mask: np.ndarray, classes: Sequence[str]) -> Picture:
-        """Draw a mask over the image, with the names of its classes."""
-        palette = choose_colours(len(classes) - 1)
-        overlay = overlay_mask(image, mask, palette, alpha=0.6)
-        panel = draw_panel([[("", overlay)]], DEMO_SIDE)
-        return np.concatenate([panel, draw_legend(classes, palette, panel.shape[1])])
+        seen = fit_image(image, DEMO_SIDE)
+        return [(overlay_heatmap(seen, heat, alpha=0.7), name) for name, heat in named]
 
 
 def load_prompts(build: Callable[..., PromptModule], path: Path) -> PromptModule:
@@ -187,3 +225,22 @@ def load_prompts(build: Callable[..., PromptModule], path: Path) -> PromptModule
     module = build(classes=classes, prompt_names=prompt_names)
     load_fitting(path, module)
     return module.eval()
+
+
+def find_examples(work: Path, classes: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    """Give photos that stages saw, with labels that are among the classes."""
+    folder = RunFolder(work)
+    for stage in folder.stages:
+        names = stage.classes[1:]
+        for line in folder.read_lines(stage).list_with("labels"):
+            labels = [names[label] for label in line["labels"] or () if label < len(names)]
+            if labels and set(labels) <= set(classes) and Path(line.get("image") or "").is_file():
+                yield str(line["image"]), labels
+
+
+def draw_example(number: int, folder: Path) -> tuple[str, list[str]]:
+    """Draw a generated photo."""
+    scene = draw_scene(np.random.default_rng(number))
+    path = folder / f"example_{number + 1}.png"
+    Image.fromarray(scene.image).save(path)
+    return str(path), [CLASS_NAMES[index] for index in present_classes(scene)]

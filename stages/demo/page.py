@@ -12,7 +12,7 @@ from typing import Any
 from fmawsss.files.images import read_image, read_stored_size
 from fmawsss.files.texts import compose
 from fmawsss.resizing import Normaliser, Picture, Resize
-from stages.demo.analyst import Analyst, PartBuilders
+from stages.demo.analyst import Analyst, Findings, PartBuilders
 
 LARGEST_UPLOAD = "50mb"
 CLEANED_EVERY, KEPT = 600, 3600  # seconds between two looks, and that uploads and masks are kept
@@ -70,15 +70,25 @@ def build_page(gradio: Any, analyst: Analyst, max_megapixels: float) -> Any:
     """Lay out the page: an image and its labels on the left, what each step makes on the right."""
     os.environ["GRADIO_TEMP_DIR"] = str(analyst.folder)  # only ours, and gone when the page ends
 
-    def show(file: str | None, ticked: list[str], typed: str, prompts: str) -> tuple[Any, ...]:
+    def show(
+        file: str | None, ticked: list[str], typed: str, prompts: str, opacity: float
+    ) -> tuple[Any, ...]:
         try:
             image = None if file is None else read_upload(Path(file), max_megapixels)
-            found = analyst.analyse(image, join_labels(ticked, typed), prompts)
+            name = Path(file or "").stem
+            found = analyst.analyse(image, join_labels(ticked, typed), prompts, name)
         except ValueError as error:
-            raise gradio.Error(escape(str(error))) from error  # it is shown as HTML
-        return found.superpixels, found.cams, found.seeds, found.network, found.mask
+            # it is shown as HTML
+            raise gradio.Error(escape(str(error)), print_exception=False) from error
+        drawn = lay(found, opacity)
+        return found.superpixels, found.cams, *drawn, found.files, found.areas, found
 
-    names = analyst.classes
+    def lay(found: Findings | None, opacity: float) -> list[Picture | None]:
+        layers = {} if found is None else found.layers
+        masks = [layers.get(kind) for kind in ("seed", "network")]
+        return [mask and mask.draw(found.image, opacity) for mask in masks]  # type: ignore[union-attr]
+
+    names, examples = analyst.classes, analyst.list_examples()
     settings = {"analytics_enabled": False, "delete_cache": (CLEANED_EVERY, KEPT)}
     with gradio.Blocks(title="fmawsss", **settings) as page:
         gradio.Markdown("## Image labels in, pixel masks out")
@@ -95,14 +105,32 @@ def build_page(gradio: Any, analyst: Analyst, max_megapixels: float) -> Any:
                 ticked = gradio.CheckboxGroup(names, label="labels", visible=bool(names))
                 typed = gradio.Textbox(label="more labels, with ; between them")
                 prompts = gradio.Radio(analyst.prompts, value=analyst.prompts[0], label="prompts")
+                opacity = gradio.Slider(0, 1, 0.6, label="opacity of masks")
                 button = gradio.Button("segment", variant="primary")
+                if examples:
+                    gradio.Examples(
+                        [[file, *share_labels(labels, names)] for file, labels in examples],
+                        [image, ticked, typed],
+                        label="examples",
+                    )
             with gradio.Column(scale=2):
-                pictures = []
-                for row in (("superpixels", "CAMs"), ("seeds", "network")):
-                    with gradio.Row():
-                        pictures += [gradio.Image(label=name, format="png") for name in row]
-                mask = gradio.File(label="mask as palette PNG")
-        button.click(show, [image, ticked, typed, prompts], [*pictures, mask], api_name="segment")
+                with gradio.Row():
+                    superpixels = gradio.Image(label="superpixels", format="png")
+                    cams = gradio.Gallery(label="CAMs", format="png", columns=2)
+                with gradio.Row():
+                    seeds = gradio.Image(label="seeds", format="png")
+                    network = gradio.Image(label="network", format="png")
+                areas = gradio.Textbox(label="areas", interactive=False, lines=2)
+                files = gradio.File(label="masks as palette PNGs", file_count="multiple")
+        found = gradio.State()
+        button.click(
+            show,
+            [image, ticked, typed, prompts, opacity],
+            [superpixels, cams, seeds, network, files, areas, found],
+            api_name="segment",
+            show_progress_on=superpixels,  # an error stands there and at the top, not everywhere
+        )
+        opacity.release(lay, [found, opacity], [seeds, network], api_name=False)
     return page
 
 
@@ -115,6 +143,16 @@ def read_upload(file: Path, max_megapixels: float) -> Picture:
             "shrink it, or start the page with a larger job.max_megapixels"
         )
     return read_image(file)
+
+
+def share_labels(labels: Sequence[str], ticked: Sequence[str]) -> tuple[list[str], str]:
+    """Share labels out into those that can be ticked and those to type.
+
+    >>> share_labels(["cat", "dog"], ["dog"])
+    (['dog'], 'cat')
+    """
+    known = [label for label in labels if label in ticked]
+    return known, "; ".join(label for label in labels if label not in ticked)
 
 
 def join_labels(ticked: list[str], typed: str) -> list[str]:
