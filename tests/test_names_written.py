@@ -106,7 +106,7 @@ def test_the_demo_page_names_its_classes(tmp_path: Path, name: str) -> None:
     """Choices and the note are text; what fails is escaped, for Gradio shows it as HTML."""
     gradio = pytest.importorskip("gradio")
 
-    def fail(image: None, labels: list[str], prompts: str) -> None:
+    def fail(image: None, labels: list[str], prompts: str, photo: str) -> None:
         assert labels == ["dog", *([compose(name)] if name != "dog" else [])]
         raise ValueError(f"class {name}")
 
@@ -127,7 +127,7 @@ def test_the_demo_page_names_its_classes(tmp_path: Path, name: str) -> None:
     if ";" not in name:
         (click,) = [f.fn for f in page.fns.values() if f.api_name == "segment"]
         with pytest.raises(gradio.Error) as error:
-            click(None, ["dog"], f" {name} ", "own")
+            click(None, ["dog"], f" {name} ", "own", 0.5)
         assert "<" not in error.value.message
         assert unescape(error.value.message) == f"class {name}"
     del page

@@ -134,10 +134,10 @@ class Analyst:
         return list(dict.fromkeys(names))
 
     def list_examples(self) -> list[tuple[str, list[str]]]:
-        """List photos with their labels: of the stages that learned, else generated ones."""
-        return list(islice(find_examples(self.work, self.classes), EXAMPLES)) or [
-            draw_example(number, self.folder) for number in range(EXAMPLES)
-        ]
+        """List photos with their labels: those that stages learned from, else generated ones."""
+        if self.classes:
+            return list(islice(find_examples(self.work, self.classes), EXAMPLES))
+        return [draw_example(number, self.folder) for number in range(EXAMPLES)]
 
     def analyse(
         self, image: Picture | None, labels: Sequence[str], prompts: str, name: str = "image"

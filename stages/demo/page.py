@@ -108,11 +108,10 @@ def build_page(gradio: Any, analyst: Analyst, max_megapixels: float) -> Any:
                 opacity = gradio.Slider(0, 1, 0.6, label="opacity of masks")
                 button = gradio.Button("segment", variant="primary")
                 if examples:
-                    gradio.Examples(
-                        [[file, *share_labels(labels, names)] for file, labels in examples],
-                        [image, ticked, typed],
-                        label="examples",
-                    )
+                    rows = [
+                        [file, labels if names else "; ".join(labels)] for file, labels in examples
+                    ]
+                    gradio.Examples(rows, [image, ticked if names else typed], label="examples")
             with gradio.Column(scale=2):
                 with gradio.Row():
                     superpixels = gradio.Image(label="superpixels", format="png")
@@ -143,16 +142,6 @@ def read_upload(file: Path, max_megapixels: float) -> Picture:
             "shrink it, or start the page with a larger job.max_megapixels"
         )
     return read_image(file)
-
-
-def share_labels(labels: Sequence[str], ticked: Sequence[str]) -> tuple[list[str], str]:
-    """Share labels out into those that can be ticked and those to type.
-
-    >>> share_labels(["cat", "dog"], ["dog"])
-    (['dog'], 'cat')
-    """
-    known = [label for label in labels if label in ticked]
-    return known, "; ".join(label for label in labels if label not in ticked)
 
 
 def join_labels(ticked: list[str], typed: str) -> list[str]:
