@@ -24,5 +24,5 @@ run: ## Run the whole method on generated images
 ci: ## What CI does, in a fresh virtual environment
 	.ci/run
 
-full: ## What CI has no time for: slow tests
+full: ## What CI has no time for: slow tests, notebooks, the lowest supported versions
 	.ci/full
