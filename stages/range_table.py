@@ -275,7 +275,7 @@ OF_RUN: dict[str, Range] = {
     "job.archives.*.size": optional(whole(0)),
     **dict.fromkeys(("job.voc.size", "job.sbd_archive.size"), optional(whole(0))),
     **dict.fromkeys(("job.run", "job.path", "job.pred", "job.table", "job.entity"), TEXT),
-    **dict.fromkeys(("job.project", "job.name"), TEXT),
+    **dict.fromkeys(("job.project", "job.name", "job.scores"), TEXT),
     "job.agreement": SHARE,
     "job.splits": optional(SPLITS),
     "job.resize.patch": PIXELS,

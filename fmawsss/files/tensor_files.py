@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import textwrap
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -12,21 +13,35 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
+
+MODEL = "model.safetensors"
+DESCRIPTION = "fmawsss"  # what a checkpoint says beside its weights, as JSON
 
 
 def read_tensors(path: str | Path, remedy: str) -> Any:
-    """Read what `torch.save` wrote to the CPU, tensors and plain data only.
+    """Read what `torch.save`, or a safetensors file, holds to the CPU: tensors and plain data only.
 
     Raises FileNotFoundError without the file, ValueError for anything else.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no file {path}: correct the path")
     try:
+        if Path(path).suffix == Path(MODEL).suffix:
+            return read_model(Path(path))
         refuse_bombs(Path(path))
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch has many kinds for one fault
         raise ValueError(f"{path} cannot be read ({describe_fault(error)}): {remedy}") from None
+
+
+def read_model(path: Path) -> dict[str, Any]:
+    """Read a model of ours: its description, and its weights as `state_dict`."""
+    with safe_open(path, framework="pt") as file:
+        described = json.loads((file.metadata() or {}).get(DESCRIPTION, "{}"))
+        names = file.keys()
+        return {**described, "state_dict": {name: file.get_tensor(name) for name in names}}
 
 
 def refuse_bombs(path: Path) -> None:

@@ -32,6 +32,7 @@ from fmawsss.viz import make_palette
 
 CHECKPOINT_VERSION = 2
 WEIGHTS = {"pretrained", "weights", "encoder_weights", "folder"}  # a checkpoint brings its own
+SAID = ("version", "classes", "palette", "carried", "config")
 LEARNED = {"classes": read_classes, "prompt_names": read_names}  # what prompts are for
 REMEDY = "delete it and train again, or name another with ckpt=PATH"
 
@@ -43,6 +44,7 @@ class NetworkCheckpoint:
     classes: names without the background; palette: colours, the background's first.
     network, resize: the nodes that they are built from, see `build_network` and `build_resize`.
     state_dict: weights of the module, those of the network below `network.`.
+    described: all of it but the weights, and the settings it was learned with, as in the file.
     """
 
     path: Path
@@ -53,6 +55,7 @@ class NetworkCheckpoint:
     image_std: tuple[float, ...]
     state_dict: Mapping[str, Tensor]
     palette: UInt8[np.ndarray, "R 3"]
+    described: Mapping[str, Any]
 
     @property
     def normalise(self) -> Normaliser:
@@ -127,6 +130,7 @@ def read_checkpoint(path: Path | str) -> NetworkCheckpoint:
             image_std=read_channels(settings["image_std"], "image_std", 1 / LARGEST),
             state_dict=read_weights(content["state_dict"]),
             palette=read_palette(content["palette"], len(classes) + 1),
+            described=make_plain({key: content[key] for key in SAID if key in content}),
         )
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby, islice
 from pathlib import Path
-from typing import TypeAlias
+from tempfile import TemporaryDirectory
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -16,8 +17,14 @@ from PIL import Image
 from torch import nn
 
 from fmawsss.files.images import convert_to_rgb, read_image
-from fmawsss.networks.checkpoints import build_network, build_resize, read_checkpoint
+from fmawsss.networks.checkpoints import (
+    NetworkCheckpoint,
+    build_network,
+    build_resize,
+    read_checkpoint,
+)
 from fmawsss.networks.inference import SINGLE_SCALE, Answer, Inference, SlidingWindows
+from fmawsss.networks.model_files import find_model, push_model, write_model
 from fmawsss.resizing import KeepSize, Normaliser, Picture, Resize
 from fmawsss.viz import choose_colours, overlay_mask
 
@@ -55,6 +62,7 @@ class Segmenter:
     classes: short names, the background first. palette: their colours.
     resize, normalise: turn an image into what the network sees.
     inference: how its answers become masks, any of `fmawsss.networks.inference`.
+    checkpoint: what it was read from, for `save` and `push_to_hub`.
     """
 
     network: nn.Module
@@ -63,6 +71,7 @@ class Segmenter:
     resize: Resize
     normalise: Normaliser
     inference: Inference
+    checkpoint: NetworkCheckpoint | None = None
 
     @classmethod
     def from_checkpoint(
@@ -90,7 +99,46 @@ class Segmenter:
             resize=rule,
             normalise=checkpoint.normalise,
             inference=inference,
+            checkpoint=checkpoint,
         )
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path, revision: str | None = None, **options: Any
+    ) -> Segmenter:
+        """Read a model that was saved: from its folder, or from a repository on Hugging Face's hub.
+
+        revision: of the repository. options: those of `from_checkpoint`.
+
+        Raises:
+            FileNotFoundError: where there is neither file nor network.
+        """
+        return cls.from_checkpoint(find_model(name, revision), **options)
+
+    def save(self, folder: str | Path) -> Path:
+        """Save the model as one safetensors file with a card, for `from_pretrained`.
+
+        Raises:
+            ValueError: for a segmenter that was not read from a checkpoint.
+        """
+        return write_model(self._require_checkpoint(), Path(folder))
+
+    def push_to_hub(self, repository: str, private: bool = True) -> str:
+        """Save the model, and upload it to a repository `NAME/REPOSITORY` on Hugging Face's hub.
+
+        Raises:
+            ValueError: for a segmenter that was not read from a checkpoint.
+        """
+        with TemporaryDirectory() as folder:
+            return push_model(self._require_checkpoint(), repository, Path(folder), private)
+
+    def _require_checkpoint(self) -> NetworkCheckpoint:
+        if self.checkpoint is None:
+            raise ValueError(
+                "the segmenter was put together by hand: save the checkpoint that its network was "
+                "learned in"
+            )
+        return self.checkpoint
 
     def sliding(self, window: int = 512, stride: int = 384, batch: int = 4) -> Segmenter:
         """Return a segmenter that looks at images of any size through overlapping windows.
