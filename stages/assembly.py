@@ -92,8 +92,9 @@ def find_photos(cfg: DictConfig) -> Path | None:
 
 def place_others(cfg: DictConfig) -> None:
     """Have masks of other photos than the results are of written to a folder of their own."""
-    output = OmegaConf.to_container(cfg.stage.runtime)["output"]
-    if "${paths.others}" not in output:
+    nodes = list_nodes(cfg).values()
+    outputs = [OmegaConf.to_container(node.runtime)["output"] for node in nodes]
+    if len(outputs) != 1 or "${paths.others}" not in str(outputs[0]):
         return
     refuse_missing(cfg)
     if (photos := find_photos(cfg)) is not None:
