@@ -30,6 +30,7 @@ class Comparison:
     speed: float | None = None  # aim: so many times faster than plain
     per_bare: float | None = None  # aim: so many times the bare image encoder at most
     memory: float | None = None  # aim: this part of plain's peak; None: no peak is measured
+    tolerance: float = 1e-3  # relative deviation between the two sides
 
 
 def run_bare_encoder(clip: torch.nn.Module, images: Float[Tensor, "B 3 H W"]) -> Results:

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 KINDS = ("operations", "host reads", "copies")
 READS = {
@@ -65,6 +66,23 @@ class Operations(TorchDispatchMode):
         if not func.is_view:
             self.found[func.overloadpacket.__name__] += 1
         return func(*args, **(kwargs or {}))
+
+
+class Flops(TorchDispatchMode):
+    """Count the floating-point operations of products, convolutions and attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        """Run an operation and count what it computes."""
+        found = func(*args, **(kwargs or {}))
+        if func.overloadpacket in flop_registry:
+            self.total += flop_registry[func.overloadpacket](*args, **(kwargs or {}), out_val=found)
+        return found
 
 
 def holds_mask(index: Any) -> bool:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.comparison import Comparison, Results, Side
+from benchmarks.counts import Flops
 from benchmarks.inputs import Setting
 from benchmarks.parts import PARTS
 from callbacks.training_signals import measure_peak
@@ -55,14 +57,23 @@ class Row:
     deviation: float
     ours_peak: int | None
     plain_peak: int | None
+    flops: int  # of ours
+    share: float  # of the rate of a large product, that ours reaches
 
 
-def measure_part(name: str, setting: Setting, seconds: float) -> Row:
-    """Time a part for about `seconds`, compare its results, measure peaks where it has an aim."""
+def measure_part(name: str, setting: Setting, seconds: float, rate: float) -> Row:
+    """Time a part for about `seconds`, compare its results, measure peaks where it has an aim.
+
+    rate: operations per second of a large product on this device.
+    """
     comparison = PARTS[name](setting)
-    sides = {"ours": comparison.ours, "bare": comparison.bare, "plain": comparison.plain}
+    sides: dict[str, Any] = {
+        "ours": comparison.ours,
+        "bare": comparison.bare,
+        "plain": comparison.plain,
+    }
     alone = {
-        side: call_alone(name, side, setting)
+        side: call_alone(name, side, setting, sides[side])
         for side in ("ours", "plain")
         if comparison.memory is not None
     }
@@ -74,9 +85,12 @@ def measure_part(name: str, setting: Setting, seconds: float) -> Row:
     )
     times |= {side: [call.seconds] for side, call in known.items()}
     results |= {side: call.results for side, call in known.items()}
+    with Flops() as counted:
+        comparison.ours()
+    ours = median(times["ours"])
     return Row(
         comparison,
-        ours=median(times["ours"]),
+        ours=ours,
         plain=median(times["plain"]),
         speed=compare_times(times["plain"], times["ours"]),
         bare=median(times["bare"]) if "bare" in times else None,
@@ -84,7 +98,17 @@ def measure_part(name: str, setting: Setting, seconds: float) -> Row:
         deviation=find_deviation(results["ours"], results["plain"]),
         ours_peak=alone["ours"].peak if alone else None,
         plain_peak=alone["plain"].peak if alone else None,
+        flops=counted.total,
+        share=counted.total / ours / rate,
     )
+
+
+def time_product(setting: Setting) -> float:
+    """Return the operations per second of a large product in float32, the best of a few."""
+    side = 8192 if setting.device.type == "cuda" else 1024
+    factor = torch.ones(side, side, device=setting.device)
+    best = min(time_call(lambda: {"product": factor @ factor}, setting)[0] for _ in range(5))
+    return 2 * side**3 / best
 
 
 def time_sides(
@@ -143,8 +167,12 @@ def compare_tensors(ours: Tensor, plain: Tensor) -> float:
     return ((ours - plain).abs().max() / plain.abs().max().clamp_min(1e-30)).item()
 
 
-def call_alone(name: str, side: str, setting: Setting) -> Call:
-    """Call one side of a part once, in a fresh process."""
+def call_alone(name: str, side: str, setting: Setting, call: Side) -> Call:
+    """Call one side of a part once; in a fresh process, unless a device counts for itself."""
+    if setting.device.type == "cuda":
+        before = reset_peak(setting.device)
+        seconds, results = time_call(call, setting)
+        return Call(seconds, read_peak(setting.device) - before, results)
     context = get_context("forkserver")
     context.set_forkserver_preload(["benchmarks.measure"])
     with ProcessPoolExecutor(1, context) as pool:

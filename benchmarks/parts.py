@@ -26,6 +26,8 @@ from benchmarks.inputs import (
     make_superpixels,
     make_training_batch,
 )
+from benchmarks.masks import compare_masks
+from benchmarks.superpixel_inputs import VIT_B, VIT_H
 from benchmarks.training import (
     compare_cls_steps,
     compare_logit_steps,
@@ -167,7 +169,10 @@ def refine_plainly(
     return plain_seeds.refine(cams, refiner.values(cams), attention, *settings)
 
 
+ON_A_CARD = ("masks_vit_b", "masks_vit_h")  # a processor takes minutes for one image
 PARTS: Mapping[str, Callable[[Setting], Comparison]] = {
+    "masks_vit_b": partial(compare_masks, "ViT-B", VIT_B),
+    "masks_vit_h": partial(compare_masks, "ViT-H", VIT_H),
     "image": compare_encoders,
     "text_voc_cls": partial(compare_text, "cls", "voc"),
     "text_voc_seg": partial(compare_text, "seg", "voc"),

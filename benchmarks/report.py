@@ -25,6 +25,7 @@ HEADER = (
     "peak, plain",
     "peak, ours",
     "deviation",
+    "ours, of a large product's rate",
 )
 CSV_HEADER = (
     *(
@@ -37,6 +38,7 @@ CSV_HEADER = (
         "ours_per_bare",
     ),
     *("ours_per_bare_aim", "plain_peak_bytes", "ours_peak_bytes", "deviation"),
+    *("ours_flops", "ours_share_of_peak"),
 )
 BAR, AIM, LINE, LEFT, WIDTH = (84, 110, 190), (214, 84, 60), 26, 330, 900
 
@@ -74,7 +76,7 @@ def list_numbers(row: Row) -> list[str | float | None]:
             row.per_bare,
             aims.per_bare,
         ),
-        *(row.plain_peak, row.ours_peak, row.deviation),
+        *(row.plain_peak, row.ours_peak, row.deviation, row.flops, row.share),
     ]
 
 
@@ -91,6 +93,7 @@ def list_cells(row: Row) -> list[str]:
         show(row.plain_peak, show_bytes),
         show(row.ours_peak, show_bytes) + show_aim("≤", find_peak_aim(row)),
         f"{row.deviation:.0e}",
+        f"{row.flops / row.ours / 1e12:.2g} TFLOP/s: {100 * row.share:.0f} %",
     ]
 
 

@@ -123,7 +123,7 @@ class PointDecoder(nn.Module):
         wanted: Bool[Tensor, "Q 3"],
         cells: tuple[int, int],
     ) -> Float[Tensor, "M y x"]:
-        """Draw the wanted masks, point by point.
+        """Draw the masks that are `wanted`, which lies on the CPU, point by point.
 
         Only the first `cells` (down, right) of the image are drawn, four by four pixels each.
         """
@@ -131,7 +131,10 @@ class PointDecoder(nn.Module):
         (down, right), size = cells, crop.upscaled.shape[:2]
 
         # the images of the points that are asked for, where they are drawn
-        asked, update = wanted.any(1), decoded.update
+        drawn = wanted.any(1).nonzero()[:, 0]
+        chosen = wanted[drawn].flatten().nonzero()[:, 0]
+        asked, chosen = (numbers.to(crop.upscaled.device) for numbers in (drawn, chosen))
+        update = decoded.update
         maps = update.maps[asked].unflatten(2, size)[:, :, :down, :right].flatten(2)
         scale = update.scale[asked].unflatten(1, size)[:, :down, :right].flatten(1)
 
@@ -150,7 +153,7 @@ class PointDecoder(nn.Module):
         readers = zip(self.decoder.output_hypernetworks_mlps, tokens, strict=True)
         weights = torch.stack([read(token) for read, token in readers], dim=1)[:, 1:]
         logits = weights @ features.flatten(1, 2).unflatten(2, (4, -1)).flatten(1, 2).mT
-        return arrange_pixels(logits, cells)[wanted[asked]]
+        return arrange_pixels(logits, cells).flatten(0, 1)[chosen]
 
 
 def prepare_layer(

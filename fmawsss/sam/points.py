@@ -187,7 +187,7 @@ class SamPoints(nn.Module):
         self, crop: Crop, answer: Decoded, wanted: Bool[Tensor, "Q 3"]
     ) -> Float[Tensor, "M h w"]:
         """Run the rest of SAM's decoder for the points with a wanted mask, where the crop is."""
-        return self.decoder.draw(crop.prepared, answer, wanted.to(self.sam.device), crop.cells)
+        return self.decoder.draw(crop.prepared, answer, wanted, crop.cells)
 
     def enlarge_masks(self, crop: Crop, logits: Float[Tensor, "M h w"]) -> Float[Tensor, "M H W"]:
         """Resize as if to SAM's input, without the padding, and from there to the crop."""

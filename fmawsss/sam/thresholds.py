@@ -98,14 +98,15 @@ def judge_masks(
     corners = find_corners(logits, mask_threshold)
     whole = ~is_box_near_crop_edge(corners, list(frame.box), [0, 0, frame.size[1], frame.size[0]])
 
-    # in the frame of the image
-    kept = stable[whole.cpu()]
-    masks = uncrop_masks(logits[whole] > mask_threshold, list(frame.box), *frame.size)
-    device = logits.device
+    # in the frame of the image; a Boolean index would wait for the device once more, each time
+    inside = whole.cpu().nonzero()[:, 0]
+    kept, device = stable[inside], logits.device
+    inside = inside.to(device)
+    masks = uncrop_masks(logits[inside] > mask_threshold, list(frame.box), *frame.size)
     return Candidates(
         bits=pack_masks(masks),
         level=of.level[kept].byte().to(device),
-        box=uncrop_boxes_xyxy(corners[whole], list(frame.box)),
+        box=uncrop_boxes_xyxy(corners[inside], list(frame.box)),
         predicted_iou=of.predicted_iou[kept].to(device),
         stability=stability[kept.to(device)],
         point=of.point[kept].to(device),
