@@ -16,7 +16,7 @@ from fmawsss.files.journals import Line
 from fmawsss.metrics import SegmentationMetrics, summarise_confusion
 
 WORST = 10  # images that are named
-AT_ONCE = 4096  # images whose counts are summed in one step
+AT_ONCE = 1024  # images whose counts are summed in one step
 ROUNDING = 1 + 1e-12  # mean IoUs that are nearer may be equal
 
 Counts: TypeAlias = Sequence[Sequence[int]]
