@@ -13,6 +13,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from datamodules.sources import find_source
+from fmawsss.files.json_files import many_objects
 from stages.builder import StageBuilder
 from stages.config import list_nodes, refuse_missing
 from stages.hush import hush_loggers
@@ -50,6 +51,7 @@ def build_run(cfg: DictConfig, stages: Sequence[str]) -> Run:
     )
 
 
+@many_objects()
 def build_stages(cfg: DictConfig, learning: bool) -> list[Stage]:
     """Build all stages of a run, to learn them or only to apply them."""
     return [builder.build() for builder in prepare_builders(cfg, learning)]

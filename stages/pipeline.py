@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from datamodules.shard import Shard
 from fmawsss.files.journals import parse_journals
+from fmawsss.files.json_files import many_objects, settled_objects
 from fmawsss.files.listing import current
 from fmawsss.files.locks import hold_lock, list_locks, place_lock
 from fmawsss.files.writing import remove_leftovers
@@ -29,15 +30,17 @@ logger = logging.getLogger(__name__)
 def run_stages(stages: Sequence[Stage]) -> None:
     """Check all stages, then run them in turn, each skipped where its product is complete."""
     with undo_folders(folder for stage in stages for folder in list_folders(stage)):
-        check_run(stages)
-        current().save()
+        with many_objects():
+            check_run(stages)
+            current().save()
         if rank_zero_only.rank == 0:
             remove_leftovers(stages[0].run.work, deep=True)
-        for number, stage in enumerate(stages, start=1):
-            if len(stages) > 1:
-                logger.info("stage %d of %d: %s", number, len(stages), stage.name)
-            run_stage(stage)
-            parse_journals.cache_clear()  # the next stage has its own
+        with settled_objects():  # images by the hundred thousand
+            for number, stage in enumerate(stages, start=1):
+                if len(stages) > 1:
+                    logger.info("stage %d of %d: %s", number, len(stages), stage.name)
+                run_stage(stage)
+                parse_journals.cache_clear()  # the next stage has its own
     print_scores(stages[-1].run.work / "scores.json")
 
 

@@ -31,6 +31,16 @@ def many_objects() -> Iterator[None]:
             gc.enable()
 
 
+@contextmanager
+def settled_objects() -> Iterator[None]:
+    """Look for garbage among what is made from here on, not among all that is there already."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write indented JSON."""
     write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
