@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import count
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from segment_anything.modeling import ImageEncoderViT
 
 import infer
 import train
 from callbacks import pace
 from fmawsss.files.products import ProductMismatch
+from fmawsss.sam.encoder import FusedEncoder
+from fmawsss.sam.points import Frame, SamPoints
+from fmawsss.tiny.models import tiny_sam
 from stages.plan import advice, cutting
 from tests.front_door import QUICK, run
 
@@ -141,6 +147,34 @@ def test_a_slow_sam_is_asked_with_some_points_only(plan, monkeypatch) -> None:
     row = read_rows(plan(infer.main, *words, "masks.crop_n_layers=1"))["superpixels: apply"]
     how = "blocks of 1 of 5 crops, 72 of 288 points"  # of 12 x 12 in the image, 6 x 6 in each crop
     assert row[1:] == ("4 images", f"9 s an image ({how})", "36 s")
+
+
+def test_one_block_of_each_kind_stands_for_all(monkeypatch) -> None:
+    """An encoder of four blocks with windows, 1 s each, and two global ones, 10 s each."""
+    done = [0]
+
+    def run_block(block, maps, numbers):
+        done[0] += 1 if block.window_size else 10
+        return maps
+
+    monkeypatch.setattr("fmawsss.sam.encoder.run_encoder_block", run_block)
+    monkeypatch.setattr(cutting, "read_clock", lambda: float(done[0]))
+    sam = tiny_sam()
+    size, width = sam.image_encoder.img_size, sam.image_encoder.neck[-1].weight.numel()
+    patch = size // sam.prompt_encoder.image_embedding_size[0]
+    shape = {"img_size": size, "patch_size": patch, "embed_dim": 8, "depth": 6, "num_heads": 2}
+    sam.image_encoder = ImageEncoderViT(
+        **shape, out_chans=width, window_size=2, global_attn_indexes=(2, 5)
+    )
+    plain = partial(FusedEncoder, dtype=torch.float32, bias_numbers=99, compile=None)
+    predictor = SamPoints(sam, plain)
+    view = np.zeros((30, 40, 3), np.uint8), Frame((0, 0, 40, 30), (30, 40))
+    with torch.inference_mode():
+        crop, seconds = cutting.time_encoder(predictor, view)
+    assert seconds == 4 * 1 + 2 * 10
+    assert done == [1 + 10]
+    assert len(sam.image_encoder.blocks) == 6
+    assert crop.size == (30, 40)
 
 
 def test_photos_without_a_gpu_are_told_the_cheapest_cut(plan, tmp_path) -> None:
