@@ -22,6 +22,15 @@ def test_auto_takes_a_gpu_where_there_is_one(monkeypatch, found, accelerator, im
     assert cfg.stages.superpixels.runtime == gpu.stages.superpixels.runtime
 
 
+@pytest.mark.parametrize(("found", "images"), [(False, 1), (True, 8)])
+def test_images_of_one_size_share_a_batch_on_a_gpu(monkeypatch, found, images):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: found)
+    for dataset in ("voc", "coco"):
+        for task in ("cls", "seg", "network"):
+            cfg = compose_config("train", f"task={task}", f"dataset={dataset}")
+            assert cfg.stage.runtime.batch_size == images
+
+
 def test_the_device_is_told_and_float16_becomes_float32_on_a_cpu(tmp_path, monkeypatch, capsys):
     places = [f"paths.data={tmp_path}/data", f"paths.outputs={tmp_path}/outputs", "logger=none"]
     words = ["task=network", f"seeds={tmp_path}/data/shapes-0/SegmentationClass", *QUICK[:2]]
