@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
+from network_tools import draw_queries
 
 from benchmarks.__main__ import main
 from benchmarks.counts import HostReads, Operations, count_calls, count_parts
+from fmawsss.networks.mask_set_loss import MaskSetLoss
+from fmawsss.networks.targets import PixelTargets
 
 # No more than these (operations, host reads), counted at small sizes; operations differ by version
 BOUNDS = {
@@ -15,6 +20,7 @@ BOUNDS = {
         "seg": (716, 0),
         "predict_2": (469, 7),
         "predict_batch": (1162, 42),
+        "masks_vit_b": (8069, 346),
     },
 }
 
@@ -27,6 +33,18 @@ def test_nobody_adds_a_host_read_or_an_operation_unseen():
         assert counts["host reads"] <= reads, name
         if version in BOUNDS:
             assert counts["operations"] <= operations, name
+
+
+def test_the_loss_of_mask2former_reads_once_whatever_the_batch():
+    loss = MaskSetLoss(2.0, 5.0, 5.0, 0.1, points=50, oversample=3, importance=0.75)
+    counted = []
+    for images in (2, 6):
+        labels = torch.arange(4).view(1, 2, 2).repeat(images, 4, 5)
+        queries = draw_queries(images, 4, (8, 10), outputs=3)
+        found = count_calls(partial(loss, queries, PixelTargets(labels)))
+        counted.append((found["host reads"].total(), found["operations"].total()))
+    assert counted[0] == counted[1]
+    assert counted[0][0] == 2  # costs and classes, which come in one piece
 
 
 def test_reads_and_operations_are_counted_where_they_are_asked():
