@@ -93,7 +93,7 @@ def export_labels(
     # Compare before the file gets its name
     others = [(height + 40, width + 13), (height // 2, width)] if dynamic else []
     with replace_file(Path(path)) as temporary:
-        save_model(model, temporary)
+        temporary.write_bytes(pack_model(model))
         found = compare_labels(segmenter, temporary, [(height, width), *others])
         if found < agreement:
             raise ValueError(
@@ -222,12 +222,13 @@ def compare_labels(segmenter: Segmenter, path: Path, sizes: Sequence[Size]) -> f
     return equal / pixels
 
 
-def save_model(model: ModelProto, path: Path) -> None:
-    """Write a model as one file; raises ValueError where it is too large for one (2 GB)."""
+def pack_model(model: ModelProto) -> bytes:
+    """Check a model, and pack it as one file; raises ValueError where it is too large (2 GB)."""
     import onnx
 
     onnx.checker.check_model(model)
-    onnx.save(model, path)
+    packed: bytes = model.SerializeToString()
+    return packed
 
 
 def check_difference(found: float, tolerance: float) -> None:

@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image
 
-from fmawsss.files.png import write_palette_png
+from fmawsss.files.png import write_palette_png, write_png
 from fmawsss.files.texts import check_class_names
 from fmawsss.networks.segmenter import Segmenter, count_pixels
 from fmawsss.records import Batch, SeedPrediction
@@ -242,5 +241,5 @@ def draw_example(number: int, folder: Path) -> tuple[str, list[str]]:
     """Draw a generated photo."""
     scene = draw_scene(np.random.default_rng(number))
     path = folder / f"example_{number + 1}.png"
-    Image.fromarray(scene.image).save(path)
+    write_png(path, scene.image)
     return str(path), [CLASS_NAMES[index] for index in present_classes(scene)]
