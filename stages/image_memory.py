@@ -94,7 +94,8 @@ def estimate_image(clip: FrozenClip, size: Size, opened: bool) -> int:
     if not opened:
         return layers + min(heads * matrix, ATTENTION_BYTES) + matrix
     encode = layers + min(heads * matrix, ATTENTION_BYTES) + 3 * matrix
-    return max(encode, layers + (2 * heads + 1) * matrix, layers + MATRICES * matrix)
+    written = matrix  # of the image before, which a thread writes meanwhile
+    return written + max(encode, layers + (2 * heads + 1) * matrix, layers + MATRICES * matrix)
 
 
 def held_memory(device: torch.device) -> int:
