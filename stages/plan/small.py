@@ -95,7 +95,7 @@ def build_small(
     ckpt = str(find_checkpoint(stage)) if there else None
     run = replace(build_run(small, [stage.name]), ckpt=ckpt, shard=None)
     module = None if "list_images" in node.takes else stage.module
-    builder = SmallBuilder(small, place, node, run, left.learns, only, module)
+    builder = SmallBuilder(small, place, node, run, left.learns, only=only, module=module)
     return builder.build()
 
 
