@@ -22,17 +22,19 @@ DROP = """(() => {
   return "done";
 })()"""
 PRESS = """(() => {
-  if (!document.images.length) return "";
+  if (![...document.images].some(image => !image.closest("table"))) return "";
   document.querySelector("input[type=checkbox]").click();
   const buttons = [...document.querySelectorAll("button")];
   buttons.find(button => button.innerText.trim() == "segment").click();
   return "done";
 })()"""
 LOOK = """(() => {
-  const shown = [...document.images].filter(image => image.naturalWidth);
+  const examples = [...document.images].filter(image => image.closest("table"));
+  const shown = [...document.images].filter(i => i.naturalWidth && !examples.includes(i));
   const loaded = performance.getEntriesByType("resource");
   const hosts = new Set(loaded.map(entry => new URL(entry.name, location).hostname));
-  return shown.length < 5 ? "" : JSON.stringify({pictures: shown.length, hosts: [...hosts]});
+  const found = {pictures: shown.length, examples: examples.length, hosts: [...hosts]};
+  return shown.length < 5 ? "" : JSON.stringify(found);
 })()"""
 
 

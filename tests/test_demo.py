@@ -179,4 +179,5 @@ def test_the_page_works_in_a_browser(page, image, tmp_path) -> None:
     done = subprocess.run(
         command, env={**os.environ, **BROWSER}, capture_output=True, text=True, timeout=180
     )
-    assert json.loads(done.stdout) == {"pictures": 5, "hosts": ["127.0.0.1"]}
+    found = json.loads(done.stdout)
+    assert found == {"pictures": 5, "examples": 4, "hosts": ["127.0.0.1"]}
