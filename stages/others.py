@@ -21,7 +21,7 @@ def choose_others(work: Path, stage: str, photos: Path) -> str:
     """
     # What is known of the results
     path = work / STAGES_FILE
-    known = list_photos(read_json(path) if path.is_file() else {})
+    known = list_photos(work, read_json(path) if path.is_file() else {})
     own = [folder for name, folder in known.items() if "/" not in name]
     if not own or is_same(photos, own[-1]):
         return ""
@@ -38,22 +38,26 @@ def choose_others(work: Path, stage: str, photos: Path) -> str:
     return f"/{name}"
 
 
-def list_photos(notes: dict[str, Any]) -> dict[str, Path]:
-    """List the folders of photos by the stages that noted them, the newest last."""
+def list_photos(work: Path, notes: dict[str, Any]) -> dict[str, Path]:
+    """List the folders of photos by the stages that noted them, the newest last.
+
+    They are noted as seen from the results: a copy of both knows the copy.
+    """
     entries = {name: list(splits.values())[-1] for name, splits in notes.items()}
-    return {name: Path(entry["photos"]) for name, entry in entries.items() if "photos" in entry}
+    noted = {name: entry["photos"] for name, entry in entries.items() if "photos" in entry}
+    return {name: (work / folder).resolve() for name, folder in noted.items()}
 
 
 def is_same(photos: Path, noted: Path) -> bool:
     """Say whether a folder is one that was noted, or that one after a move."""
     moved = photos.name == noted.name and not noted.exists()
-    return moved or photos.resolve() == noted.resolve()
+    return moved or photos.resolve() == noted
 
 
 def name_others(photos: Path, own: Path) -> str:
     """Name the masks of a folder after it, with what lies above it where that is `own`."""
     parts = [photos.name or "photos"]
-    if photos.is_relative_to(own):
-        parts = [own.name, *photos.relative_to(own).parts]
+    if photos.resolve().is_relative_to(own):
+        parts = [own.name, *photos.resolve().relative_to(own).parts]
     name = "_".join(parts).replace("${", "_{")
     return f"{name}_photos" if name in NAMES else name

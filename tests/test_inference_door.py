@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -399,6 +400,13 @@ def test_masks_of_another_folder_go_to_a_folder_of_their_own(
     apply(monkeypatch, trained, out, photos, "overwrite=true", "refine=pixel_adaptive")
     assert read_mask(out / "masks/new photos/a.png").shape == (40, 56)
     assert read_mask(out / "masks/sub/c.png").shape == (33, 47)
+
+    # a copy of photos and results beside them knows its own photos
+    for name in ("photos", "out"):
+        shutil.copytree(tmp_path / name, tmp_path / "copy" / name)
+    words = (tmp_path / "copy/out", tmp_path / "copy/photos", "refine=pixel_adaptive")
+    apply(monkeypatch, trained, *words)
+    assert not (tmp_path / "copy/out/masks/photos").exists()
 
     # a third folder of that name, a part of the first one, and images where others lie
     third = tmp_path / "third" / "new photos"

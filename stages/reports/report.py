@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -101,7 +102,7 @@ def note_stage(work: Path, stage: StageNote) -> None:
         "sources": sources,
     }
     if stage.photos is not None:
-        entry["photos"] = str(stage.photos)
+        entry["photos"] = os.path.relpath(stage.photos.resolve(), work.resolve())
 
     # A note that would not change is left alone
     path = work / STAGES_FILE

@@ -243,7 +243,12 @@ ROWS: list[tuple[str, list[str], str, str]] = [  # as in BadInput
     ),
     ("no_labels_proposed", infer("labels", *FOLDER, "module.top_k=0"), "module.top_k=0", "from 1"),
     ("export_of_no_size", infer("export", "job.size=[0,0]"), "job.size=", "of 2"),
-    ("tolerance_below_zero", infer("export", "job.tolerance=-0.001"), "job.tolerance=", "above 0"),
+    (
+        "tolerance_below_zero",
+        infer("export", "format=onnx_probabilities", "job.tolerance=-1"),
+        "job.tolerance=",
+        "above 0",
+    ),
     ("port_beyond", infer("demo", "job.port=70000"), "job.port=70000", "to 65535"),
     ("no_frame", infer("network", *FOLDER, "dataset.frame_step=0"), "frame_step=0", "from 1"),
     # choices

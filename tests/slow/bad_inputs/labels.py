@@ -172,7 +172,7 @@ CASES: list[BadInput] = [
         train("cls", *FOLDER, "dataset/labels=file", "dataset.labels.path=cls_labels.npy"),
         save_arrays,
         r"cls_labels\.npy",
-        "may hold objects that run code.*write its labels as a CSV",
+        "holds arrays, no text.*dataset/labels=npy reads",
     ),
     # text lists
     listed("empty", "", "names no class"),
