@@ -94,8 +94,9 @@ def find_unlabelled(data: Any, view: WholeView) -> frozenset[str]:
         return frozenset()
     folder = Path(view.cams)
     present = list_stems(folder, ".npz") | list_stems(folder, ".npy")
-    names = (record.name for record in read_labelled(data, view.split) if record.labels == ())
-    found = frozenset(name for name in names if name not in present)
+    missing = {record.name for record in data.read_records(view.split)} - present
+    known = read_labelled(data, view.split) if missing else []
+    found = frozenset(r.name for r in known if r.labels == () and r.name in missing)
     if found:
         logger.info(
             "%d images show no class and need no CAMs: %s", len(found), name_first(sorted(found))

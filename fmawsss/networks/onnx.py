@@ -87,7 +87,8 @@ def export_labels(
     # Put what comes before and after around it
     axes = ["height", "width"] if dynamic else [height, width]
     add_ends(model, segmenter.resize, segmenter.normalise, axes)
-    for key, value in describe_checkpoint(read_checkpoint(checkpoint)).items():
+    assert segmenter.checkpoint is not None
+    for key, value in describe_checkpoint(segmenter.checkpoint).items():
         model.metadata_props.add(key=key, value=value)
 
     # Compare before the file gets its name
