@@ -10,6 +10,7 @@ import torch
 from front_door import run
 
 import train
+from callbacks.behind import Behind
 from stages.stage import Run
 
 
@@ -22,7 +23,10 @@ class TensorCounter(L.Callback):
     def on_train_batch_end(self, *arguments: object) -> None:
         self.held["train"].append(sum_tensors())
 
-    def on_predict_batch_end(self, *arguments: object) -> None:
+    def on_predict_batch_end(self, trainer: L.Trainer, *arguments: object) -> None:
+        for callback in trainer.callbacks:
+            if isinstance(callback, Behind):
+                callback.finish()  # a batch that is being written may live until then
         self.held["predict"].append(sum_tensors())
 
 
