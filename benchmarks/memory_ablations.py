@@ -39,7 +39,7 @@ from fmawsss.seeding import Seed, higher_confidence, higher_level
 from fmawsss.superpixels import Superpixels
 from fmawsss.tiny.models import tiny_clip, tiny_sam
 from fmawsss.tiny.shapes import CLASS_NAMES
-from lightning_modules.memory import paint_regions
+from lightning_modules.memory_seeds import paint_regions
 
 KINDS = {"hand-written": "handwritten", "cls": "coarse", "seg": "fine"}
 PRIORITY = (higher_level, higher_confidence)

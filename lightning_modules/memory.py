@@ -5,17 +5,15 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 import lightning as L
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from fmawsss.agreement import measure_agreement
 from fmawsss.files.regions import (
     find_stamp,
     find_values,
@@ -24,66 +22,17 @@ from fmawsss.files.regions import (
     read_regions,
     require_superpixels,
 )
-from fmawsss.memory import ImageRegions, MemoryReader, Neighbours, RegionMemory, find_bare
+from fmawsss.memory import MemoryReader, Neighbours, RegionMemory
 from fmawsss.memory_index import RegionIndex, build_index, load_faiss
 from fmawsss.memory_search import Question, find_together
-from fmawsss.records import (
-    Batch,
-    Captioned,
-    Palette,
-    Prediction,
-    lay_masks,
-    list_classes,
-    list_regions,
-)
-from fmawsss.resizing import Picture
-from fmawsss.seeding import (
-    Priority,
-    ScoredMasks,
-    Seed,
-    choose_labels,
-    find_top_masks,
-    order_masks,
-    paint_masks,
-)
+from fmawsss.records import Batch
+from fmawsss.seeding import Priority
 from fmawsss.superpixels import Superpixels
+from lightning_modules.memory_seeds import MemoryPrediction, paint_regions, show_classes
 
 logger = logging.getLogger(__name__)
 
 SHOWN = 6  # neighbours of a superpixel, for people
-
-
-@dataclass(frozen=True, eq=False)
-class MemoryPrediction(Prediction):
-    """The seeds of one image before (`sams`) and after (`memory`) a memory explained its regions.
-
-    `told` is the most that look-alikes of any superpixel know of a class, in 0…1. `shown` is a
-    superpixel with its neighbours, as plain data; both are None where nothing was explained.
-    """
-
-    name: str
-    classes: Int[Tensor, "P"]
-    seeds: dict[str, Seed]
-    told: Float[Tensor, "C"] | None
-    shown: dict[str, Any] | None
-
-    def masks(self) -> dict[str, UInt8[Tensor, "H W"]]:
-        """Return the seeds, the memory's last."""
-        return {kind: seed.labels for kind, seed in self.seeds.items()}
-
-    def facts(self) -> dict[str, Any]:
-        """Describe the regions of each seed, and how well the two agree."""
-        regions = {k: list_regions(seed.labels, seed.confidence) for k, seed in self.seeds.items()}
-        masks = self.masks()
-        agreement = measure_agreement(masks["memory"], masks["sams"], self.classes)
-        facts = {"agreement": agreement, "regions": regions, "neighbours": self.shown}
-        return (
-            facts if self.told is None else {**facts, "told": list_classes(self.told, self.classes)}
-        )
-
-    def draw(self, image: Picture, classes: Sequence[str], palette: Palette) -> list[Captioned]:
-        """Lay both seeds over the image."""
-        return lay_masks(self.masks(), image, palette)
 
 
 class MemoryModule(L.LightningModule):
@@ -266,35 +215,3 @@ class MemoryModule(L.LightningModule):
         limit = self.reader.exact_up_to
         compared = self.memory.count_compared(labels)
         return torch.zeros_like(compared).bool() if limit is None else compared > limit
-
-
-def paint_regions(
-    scores: Float[Tensor, "Q M"],
-    regions: ImageRegions,
-    superpixels: Superpixels,
-    priority: Sequence[Priority],
-) -> Seed:
-    """Give each superpixel the best of its scores, and paint them over one another."""
-    label, confidence = choose_labels(scores, regions.classes)
-    level, area = superpixels.level.long(), superpixels.area.long()
-    masks = ScoredMasks(scores, label, confidence, level, area)
-    order = order_masks(masks, priority)
-    top = find_top_masks(order, superpixels, torch.device("cpu"))
-    return paint_masks(masks, top, spread_rest(regions, superpixels))
-
-
-def show_classes(regions: ImageRegions, classes: int) -> Bool[Tensor, "C"]:
-    """Turn the classes that an image shows into multi-hot labels."""
-    labels = torch.zeros(classes, dtype=torch.bool)
-    labels[regions.classes] = True
-    return labels
-
-
-def spread_rest(regions: ImageRegions, superpixels: Superpixels) -> Seed:
-    """Lay out what was kept of the pixels in no superpixel; the others are 0."""
-    height, width = superpixels.size
-    bare = find_bare(superpixels)
-    labels = torch.zeros(height * width, dtype=torch.uint8)
-    confidence = torch.zeros(height * width)
-    labels[bare], confidence[bare] = regions.rest, regions.rest_confidence
-    return Seed(labels.view(width, height).T, confidence.view(width, height).T, fell_back=False)
