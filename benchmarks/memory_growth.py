@@ -30,8 +30,10 @@ SEEDS = ["dataset/labels=folders"]
 STAGES = {
     "labels": ["infer.py", "task=labels", "dataset.classes=[disk,ring]"],
     "superpixels": ["infer.py", "task=superpixels"],
-    "cls": ["train.py", "task=cls", *SEEDS, *LEARN],
-    "seg": ["train.py", "task=seg", *SEEDS, *LEARN],
+    "cls": ["train.py", "task=cls", *SEEDS, *LEARN, "callbacks=regions"],
+    "memory": ["infer.py", "task=memory", *SEEDS],
+    "seg": ["train.py", "task=seg", *SEEDS, *LEARN, "callbacks=regions"],
+    "second memory": ["infer.py", "task=memory", *SEEDS, "regions={outputs}/folder/regions/fine"],
     "network": ["train.py", "task=network", *SEEDS, *LEARN],
     "masks": ["infer.py", "task=network", "overwrite=true"],
 }
@@ -85,12 +87,12 @@ def draw_photos(folder: Path, count: int, size: tuple[int, int]) -> None:
 
 def measure_stages(photos: Path, stages: list[str]) -> dict[str, float]:
     """Run the stages one after the other, and return the peak of each in GB."""
-    there = [f"dataset.root={photos}", f"paths.outputs={photos}_outputs", *SHARED]
+    outputs = f"{photos}_outputs"
+    there = [f"dataset.root={photos}", f"paths.outputs={outputs}", *SHARED]
     peaks = {}
     for stage in stages:
-        process = subprocess.Popen(
-            [sys.executable, *STAGES[stage], *there], stdout=subprocess.DEVNULL
-        )
+        words = [word.format(outputs=outputs) for word in STAGES[stage]]
+        process = subprocess.Popen([sys.executable, *words, *there], stdout=subprocess.DEVNULL)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:

@@ -11,12 +11,11 @@ from pathlib import Path
 import lightning as L
 from torch.utils.data import DataLoader
 
-from datamodules.batches import TrainingBatches, ViewBatches, WholeImageBatches, check_view
+from datamodules.batches import TrainingBatches, ViewBatches, WholeImageBatches
 from datamodules.choosing import (
     Records,
     Splits,
     check_all_truths,
-    check_products,
     check_records,
     check_truths,
     choose_shots,
@@ -31,19 +30,14 @@ from datamodules.given_cams import find_unlabelled, report_other_classes
 from datamodules.labels import LabelReader, Labels, LabelSource, list_lost, require_reader
 from datamodules.loading import Loading, find_place, make_loader
 from datamodules.sampler import BatchPlan, EndlessMicroBatches
-from datamodules.shown import report_unshown, require_shown
+from datamodules.shown import report_unshown
+from datamodules.view_checks import check_training_view, check_view
 from datamodules.views import TrainingView, WholeView, require_view
 from fmawsss.files.listing import current
 from fmawsss.files.texts import check_class_names, compose, name_first, require_names
 from fmawsss.records import Batch, ImageRecord
 
 logger = logging.getLogger(__name__)
-
-MAKE_SEEDS = (
-    "run what makes them (`python train.py task=cls` or `task=seg`, seeds of a memory `python "
-    "infer.py task=memory`), or name another folder"
-)
-MAKE_CONFIDENCE = "write them with callbacks=seed_confidence (task=seg or memory), or targets=hard"
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -200,14 +194,7 @@ class SegmentationDataModule(L.LightningDataModule):
         """Check that what earlier stages made of the images of a purpose is there."""
         if stage == "fit":
             view = require_view(self.training, "training")
-            for folder, what, remedy in (
-                (view.seeds, "seeds", MAKE_SEEDS),
-                (view.confidence, "confidences", MAKE_CONFIDENCE),
-            ):
-                if folder is not None:
-                    check_products(self._training, Path(folder), ".png", what, remedy)
-            if view.seeds is not None:
-                require_shown(self._training, Path(view.seeds), len(self.classes))
+            check_training_view(self._training, view, len(self.classes))
         if stage in ("fit", "validate") and self.validation is not None:
             check_view(self.read_records(self.validation.split), self.validation)
         if stage == "predict":

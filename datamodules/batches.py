@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Bool, UInt8
 from torch.utils.data import Dataset
 
-from datamodules.choosing import check_products, check_superpixels, require_fitting
+from datamodules.choosing import require_fitting
 from datamodules.file_checks import check_mask_size
-from datamodules.given_cams import NO_CAMS, check_cams, find_cams, read_fitting_cams
+from datamodules.given_cams import NO_CAMS, find_cams, read_fitting_cams
 from datamodules.sample import Sample, collate_samples
 from datamodules.sampler import BatchPlan, find_image, find_view, seed_augmentation, seed_view
 from datamodules.views import TrainingView, View, WholeView
@@ -22,12 +22,11 @@ from fmawsss.files.images import read_image, read_shrunk, read_size
 from fmawsss.files.png import read_mask
 from fmawsss.files.storage import read_superpixels
 from fmawsss.metrics import IGNORE
+from fmawsss.outlines import measure_clearance
 from fmawsss.records import Batch, ImageRecord
 from fmawsss.resizing import Size, fit_longest, resize_mask
 from fmawsss.sam.partitions import resize_superpixels
 from fmawsss.superpixels import Superpixels
-
-MAKE_REGIONS = "write them with callbacks=regions (`python infer.py task=cls callbacks=regions`)"
 
 
 @dataclass(frozen=True)
@@ -81,6 +80,10 @@ class TrainingBatches(Dataset[Batch]):
         record = self.records[index]
         image, on_disk = read_copy(record.image, self.view.longest)
         masks = [resize_mask(m, image.shape[:2]) for m in self._read_masks(record.name, on_disk)]
+        if self.view.superpixels is not None:
+            path = Path(self.view.superpixels) / f"{record.name}.npz"
+            superpixels = read_matching_superpixels(path, image.shape[:2], on_disk)
+            masks.append(measure_clearance(superpixels))
         view = self.view.augment(View(image, *masks), rng)
 
         # the labels that are left in the view
@@ -97,6 +100,7 @@ class TrainingBatches(Dataset[Batch]):
             labels=labels,
             seed=to_mask(view.seed),
             confidence=to_mask(view.confidence),
+            clearance=to_mask(view.clearance),
         )
 
     def _read_masks(self, name: str, size: Size) -> list[UInt8[np.ndarray, "H W"]]:
@@ -248,18 +252,6 @@ def read_matching_superpixels(path: Path, size: Size, on_disk: Size) -> Superpix
     superpixels = read_superpixels(path)
     require_fitting(superpixels, path, size, on_disk)
     return resize_superpixels(superpixels, size)
-
-
-def check_view(records: Sequence[ImageRecord], view: WholeView) -> None:
-    """Check that every image has the superpixels, CAMs and regions that a view reads."""
-    if view.superpixels is not None:
-        check_superpixels(records, Path(view.superpixels), view.longest)
-    if view.cams is not None:
-        known = [record for record in records if record.name not in view.bare]
-        check_cams(known, Path(view.cams), view.cams_of)
-    for regions, what in ((view.regions, "regions"), (view.keys, "keys of regions")):
-        if regions is not None:
-            check_products(records, Path(regions), ".npz", what, MAKE_REGIONS)
 
 
 def check_mask(

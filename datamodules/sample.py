@@ -21,9 +21,9 @@ class Sample:
     """One image as the network sees it, and what is known about it.
 
     `image` is normalised; `padding` marks pixels outside the picture (right and below), where
-    `image` is 0 and `seed` is 255. `confidence` says how sure the seed is, 0 to 255. `size` is the
-    height and width that `superpixels` and `original` share; the image on disk may be larger, and
-    `truth` with it.
+    `image` is 0 and `seed` is 255. `confidence` says how sure the seed is, 0 to 255; `clearance`
+    how far pixels are from the outlines of superpixels. `size` is the height and width that
+    `superpixels` and `original` share; the image on disk may be larger, and `truth` with it.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Sample:
     labels: Bool[Tensor, "C"] | None = None
     seed: UInt8[Tensor, "H W"] | None = None
     confidence: UInt8[Tensor, "H W"] | None = None
+    clearance: UInt8[Tensor, "H W"] | None = None
     truth: UInt8[Tensor, "A B"] | None = None
     superpixels: Superpixels | None = None
     cams: Cams | None = None
@@ -64,6 +65,7 @@ def collate_samples(samples: Sequence[Sample]) -> Batch:
         labels=_stack([sample.labels for sample in samples]),
         seeds=_stack_masks([sample.seed for sample in samples], size, IGNORE),
         confidence=_stack_masks([sample.confidence for sample in samples], size, 0),
+        clearance=_stack_masks([sample.clearance for sample in samples], size, 0),
         truths=truths if any(truth is not None for truth in truths) else None,
         superpixels=_list([sample.superpixels for sample in samples]),
         cams=_list([sample.cams for sample in samples]),

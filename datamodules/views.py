@@ -23,11 +23,13 @@ class View:
     image: Picture
     seed: Mask | None = None
     confidence: Mask | None = None  # never without a seed
+    clearance: Mask | None = None  # never without a confidence
     padding: Bool[np.ndarray, "H W"] | None = None
 
     def masks(self) -> list[Mask]:
-        """List seed and confidence, as far as there are any: they move with the image."""
-        return [mask for mask in (self.seed, self.confidence) if mask is not None]
+        """List what moves with the image: seed, confidence, clearance, as far as there are any."""
+        masks = self.seed, self.confidence, self.clearance
+        return [mask for mask in masks if mask is not None]
 
 
 Augment = Callable[[View, np.random.Generator], View]
@@ -47,6 +49,8 @@ class TrainingView:
     shots: learn from this many images per class; None takes all.
     views: learn from this many fixed views of each image; None makes every view a new one.
     seeds, confidence: folders of `<name>.png`; None reads none.
+    superpixels: a folder of `<name>.npz`, for how far pixels are from outlines, beside confidence;
+        None reads none.
     longest: views are made of a copy with this longer side where an image is larger.
     """
 
@@ -61,6 +65,7 @@ class TrainingView:
     views: int | None = None
     seeds: Path | str | None = None
     confidence: Path | str | None = None
+    superpixels: Path | str | None = None
     longest: int | None = None
 
     def __post_init__(self) -> None:

@@ -63,6 +63,7 @@ class Batch:
     labels: Bool[Tensor, "B C"] | None = None
     seeds: UInt8[Tensor, "B H W"] | None = None
     confidence: UInt8[Tensor, "B H W"] | None = None
+    clearance: UInt8[Tensor, "B H W"] | None = None
     truths: list[UInt8[Tensor, "_ _"] | None] | None = None
     superpixels: list[Superpixels] | None = None
     cams: list[Cams] | None = None
@@ -91,7 +92,7 @@ class Batch:
 
     def _map_tensors(self, change: Callable[[Tensor], Tensor]) -> Batch:
         changed: dict[str, Any] = {}
-        for field in ("images", "padding", "labels", "seeds", "confidence"):
+        for field in ("images", "padding", "labels", "seeds", "confidence", "clearance"):
             if getattr(self, field) is not None:
                 changed[field] = change(getattr(self, field))
         if self.truths is not None:

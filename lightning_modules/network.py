@@ -35,7 +35,7 @@ class NetworkModule(L.LightningModule):
         network: Callable[..., nn.Module],
         weights: Callable[[nn.Module], None] | None,
         classes: Sequence[str],
-        targets: Callable[[Tensor, Tensor | None], PixelTargets],
+        targets: Callable[..., PixelTargets],
         loss: Callable[..., Tensor],
         parameters: Callable[[nn.Module], list[dict[str, Any]]],
         optimizer: Callable[..., torch.optim.Optimizer],
@@ -74,7 +74,8 @@ class NetworkModule(L.LightningModule):
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
 
         # The loss
-        targets = self.targets(batch.seeds, batch.confidence)
+        more = {} if batch.clearance is None else {"clearance": batch.clearance}
+        targets = self.targets(batch.seeds, batch.confidence, **more)
         loss = self.loss(self.network(batch.images), targets, partial(share_count, self.trainer))
         self.log(
             "train/loss", loss.detach(), prog_bar=True, batch_size=len(batch.names), sync_dist=True

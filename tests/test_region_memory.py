@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from front_door import QUICK, run
 
 import infer
@@ -197,6 +198,19 @@ def test_the_confidence_of_a_memory_weighs_seeds(copied, monkeypatch):
     words = ["task=network", "targets=weighted", f"seeds={seeds}/coarse_memory", "save_every=1"]
     run(train.main, monkeypatch, *words, *BARE, *places)
     assert (copied / "learned" / "shapes" / "network.ckpt").is_file()
+
+    # and, with the outlines of superpixels, smooths answers within them
+    words = ["task=network", "targets=edges", "targets.make.radius=1", *words[2:]]
+    missing = f"{copied}/learned/shapes/superpixels, first"
+    with pytest.raises(FileNotFoundError, match="superpixels are missing in " + missing):
+        run(train.main, monkeypatch, *words, *BARE, *places, f"paths.work={copied}/edges")
+    base = [f"paths.base={copied}/outputs/shapes", f"paths.work={copied}/edges"]
+    run(train.main, monkeypatch, *words, *BARE, *places, *base)
+    learned = [
+        torch.load(copied / place / "network.ckpt", weights_only=True)["state_dict"]
+        for place in ("learned/shapes", "edges")
+    ]
+    assert any(not torch.equal(a, b) for a, b in zip(*(s.values() for s in learned), strict=True))
 
 
 def test_variants_are_scored_as_the_memory_scores(copied, monkeypatch):

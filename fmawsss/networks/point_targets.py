@@ -27,7 +27,15 @@ class PointTargets:
 
     @classmethod
     def collect(cls, targets: PixelTargets, classes: int) -> PointTargets:
-        """Collect the targets of a batch; pixels of weight 0 are as good as ignored."""
+        """Collect the targets of a batch; pixels of weight 0 are as good as ignored.
+
+        Raises ValueError for targets that compare neighbours: points have none.
+        """
+        if targets.inner is not None:
+            raise ValueError(
+                "this network learns at sampled points, targets=edges compares "
+                "neighbours: choose other targets, e.g. targets=soft"
+            )
         valid = targets.labels != IGNORE
         if targets.weight is not None:
             valid = valid & (targets.weight > 0)

@@ -6,7 +6,7 @@ pixel, else 1 to 255 for the winning score.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64, UInt8
@@ -16,6 +16,7 @@ from fmawsss.metrics import IGNORE
 
 Seeds = UInt8[Tensor, "B H W"]
 Confidence = UInt8[Tensor, "B H W"] | None
+Clearance = UInt8[Tensor, "B H W"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,9 @@ class PixelTargets:
     weight: Float[Tensor, "B H W"] | None = None  # None weighs all pixels alike
     # Probability of the label; what is missing to 1 is shared by the other classes
     certainty: Float[Tensor, "B H W"] | None = None
+    # Where neighbours are to be answered alike; None asks it of none
+    inner: Bool[Tensor, "B H W"] | None = None
+    smoothness: float = 0.0  # the weight of that
 
 
 def trust_seeds(seeds: Seeds, confidence: Confidence) -> PixelTargets:
@@ -58,6 +62,26 @@ def soften_by_confidence(seeds: Seeds, confidence: Confidence, floor: float) -> 
     return PixelTargets(
         seeds.long(), certainty=floor + (1 - floor) * _require_confidence(confidence)
     )
+
+
+def know_edges(
+    seeds: Seeds,
+    confidence: Confidence,
+    floor: float,
+    smoothness: float,
+    radius: int,
+    clearance: Clearance | None = None,
+) -> PixelTargets:
+    """Soften labels as `soften_by_confidence`; answers change at outlines only (METHOD 11.5).
+
+    smoothness: the weight of what neighbours within superpixels differ by.
+    radius: so many pixels of the image around an outline are free.
+    """
+    if clearance is None:
+        raise ValueError("these targets need superpixels: name them with targets.superpixels=…")
+    soft = soften_by_confidence(seeds, confidence, floor)
+    inner = (clearance > radius) & (clearance != IGNORE)
+    return replace(soft, inner=inner, smoothness=smoothness)
 
 
 def ignore_boundaries(seeds: Seeds, confidence: Confidence, radius: int) -> PixelTargets:

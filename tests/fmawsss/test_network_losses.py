@@ -56,6 +56,34 @@ def test_a_label_that_is_less_sure_leaves_the_rest_to_the_others():
     )
 
 
+def test_edges_add_what_neighbours_within_superpixels_differ_by():
+    torch.manual_seed(0)
+    logits, labels = torch.randn(2, 4, 8, 10), draw_labels()
+    certainty, inner = 0.5 + torch.rand(2, 8, 10) / 2, torch.rand(2, 8, 10) > 0.4
+    answers = logits.softmax(1)
+
+    # the collision cross-entropy, pixel by pixel
+    collisions = []
+    for b, y, x in (labels != 255).nonzero().tolist():
+        wanted = torch.full((4,), (1 - certainty[b, y, x].item()) / 3)
+        wanted[labels[b, y, x]] = certainty[b, y, x]
+        collisions.append(-(answers[b, :, y, x] * wanted).sum().log())
+
+    # half the squared difference of each pair of neighbours
+    pairs = []
+    for b, y, x in inner.nonzero().tolist():
+        for below, right in ((1, 0), (0, 1)):
+            if y + below < 8 and x + right < 10 and inner[b, y + below, x + right]:
+                apart = answers[b, :, y, x] - answers[b, :, y + below, x + right]
+                pairs.append(apart.square().sum() / 2)
+
+    expected = torch.stack(collisions).mean() + 3 * torch.stack(pairs).mean()
+    targets = PixelTargets(labels, None, certainty, inner, smoothness=3)
+    torch.testing.assert_close(PixelLoss()(logits, targets), expected)
+    with pytest.raises(ValueError, match="sampled points"):
+        PointTargets.collect(targets, classes=4)
+
+
 def test_without_valid_pixels_the_losses_are_zero_and_keep_their_graph():
     nothing = PixelTargets(torch.full((2, 8, 10), 255))
     logits, queries = torch.randn(2, 4, 4, 5, requires_grad=True), draw_queries(2, 4, (4, 5))

@@ -10,6 +10,7 @@ from fmawsss.networks.targets import (
     ignore_boundaries,
     ignore_uncovered,
     ignore_unsure,
+    know_edges,
     soften_by_confidence,
     trust_seeds,
     weigh_by_confidence,
@@ -43,6 +44,16 @@ def test_boundaries_are_the_obvious_ones(radius):
     assert (
         (ignore_boundaries(seeds, None, radius).labels == 255) == (expected | (seeds == 255))
     ).all()
+
+
+def test_edges_are_left_alone_and_what_lies_outside_an_image():
+    clearance = torch.tensor([[[3, 9, 255]]], dtype=torch.uint8)
+    found = know_edges(SEEDS, CONFIDENCE, 0.5, 2.0, radius=8, clearance=clearance)
+    assert found.inner.tolist() == [[[False, True, False]]]
+    assert found.smoothness == 2.0
+    assert found.certainty.tolist() == [[[pytest.approx(0.6), 0.5, 1]]]
+    with pytest.raises(ValueError, match="need superpixels"):
+        know_edges(SEEDS, CONFIDENCE, 0.5, 2.0, radius=8)
 
 
 def test_missing_confidence_is_asked_for():
