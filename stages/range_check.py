@@ -9,7 +9,8 @@ from functools import cache
 from itertools import product
 from typing import Any
 
-from stages.range_table import OF_RUN, OF_STAGE, PAIRS
+from stages.range_table import OF_STAGE
+from stages.range_table_of_runs import OF_RUN, PAIRS
 from stages.ranges import Range
 from stages.words import shorten_key
 

@@ -1,28 +1,24 @@
 """The range of every number and choice in `conf/`; a `*` in a key stands for any one word.
 
+Here are those of a stage, in `range_table_of_runs.py` those of a whole run.
+
 A new setting that is a number, or true or false, needs an entry (tests/test_ranges.py). Settings
 of modules of one's own, below a `_target_` outside this project, are theirs to check.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from stages.ranges import (
     FINITE,
     NAMES,
     NOT_NEGATIVE,
     POSITIVE,
-    PROCESSES,
     SHARE,
     SWITCH,
     TEXT,
     Range,
-    above,
     choice,
     either,
-    is_strategy,
     number,
     optional,
     rising,
@@ -30,7 +26,6 @@ from stages.ranges import (
     whole,
 )
 
-STRATEGY = Range("auto, or a strategy of Lightning such as ddp", is_strategy)
 PIXELS = whole(1, 16384)
 BATCH = whole(1, 4096)
 STEPS = whole(1, 10**8)
@@ -38,7 +33,6 @@ SEED = whole(0, 2**32 - 1)
 SPLITS = either(TEXT, NAMES)
 COLOUR = several(FINITE, 3)
 DEVIATION = several(POSITIVE, 3)
-OFFSETS = several(number(-1, 1), 3)
 LEVELS = several(whole(1, 1024))
 PRECISION = choice(
     "32-true", "32", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true", "64"
@@ -75,6 +69,7 @@ OF_STAGE: dict[str, Range] = {
     "learning.targets.floor": SHARE,
     "learning.targets.threshold": SHARE,
     "learning.targets.radius": whole(1, 1000),
+    "learning.targets.smoothness": NOT_NEGATIVE,
     "learning.network.width": whole(1, 8192),
     "learning.network.swin.image_size": PIXELS,
     "learning.network.swin.embed_dim": whole(1, 8192),
@@ -176,125 +171,3 @@ OF_STAGE: dict[str, Range] = {
     "runtime.arguments.block": whole(1),
     "runtime.exports.video.alpha": SHARE,
 }
-
-# Keys of the whole run
-OF_RUN: dict[str, Range] = {
-    "seed": SEED,
-    "paths.group": optional(TEXT),
-    "paths.*": TEXT,
-    "loading.workers": whole(0, 256),
-    "loading.persistent_workers": SWITCH,
-    "loading.start_method": optional(choice("fork", "forkserver", "spawn")),
-    "loading.batch_size": BATCH,
-    "options.overwrite": SWITCH,
-    "options.compile": SWITCH,
-    "options.plan": SWITCH,
-    "options.ckpt": optional(
-        either(Range("a path", TEXT.allows), Range("a step", whole(1).allows))
-    ),
-    "options.split": optional(SPLITS),
-    "options.shots": optional(whole(1)),
-    "options.steps": optional(whole(1)),
-    "cache.views": optional(whole(1, 1000)),
-    "cache.dtype": choice("float16", "bfloat16", "float32"),
-    "cache.max_gb": POSITIVE,
-    "cache.store.max_gb": POSITIVE,
-    "callbacks.*.images": whole(0, 10000),
-    "report.sections.*.*": whole(0, 10000),  # images
-    "clip.patch_size": whole(1, 256),
-    "clip.image_mean": COLOUR,
-    "clip.image_std": DEVIATION,
-    "sam.kind": choice("vit_b", "vit_l", "vit_h"),
-    "sam.longest": PIXELS,
-    "sam.segment.scale": POSITIVE,
-    "sam.segment.grain": POSITIVE,
-    "sam.segment.regions": whole(1, 100000),
-    "sam.segment.sigma": NOT_NEGATIVE,
-    "sam.segment.min_size": whole(1),
-    "masks.points_per_side": whole(1, 256),
-    "masks.pred_iou_thresh": SHARE,
-    "masks.stability_score_thresh": SHARE,
-    "masks.stability_score_offset": NOT_NEGATIVE,
-    "masks.box_nms_thresh": SHARE,
-    "masks.crop_nms_thresh": SHARE,
-    "masks.crop_n_layers": whole(0, 4),
-    "masks.crop_n_points_downscale_factor": whole(1, 16),
-    "masks.crop_overlap_ratio": SHARE,
-    "masks.min_mask_region_area": whole(0),
-    "masks.*_offsets": OFFSETS,
-    "masks.recall_threshold": optional(SHARE),
-    "dataset.root": TEXT,
-    "dataset.classes": optional(NAMES),
-    "dataset.prompt_names": optional(NAMES),
-    "dataset.background": NAMES,
-    "dataset.masks": optional(TEXT),
-    "dataset.frames": TEXT,
-    "dataset.cache": optional(TEXT),
-    "dataset.left_out": NAMES,
-    "dataset.frame_step": whole(1),
-    "dataset.longest": optional(PIXELS),
-    "dataset.draw_seed": SEED,
-    "dataset.*images": whole(1, 10**5),
-    "dataset.p_material": SHARE,
-    "dataset.masks_hold_ids": SWITCH,
-    "dataset.year": whole(2014, 2017),
-    "dataset.labels.difficult": SWITCH,
-    "dataset.labels.path": TEXT,
-    "dataset.labels.count_from": optional(whole(0, 1)),
-    "dataset.labels.cache": optional(TEXT),
-    "dataset.splits.expected.*": whole(0),
-    "dataset.splits.train": optional(SPLITS),
-    "dataset.splits.val": optional(SPLITS),
-    "dataset.splits.all": optional(SPLITS),
-    "dataset.splits.validate_*": optional(SPLITS),
-    "dataset.splits.with*": optional(SPLITS),
-    "trainer.accelerator": choice("auto", "cpu", "gpu", "cuda", "mps", "tpu"),
-    "trainer.strategy": STRATEGY,
-    "trainer.benchmark": optional(SWITCH),
-    "trainer.deterministic": either(SWITCH, choice("warn")),
-    "trainer.enable_model_summary": SWITCH,
-    "trainer.use_distributed_sampler": SWITCH,
-    "trainer.precision": PRECISION,
-    "trainer.max_epochs": choice("-1"),
-    "trainer.num_sanity_val_steps": whole(0),
-    "trainer.log_every_n_steps": whole(1),
-    "trainer.limit_train_batches": either(whole(1), SHARE),
-    "trainer.devices": either(PROCESSES, choice("auto"), several(whole(0, 1023))),
-    "logger.*.offline": SWITCH,
-    "logger.wandb.stored_mb": NOT_NEGATIVE,
-    "logger.*.default_hp_metric": SWITCH,
-    "job.max_megapixels": POSITIVE,
-    "job.port": whole(1, 65535),
-    "job.host": TEXT,
-    "job.shown": whole(0),
-    "job.workers": optional(whole(0, 256)),
-    "job.size": several(PIXELS, 2),
-    "job.dynamic": SWITCH,
-    "job.tolerance": above(0),
-    "job.images.*": whole(0),
-    "job.archives.*.size": optional(whole(0)),
-    **dict.fromkeys(("job.voc.size", "job.sbd_archive.size"), optional(whole(0))),
-    **dict.fromkeys(("job.run", "job.path", "job.pred", "job.table", "job.entity"), TEXT),
-    **dict.fromkeys(("job.project", "job.name", "job.scores"), TEXT),
-    "job.agreement": SHARE,
-    "job.splits": optional(SPLITS),
-    "job.resize.patch": PIXELS,
-    "job.normalise.mean": COLOUR,
-    "job.normalise.std": DEVIATION,
-}
-
-# Keys within a stage that must fit each other: which, to which, how, and as a test
-PAIRS: list[tuple[str, str, str, Callable[[Any, Any], bool]]] = [
-    (
-        "applying.inference.stride",
-        "applying.inference.window",
-        "at most the window, or pixels between windows stay empty",
-        lambda stride, window: stride <= window,
-    ),
-    (
-        "training.view.batch_size",
-        "training.view.micro_batches",
-        "a batch that divides into its micro-batches",
-        lambda batch, parts: batch % parts == 0,
-    ),
-]
