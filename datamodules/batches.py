@@ -22,7 +22,7 @@ from fmawsss.files.images import read_image, read_shrunk, read_size
 from fmawsss.files.png import read_mask
 from fmawsss.files.storage import read_superpixels
 from fmawsss.metrics import IGNORE
-from fmawsss.outlines import measure_clearance
+from fmawsss.networks.outlines import measure_clearance
 from fmawsss.records import Batch, ImageRecord
 from fmawsss.resizing import Size, fit_longest, resize_mask
 from fmawsss.sam.partitions import resize_superpixels

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from superpixel_tools import make_superpixels
 
-from fmawsss.outlines import FARTHEST, find_outlines, measure_clearance
+from fmawsss.networks.outlines import FARTHEST, find_outlines, measure_clearance
 
 
 def cut(masks):
