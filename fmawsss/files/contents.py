@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from fmawsss.files.json_files import many_objects
+from fmawsss.files.json_files import many_objects, parse_line
 from fmawsss.files.listing import Stamp, current, stamp_files
 from fmawsss.files.writing import write_bytes
 
@@ -63,7 +63,7 @@ def read_notes(product: Path) -> dict[str, Note]:
     with suppress(FileNotFoundError):
         for line in place_notes(product).read_text(encoding="utf-8", errors="replace").splitlines():
             with suppress(ValueError, TypeError):
-                name, *note = json.loads(line)
+                name, *note = parse_line(line)
                 notes[name] = Note(*note)
     return notes
 

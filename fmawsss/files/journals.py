@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fmawsss.files.contents import digest_file
 from fmawsss.files.images import TURNED_TIFFS, is_turned_tiff, stamp_file
-from fmawsss.files.json_files import many_objects
+from fmawsss.files.json_files import many_objects, parse_line
 from fmawsss.files.listing import current, stamp_files
 from fmawsss.files.products import ProductMismatch
 from fmawsss.files.texts import name_first
@@ -129,7 +129,7 @@ def stream_lines(journal: Path, last: bool = False) -> Iterator[dict[str, Any]]:
     with journal.open(encoding="utf-8") as file:
         for text in filter(str.strip, file):
             try:
-                found = json.loads(drop_counts(text) if last else text)
+                found = parse_line(drop_counts(text) if last else text)
             except json.JSONDecodeError:
                 logger.warning("%s: a line was cut off; its images count as not done", journal)
             else:  # older journals have a line per image

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from fmawsss.files.writing import write_bytes
 
 RUN_FILE = "run.json"  # what a run says of itself, in its folder
@@ -39,6 +41,17 @@ def settled_objects() -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()
+
+
+def parse_line(text: str) -> Any:
+    """Parse one of many lines; what orjson refuses (NaN, half a character in a name) Python reads.
+
+    Raises json.JSONDecodeError, a ValueError, where neither can.
+    """
+    try:
+        return orjson.loads(text)
+    except (orjson.JSONDecodeError, UnicodeEncodeError):
+        return json.loads(text)
 
 
 def write_json(path: Path, value: Any) -> None:
