@@ -17,7 +17,7 @@ from fmawsss.viz import make_palette
 
 logger = logging.getLogger(__name__)
 
-KINDS = ("sams", "memory", "caa", "cam")
+KINDS = ("sams", "memory", "text", "caa", "cam")
 
 
 class SeedWriter(PngWriter):

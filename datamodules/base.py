@@ -45,16 +45,15 @@ class SegmentationDataModule(L.LightningDataModule):
     """Read images of named splits; a data set overrides `read_split`.
 
     Where images and labels come from:
-
     classes: foreground classes, in the order of the mask values 1, 2, …, for tables and files.
     prompt_names: what stands in prompts for each of them; None takes `classes`.
+    phrases: what text-prompted models are asked in their place, of some classes (task=text).
     labels: reads the image labels; unused unless `labelled`; None knows none.
     labelled: whether images need labels. Training leaves images without any out, and says so.
     splits: the splits that the data set has, by what they are for. images: so many of each.
     background: words for what is no class. longest: the longer side of copies of larger images.
 
     What is asked of them, None where a purpose is not needed:
-
     training: the images to learn from, and how a view of one is made.
     validation, whole: the whole images to validate on, and to apply a stage to.
     loading: how many processes load batches. only: names of images, the others are left out.
@@ -64,6 +63,7 @@ class SegmentationDataModule(L.LightningDataModule):
     labels: LabelReader | None
     labelled: bool
     prompt_names: Sequence[str] | None = None
+    phrases: Mapping[str, Sequence[str]] | None = None
     splits: Mapping[str, Splits] = field(default_factory=dict)
     background: Sequence[str] = ()
     longest: int | None = None

@@ -15,6 +15,7 @@ VERSIONS = {
     "CAA": 1,
     "SAMS": 1,
     "region memory": 1,
+    "text prompts": 1,
     "superpixels": 1,
     "network inference": 1,
     "label proposals": 1,
