@@ -16,7 +16,10 @@ MAKE_SEEDS = (
     "infer.py task=memory`), or name another folder"
 )
 MAKE_CONFIDENCE = "write them with callbacks=seed_confidence (task=seg or memory), or targets=hard"
-MAKE_REGIONS = "write them with callbacks=regions (`python infer.py task=cls callbacks=regions`)"
+MAKE_REGIONS = (
+    "write them with callbacks=regions (`python infer.py task=cls callbacks=regions`), those of a "
+    "text-prompted source with `python infer.py task=text evidence=sam3 memory=regions`"
+)
 
 
 def check_training_view(records: Sequence[ImageRecord], view: TrainingView, classes: int) -> None:
@@ -40,6 +43,7 @@ def check_view(records: Sequence[ImageRecord], view: WholeView) -> None:
     if view.cams is not None:
         known = [record for record in records if record.name not in view.bare]
         check_cams(known, Path(view.cams), view.cams_of)
-    for regions, what in ((view.regions, "regions"), (view.keys, "keys of regions")):
+    kept = {"regions": view.regions, "keys of regions": view.keys, "other regions": view.averaged}
+    for what, regions in kept.items():
         if regions is not None:
             check_products(records, Path(regions), ".npz", what, MAKE_REGIONS)

@@ -87,7 +87,7 @@ class WholeView:
     superpixels, cams: folders of `<name>.npz`, CAMs also `<name>.npy`; None reads none.
     bare: names of images that show no class, and have no CAMs.
     cams_of: CAMs must come from stages with these recipes, if their files say; None asks none.
-    regions, keys: folders of `<name>.npz` that a region memory reads; they must be there.
+    regions, keys, averaged: folders of `<name>.npz` that a region memory reads; they must be there.
     images: look at this many images, spread evenly over the split; None takes all.
     longest: of a larger image a copy with this longer side stands for it, superpixels as well; only
         its truth stays as it is.
@@ -105,6 +105,7 @@ class WholeView:
     bare: Collection[str] = ()
     regions: Path | str | None = None
     keys: Path | str | None = None
+    averaged: Path | str | None = None
     images: int | None = None
     longest: int | None = None
 

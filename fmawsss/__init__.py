@@ -30,6 +30,7 @@ and the folders are what the steps stand on:
 
     clip          2, 3      the frozen encoder, and the vjp of its last block
     sam           1         SAM asked with points, and other sources of superpixels
+    text_prompted 11.4      other evidence: models that segment what phrases name
     networks                segmentation networks: what is learned from seeds
     files                   storage, images, tensors, downloads
     tiny                    small models and generated images, to try everything without downloads

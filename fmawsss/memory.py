@@ -9,7 +9,7 @@ with its own. Nothing is trained.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -196,6 +196,25 @@ def keep_regions(
         rest=seed.labels.cpu().T.flatten()[bare],
         rest_confidence=seed.confidence.cpu().T.flatten()[bare],
     )
+
+
+def average_regions(first: ImageRegions, second: ImageRegions) -> ImageRegions:
+    """Average what two sources say of the superpixels of an image, each divided by its sum.
+
+    Keys, and what lies in no superpixel, are those of the first.
+
+    Raises:
+        ValueError: when the two are not about the same superpixels and classes.
+    """
+    if first.scores.shape != second.scores.shape or not first.classes.equal(second.classes):
+        shapes = [tuple(regions.scores.shape) for regions in (first, second)]
+        raise ValueError(
+            f"scores of shape {shapes[0]} for classes {first.classes.tolist()}, the others of "
+            f"{shapes[1]} for {second.classes.tolist()}: they are of other superpixels or labels"
+        )
+    tiny = torch.finfo(first.scores.dtype).tiny
+    values = [each.scores / each.scores.sum(dim=0).clamp_min(tiny) for each in (first, second)]
+    return replace(first, scores=(values[0] + values[1]) / 2)
 
 
 def find_bare(superpixels: Superpixels) -> Int64[Tensor, "U"]:

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from fmawsss.files.regions import (
+    Averaged,
     find_stamp,
     find_values,
     read_memory,
@@ -42,6 +43,7 @@ class MemoryModule(L.LightningModule):
     priority: what paints over what, as in the seeds before.
     superpixels: the folder of the superpixels.
     regions: the folder of what those seeds kept of them; `keys` holds the keys, often the same.
+    averaged: the folder of another source, whose scores are averaged with these; None for none.
     split: the images that the memory is made of; `list_images` lists their names.
     store: a folder for the memory's temporary files.
     block: superpixels that are compared at a time, of the images as of the memory; bounds what the
@@ -63,6 +65,7 @@ class MemoryModule(L.LightningModule):
         keys: str | Path | None,
         store: str | Path,
         block: int,
+        averaged: str | Path | None = None,
     ) -> None:
         super().__init__()
         self.classes = tuple(classes)
@@ -75,18 +78,21 @@ class MemoryModule(L.LightningModule):
         self.keys = Path(keys or regions)
         self.store = Path(store)
         self.block = block
+        self.other = None if averaged is None else Path(averaged)
         if memory.exact_up_to is not None:
             load_faiss()  # or say now that it is missing
 
     def on_predict_start(self) -> None:
         """Read the memory, once for the whole run, and see which images come."""
-        for folder in (self.regions, self.keys):
+        for folder in filter(None, (self.regions, self.keys, self.other)):
             require_superpixels(folder, self.superpixels)
+        other = self.other
+        self.averaged = None if other is None else Averaged(other, find_stamp(other))
         self.stamps = find_stamp(self.regions), find_stamp(self.keys)
         self.names = names = list(self.list_images(self.split))
         self.numbers = {name: number for number, name in enumerate(names)}
         self.memory: RegionMemory = read_memory(
-            self.regions, self.keys, names, len(self.classes), self.store
+            self.regions, self.keys, names, len(self.classes), self.store, self.averaged
         )
         logger.info("a memory of %d superpixels in %d images", len(self.memory.keys), len(names))
         self.alone: list[str] = []
@@ -122,6 +128,8 @@ class MemoryModule(L.LightningModule):
 
     def _predict_image(self, name: str, superpixels: Superpixels) -> MemoryPrediction:
         regions = read_regions(self.regions / f"{name}.npz")
+        if self.averaged is not None:
+            regions = self.averaged.join(regions, name)
         if regions.scores.shape[1] != len(superpixels):
             raise ValueError(
                 f"{self.regions / name}.npz holds {regions.scores.shape[1]} regions, the image "
@@ -204,7 +212,7 @@ class MemoryModule(L.LightningModule):
         """Ask for the neighbours of an image, as the memory or else its files describe it."""
         number = self.numbers.get(name)
         if number is None:
-            regions, keys = read_pair(self.regions, self.keys, name, *self.stamps)
+            regions, keys = read_pair(self.regions, self.keys, name, *self.stamps, self.averaged)
             labels = show_classes(regions, len(self.classes))
         else:
             keys, labels = self.memory.read_keys(number), self.memory.labels[number]

@@ -1,4 +1,4 @@
-"""Seeds from models that segment what phrases name, asked only for present classes (METHOD 11.4)."""
+"""Seeds from models that segment what phrases name, asked for present classes (METHOD 11.4)."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class TextPromptedModule(L.LightningModule):
         self,
         source: TextSource,
         certainty: Certainty,
-        phrases: Mapping[str, Sequence[str]] | None,
+        phrases: Any,
         seeding: Mapping[str, Seeder],
         keep_instances: bool,
         classes: Sequence[str],

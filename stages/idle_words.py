@@ -28,20 +28,23 @@ SEEDERS = ("cls", "seg", "seeds")
 KEEPERS = {  # the tasks whose predictions a choice of callbacks= can keep
     "cams": SEEDERS,
     "cams_half": SEEDERS,
-    "regions": SEEDERS,
-    "seed_confidence": (*SEEDERS, "memory"),
+    "regions": (*SEEDERS, "text"),
+    "seed_confidence": (*SEEDERS, "memory", "text"),
+    "instances": ("text",),
     "confidence": ("network",),
 }
 OF_NODES = ("options.compile", "options.shots")  # what stages refer to
 SWITCHES = ("options.ckpt", "options.overwrite", "options.plan", "options.shard", *OF_NODES)
 LEARNERS = ("pipeline", "cls")  # of which learn= says whether they learn prompts
-KNOWN = {"superpixels", "labels", "templates", "memory", "network", *SEEDERS}
+KNOWN = {"superpixels", "labels", "templates", "memory", "network", "text", *SEEDERS}
+ASKED = ("sam3", "grounding_dino")  # sources of evidence that are asked with phrases
 EXPORTS = "what is made is written for other tools by `python infer.py task=network save_as=[…]`"
 REMEDIES = {
     "save_as": EXPORTS,
     "cache": "it keeps what trainings of prompts see, `python train.py task=cls cache=features`",
     "criterion": "it chooses among the jobs of a sweep, `-m`",
     "memory": "`callbacks=regions` keeps what `python infer.py task=memory` needs",
+    "evidence": "it is for `python infer.py task=text` and `task=memory`",
     "learn": "it says whether cls learns prompts, and from which seeds a network learns",
     "callbacks": "a job makes no product of images",
     "logger": "a job logs nothing",
@@ -67,6 +70,11 @@ def look_at_choices(cfg: DictConfig, learning: bool) -> None:
     """Look at the choices that were typed, and raise ValueError for one that has no part."""
     acting, choices = list_acting(cfg, learning), HydraConfig.get().runtime.choices
     task, learned = choices["task"], choices.get("learn")
+    if task == "text" and choices["evidence"] in ("clip", "fused"):
+        raise ValueError(
+            f"task=text asks a model with phrases, and evidence={choices['evidence']} is none: add "
+            f"evidence={' or evidence='.join(ASKED)}"
+        )
     for word in HydraConfig.get().overrides.task:
         key, choice = name_key(word), word.partition("=")[2]
         makers = KEEPERS.get(choice, ()) if key == "callbacks" else ()
@@ -135,10 +143,13 @@ def list_acting(cfg: DictConfig, learning: bool) -> set[str]:
 
     # a stage, or several
     acting = find_read(cfg, ("stage", "stages", "dataset"))
+    task = HydraConfig.get().runtime.choices["task"]
+    if task in ("text", "memory"):
+        acting.add("evidence")
     acting |= {"callbacks", "logger", "report", "trainer", "debug"}
     if is_sweep():
         acting.add("criterion")
-    if learning or cfg.name in ("cls", "seg"):
+    if learning or task in ("cls", "seg", "text"):
         acting.add("memory")
     if cfg.name == "cls" or (learning and cfg.name in ("pipeline", "network")):
         acting.add("learn")

@@ -42,7 +42,7 @@ CONFIG_FILES = {
 }  # fmt: skip
 
 # Method files know neither disk nor clock
-METHOD = ("fmawsss", "fmawsss.clip", "fmawsss.sam")
+METHOD = ("fmawsss", "fmawsss.clip", "fmawsss.sam", "fmawsss.text_prompted")
 WORLD = {
     "pathlib", "os", "io", "shutil", "tempfile", "glob", "zipfile", "json", "csv", "pickle",
     "time", "datetime", "random", "subprocess", "urllib", "socket",
@@ -56,6 +56,10 @@ LOADERS = {
     "fmawsss.sam.generator": "loads SAM",
     "fmawsss.sam.mobile": "loads MobileSAM",
     "fmawsss.sam.sam2": "loads SAM 2",
+    "fmawsss.text_prompted.phrases": "checks what people wrote",
+    "fmawsss.text_prompted.weights": "loads models of transformers",
+    "fmawsss.text_prompted.sam3": "loads SAM 3",
+    "fmawsss.text_prompted.grounding_dino": "loads Grounding DINO",
 }
 
 # What `ls fmawsss` shows
@@ -64,7 +68,7 @@ METHOD_FILES = {
     "scores", "pooling", "seeding", "seeding_batches", "memory", "memory_search", "memory_index",
     "agreement", "metrics", "schedules", "resizing", "precision", "transfer", "viz", "records",
 }  # fmt: skip
-METHOD_FOLDERS = {"clip", "sam", "networks", "files", "tiny"}
+METHOD_FOLDERS = {"clip", "sam", "text_prompted", "networks", "files", "tiny"}
 
 LONGEST = 300  # lines of a file
 LONGER: dict[str, str] = {}  # files with more lines, and why

@@ -34,6 +34,7 @@ TASKS = [name for name in list_options("task") if not name.startswith("_")]
 LABELS = list_options("dataset/labels")
 UNSET = {
     "task=seeds": "cams=CAMS",
+    "task=text": "evidence=sam3",
     "dataset=folder": "dataset.root=photos",
     "network=own": "network.build._target_=torch.nn.Identity",
 }  # what a person must name

@@ -13,7 +13,19 @@ from transformers import (
     Sam3Model,
 )
 
-WORDS = ["circle", "square", "triangle", "star", "ring", "cross", "heart", "moon", "a", "round", ","]
+WORDS = [
+    "circle",
+    "square",
+    "triangle",
+    "star",
+    "ring",
+    "cross",
+    "heart",
+    "moon",
+    "a",
+    "round",
+    ",",
+]
 
 
 def build_sam3(side: int = 56, seed: int = 0) -> Sam3Model:
@@ -32,7 +44,8 @@ def build_sam3(side: int = 56, seed: int = 0) -> Sam3Model:
     text = {
         "model_type": "clip_text_model", "vocab_size": 64, "hidden_size": 16,
         "intermediate_size": 32, "projection_dim": 16, "num_hidden_layers": 1,
-        "num_attention_heads": 2, "max_position_embeddings": 8, "eos_token_id": 1,
+        "num_attention_heads": 2, "max_position_embeddings": 8, "bos_token_id": 0,
+        "eos_token_id": 1, "pad_token_id": 1,
     }  # fmt: skip
     part = {"hidden_size": 16, "num_attention_heads": 2}
     layers = {**part, "num_layers": 1, "intermediate_size": 32}

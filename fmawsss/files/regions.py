@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -14,11 +15,34 @@ from torch import Tensor
 from fmawsss.files.json_files import REMAKE
 from fmawsss.files.products import read_fingerprint, read_record
 from fmawsss.files.storage import BROKEN_ARCHIVE, check_fingerprint, read_archive, write_archive
-from fmawsss.memory import ImageRegions, RegionMemory, make_values
+from fmawsss.memory import ImageRegions, RegionMemory, average_regions, make_values
 
 REGIONS, REGIONS_VERSION = "fmawsss regions", 1
 ARRAYS = ("scores", "classes", "rest", "rest_confidence")
 HALF = np.float16  # of keys and values
+
+
+@dataclass(frozen=True)
+class Averaged:
+    """Regions of another source, whose scores are averaged with those of the first.
+
+    stamp: the fingerprint that its files must carry; None takes any.
+    """
+
+    folder: Path
+    stamp: str | None
+
+    def join(self, regions: ImageRegions, name: str) -> ImageRegions:
+        """Average the regions of an image with those of this source.
+
+        Raises ValueError naming the file, when they are about others.
+        """
+        path = self.folder / f"{name}.npz"
+        other = read_regions(path, self.stamp)
+        try:
+            return average_regions(regions, other)
+        except ValueError as error:
+            raise ValueError(f"{path} cannot be averaged with another source: {error}") from error
 
 
 def write_regions(path: Path, regions: ImageRegions, fingerprint: str) -> None:
@@ -97,7 +121,12 @@ def require_superpixels(folder: Path, superpixels: Path) -> None:
 
 
 def read_memory(
-    folder: Path, keys: Path, names: Sequence[str], classes: int, store: Path
+    folder: Path,
+    keys: Path,
+    names: Sequence[str],
+    classes: int,
+    store: Path,
+    averaged: Averaged | None = None,
 ) -> RegionMemory:
     """Read the regions of many images into one memory, kept in temporary files of a folder.
 
@@ -115,7 +144,7 @@ def read_memory(
     counts, shown, width = [], torch.zeros(len(names), classes, dtype=torch.bool), None
     with tempfile.TemporaryFile(dir=store) as key_file, tempfile.TemporaryFile(dir=store) as values:
         for number, name in enumerate(names):
-            regions, found = read_pair(folder, keys, name, *stamps)
+            regions, found = read_pair(folder, keys, name, *stamps, averaged)
             if width not in (None, found.shape[1]) and len(found):
                 raise ValueError(
                     f"{keys}/{name}.npz holds keys of length {found.shape[1]}, others of {width}: "
@@ -138,7 +167,12 @@ def read_memory(
 
 
 def read_pair(
-    folder: Path, keys: Path, name: str, stamp: str | None, key_stamp: str | None
+    folder: Path,
+    keys: Path,
+    name: str,
+    stamp: str | None,
+    key_stamp: str | None,
+    averaged: Averaged | None = None,
 ) -> tuple[ImageRegions, Tensor]:
     """Read the regions of an image, and their keys, which may lie in another folder.
 
@@ -154,7 +188,7 @@ def read_pair(
             f"{key_path} holds {len(found)} keys, {path} {regions.scores.shape[1]} regions: they "
             "are of other superpixels"
         )
-    return regions, found
+    return regions if averaged is None else averaged.join(regions, name), found
 
 
 def map_file(file: IO[bytes], shape: tuple[int, int]) -> np.ndarray:

@@ -30,7 +30,7 @@ def load_grounding_dino(
     repository: str,
     folder: str | Path,
     about: int,
-    sam: Sam,
+    sam: Any,
     encoder: EncoderWrapper,
     least_score: float,
     shortest: int,
@@ -110,8 +110,8 @@ class GroundingDinoSource(nn.Module):
         tokens = self._encode(phrase)
         if self.separators.intersection(tokens):
             raise ValueError(
-                f"dataset.phrases: Grounding DINO reads {phrase!r} as several phrases, for dots and "
-                "question marks separate them: leave them out, or write a list of phrases"
+                f"dataset.phrases: Grounding DINO reads {phrase!r} as several phrases, for dots "
+                "and question marks separate them: leave them out, or write a list of phrases"
             )
         if not 0 < len(tokens) <= self.most_tokens - 3:
             raise ValueError(

@@ -3,7 +3,7 @@
 A model is asked only for classes that the image shows: the labels make their presence certain, so
 scores are those of objects given that the class is there. Of each class
 
-    map_c = max(max_k σ(mask_k) · score_k, σ(semantic_c))
+    map_c = max(max_k sigmoid(mask_k) · score_k, sigmoid(semantic_c))
 
 over the objects k whose score exceeds a threshold, and over all phrases of the class.
 """

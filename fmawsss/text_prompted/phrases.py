@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from fmawsss.files.texts import LONGEST_NAME, compose, has_unseen
 
 
 def list_phrases(
-    classes: Sequence[str],
-    prompt_names: Sequence[str],
-    phrases: Mapping[str, Sequence[str]] | None,
+    classes: Sequence[str], prompt_names: Sequence[str], phrases: Any
 ) -> list[tuple[str, ...]]:
     """List the phrases of each class; one that `phrases` leaves out has its prompt name.
+
+    phrases: class → list of phrases, as people wrote it; None for none.
 
     Raises:
         ValueError: for phrases of a class that the data set does not have, a class that is left
             without any, and what is no phrase.
     """
+    if not isinstance(phrases, Mapping | None):
+        raise ValueError(
+            f"dataset.phrases={phrases}: expected classes with lists of phrases, "
+            "{cat: [cat, kitten]}"
+        )
     given = {compose(str(name)): value for name, value in (phrases or {}).items()}
     strange = [name for name in given if name not in classes]
     if strange:
@@ -28,10 +34,8 @@ def list_phrases(
     listed = []
     for name, prompt_name in zip(classes, prompt_names, strict=True):
         own = given.get(name, [prompt_name])
-        if isinstance(own, str):
-            raise ValueError(
-                f"dataset.phrases: {name} has one text, {own!r}, expected a list: [{own}]"
-            )
+        if not isinstance(own, Sequence) or isinstance(own, str):
+            raise ValueError(f"dataset.phrases: {name} has {own!r}, expected a list: [{own}]")
         if not own:
             raise ValueError(
                 f"dataset.phrases: {name} has no phrase: give it one, or leave it out and it is "
