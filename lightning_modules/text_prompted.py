@@ -18,6 +18,7 @@ from fmawsss.resizing import Picture
 from fmawsss.scores import resize_maps
 from fmawsss.seeding import Seed, Seeder
 from fmawsss.superpixels import Superpixels
+from fmawsss.text_prompted.instances import FoundClass
 from fmawsss.text_prompted.maps import Certainty, Found, TextSource, map_class
 from fmawsss.text_prompted.phrases import list_phrases
 from fmawsss.viz import overlay_heatmap
@@ -27,22 +28,13 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
-class Instances:
-    """The objects that were found of one class, by its phrases; tensors on the CPU."""
-
-    value: int  # of the class in masks
-    phrases: Sequence[str]
-    found: Sequence[Found]  # one for each phrase
-
-
-@dataclass(frozen=True, eq=False)
 class TextPrediction(Prediction):
     """The maps of present classes of one image, and the seeds made of them.
 
     cams: the maps, 0…1.
     seeds: `text`, pixel by pixel, and `sams`, pooled on superpixels, where there are any.
     objects: how many were found of each class, and the best score.
-    instances: the objects themselves, if they are kept.
+    found: the objects themselves, if they are kept.
     """
 
     name: str
@@ -51,7 +43,7 @@ class TextPrediction(Prediction):
     seeds: Mapping[str, Seed]
     objects: Sequence[tuple[int, float]]
     superpixels: Superpixels | None
-    instances: Sequence[Instances] | None
+    found: Sequence[FoundClass] | None
     patches: ClassVar[None] = None  # no encoder of keys saw the image
 
     def masks(self) -> dict[str, UInt8[Tensor, "H W"]]:
@@ -83,7 +75,7 @@ class TextPromptedModule(L.LightningModule):
     certainty: how sure the objects of a class are, for the class is there.
     phrases: of classes, by name; None, and classes that are left out, take prompt names.
     seeding: makes `text` of the maps and, where there are superpixels, `sams`.
-    keep_instances: whether predictions carry the objects themselves.
+    keep_instances: whether predictions carry the objects themselves (callbacks=instances).
 
     Raises:
         ValueError: for phrases that fit neither the classes nor the model.
@@ -98,9 +90,9 @@ class TextPromptedModule(L.LightningModule):
         certainty: Certainty,
         phrases: Any,
         seeding: Mapping[str, Seeder],
-        keep_instances: bool,
         classes: Sequence[str],
         prompt_names: Sequence[str],
+        keep_instances: bool = False,
     ) -> None:
         super().__init__()
         self.source = source.requires_grad_(False) if isinstance(source, nn.Module) else source
@@ -151,11 +143,9 @@ class TextPromptedModule(L.LightningModule):
         objects = [count_objects(each) for each in found]
         if any(count == 0 for count, _ in objects):
             self.not_found.append(batch.names[index])
-        instances = None
-        if self.keep_instances:
-            instances = list_instances(classes, asked, found)
+        kept = list_found(classes, asked, found) if self.keep_instances else None
         return TextPrediction(
-            batch.names[index], classes, maps, fetch_seeds(seeds), objects, superpixels, instances
+            batch.names[index], classes, maps, fetch_seeds(seeds), objects, superpixels, kept
         )
 
 
@@ -165,13 +155,13 @@ def count_objects(found: Sequence[Found]) -> tuple[int, float]:
     return len(scores), max(scores, default=0.0)
 
 
-def list_instances(
+def list_found(
     classes: Int[Tensor, "P"], phrases: Sequence[Sequence[str]], found: Sequence[Sequence[Found]]
-) -> list[Instances]:
-    """List the objects of each class, on the CPU."""
+) -> list[FoundClass]:
+    """List what was found of each class, on the CPU."""
+    pairs = zip(classes.tolist(), phrases, found, strict=True)
     return [
-        Instances(number + 1, own, [fetch_found(each) for each in each_phrase])
-        for number, own, each_phrase in zip(classes.tolist(), phrases, found, strict=True)
+        FoundClass(number + 1, own, list(map(fetch_found, each))) for number, own, each in pairs
     ]
 
 

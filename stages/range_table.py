@@ -170,5 +170,5 @@ OF_STAGE: dict[str, Range] = {
     "runtime.arguments.speed.*": whole(1),
     "runtime.arguments.block": whole(1),
     "runtime.arguments.keep_instances": SWITCH,
-    "runtime.exports.video.alpha": SHARE,
+    **dict.fromkeys(("runtime.exports.video.alpha", "runtime.writers.instances.overlap"), SHARE),
 }

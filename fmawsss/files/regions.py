@@ -83,7 +83,7 @@ def read_regions(path: Path, expected_fingerprint: str | None = None) -> ImageRe
 def read_stamp(path: Path) -> str | None:
     """Return the fingerprint that a file was written with, None for one that cannot be read."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return str(archive["fingerprint"])
     except BROKEN_ARCHIVE:  # a missing file is one
         return None

@@ -48,18 +48,26 @@ def describe_regions(masks: MaskSet, encode: Callable[[Pixels], Any]) -> dict[st
 
         # One annotation for each class of the image
         for value, region in split_classes(mask, len(masks.classes)):
-            annotation = {
-                "id": len(annotations) + 1,
-                "image_id": number,
-                "category_id": value,
-                "iscrowd": 0,
-                "segmentation": encode(region),
-                "area": int(region.sum()),
-                "bbox": find_box(region),
-            }
-            annotations.append(annotation)
+            own = {"id": len(annotations) + 1, "image_id": number}
+            annotations.append({**own, **describe_region(value, region, encode)})
+    return describe_set(masks, images, annotations)
 
-    # The file
+
+def describe_region(value: int, region: Pixels, encode: Callable[[Pixels], Any]) -> dict[str, Any]:
+    """Describe a region of a class for an annotation file."""
+    return {
+        "category_id": value,
+        "iscrowd": 0,
+        "segmentation": encode(region),
+        "area": int(region.sum()),
+        "bbox": find_box(region),
+    }
+
+
+def describe_set(
+    masks: MaskSet, images: list[dict[str, Any]], annotations: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Put together the content of an annotation file."""
     categories = [{"id": value, "name": label} for value, label in enumerate(masks.classes, 1)]
     info = {"description": f"split {masks.split}"}
     return {"info": info, "images": images, "annotations": annotations, "categories": categories}
