@@ -53,7 +53,10 @@ class TextPrediction(Prediction):
 
     def facts(self) -> dict[str, Any]:
         """Describe the regions of each seed, and how many objects were found of each class."""
-        regions = {k: list_regions(seed.labels, seed.confidence) for k, seed in self.seeds.items()}
+        regions = {
+            kind: list_regions(mask, self.seeds[kind].confidence)
+            for kind, mask in self.masks().items()  # the product last, which is kept
+        }
         pairs = zip(self.classes.tolist(), self.objects, strict=True)
         found = [[number, count, round(best, 3)] for number, (count, best) in pairs]
         return {"regions": regions, "objects": found}

@@ -65,7 +65,7 @@ def test_seeds_show_present_classes_only(finished) -> None:
             mask = read_mask(work_of(finished) / "seeds" / source / f"{name}.png")
             present = {int(number) + 1 for number, *_ in lines[name]["objects"]}
             assert {*np.unique(mask)} <= {0, *present}
-            assert [*lines[name]["regions"]] == ["text", "sams"]
+            assert [*lines[name]["regions"]] == ["text"]
 
 
 def test_regions_hold_the_mean_of_the_maps(finished) -> None:
