@@ -22,6 +22,20 @@ SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".avif", ".gif", ".bmp", ".dib",
     ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".jp2", ".j2k",
 )  # fmt: skip
+KINDS = {
+    "JPEG",
+    "MPO",
+    "PNG",
+    "WEBP",
+    "AVIF",
+    "GIF",
+    "BMP",
+    "DIB",
+    "TIFF",
+    "PPM",
+    "TGA",
+    "JPEG2000",
+}  # as Pillow names them; it would give others, such as EPS, to other programs
 _ORIENTATION = 0x0112  # EXIF tag
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -126,6 +140,8 @@ def _open_picture(path: Path) -> Iterator[ImageFile.ImageFile]:
     try:
         stamp_file(path)  # a reader would wait for a pipe
         with Image.open(path) as file:
+            if file.format not in KINDS:
+                raise ValueError(f"a picture of kind {file.format}")
             file.filename = ""  # Pillow would map a turned TIFF into memory, sides exchanged
             yield file
     except FileNotFoundError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +24,21 @@ def write_palette_png(
     palette: UInt8[Tensor, "R 3"] | UInt8[np.ndarray, "R 3"],
 ) -> None:
     """Write a class mask as an indexed PNG, shown in the palette's colours."""
+    with replace_file(path) as temporary:
+        temporary.write_bytes(encode_palette_png(mask, palette))
+
+
+def encode_palette_png(
+    mask: UInt8[Tensor, "H W"] | UInt8[np.ndarray, "H W"],
+    palette: UInt8[Tensor, "R 3"] | UInt8[np.ndarray, "R 3"],
+) -> bytes:
+    """Encode a class mask as an indexed PNG, shown in the palette's colours."""
     image = Image.fromarray(np.ascontiguousarray(mask))
     # a shorter palette would cut the indices' bits
     image.putpalette(np.asarray(palette).tobytes().ljust(768, b"\0"))
-    with replace_file(path) as temporary:
-        image.save(temporary, format="png", compress_level=3)
+    buffer = io.BytesIO()
+    image.save(buffer, format="png", compress_level=3)
+    return buffer.getvalue()
 
 
 def write_png(
