@@ -23,6 +23,8 @@ OWN = {
     "callbacks.label_writer": "appends rows to a table that people edit, a batch at once",
     "stages.plan.rehearsal": "tells the kernel to forget the peak of memory",
     "stages.jobs.prepare_voc": "moves images, then lists them",
+    "stages.serve.bodies": "keeps an upload in a temporary folder while it is answered",
+    "stages.serve.task_images": "keeps a fetched image in the same way",
 }
 
 
