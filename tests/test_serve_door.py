@@ -40,14 +40,17 @@ def list_places(finished: Path) -> list[str]:
 
 
 def test_the_door_serves_the_network(finished: Path, photo: Path, monkeypatch) -> None:
-    served = []
-    monkeypatch.setattr(uvicorn.Server, "run", lambda self, sockets: served.append(self.config.app))
+    answers = []
+
+    def ask(server: uvicorn.Server, sockets: list[socket.socket]) -> None:
+        client = TestClient(server.config.app)
+        answers.append(client.post("/predict?as=json", content=photo.read_bytes()).json())
+
+    monkeypatch.setattr(uvicorn.Server, "run", ask)
     words = ["task=serve", f"job.port={find_port()}", "job.hosts=[testserver]"]
     run(infer.main, monkeypatch, *words, *list_places(finished))
-    client = TestClient(served[0])
-    answer = client.post("/predict?as=json", content=photo.read_bytes()).json()
     (found,) = Segmenter.from_checkpoint(finished / "outputs/shapes/network.ckpt").predict([photo])
-    assert {a["class"]: a["pixels"] for a in answer["areas"]} == found.areas
+    assert {a["class"]: a["pixels"] for a in answers[0]["areas"]} == found.areas
 
 
 def find_port() -> int:
