@@ -67,7 +67,7 @@ def main(words: Sequence[str] | None = None) -> None:
     set_threads(1)
     with TemporaryDirectory() as folder:
         place = Path(folder)
-        checkpoint = save_checkpoint(place / "network.ckpt", options.clip)
+        checkpoint = save_checkpoint(place / "network.ckpt", options.clip, options.longest)
         draw_photos(place, PHOTOS)
         small = [path.read_bytes() for path in sorted((place / "photos").glob("*.jpg"))]
         large = enlarge(place / "photos/0.jpg", place / "large.jpg", options.large)
@@ -79,7 +79,7 @@ def main(words: Sequence[str] | None = None) -> None:
                 ("500 x 375", small, options.images),
                 (f"{options.large[0]} x {options.large[1]}", [large], options.large_images),
             ):
-                for clients in options.clients:
+                for clients in options.clients if count else ():
                     forget_peak(pid)
                     before = time_loop(segmenter, photos, place, options.loop)
                     load = ask_many(port, photos, clients, max(count, clients))
@@ -92,17 +92,22 @@ def read_options(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m benchmarks.serve", description=__doc__)
     parser.add_argument("--clip", choices=list(CLIPS), default="vit_b16")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16])
-    parser.add_argument("--images", type=int, default=48, help="in each row of small photos")
+    parser.add_argument("--longest", type=int, default=1024, help="pixels that the network sees")
+    parser.add_argument("--images", type=int, default=48, help="in each row of small photos, or 0")
     parser.add_argument("--large-images", type=int, default=16, help="in each row of large ones")
     parser.add_argument("--loop", type=int, default=6, help="images of each plain loop")
     parser.add_argument("--large", type=int, nargs=2, default=LARGE, help="width and height")
     return parser.parse_args(words)
 
 
-def save_checkpoint(path: Path, clip: str) -> Path:
-    """Save a network of random weights: the image tower of a CLIP with a decoder."""
+def save_checkpoint(path: Path, clip: str, longest: int) -> Path:
+    """Save a network of random weights: the image tower of a CLIP with a decoder.
+
+    longest: of an image as the network sees it, in pixels.
+    """
     node = {"_target_": "fmawsss.networks.towers.TowerNetwork", "clip": CLIPS[clip], "width": 128}
-    resize = {"_target_": "fmawsss.resizing.ShrinkToPatch", "patch": PATCHES[clip], "longest": 1024}
+    resize: dict[str, Any] = {"_target_": "fmawsss.resizing.ShrinkToPatch"}
+    resize |= {"patch": PATCHES[clip], "longest": longest}
     said = describe_network(node, resize, [0.5] * 3, [0.25] * 3)
     torch.manual_seed(0)
     network = prepare_part(node, NETWORKS.get, "network")(classes=len(CLASSES) + 1)

@@ -126,7 +126,7 @@ OF_RUN: dict[str, Range] = {
     "job.limits.threads": whole(1, 256),
     "job.limits.*seconds": number(0.1, 86400),
     "job.limits.tasks": whole(1, 10000),
-    **dict.fromkeys(("job.token_from", "job.corrections"), TEXT),
+    **dict.fromkeys(("job.token_from", "job.corrections", "job.prompts"), TEXT),
     **dict.fromkeys(("job.device", "job.images", "job.label_studio"), optional(TEXT)),
     "job.shown": whole(0),
     "job.workers": optional(whole(0, 256)),

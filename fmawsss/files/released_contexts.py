@@ -1,29 +1,38 @@
-"""Contexts of the prompts that the paper's authors released."""
+"""Contexts of prompts that others learned: of the paper's authors, or a file of ours."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from jaxtyping import Float
 from torch import Tensor
 
-from fmawsss.files.tensor_files import read_tensors
+from fmawsss.files.hub import find_model
+from fmawsss.files.tensor_files import MODEL, read_tensors
+
+RELEASED, OURS = "prompt_learner.ctx", "prompts.context"  # names of the contexts' tensors
+REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-]+")  # a file has an ending
 
 
 def load_released_context(path: str | Path) -> Float[Tensor, "S K W"]:
     """Read the contexts of a released checkpoint, `prompt_learner.ctx`; no code of it is run.
 
+    Contexts of ours are read from a file of `format=prompts`, its folder, or its repository on
+    Hugging Face's hub (NAME/REPOSITORY).
+
     Raises:
         FileNotFoundError: when there is no such file.
         ValueError: when it holds no contexts.
     """
+    if Path(path).is_dir() or (REPOSITORY.fullmatch(str(path)) and not Path(path).exists()):
+        path = find_model(path)
     if not Path(path).is_file():
         raise FileNotFoundError(f"no released contexts at {path}")
-    tensors = find_contexts(read_tensors(path, "copy or download it again"))
+    content = read_tensors(path, "copy or download it again")
+    tensors = find_contexts(content, OURS) if Path(path).name == MODEL else find_contexts(content)
     if len(tensors) != 1:
-        raise ValueError(
-            f"{path} holds {len(tensors)} tensors named prompt_learner.ctx, expected one"
-        )
+        raise ValueError(f"{path} holds {len(tensors)} tensors named {RELEASED}, expected one")
     context = tensors[0][None] if tensors[0].ndim == 2 else tensors[0]
     if context.ndim != 3 or not context.is_floating_point() or not context.isfinite().all():
         raise ValueError(
@@ -33,14 +42,12 @@ def load_released_context(path: str | Path) -> Float[Tensor, "S K W"]:
     return context.float()
 
 
-def find_contexts(content: object) -> list[Tensor]:
+def find_contexts(content: object, ending: str = RELEASED) -> list[Tensor]:
     """Find the contexts in a state dict or in the state dicts a checkpoint holds."""
     if not isinstance(content, dict):
         return []
     inner = (value for value in content.values() if isinstance(value, dict))
     named = [pair for state in (content, *inner) for pair in state.items()]
     return [
-        value
-        for key, value in named
-        if str(key).endswith("prompt_learner.ctx") and isinstance(value, Tensor)
+        value for key, value in named if str(key).endswith(ending) and isinstance(value, Tensor)
     ]

@@ -16,6 +16,7 @@ from jaxtyping import Float32, UInt8
 from PIL import Image
 from torch import nn
 
+from fmawsss.files.hub import find_model
 from fmawsss.files.images import convert_to_rgb, read_image
 from fmawsss.networks.checkpoints import (
     NetworkCheckpoint,
@@ -24,7 +25,7 @@ from fmawsss.networks.checkpoints import (
     read_checkpoint,
 )
 from fmawsss.networks.inference import SINGLE_SCALE, Answer, Inference, SlidingWindows
-from fmawsss.networks.model_files import find_model, push_model, write_model
+from fmawsss.networks.model_files import push_model, write_model
 from fmawsss.resizing import KeepSize, Normaliser, Picture, Resize
 from fmawsss.viz import choose_colours, overlay_mask
 
