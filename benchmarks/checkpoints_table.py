@@ -101,7 +101,7 @@ def describe_file(path: Path) -> str:
     """Say which file it is: its size, and a digest of eight characters."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:8]
-    return f"{digest}, {path.stat().st_size / 1e6:.1f} MB"
+    return f"{digest}, {path.stat().st_size / 1e6:.3g} MB"
 
 
 def write_row(
