@@ -27,6 +27,7 @@ from datamodules.choosing import (
     spread_choice,
 )
 from datamodules.given_cams import find_unlabelled, report_other_classes
+from datamodules.label_corrections import correct_labels
 from datamodules.labels import LabelReader, Labels, LabelSource, list_lost, require_reader
 from datamodules.loading import Loading, find_place, make_loader
 from datamodules.sampler import BatchPlan, EndlessMicroBatches
@@ -49,6 +50,7 @@ class SegmentationDataModule(L.LightningDataModule):
     prompt_names: what stands in prompts for each of them; None takes `classes`.
     phrases: what text-prompted models are asked in their place, of some classes (task=text).
     labels: reads the image labels; unused unless `labelled`; None knows none.
+    label_corrections: a table of labels that a person has corrected; None corrects none.
     labelled: whether images need labels. Training leaves images without any out, and says so.
     splits: the splits that the data set has, by what they are for. images: so many of each.
     background: words for what is no class. longest: the longer side of copies of larger images.
@@ -64,6 +66,7 @@ class SegmentationDataModule(L.LightningDataModule):
     labelled: bool
     prompt_names: Sequence[str] | None = None
     phrases: Mapping[str, Sequence[str]] | None = None
+    label_corrections: Path | str | None = None
     splits: Mapping[str, Splits] = field(default_factory=dict)
     background: Sequence[str] = ()
     longest: int | None = None
@@ -122,9 +125,13 @@ class SegmentationDataModule(L.LightningDataModule):
         names = {name: index for index, name in enumerate(self.classes)}
         words = [compose(name) for name in self.prompt_names]
         aliases = {word: words.index(word) for word in words if words.count(word) == 1}
-        found = self.labels(images, LabelSource({**aliases, **names}, masks, annotations))
+        known = {**aliases, **names}
+        found = self.labels(images, LabelSource(known, masks, annotations))
         self.lost_labels = list_lost(found, images, others)
-        return found
+        if self.label_corrections is None:
+            return found
+        asked = {name: found[name] for name in images if name in found}
+        return correct_labels(asked, Path(self.label_corrections), others, known)
 
     def _read_once(self, split: str) -> Records:
         """Read a split, unless a data module of this run did; they differ in these alone."""
@@ -194,7 +201,7 @@ class SegmentationDataModule(L.LightningDataModule):
         """Check that what earlier stages made of the images of a purpose is there."""
         if stage == "fit":
             view = require_view(self.training, "training")
-            check_training_view(self._training, view, len(self.classes))
+            check_training_view(self._training, view, self.classes)
         if stage in ("fit", "validate") and self.validation is not None:
             check_view(self.read_records(self.validation.split), self.validation)
         if stage == "predict":

@@ -79,12 +79,13 @@ class TrainingBatches(Dataset[Batch]):
         # the image, and the masks that move with it
         record = self.records[index]
         image, on_disk = read_copy(record.image, self.view.longest)
-        masks = [resize_mask(m, image.shape[:2]) for m in self._read_masks(record.name, on_disk)]
+        masks = self._read_masks(record.name, on_disk)
+        fitting = {kind: resize_mask(mask, image.shape[:2]) for kind, mask in masks.items()}
         if self.view.superpixels is not None:
             path = Path(self.view.superpixels) / f"{record.name}.npz"
             superpixels = read_matching_superpixels(path, image.shape[:2], on_disk)
-            masks.append(measure_clearance(superpixels))
-        view = self.view.augment(View(image, *masks), rng)
+            fitting["clearance"] = measure_clearance(superpixels)
+        view = self.view.augment(View(image, **fitting), rng)
 
         # the labels that are left in the view
         labels = None
@@ -101,15 +102,19 @@ class TrainingBatches(Dataset[Batch]):
             seed=to_mask(view.seed),
             confidence=to_mask(view.confidence),
             clearance=to_mask(view.clearance),
+            trusted=None if view.trusted is None else to_mask(view.trusted) == 1,
         )
 
-    def _read_masks(self, name: str, size: Size) -> list[UInt8[np.ndarray, "H W"]]:
-        """Read the seed of an image and its confidence, as far as they are asked for."""
-        masks = []
-        if self.view.seeds is not None:
-            masks.append(read_seed(Path(self.view.seeds) / f"{name}.png", size, self.classes))
-        if self.view.confidence is not None:
-            masks.append(read_seed_confidence(Path(self.view.confidence) / f"{name}.png", size))
+    def _read_masks(self, name: str, size: Size) -> dict[str, UInt8[np.ndarray, "H W"]]:
+        """Read the seed of an image and what goes with it, as far as they are asked for."""
+        view, masks = self.view, {}
+        if view.seeds is not None:
+            masks["seed"] = read_seed(Path(view.seeds) / f"{name}.png", size, self.classes)
+        if view.confidence is not None:
+            masks["confidence"] = read_seed_confidence(Path(view.confidence) / f"{name}.png", size)
+        if view.corrected is not None and "seed" in masks:
+            path = Path(view.corrected) / f"{name}.png"
+            masks["seed"], masks["trusted"] = lay_corrected(masks["seed"], path, self.classes)
         return masks
 
 
@@ -232,6 +237,17 @@ def to_mask(mask: np.ndarray | None) -> torch.Tensor | None:
 def read_seed(path: Path, size: Size, classes: int) -> UInt8[np.ndarray, "H W"]:
     """Read the seed map of an image; raises ValueError when size or values do not fit."""
     return check_mask(read_mask(path), path, size, classes)
+
+
+def lay_corrected(
+    seed: UInt8[np.ndarray, "H W"], path: Path, classes: int
+) -> tuple[UInt8[np.ndarray, "H W"], UInt8[np.ndarray, "H W"]]:
+    """Lay what a person has corrected over a seed, where the file is there; mark it with 1."""
+    if not path.is_file():
+        return seed, np.zeros_like(seed)
+    mask = read_seed(path, seed.shape, classes)
+    known = mask != IGNORE
+    return np.where(known, mask, seed), known.astype(np.uint8)
 
 
 def read_seed_confidence(path: Path, size: Size) -> UInt8[np.ndarray, "H W"]:

@@ -56,11 +56,8 @@ class ScaledCrop:
         # then cropped
         cut = self.draw_crop(moved["image"], moved["masks"], rng)
         outside = cut["masks"][0] == IGNORE
-        return View(
-            self.jitter(cut["image"], rng),
-            *cut["masks"][1:],
-            padding=outside if outside.any() else None,
-        )
+        padding = outside if outside.any() else None
+        return view.carry(self.jitter(cut["image"], rng), cut["masks"][1:], padding)
 
     def draw_crop(self, image: Picture, masks: list[Mask], rng: np.random.Generator) -> dict:
         """Draw crops until one shows more than one class."""

@@ -35,6 +35,7 @@ class Sample:
     seed: UInt8[Tensor, "H W"] | None = None
     confidence: UInt8[Tensor, "H W"] | None = None
     clearance: UInt8[Tensor, "H W"] | None = None
+    trusted: Bool[Tensor, "H W"] | None = None
     truth: UInt8[Tensor, "A B"] | None = None
     superpixels: Superpixels | None = None
     cams: Cams | None = None
@@ -66,6 +67,7 @@ def collate_samples(samples: Sequence[Sample]) -> Batch:
         seeds=_stack_masks([sample.seed for sample in samples], size, IGNORE),
         confidence=_stack_masks([sample.confidence for sample in samples], size, 0),
         clearance=_stack_masks([sample.clearance for sample in samples], size, 0),
+        trusted=_stack_masks([sample.trusted for sample in samples], size, 0),
         truths=truths if any(truth is not None for truth in truths) else None,
         superpixels=_list([sample.superpixels for sample in samples]),
         cams=_list([sample.cams for sample in samples]),
@@ -98,7 +100,7 @@ def _stack_padding(
 
 def _stack_masks(
     masks: Sequence[Tensor | None], size: tuple[int, int], fill: int
-) -> UInt8[Tensor, "B H W"] | None:
+) -> UInt8[Tensor, "B H W"] | Bool[Tensor, "B H W"] | None:
     """Stack masks, each filled up to `size`."""
     return _stack([None if mask is None else pad_right_below(mask, size, fill) for mask in masks])
 

@@ -43,7 +43,7 @@ class NoAugment:
         outside, *masks = (
             cv2.copyMakeBorder(mask, *edges, value=IGNORE) for mask in (inside, *view.masks())
         )
-        return View(image, *masks, padding=outside == IGNORE)
+        return view.carry(image, masks, outside == IGNORE)
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,8 @@ class FixedView:
     def __call__(self, view: View, rng: np.random.Generator) -> View:
         """Return the square view."""
         square = (self.size, self.size)
-        return View(
-            resize_image(view.image, square), *(resize_mask(mask, square) for mask in view.masks())
-        )
+        masks = [resize_mask(mask, square) for mask in view.masks()]
+        return view.carry(resize_image(view.image, square), masks)
 
 
 class RandomView:
@@ -90,7 +89,8 @@ class RandomView:
         self.crop_and_mirror.set_random_state(rng, random.Random(int(rng.integers(2**63))))
         moved = self.crop_and_mirror(image=image, masks=masks)
         outside = moved["masks"][0] == IGNORE
-        return View(moved["image"], *moved["masks"][1:], padding=outside if outside.any() else None)
+        padding = outside if outside.any() else None
+        return view.carry(moved["image"], moved["masks"][1:], padding)
 
 
 def make_padded_crop(side: int) -> A.RandomCrop:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,10 @@ from datamodules.choosing import check_products, check_superpixels
 from datamodules.given_cams import check_cams
 from datamodules.shown import require_shown
 from datamodules.views import TrainingView, WholeView
+from fmawsss.files.corrected import open_corrected
 from fmawsss.records import ImageRecord
+
+logger = logging.getLogger(__name__)
 
 MAKE_SEEDS = (
     "run what makes them (`python train.py task=cls` or `task=seg`, seeds of a memory `python "
@@ -22,8 +26,13 @@ MAKE_REGIONS = (
 )
 
 
-def check_training_view(records: Sequence[ImageRecord], view: TrainingView, classes: int) -> None:
-    """Check that every image has the seeds, confidence and superpixels that a view reads."""
+def check_training_view(
+    records: Sequence[ImageRecord], view: TrainingView, classes: Sequence[str]
+) -> None:
+    """Check that every image has the seeds, confidence and superpixels that a view reads.
+
+    What people have corrected must be of these classes.
+    """
     for folder, what, remedy in (
         (view.seeds, "seeds", MAKE_SEEDS),
         (view.confidence, "confidences", MAKE_CONFIDENCE),
@@ -33,7 +42,11 @@ def check_training_view(records: Sequence[ImageRecord], view: TrainingView, clas
     if view.superpixels is not None:
         check_superpixels(records, Path(view.superpixels), view.longest)
     if view.seeds is not None:
-        require_shown(records, Path(view.seeds), classes)
+        require_shown(records, Path(view.seeds), len(classes))
+    if view.corrected is not None:
+        trusted = open_corrected(Path(view.corrected), classes)
+        count = sum(record.name in trusted for record in records)
+        logger.info("%d of %d images to learn from are corrected by hand", count, len(records))
 
 
 def check_view(records: Sequence[ImageRecord], view: WholeView) -> None:

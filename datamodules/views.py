@@ -14,6 +14,7 @@ from datamodules.choosing import Splits
 from fmawsss.resizing import Normaliser, Picture, Resize
 
 Mask = UInt8[np.ndarray, "H W"]
+MOVING = ("seed", "confidence", "clearance", "trusted")  # masks of a view
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,23 @@ class View:
     seed: Mask | None = None
     confidence: Mask | None = None  # never without a seed
     clearance: Mask | None = None  # never without a confidence
+    trusted: Mask | None = None  # 1 where a person has corrected the seed, 0 elsewhere
     padding: Bool[np.ndarray, "H W"] | None = None
 
     def masks(self) -> list[Mask]:
-        """List what moves with the image: seed, confidence, clearance, as far as there are any."""
-        masks = self.seed, self.confidence, self.clearance
-        return [mask for mask in masks if mask is not None]
+        """List the masks that move with the image, as far as there are any."""
+        moving = (getattr(self, name) for name in MOVING)
+        return [mask for mask in moving if mask is not None]
+
+    def carry(
+        self,
+        image: Picture,
+        masks: Sequence[Mask],
+        padding: Bool[np.ndarray, "H W"] | None = None,
+    ) -> View:
+        """Return the view with an image and masks that were moved, in the order of `masks`."""
+        names = [name for name in MOVING if getattr(self, name) is not None]
+        return View(image, **dict(zip(names, masks, strict=True)), padding=padding)
 
 
 Augment = Callable[[View, np.random.Generator], View]
@@ -51,6 +63,7 @@ class TrainingView:
     seeds, confidence: folders of `<name>.png`; None reads none.
     superpixels: a folder of `<name>.npz`, for how far pixels are from outlines, beside confidence;
         None reads none.
+    corrected: a folder of trusted masks, of some images, that are laid over the seeds.
     longest: views are made of a copy with this longer side where an image is larger.
     """
 
@@ -66,6 +79,7 @@ class TrainingView:
     seeds: Path | str | None = None
     confidence: Path | str | None = None
     superpixels: Path | str | None = None
+    corrected: Path | str | None = None
     longest: int | None = None
 
     def __post_init__(self) -> None:
@@ -88,6 +102,7 @@ class WholeView:
     bare: names of images that show no class, and have no CAMs.
     cams_of: CAMs must come from stages with these recipes, if their files say; None asks none.
     regions, keys, averaged: folders of `<name>.npz` that a region memory reads; they must be there.
+    corrected: a folder of trusted masks, of some images, that it reads.
     images: look at this many images, spread evenly over the split; None takes all.
     longest: of a larger image a copy with this longer side stands for it, superpixels as well; only
         its truth stays as it is.
@@ -106,6 +121,7 @@ class WholeView:
     regions: Path | str | None = None
     keys: Path | str | None = None
     averaged: Path | str | None = None
+    corrected: Path | str | None = None
     images: int | None = None
     longest: int | None = None
 

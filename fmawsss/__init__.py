@@ -17,6 +17,8 @@ The files are the steps of the method, in the order in which data flows (section
     memory        11.1      seeds once more: superpixels explained by look-alikes in other images
     memory_search 11.1      the same for many images at once
     memory_index  11.1      and for more superpixels than can be compared
+    trust                   what people have corrected, as exact values and as seeds
+    choice                  which images to correct next
     agreement               how far an image's seeds agree, without ground truth
     metrics       10        what masks are worth, with ground truth
     schedules     8         learning rates

@@ -49,10 +49,10 @@ class Batch:
     """Samples side by side; smaller images are padded on the right and below.
 
     `labels` are multi-hot; `seeds` hold 0 for background, class index + 1, and 255 for pixels to
-    ignore. The lists are parallel to `names`; a truth is None where none is known. `sizes` are
-    those of `originals`, `on_disk` those of the images that these may be smaller copies of. Fixed
-    views carry their numbers, `views`; `encoded` is what a frozen encoder made of them before, and
-    stands for `images`.
+    ignore; `trusted` marks those that a person has corrected. The lists are parallel to `names`; a
+    truth is None where none is known. `sizes` are those of `originals`, `on_disk` those of the
+    images that these may be smaller copies of. Fixed views carry their numbers, `views`; `encoded`
+    is what a frozen encoder made of them before, and stands for `images`.
     """
 
     names: list[str]
@@ -64,6 +64,7 @@ class Batch:
     seeds: UInt8[Tensor, "B H W"] | None = None
     confidence: UInt8[Tensor, "B H W"] | None = None
     clearance: UInt8[Tensor, "B H W"] | None = None
+    trusted: Bool[Tensor, "B H W"] | None = None
     truths: list[UInt8[Tensor, "_ _"] | None] | None = None
     superpixels: list[Superpixels] | None = None
     cams: list[Cams] | None = None
@@ -92,7 +93,8 @@ class Batch:
 
     def _map_tensors(self, change: Callable[[Tensor], Tensor]) -> Batch:
         changed: dict[str, Any] = {}
-        for field in ("images", "padding", "labels", "seeds", "confidence", "clearance"):
+        moving = ("images", "padding", "labels", "seeds", "confidence", "clearance", "trusted")
+        for field in moving:
             if getattr(self, field) is not None:
                 changed[field] = change(getattr(self, field))
         if self.truths is not None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,19 +18,23 @@ from torch import Tensor
 from fmawsss.files.regions import (
     Averaged,
     find_stamp,
-    find_values,
     read_memory,
     read_pair,
     read_regions,
     require_superpixels,
 )
-from fmawsss.memory import MemoryReader, Neighbours, RegionMemory
+from fmawsss.files.storage import read_superpixels
+from fmawsss.memory import ImageRegions, MemoryReader, Neighbours, RegionMemory
 from fmawsss.memory_index import RegionIndex, build_index, load_faiss
 from fmawsss.memory_search import Question, find_together
+from fmawsss.metrics import IGNORE
 from fmawsss.records import Batch
 from fmawsss.seeding import Priority
 from fmawsss.superpixels import Superpixels
-from lightning_modules.memory_seeds import MemoryPrediction, paint_regions, show_classes
+from fmawsss.trust import weigh_background
+from lightning_modules.calibration import Corrected, calibrate
+from lightning_modules.corrected_regions import CorrectedRegions, lay_over
+from lightning_modules.memory_seeds import MemoryPrediction, paint_regions
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +53,7 @@ class MemoryModule(L.LightningModule):
     store: a folder for the memory's temporary files.
     block: superpixels that are compared at a time, of the images as of the memory; bounds what the
         main memory must hold.
+    corrected: a folder of masks that a person has corrected: they are exact, and trusted.
     """
 
     learned_by: ClassVar[tuple[str, ...]] = ()
@@ -66,6 +72,7 @@ class MemoryModule(L.LightningModule):
         store: str | Path,
         block: int,
         averaged: str | Path | None = None,
+        corrected: str | Path | None = None,
     ) -> None:
         super().__init__()
         self.classes = tuple(classes)
@@ -79,6 +86,7 @@ class MemoryModule(L.LightningModule):
         self.store = Path(store)
         self.block = block
         self.other = None if averaged is None else Path(averaged)
+        self.corrected = CorrectedRegions.open(corrected, self.classes, self.superpixels)
         if memory.exact_up_to is not None:
             load_faiss()  # or say now that it is missing
 
@@ -92,7 +100,13 @@ class MemoryModule(L.LightningModule):
         self.names = names = list(self.list_images(self.split))
         self.numbers = {name: number for number, name in enumerate(names)}
         self.memory: RegionMemory = read_memory(
-            self.regions, self.keys, names, len(self.classes), self.store, self.averaged
+            self.regions,
+            self.keys,
+            names,
+            len(self.classes),
+            self.store,
+            self.averaged,
+            self.corrected.value,
         )
         logger.info("a memory of %d superpixels in %d images", len(self.memory.keys), len(names))
         self.alone: list[str] = []
@@ -101,11 +115,25 @@ class MemoryModule(L.LightningModule):
         self.found: dict[str, Neighbours] = {}
         if self._are_large(self.memory.labels).any():
             _ = self.index
+        self.factor = self._calibrate()
 
     @cached_property
     def index(self) -> RegionIndex:
         """The index of the memory, for images that would be compared with too much of it."""
         return build_index(self.memory, self.block)
+
+    def _calibrate(self) -> float:
+        """Let the corrected images of the memory say how much the background counts."""
+
+        def read(name: str) -> Corrected:
+            trusted = self.corrected.read(name)
+            assert trusted is not None
+            superpixels = read_superpixels(self.superpixels / f"{name}.npz")
+            found = self._find({name: self._ask(name)})[name]
+            return Corrected(self._read_regions(name), superpixels, found, trusted)
+
+        names = [name for name in self.names if self.corrected.has(name)]
+        return calibrate(names, read, self.memory, self.reader, self.priority, len(self.classes))
 
     def predict_step(self, batch: Batch, batch_index: int = 0) -> list[MemoryPrediction]:
         """Explain the superpixels of each image of the batch."""
@@ -127,9 +155,7 @@ class MemoryModule(L.LightningModule):
             )
 
     def _predict_image(self, name: str, superpixels: Superpixels) -> MemoryPrediction:
-        regions = read_regions(self.regions / f"{name}.npz")
-        if self.averaged is not None:
-            regions = self.averaged.join(regions, name)
+        regions = self._read_regions(name)
         if regions.scores.shape[1] != len(superpixels):
             raise ValueError(
                 f"{self.regions / name}.npz holds {regions.scores.shape[1]} regions, the image "
@@ -139,23 +165,37 @@ class MemoryModule(L.LightningModule):
         if name not in self.found:
             self._look_ahead()
         found = self.found.pop(name)
-        own = find_values(regions, len(self.classes)).to(self.device)
-        labels = show_classes(regions, len(self.classes))
+        own, labels = self.corrected.value(name, regions, len(self.classes))
+        own, trusted = own.to(self.device), self.corrected.read(name)
         told = self.reader.listen(self.memory, found)
-        scores = self.reader.mix(own, labels, told)
+        scores = weigh_background(self.reader.mix(own, labels, told), self.factor)
 
         # the seed before, and the one that the memory makes of it
         before = after = paint_regions(regions.scores, regions, superpixels, self.priority)
-        most = shown = None
-        if found.rows.numel():
+        if found.rows.numel() or trusted is not None:
+            regions = replace(regions, classes=labels.nonzero().flatten())
             present = torch.cat([torch.zeros(1, dtype=torch.long), regions.classes + 1])
             after = paint_regions(scores.cpu()[:, present].T, regions, superpixels, self.priority)
+        most = shown = share = None
+        if found.rows.numel():
             most = told[:, 1:].amax(dim=0).cpu()
             shown = self._show(own.cpu(), scores.cpu(), superpixels, found)
         elif len(superpixels) and labels.any():
             self.alone.append(name)
+
+        # what a person has corrected
         seeds = {"sams": before, "memory": after}
-        return MemoryPrediction(name, regions.classes, seeds, most, shown)
+        if trusted is not None:
+            seeds = lay_over(seeds, trusted)
+            share = (trusted != IGNORE).float().mean().item()
+        return MemoryPrediction(
+            name, regions.classes, seeds, most, shown, share, background=self.factor
+        )
+
+    def _read_regions(self, name: str) -> ImageRegions:
+        """Read what was kept of an image, averaged with what another source has of it."""
+        regions = read_regions(self.regions / f"{name}.npz")
+        return regions if self.averaged is None else self.averaged.join(regions, name)
 
     def _show(
         self,
@@ -197,23 +237,26 @@ class MemoryModule(L.LightningModule):
             questions[name] = self._ask(name)
             superpixels += len(questions[name].keys)
 
-        # in the whole memory, or an index of it
-        exact = []
+        self.found |= self._find(questions)
+
+    def _find(self, questions: Mapping[str, Question]) -> dict[str, Neighbours]:
+        """Find neighbours in the whole memory, or an index of it."""
+        exact, found = [], {}
         for name, question in questions.items():
             if self._are_large(question.labels):
-                self.found[name] = self.index.find(question, self.reader)
+                found[name] = self.index.find(question, self.reader)
             else:
                 exact.append(name)
         asked = [questions[name] for name in exact]
-        found = find_together(asked, self.memory, self.reader, self.block) if asked else []
-        self.found |= zip(exact, found, strict=True)
+        together = find_together(asked, self.memory, self.reader, self.block) if asked else []
+        return found | dict(zip(exact, together, strict=True))
 
     def _ask(self, name: str) -> Question:
         """Ask for the neighbours of an image, as the memory or else its files describe it."""
         number = self.numbers.get(name)
         if number is None:
             regions, keys = read_pair(self.regions, self.keys, name, *self.stamps, self.averaged)
-            labels = show_classes(regions, len(self.classes))
+            _, labels = self.corrected.value(name, regions, len(self.classes))
         else:
             keys, labels = self.memory.read_keys(number), self.memory.labels[number]
         return Question(keys.to(self.device), labels, number)

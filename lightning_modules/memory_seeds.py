@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from fmawsss.agreement import measure_agreement
@@ -24,6 +24,7 @@ from fmawsss.seeding import (
     paint_masks,
 )
 from fmawsss.superpixels import Superpixels
+from fmawsss.trust import fit_trusted
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +33,8 @@ class MemoryPrediction(Prediction):
 
     `told` is the most that look-alikes of any superpixel know of a class, in 0…1. `shown` is a
     superpixel with its neighbours, as plain data; both are None where nothing was explained.
+    `corrected` is the share of pixels that a person has corrected; None of an image without any;
+    `background` how much corrected images let the background count.
     """
 
     name: str
@@ -39,6 +42,8 @@ class MemoryPrediction(Prediction):
     seeds: dict[str, Seed]
     told: Float[Tensor, "C"] | None
     shown: dict[str, Any] | None
+    corrected: float | None = None
+    background: float = 1.0
 
     def masks(self) -> dict[str, UInt8[Tensor, "H W"]]:
         """Return the seeds, the memory's last."""
@@ -50,13 +55,19 @@ class MemoryPrediction(Prediction):
         masks = self.masks()
         agreement = measure_agreement(masks["memory"], masks["sams"], self.classes)
         facts = {"agreement": agreement, "regions": regions, "neighbours": self.shown}
+        if self.corrected is not None:
+            facts["corrected"] = round(self.corrected, 4)
+        if self.background != 1:
+            facts["background"] = self.background
         return (
             facts if self.told is None else {**facts, "told": list_classes(self.told, self.classes)}
         )
 
     def draw(self, image: Picture, classes: Sequence[str], palette: Palette) -> list[Captioned]:
-        """Lay both seeds over the image."""
-        return lay_masks(self.masks(), image, palette)
+        """Lay both seeds over the image, or a copy of it."""
+        size = image.shape[:2]
+        masks = {kind: fit_trusted(mask, size) for kind, mask in self.masks().items()}
+        return lay_masks(masks, image, palette)
 
 
 def paint_regions(
@@ -72,13 +83,6 @@ def paint_regions(
     order = order_masks(masks, priority)
     top = find_top_masks(order, superpixels, torch.device("cpu"))
     return paint_masks(masks, top, spread_rest(regions, superpixels))
-
-
-def show_classes(regions: ImageRegions, classes: int) -> Bool[Tensor, "C"]:
-    """Turn the classes that an image shows into multi-hot labels."""
-    labels = torch.zeros(classes, dtype=torch.bool)
-    labels[regions.classes] = True
-    return labels
 
 
 def spread_rest(regions: ImageRegions, superpixels: Superpixels) -> Seed:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fmawsss.networks.checkpoints import describe_classes
 from fmawsss.networks.inference import SINGLE_SCALE, Answer, Inference
 from fmawsss.networks.plain_data import shorten_places
-from fmawsss.networks.targets import PixelTargets
+from fmawsss.networks.targets import PixelTargets, trust_corrected
 from fmawsss.records import Batch, MaskPrediction
 from lightning_modules.accumulated import SegmentationMetric
 from lightning_modules.sharing import share_count
@@ -76,6 +76,7 @@ class NetworkModule(L.LightningModule):
         # The loss
         more = {} if batch.clearance is None else {"clearance": batch.clearance}
         targets = self.targets(batch.seeds, batch.confidence, **more)
+        targets = trust_corrected(targets, batch.seeds, batch.trusted)
         loss = self.loss(self.network(batch.images), targets, partial(share_count, self.trainer))
         self.log(
             "train/loss", loss.detach(), prog_bar=True, batch_size=len(batch.names), sync_dist=True

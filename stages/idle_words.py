@@ -33,7 +33,7 @@ KEEPERS = {  # the tasks whose predictions a choice of callbacks= can keep
     "instances": ("text",),
     "confidence": ("network",),
 }
-OF_NODES = ("options.compile", "options.shots")  # what stages refer to
+OF_NODES = ("options.compile", "options.shots", "options.corrected")  # what stages refer to
 SWITCHES = ("options.ckpt", "options.overwrite", "options.plan", "options.shard", *OF_NODES)
 LEARNERS = ("pipeline", "cls")  # of which learn= says whether they learn prompts
 KNOWN = {"superpixels", "labels", "templates", "memory", "network", "text", *SEEDERS}
@@ -119,6 +119,8 @@ def reads_switch(cfg: DictConfig, key: str) -> bool:
     if is_job(cfg):
         if key == "options.plan":  # of what it fetches
             return "downloads" in cfg.job
+        if key in OF_NODES:
+            return f"${{{key}}}" in str(OmegaConf.to_container(cfg.job))
         job = get_method(cfg.job["_target_"])
         return key == "options.ckpt" and "checkpoint" in signature(job).parameters
     return key not in OF_NODES or f"${{{key}}}" in str(OmegaConf.to_container(cfg))
@@ -139,7 +141,8 @@ def list_choices(group: str) -> list[str]:
 def list_acting(cfg: DictConfig, learning: bool) -> set[str]:
     """List the nodes and groups that a run reads."""
     if is_job(cfg):
-        return find_read(cfg, ("job", "stages", "dataset"))
+        acting = find_read(cfg, ("job", "stages", "dataset"))
+        return acting | {"save_as"} if "exports" in cfg.job else acting
 
     # a stage, or several
     acting = find_read(cfg, ("stage", "stages", "dataset"))

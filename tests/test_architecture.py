@@ -66,7 +66,8 @@ LOADERS = {
 METHOD_FILES = {
     "superpixels", "prompts", "contexts", "templates", "cam", "losses", "label_losses", "affinity",
     "scores", "pooling", "seeding", "seeding_batches", "memory", "memory_search", "memory_index",
-    "agreement", "metrics", "schedules", "resizing", "precision", "transfer", "viz", "records",
+    "trust", "choice", "agreement", "metrics", "schedules", "resizing", "precision", "transfer",
+    "viz", "records",
 }  # fmt: skip
 METHOD_FOLDERS = {"clip", "sam", "text_prompted", "networks", "files", "tiny"}
 

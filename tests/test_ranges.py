@@ -14,7 +14,7 @@ import infer
 import train
 from stages.config import check_config
 from stages.range_check import KNOWN, find_range
-from stages.words import GROUPS
+from stages.word_tables import GROUPS
 
 FILES = sorted((ROOT / "conf").rglob("*.yaml"))
 # Arguments of functions of libraries, and of sweeps, which read their own

@@ -22,6 +22,7 @@ OWN = {
     "datamodules.sources": "takes a film apart into a folder under a temporary name",
     "callbacks.label_writer": "appends rows to a table that people edit, a batch at once",
     "stages.plan.rehearsal": "tells the kernel to forget the peak of memory",
+    "stages.corrections.archives": "copies a file of an archive into a folder for a while",
     "stages.jobs.prepare_voc": "moves images, then lists them",
     "stages.serve.bodies": "keeps an upload in a temporary folder while it is answered",
     "stages.serve.task_images": "keeps a fetched image in the same way",

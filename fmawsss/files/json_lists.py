@@ -61,6 +61,18 @@ def stream_lists(file: io.BufferedIOBase) -> Iterator[tuple[str, Iterator[Entry]
         raise ValueError(f"extra data at byte {text.place}")
 
 
+def stream_list(file: io.BufferedIOBase) -> Iterator[Entry]:
+    """Give the entries of a file that is one list, while they are asked for.
+
+    Raises:
+        ValueError, RecursionError: where the file is no JSON, as far as it was read, or no list.
+    """
+    text = _Text(file)
+    yield from _stream_list(text)
+    if text.find():
+        raise ValueError(f"extra data at byte {text.place}")
+
+
 def _stream_object(text: _Text) -> Iterator[tuple[str, Iterator[Entry] | None]]:
     text.take("{")
     if text.find() == "}":

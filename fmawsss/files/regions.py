@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from fmawsss.files.json_files import REMAKE
@@ -20,6 +21,9 @@ from fmawsss.memory import ImageRegions, RegionMemory, average_regions, make_val
 REGIONS, REGIONS_VERSION = "fmawsss regions", 1
 ARRAYS = ("scores", "classes", "rest", "rest_confidence")
 HALF = np.float16  # of keys and values
+
+# The values of the regions of an image, by its name, and the classes that it shows, multi-hot
+ValueRegions = Callable[[str, ImageRegions, int], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,18 @@ def find_values(regions: ImageRegions, classes: int) -> Tensor:
     return make_values(regions.scores, regions.classes, classes)
 
 
+def value_regions(name: str, regions: ImageRegions, classes: int) -> tuple[Tensor, Tensor]:
+    """Return the values of the regions of an image, (M, R), and its classes, multi-hot."""
+    return find_values(regions, classes), show_classes(regions, classes)
+
+
+def show_classes(regions: ImageRegions, classes: int) -> Bool[Tensor, "C"]:
+    """Turn the classes that an image shows into multi-hot labels."""
+    labels = torch.zeros(classes, dtype=torch.bool)
+    labels[regions.classes] = True
+    return labels
+
+
 def find_stamp(folder: Path) -> str | None:
     """Return the fingerprint that the regions of a folder must carry, None without its record."""
     record = read_record(folder)
@@ -127,6 +143,7 @@ def read_memory(
     classes: int,
     store: Path,
     averaged: Averaged | None = None,
+    value: ValueRegions | None = None,
 ) -> RegionMemory:
     """Read the regions of many images into one memory, kept in temporary files of a folder.
 
@@ -134,6 +151,7 @@ def read_memory(
     values as well; nothing of a file outlives the process.
 
     keys: the folder that holds the keys, often the same.
+    value: says what the regions of an image were taken for, and which classes it shows.
 
     Raises:
         FileNotFoundError: naming the command that makes what is missing.
@@ -152,9 +170,10 @@ def read_memory(
                 )
             width = found.shape[1] if len(found) else width
             key_file.write(found.numpy().astype(HALF).tobytes())
-            values.write(find_values(regions, classes).numpy().astype(HALF).tobytes())
+            taken, present = (value or value_regions)(name, regions, classes)
+            values.write(taken.numpy().astype(HALF).tobytes())
             counts.append(len(found))
-            shown[number, regions.classes] = True
+            shown[number] = present
 
         # the files, as arrays
         total = sum(counts)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
@@ -30,6 +31,28 @@ class PixelTargets:
     # Where neighbours are to be answered alike; None asks it of none
     inner: Bool[Tensor, "B H W"] | None = None
     smoothness: float = 0.0  # the weight of that
+
+
+def trust_corrected(
+    targets: PixelTargets, seeds: Seeds, trusted: Bool[Tensor, "B H W"] | None
+) -> PixelTargets:
+    """Learn what a person has corrected with weight 1 and full certainty, whatever the targets say.
+
+    trusted: marks those pixels of the seeds; None where there are none.
+    """
+    if trusted is None:
+        return targets
+    weight, certainty = (
+        None if share is None else share.masked_fill(trusted, 1.0)
+        for share in (targets.weight, targets.certainty)
+    )
+    return replace(
+        targets,
+        labels=torch.where(trusted, seeds.long(), targets.labels),
+        weight=weight,
+        certainty=certainty,
+        inner=None if targets.inner is None else targets.inner & ~trusted,
+    )
 
 
 def trust_seeds(seeds: Seeds, confidence: Confidence) -> PixelTargets:

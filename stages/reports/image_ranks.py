@@ -16,6 +16,18 @@ UNLIKELY = 0.001  # no probability is taken for less, or for more than what is l
 CONFIDENT = 0.5  # probability, or mean confidence, from which an unlabelled class is suspected
 
 
+class Doubt(NamedTuple):
+    """Why a label of an image may be wrong, or be missing, and how strongly (0…1).
+
+    value: the class, as masks hold it.
+    """
+
+    strength: float
+    value: int
+    listed: bool
+    reason: str
+
+
 class Suspicion(NamedTuple):
     """Why the labels of an image may be wrong, and how strongly (0…1)."""
 
@@ -67,6 +79,13 @@ def find_suspicions(lines: Sequence[Line], classes: Sequence[str]) -> list[Suspi
 
 
 def suspect_labels(line: Line, classes: Sequence[str]) -> Suspicion:
+    """Say why the labels of an image may be wrong; see `find_doubts`."""
+    found = find_doubts(line, classes)
+    strength = max([0.0, *(doubt.strength for doubt in found)])
+    return Suspicion(line, strength, [doubt.reason for doubt in found])
+
+
+def find_doubts(line: Line, classes: Sequence[str]) -> list[Doubt]:
     """Compare the labels of an image with its mask and with the probabilities of the classes.
 
     Suspicious are a label without pixels or that nobody thinks probable, an unlabelled class that
@@ -81,26 +100,25 @@ def suspect_labels(line: Line, classes: Sequence[str]) -> Suspicion:
     shares = {value - 1: (share, sure) for value, share, sure in seen}
 
     # Why, each reason with its strength
-    found: list[tuple[float, str]] = []
+    found: list[Doubt] = []
     for label in sorted(labels):
         if regions and shares.get(label, (0, 0))[0] < UNSEEN:
             reason = f"labelled {classes[label + 1]}, but its mask has no pixel of it"
-            found.append((1 - probable.get(label, 0.5), reason))
+            found.append(Doubt(1 - probable.get(label, 0.5), label + 1, True, reason))
         elif "told" in line and probable[label] < CONFIDENT / 2:
             reason = f"labelled {classes[label + 1]}, but hardly probable ({probable[label]:.2f})"
-            found.append((1 - probable[label], reason))
+            found.append(Doubt(1 - probable[label], label + 1, True, reason))
     for other, probability in probable.items():
         if other not in labels and probability > max(weakest, CONFIDENT / 2):
             reason = f"but more probable than a label ({probability:.2f})"
-            found.append((probability, f"{classes[other + 1]} is not labelled, {reason}"))
+            reason = f"{classes[other + 1]} is not labelled, {reason}"
+            found.append(Doubt(probability, other + 1, False, reason))
     for other, (share, sure) in shares.items():
         if other not in labels and share >= UNSEEN and sure >= CONFIDENT:
             reason = f"but seen on {100 * share:.0f}% ({sure:.2f} sure)"
-            found.append(
-                (sure * min(1.0, 20 * share), f"{classes[other + 1]} is not labelled, {reason}")
-            )
-    strength = max([0.0, *(strength for strength, _ in found)])
-    return Suspicion(line, strength, [reason for _, reason in found])
+            reason = f"{classes[other + 1]} is not labelled, {reason}"
+            found.append(Doubt(sure * min(1.0, 20 * share), other + 1, False, reason))
+    return found
 
 
 def weigh_classes(line: Line) -> dict[int, float]:

@@ -15,6 +15,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from stages.pages import Section, render
+from stages.reports.doubts import DOUBTS_FILE, write_doubts
 from stages.reports.image_ranks import Line, Suspicion, rank_images, suspect_labels
 from stages.reports.lines import ReportLines
 from stages.reports.overviews import (
@@ -70,6 +71,7 @@ def show_images(folder: RunFolder, images: int) -> Section | None:
 
 def show_label_doubts(folder: RunFolder, images: int) -> Section | None:
     """Show the `images` likeliest label errors of every stage that knows labels; count the rest."""
+    write_doubts(folder.path / DOUBTS_FILE, join_facts(folder))
     panels = {}
     for stage, lines in join_facts(folder):
         labelled, doubtful, found = choose_doubts(lines, stage.classes, images)

@@ -1,0 +1,1 @@
+"""Corrections of people, read from the files of the tools that they were drawn with."""

@@ -1,0 +1,65 @@
+"""The table of doubtful labels beside a report, for a person to mark: `doubtful_labels.csv`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from datamodules.label_corrections import LISTED, MISSING
+from fmawsss.files.journals import Line
+from fmawsss.files.texts import read_table, write_row
+from fmawsss.files.writing import write_bytes
+from stages.reports.image_ranks import find_doubts
+from stages.reports.report import StageNote
+
+logger = logging.getLogger(__name__)
+
+DOUBTS_FILE = "doubtful_labels.csv"
+COLUMNS = ("image", "class", "label", "strength", "evidence", "correct")
+Key = tuple[str, str, str]  # image, class, and whether it is listed or missing
+
+
+def write_doubts(path: Path, stages: Iterable[tuple[StageNote, Iterator[Line]]]) -> None:
+    """Write all doubtful labels of images, the most doubtful first; nothing where there is none.
+
+    What a person has marked in a table that is there stays marked, doubtful or not.
+    """
+    rows: dict[Key, tuple[float, str]] = {}
+    for stage, lines in stages:
+        for line in lines:
+            if line.get("labels") is None:
+                continue
+            for doubt in find_doubts(line, stage.classes):
+                said = LISTED if doubt.listed else MISSING
+                key = (line["name"], stage.classes[doubt.value], said)
+                evidence = (doubt.strength, f"{stage.name}: {doubt.reason}")
+                rows[key] = max(rows.get(key, evidence), evidence)
+
+    # with the marks of a person
+    marks = read_marks(path)
+    rows |= {key: (0.0, "") for key in marks if key not in rows}
+    if not rows:
+        return
+    ordered = sorted(rows, key=lambda key: (-rows[key][0], key))
+    lines_out = [
+        write_row([*key, f"{rows[key][0]:.3f}", rows[key][1], marks.get(key, "")])
+        for key in ordered
+    ]
+    text = "".join([write_row(COLUMNS), *lines_out])
+    if not path.is_file() or path.read_bytes() != text.encode():
+        write_bytes(path, text.encode())
+        logger.info("%d doubtful labels, to be marked: %s", len(rows), path)
+
+
+def read_marks(path: Path) -> dict[Key, str]:
+    """Read what a person has marked."""
+    if not path.is_file():
+        return {}
+    table = read_table(path, ("image", "class", "label", "correct"))
+    cells = [row for _, row, _ in table.read_rows()]
+    return {
+        (row["image"], row["class"], row["label"]): row["correct"]
+        for row in cells
+        if row["correct"].strip()
+    }
