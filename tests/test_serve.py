@@ -137,6 +137,12 @@ def test_a_body_that_does_not_say_its_size_is_bounded(client) -> None:
     assert answer.status_code == 413
 
 
+@pytest.mark.parametrize("length", ["9" * 5000, "-1", "x"])
+def test_a_size_that_is_none_is_refused(client, length: str) -> None:
+    headers = {"Content-Length": length}
+    assert client.post("/predict", content=b"x", headers=headers).status_code == 413
+
+
 def test_other_names_are_not_answered(client) -> None:
     answer = client.get("/classes", headers={"Host": "evil.example"})
     assert answer.status_code == 400

@@ -20,6 +20,7 @@ from stages.serve.limits import Limits
 FORM = "multipart/form-data"
 JSON = "application/json"
 PARTS = 8  # of a form beside its file
+DIGITS = 15  # of a length that is believed
 BUSY = {"Retry-After": "1"}
 
 
@@ -34,7 +35,7 @@ class BoundedBodies:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         told = Headers(scope=scope).get("content-length", "0")
-        if not told.isdecimal() or int(told) > self.size:
+        if not told.isdecimal() or len(told) > DIGITS or int(told) > self.size:
             refusal = JSONResponse({"detail": self.message}, 413, {"Connection": "close"})
             return await refusal(scope, receive, send)
         read = 0

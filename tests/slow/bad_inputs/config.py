@@ -250,6 +250,10 @@ ROWS: list[tuple[str, list[str], str, str]] = [  # as in BadInput
         "above 0",
     ),
     ("port_beyond", infer("demo", "job.port=70000"), "job.port=70000", "to 65535"),
+    ("served_to_all", infer("serve", "job.host=0.0.0.0"), "job.host=0.0.0.0", "set a token"),
+    ("nobody_waits", infer("serve", "job.limits.waiting=0"), "job.limits.waiting=0", "from 1"),
+    ("no_local_files", infer("serve", "job.images=none"), "job.images=none", "no such folder"),
+    ("no_prompts", infer("export", "format=prompts", "job.prompts=no"), "no checkpoint no", "cls"),
     ("no_frame", infer("network", *FOLDER, "dataset.frame_step=0"), "frame_step=0", "from 1"),
     # choices
     ("overwrite_maybe", train("cls", "overwrite=maybe"), "overwrite=maybe", "true or false"),
