@@ -18,11 +18,13 @@ import numpy as np
 import pytest
 import uvicorn
 from front_door import ROOT, run
+from serving_tools import draw_half, encode, open_server
 from starlette.testclient import TestClient
 
 import infer
 from fmawsss.files.png import read_mask
 from fmawsss.networks.segmenter import Segmenter
+from stages.exports.labelstudio import describe_brush
 from stages.serve.start import bind
 
 PAGE = (ROOT / "docs/serve.md").read_text()
@@ -118,3 +120,23 @@ def test_a_process_answers_the_lines_of_the_page(server, photo, finished, tmp_pa
     assert "Traceback" not in told
     assert told.endswith("stopped by SIGINT; the same command goes on\n")
     assert photo.stem not in told
+
+
+def test_what_flows_back_is_read_as_corrections(tmp_path, monkeypatch) -> None:
+    drawn = draw_half()[:, :, 0] > 0
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/a.png").write_bytes(encode(draw_half()))
+    with open_server(tmp_path) as client:
+        task = {"id": 4, "data": {"image": "/data/local-files/?d=photos/a.png"}}
+        annotation = {"id": 9, "result": [describe_brush("x", "cat", drawn)]}
+        event = {"action": "ANNOTATION_CREATED", "project": {"id": 1}, "task": task}
+        event["annotation"] = annotation
+        assert client.post("/label-studio/webhook", json=event).json()["kept"] == 1
+    words = ["task=corrections", "dataset=folder", f"dataset.root={tmp_path}/photos"]
+    words += [
+        "dataset.classes=[cat]",
+        f"corrected={tmp_path}/kept",
+        f"paths.outputs={tmp_path}/out",
+    ]
+    run(infer.main, monkeypatch, *words)
+    np.testing.assert_array_equal(read_mask(tmp_path / "out/folder/corrected/a.png"), drawn)
