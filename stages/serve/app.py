@@ -64,6 +64,19 @@ def build_app(
             await bodies.read_image(request, path)
             return await turns.take(request, lambda: answer(model, path, chosen))
 
+    add_refusals(app)
+
+    # The outermost comes last
+    app.add_middleware(BoundedBodies, size=limits.body)
+    if token is not None:
+        app.add_middleware(RequireToken, token=token)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
+    return app
+
+
+def add_refusals(app: FastAPI) -> None:
+    """Say in a line what is refused, whatever raised it."""
+
     @app.exception_handler(ValueError)
     async def refuse(_: Request, error: ValueError) -> Response:
         """Say in a line what is wrong with an image or a word."""
@@ -82,13 +95,6 @@ def build_app(
         logger.warning("no memory for an image: %s", str(error).partition("\n")[0])
         refusal = "the server has no memory for an image of this size: shrink it"
         return JSONResponse({"detail": refusal}, 503, {"Retry-After": RETRY_AFTER})
-
-    # The outermost comes last
-    app.add_middleware(BoundedBodies, size=limits.body)
-    if token is not None:
-        app.add_middleware(RequireToken, token=token)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
-    return app
 
 
 def answer(model: Model, path: Path, kind: str) -> Response:
