@@ -107,6 +107,12 @@ def test_other_phrases_make_other_seeds(copied, monkeypatch) -> None:
     apply(monkeypatch, copied, *words, "overwrite=true")
 
 
+def test_other_weights_make_other_seeds(copied, monkeypatch) -> None:
+    write_sam3(copied / "weights/sam3", seed=1)
+    with pytest.raises(ProductMismatch, match=r"weights: .*\n.*overwrite=true"):
+        apply(monkeypatch, copied, "task=text", "evidence=sam3")
+
+
 @pytest.mark.parametrize("source", ["sam3", "grounding_dino"])
 def test_a_memory_takes_the_scores_of_a_source(copied, monkeypatch, source) -> None:
     apply(monkeypatch, copied, "task=memory", f"evidence={source}", "memory.least=1")

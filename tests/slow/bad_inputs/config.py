@@ -24,6 +24,10 @@ ROWS: list[tuple[str, list[str], str, str]] = [  # as in BadInput
     ("old_key", train("cls", "dataset.names=[cat]"), "dataset.names", "dataset.classes"),
     ("missing_config_dir", train("cls", "--config-dir", "nope"), "nope", "not found"),
     ("unknown_interpolation", train("cls", "dataset.root=${nope}"), "dataset.root", "not found"),
+    ("text_without_a_source", infer("text"), "task=text", "evidence=sam3"),
+    ("text_without_weights", infer("text", "evidence=sam3"), "sam3/config.json", "ask at http"),
+    ("fused_is_no_source", infer("text", "evidence=fused"), "evidence=fused", "evidence=sam3"),
+    ("evidence_for_cls", infer("cls", "evidence=sam3"), "evidence=sam3", "task=text"),
     (
         "unset_variable",
         infer("cls", "paths.data=${oc.env:NO_SUCH_PLACE}"),
