@@ -132,12 +132,19 @@ class TextPromptedModule(L.LightningModule):
 
         # what is found of each present class
         asked = [self.phrases[number] for number in classes.tolist()]
-        answers = iter(self.source.find(image, [phrase for own in asked for phrase in own]))
+        phrases = [phrase for own in asked for phrase in own]
+        answers = iter(self.source.find(image, phrases) if phrases else [])
         found = [self.certainty([next(answers) for _ in own]) for own in asked]
 
         # its map, and the seeds
         none = torch.zeros(0, 1, 1, device=self.device)
         maps = torch.stack([map_class(each) for each in found]) if found else none
+        if not maps.isfinite().all():
+            raise ValueError(
+                f"what the model says of {batch.names[index]} is no number (NaN or infinity): its "
+                "weights are broken, or precision is too low; set "
+                "trainer.precision=32-true"
+            )
         seeds = {
             kind: seeder(maps, classes, superpixels, size, torch.from_numpy(image))
             for kind, seeder in self.seeding.items()

@@ -20,6 +20,8 @@ from fmawsss.files.journals import read_lines
 from fmawsss.files.png import read_mask
 from fmawsss.files.products import ProductMismatch
 from fmawsss.files.regions import read_regions
+from fmawsss.text_prompted.maps import Found
+from fmawsss.text_prompted.sam3 import Sam3Source
 
 QUICK = [
     "dataset.train_images=5", "dataset.val_images=2", "logger=none", "report=none",
@@ -105,6 +107,32 @@ def test_other_phrases_make_other_seeds(copied, monkeypatch) -> None:
     with pytest.raises(ProductMismatch, match="overwrite=true"):
         apply(monkeypatch, copied, *words)
     apply(monkeypatch, copied, *words, "overwrite=true")
+
+
+def test_answers_that_are_no_numbers_are_refused_by_name(copied, monkeypatch) -> None:
+    build = Found.__init__
+
+    def spoil(found, masks, scores, boxes, semantic):
+        build(found, masks, scores, boxes, None if semantic is None else semantic * float("nan"))
+
+    monkeypatch.setattr(Found, "__init__", spoil)
+    with pytest.raises(ValueError, match=r"what the model says of train_0000\d is no number"):
+        apply(monkeypatch, copied, "task=text", "evidence=sam3", "overwrite=true")
+
+
+def test_an_image_without_classes_is_background_and_asks_nothing(copied, monkeypatch) -> None:
+    for path in sorted((copied / "data/shapes-0/Annotations").glob("train_00002.xml")):
+        text = path.read_text()
+        path.write_text(text[: text.index("<object>")] + "</annotation>")
+    asked: list[int] = []
+    find = Sam3Source.find
+    monkeypatch.setattr(
+        Sam3Source, "find", lambda own, *given: asked.append(len(given[1])) or find(own, *given)
+    )
+    apply(monkeypatch, copied, "task=text", "evidence=sam3", "overwrite=true")
+    assert len(asked) == len(ALL) - 1
+    assert 0 not in asked
+    assert not read_mask(work_of(copied) / f"seeds/sam3/{ALL[2]}.png").any()
 
 
 def test_other_weights_make_other_seeds(copied, monkeypatch) -> None:
