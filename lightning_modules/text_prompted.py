@@ -142,8 +142,7 @@ class TextPromptedModule(L.LightningModule):
         if not maps.isfinite().all():
             raise ValueError(
                 f"what the model says of {batch.names[index]} is no number (NaN or infinity): its "
-                "weights are broken, or precision is too low; set "
-                "trainer.precision=32-true"
+                "weights are broken, or precision is too low; set trainer.precision=32-true"
             )
         seeds = {
             kind: seeder(maps, classes, superpixels, size, torch.from_numpy(image))
