@@ -117,7 +117,7 @@ def read_labelling(config: object, classes: tuple[str, ...]) -> Labelling:
 
     # Its labels, by class
     values = {compose(name): number for number, name in enumerate(classes) if number}
-    labels = {}
+    labels: dict[int, str] = {}
     for label in tag.iter("Label"):
         known = (values.get(compose(label.get(key, ""))) for key in ("alias", "value"))
         labels |= {number: label.get("value", "") for number in known if number}

@@ -48,8 +48,9 @@ class Turns:
         # What comes first: the answer, the end of the client, the end of patience
         answer = asyncio.wrap_future(future)
         gone = asyncio.ensure_future(wait_for_end(request))
+        both: set[asyncio.Future[Any]] = {answer, gone}
         done, _ = await asyncio.wait(
-            {answer, gone}, timeout=self.seconds, return_when=asyncio.FIRST_COMPLETED
+            both, timeout=self.seconds, return_when=asyncio.FIRST_COMPLETED
         )
         gone.cancel()
         if answer in done:
