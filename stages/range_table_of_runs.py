@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from stages.range_table import BATCH, COLOUR, DEVIATION, PIXELS, PRECISION, SEED, SPLITS
@@ -27,6 +27,7 @@ from stages.ranges import (
 
 STRATEGY = Range("auto, or a strategy of Lightning such as ddp", is_strategy)
 OFFSETS = several(number(-1, 1), 3)
+COUNTS = Range("numbers by name", lambda value: isinstance(value, Mapping))
 
 # Keys of the whole run
 OF_RUN: dict[str, Range] = {
@@ -129,7 +130,7 @@ OF_RUN: dict[str, Range] = {
     "job.limits.*seconds": number(0.1, 86400),
     "job.limits.tasks": whole(1, 10000),
     **dict.fromkeys(("job.token_from", "job.corrections", "job.prompts"), TEXT),
-    **dict.fromkeys(("job.device", "job.images", "job.label_studio"), optional(TEXT)),
+    **dict.fromkeys(("job.device", "job.label_studio"), optional(TEXT)),
     "job.shown": whole(0),
     "job.count": whole(1),
     "job.corrected_format": choice("auto", "cvat", "label_studio", "coco", "png"),
@@ -139,6 +140,7 @@ OF_RUN: dict[str, Range] = {
     "job.size": several(PIXELS, 2),
     "job.dynamic": SWITCH,
     "job.tolerance": above(0),
+    "job.images": either(optional(TEXT), COUNTS),  # of task=serve a folder, of task=prepare counts
     "job.images.*": whole(0),
     "job.archives.*.size": optional(whole(0)),
     **dict.fromkeys(("job.voc.size", "job.sbd_archive.size"), optional(whole(0))),
