@@ -16,6 +16,7 @@ GOALS = {
     "checkpoints": 30,
     "products": 30,
     "surroundings": 20,
+    "corrections": 13,
 }
 CASES: dict[str, list[BadInput]] = {
     kind: [
