@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from datamodules.base import SegmentationDataModule
 from datamodules.choosing import Splits
@@ -16,6 +17,7 @@ from fmawsss.files.json_files import many_objects
 from fmawsss.files.listing import current
 from fmawsss.files.locks import hold_lock, place_lock
 from fmawsss.files.texts import name_first
+from fmawsss.files.writing import name_temporary, remove_leftovers
 from fmawsss.metrics import IGNORE
 from stages.corrections.archives import open_source
 from stages.corrections.formats import choose_reader
@@ -59,11 +61,22 @@ def take_corrections(
     ):
         if target.resolve() == source.path.resolve():
             raise ValueError(f"corrected={corrected} is where the masks go: name another folder")
-        with TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
+        with open_scratch(target) as scratch:
             outside, last = OUTSIDE[corrected_outside], corrected_wins == "last"
-            gatherer = Gatherer(records, data.classes, outside, last, Path(scratch))
+            gatherer = Gatherer(records, data.classes, outside, last, scratch)
             found = gatherer.gather(source, choose_reader(source, corrected_format))
-            tell(source.path, found, shown, keep(found, target, data, Path(scratch), last))
+            tell(source.path, found, shown, keep(found, target, data, scratch, last))
+
+
+@contextmanager
+def open_scratch(target: Path) -> Iterator[Path]:
+    """Open a folder beside another for a while; what killed runs left of such ones goes."""
+    remove_leftovers(target.parent)
+    folder = target.with_name(name_temporary(f"{target.name}-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def keep(
