@@ -31,8 +31,8 @@ from fmawsss.memory import (
     build_memory,
     join_keys,
     pool_keys,
-    project_patches,
 )
+from fmawsss.memory_keys import project_patches
 from fmawsss.metrics import count_confusion, summarise_confusion
 from fmawsss.resizing import Picture
 from fmawsss.seeding import Seed, higher_confidence, higher_level

@@ -40,6 +40,12 @@ SMALL = {
     "timm": ["network.build.encoder=mobilenetv3_small_050"],
     "deeplabv3plus_r101": ["network.build.encoder=resnet18"],
     "segformer_b5": ["network.build.encoder=mit_b0"],
+    "dinov3_convnext_b": ["network.build.encoder=mobilenetv3_small_050"],
+    "eomt_dinov3_b": [
+        "network.build.eomt.hidden_size=32", "network.build.eomt.num_hidden_layers=3",
+        "network.build.eomt.num_attention_heads=2", "network.build.eomt.intermediate_size=64",
+        "network.build.eomt.num_blocks=1", "network.loss.points=100",
+    ],
     "mask2former_swin_l": [
         "network.build.swin.embed_dim=8", "network.build.swin.num_heads=[1,1,1,1]",
         "network.build.swin.depths=[1,1,1,1]", "network.build.swin.window_size=4",

@@ -18,17 +18,22 @@ from fmawsss.records import SeedPrediction
 class RegionWriter(L.Callback):
     """One file per image, `<folder>/<product>/<name>.npz`: keys, and what SAMS gave (METHOD 11.1).
 
-    Each file carries the fingerprint of the `product` (the seeds). Without superpixels there is
-    nothing to write.
+    Each file carries the fingerprint of the `product` (the seeds) and the name of its `keys`, if
+    they are not the usual ones. Without superpixels there is nothing to write.
     """
 
     def __init__(
-        self, folder: str | Path, product: str | Path, superpixels: str | Path | None
+        self,
+        folder: str | Path,
+        product: str | Path,
+        superpixels: str | Path | None,
+        keys: str | None = None,
     ) -> None:
         self.product = Path(product)
         self.needed = superpixels is not None
         self.folder = Path(folder) / self.product.name
-        self.fingerprint = read_fingerprint(self.product)
+        made_of = read_fingerprint(self.product)
+        self.fingerprint = made_of if keys is None else f"{made_of} {keys}"
 
     def has(self, name: str) -> bool:
         """Say whether the image is done."""

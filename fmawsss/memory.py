@@ -8,7 +8,7 @@ with its own. Nothing is trained.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -18,12 +18,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Int64, Shaped, UInt8
 from torch import Tensor
 
-from fmawsss.clip.encoder import FrozenClip, ImageTokens
 from fmawsss.seeding import Seed
 from fmawsss.superpixels import Superpixels
-
-# What the encoder knows of the patches of images, (B, N, D)
-DescribePatches = Callable[[FrozenClip, ImageTokens], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,29 +164,25 @@ class MemoryReader:
         return self.mix(values, labels, self.listen(memory, found)), found
 
 
-def read_activations(clip: FrozenClip, tokens: ImageTokens) -> Float[Tensor, "B N D"]:
-    """Describe patches by the activations that CAMs are made of: computed anyway."""
-    return clip.read_activations(tokens)
-
-
-def project_patches(clip: FrozenClip, tokens: ImageTokens) -> Float[Tensor, "B N E"]:
-    """Describe patches by their projected features: one more pass through the last block."""
-    return clip.project_tokens(tokens)[:, 1:]
-
-
 def keep_regions(
     seed: Seed,
     classes: Int[Tensor, "P"],
     superpixels: Superpixels,
-    patches: Float[Tensor, "N D"] | None,
+    patches: Sequence[Float[Tensor, "N _D"]] | None,
     grid: tuple[int, int],
 ) -> ImageRegions:
-    """Keep what a memory needs of one image, on the CPU."""
+    """Keep what a memory needs of one image, on the CPU.
+
+    patches: described in one way, or in several that are joined.
+    """
     bare = find_bare(superpixels)
     present = classes[classes >= 0].cpu()  # CAMs may hold the background as -1
     scores = torch.ones(len(present) + 1, len(superpixels))  # nothing to choose, or no superpixel
+    keys = None
+    if patches is not None:
+        keys = join_keys(*(pool_keys(part.cpu(), grid, superpixels) for part in patches))
     return ImageRegions(
-        keys=None if patches is None else pool_keys(patches.cpu(), grid, superpixels),
+        keys=keys,
         scores=scores if seed.masks is None else seed.masks.scores.cpu(),
         classes=present,
         rest=seed.labels.cpu().T.flatten()[bare],

@@ -150,7 +150,7 @@ class SeedPrediction(Prediction):
     seeds: Mapping[str, Seed]
     probabilities: Float[Tensor, "C"] | None = None
     superpixels: Superpixels | None = None
-    patches: Callable[[], Float[Tensor, "N D"]] | None = None
+    patches: Callable[[], list[Float[Tensor, "N _D"]]] | None = None
     background: Mapping[str, float] | None = None
 
     def masks(self) -> dict[str, UInt8[Tensor, "H W"]]:

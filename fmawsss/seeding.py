@@ -16,6 +16,7 @@ from fmawsss.networks.refinement import Refine, require_image
 from fmawsss.pooling import pool_mean as pool_mean
 from fmawsss.pooling import pool_sum as pool_sum
 from fmawsss.precision import widen
+from fmawsss.scenes import Scene, SceneAffinity
 from fmawsss.scores import Background, BackgroundPower, Score, resize_maps
 from fmawsss.superpixels import Superpixels, require_superpixels
 
@@ -152,7 +153,9 @@ class SuperpixelSeeder:
 class SeedMaker(nn.Module):
     """CAM → CAA → seeds (METHOD 5-7): `sams` is the product, `cam` and `caa` show each step."""
 
-    def __init__(self, refine: Affinity, cam: Seeder, caa: Seeder, sams: Seeder) -> None:
+    def __init__(
+        self, refine: Affinity | SceneAffinity, cam: Seeder, caa: Seeder, sams: Seeder
+    ) -> None:
         super().__init__()
         self.refine = refine.requires_grad_(False) if isinstance(refine, nn.Module) else refine
         self.cam = cam
@@ -173,7 +176,12 @@ class SeedMaker(nn.Module):
         Without superpixels there is no `sams`. Only a CRF, and an affinity from another encoder,
         look at the image itself.
         """
-        refined = self.refine(cams, attention, None if image is None else image.to(cams.device))
+        if isinstance(self.refine, SceneAffinity):
+            scene = Scene(cams, attention, classes, superpixels, size, image)
+            (refined,) = self.refine.refine_scenes([scene])
+        else:
+            seen = None if image is None else image.to(cams.device)
+            refined = self.refine(cams, attention, seen)
         seeds = {
             "cam": self.cam(cams, classes, None, size, image),
             "caa": self.caa(refined, classes, None, size, image),

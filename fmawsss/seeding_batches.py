@@ -7,16 +7,17 @@ contours OpenCV traces, and for all that the CPU then finishes, when it is asked
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
 from fmawsss.affinity import Affinity, AffinityRefiner, check_attention, strip_partial
 from fmawsss.pooling import add_runs, average_runs, pool_mean, pool_sum, sum_runs
+from fmawsss.scenes import Scene, SceneAffinity, cut_blocks, gather_equal, map_images
 from fmawsss.scores import BackgroundPower, resize_maps, score_cams
 from fmawsss.seeding import (
     CamSeeder,
@@ -29,20 +30,7 @@ from fmawsss.seeding import (
 from fmawsss.superpixels import Superpixels, require_superpixels
 from fmawsss.transfer import fetch
 
-BLOCK = 1 << 24  # numbers of attention, or of maps, side by side: 64 MB in float32
 SETTLE = {pool_mean: average_runs, pool_sum: add_runs}  # how the CPU ends what `sum_runs` began
-
-
-@dataclass(frozen=True, eq=False)
-class Scene:
-    """What the seeds of one image are made of."""
-
-    cams: Float[Tensor, "P h w"]
-    attention: Float[Tensor, "N N"] | None
-    classes: Int[Tensor, "P"]
-    superpixels: Superpixels | None
-    size: tuple[int, int]  # height, width
-    image: UInt8[Tensor, "H W 3"] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,8 +85,12 @@ def make_seeds(
     return refined, [Seeds(own) for own in painters], list(arrived)
 
 
-def refine_all(refine: Affinity, scenes: Sequence[Scene]) -> list[Float[Tensor, "P h w"]]:
+def refine_all(
+    refine: Affinity | SceneAffinity, scenes: Sequence[Scene]
+) -> list[Float[Tensor, "P h w"]]:
     """Refine the CAMs of each image, those of one grid together."""
+    if isinstance(refine, SceneAffinity):
+        return refine.refine_scenes(scenes)
     if not isinstance(refine, AffinityRefiner):
         images = [None if s.image is None else s.image.to(s.cams.device) for s in scenes]
         return [refine(s.cams, s.attention, i) for s, i in zip(scenes, images, strict=True)]
@@ -182,31 +174,6 @@ def begin_superpixels(seeder: SuperpixelSeeder, scenes: Sequence[Scene]) -> list
         Begun(own, partial(_paint, seeder, scene.classes, superpixels))
         for own, scene, superpixels in zip(sums, scenes, found, strict=True)
     ]
-
-
-def map_images(formula: Callable[..., Tensor], *parts: Sequence[Tensor]) -> Tensor:
-    """Apply the formula of one image to B images at once."""
-    if len(parts[0]) == 1:
-        return formula(*(part[0] for part in parts))[None]
-    return torch.vmap(formula)(*map(torch.stack, map(list, parts)))
-
-
-def gather_equal(keys: Sequence[Hashable]) -> list[list[int]]:
-    """Gather the numbers of equal keys.
-
-    >>> gather_equal(["a", "b", "a"])
-    [[0, 2], [1]]
-    """
-    groups: dict[Hashable, list[int]] = {}
-    for number, key in enumerate(keys):
-        groups.setdefault(key, []).append(number)
-    return list(groups.values())
-
-
-def cut_blocks(numbers: Sequence[int], each: int) -> list[Sequence[int]]:
-    """Cut images that need `each` numbers into blocks of at most `BLOCK` numbers."""
-    step = max(BLOCK // max(each, 1), 1)
-    return [numbers[first : first + step] for first in range(0, len(numbers), step)]
 
 
 def _replace_maps(seed: Seed, labels: Tensor, confidence: Tensor) -> Seed:

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import lightning as L
 from torch import Tensor
 
-from fmawsss.files.tensor_files import name_in_errors
+from fmawsss.files.tensor_files import digest_weights, name_in_errors
 from fmawsss.networks.checkpoints import read_learned
 from fmawsss.networks.plain_data import check_weights
+
+
+class FrozenWeights(NamedTuple):
+    """Digests of what a module holds and never learns: all of it, and what learning sees of it."""
+
+    applying: str
+    learning: str
+
+
+def digest_frozen(module: L.LightningModule) -> FrozenWeights:
+    """Digest frozen weights; parts that a module names in `only_applied` learning does not see.
+
+    An encoder beside CLIP is such a part. What it names in `beside` changes neither product; a
+    module from outside the package need not name any.
+    """
+    beside, only_applied = getattr(module, "beside", ()), getattr(module, "only_applied", ())
+    whole = digest_weights(module, beside)
+    learning = digest_weights(module, (*beside, *only_applied)) if only_applied else whole
+    return FrozenWeights(whole, learning)
 
 
 def learns(module: L.LightningModule) -> bool:
@@ -58,3 +79,27 @@ def load_fitting(path: Path, module: L.LightningModule) -> None:
     with name_in_errors(path):
         check_weights(wanted, state)
         module.load_state_dict(state, strict=module.strict_loading)
+
+
+def require_names(found: Sequence[str], expected: Sequence[str], kind: str) -> None:
+    """Raise ValueError unless a checkpoint was trained for the names of this run."""
+    if list(found) != list(expected):
+        raise ValueError(
+            f"the checkpoint was trained for {kind} {list(found)}, this run has {list(expected)}; "
+            "use the data set that it was trained on, or train again"
+        )
+
+
+def require_shape(found: Sequence[int], expected: Sequence[int]) -> None:
+    """Raise ValueError naming the settings that differ unless two shapes of contexts are equal."""
+    if tuple(found) == tuple(expected):
+        return
+    shared = "prompts=shared"
+    own = "prompts=per_class (and the same classes and background)"
+    settings = (shared if found[0] == 1 else own, f"prompts.contexts.length={found[1]}", "clip")
+    differing = zip(settings, expected, found, strict=False)
+    remedies = ", ".join(setting for setting, ours, theirs in differing if ours != theirs)
+    raise ValueError(
+        f"the checkpoint holds contexts of shape {tuple(found)} (contexts, length, width), these "
+        f"prompts are of {tuple(expected)}; choose what it was trained with: {remedies}"
+    )

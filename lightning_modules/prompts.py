@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, ClassVar, NoReturn
 
 import lightning as L
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
 from fmawsss.cam import Softmax
+from fmawsss.class_distribution import compare_patches
 from fmawsss.clip.encoder import FrozenClip, ImageTokens
-from fmawsss.memory import DescribePatches, read_activations
+from fmawsss.memory_keys import ACTIVATIONS, DescribePatches
 from fmawsss.metrics import SegmentationMetrics
 from fmawsss.precision import widen
 from fmawsss.records import Batch, SeedPrediction
+from fmawsss.scenes import Scene
 from fmawsss.scores import BackgroundPower, resize_then_score
 from fmawsss.seeding import CamSeeder, SeedMaker
-from fmawsss.seeding_batches import Scene, make_seeds
+from fmawsss.seeding_batches import make_seeds
 from lightning_modules.accumulated import SegmentationMetric
+from lightning_modules.learned import require_names, require_shape
 
 PROMPTS_VERSION = 2  # of the checkpoint; in older ones `classes` are prompt names
 
@@ -36,6 +39,8 @@ class PromptModule(L.LightningModule, ABC):
 
     learned_by: ClassVar[tuple[str, ...]]
     made_by: ClassVar[tuple[str, ...]] = ("CAM", "CAA", "SAMS")
+    only_applied: ClassVar[tuple[str, ...]] = ("seeding",)  # learning does not see them
+    beside: ClassVar[tuple[str, ...]] = ("describe_patches",)  # changes neither prompts nor seeds
     strict_loading = False  # checkpoints hold the contexts only
 
     def __init__(
@@ -52,7 +57,7 @@ class PromptModule(L.LightningModule, ABC):
         val_powers: Sequence[float],
         optimizer: Callable[..., torch.optim.Optimizer],
         scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler],
-        describe_patches: DescribePatches = read_activations,
+        describe_patches: Sequence[DescribePatches] = (ACTIVATIONS,),
     ) -> None:
         super().__init__()
         self.clip = clip
@@ -64,7 +69,7 @@ class PromptModule(L.LightningModule, ABC):
         self.compute_cams = partial(compute_cams, clip, softmax=softmax)
         self.loss = loss
         self.seeding = seeding
-        self.describe_patches = describe_patches
+        self.describe_patches = nn.ModuleList(describe_patches).requires_grad_(False)
 
         # Validation: plain CAM seeds for each background power
         self.seeders = {
@@ -163,7 +168,8 @@ class PromptModule(L.LightningModule, ABC):
         return [
             SeedPrediction(
                 batch.names[index], scene.classes, scene.cams, scene.attention, refined[index],
-                seeds[index], probable, scene.superpixels, partial(self._describe, tokens, index),
+                seeds[index], probable, scene.superpixels,
+                partial(self._describe, tokens, index, scene.image),
                 dict(zip(self.background, rivals.tolist(), strict=True)),
             )
             for index, (scene, probable, rivals) in enumerate(zip(scenes, *known, strict=True))
@@ -185,6 +191,7 @@ class PromptModule(L.LightningModule, ABC):
     ) -> list[Scene]:
         """List what the seeds of each image are made of, its padding cut away."""
         grids = tokens.measure_grids() if batch.padding is not None else [tokens.grid] * len(batch)
+        compare = cache(partial(self._compare, tokens))
         scenes = []
         for index, (rows, columns) in enumerate(grids):
             attention = None if tokens.attention is None else tokens.attention[index]
@@ -200,14 +207,23 @@ class PromptModule(L.LightningModule, ABC):
                     None if batch.superpixels is None else batch.superpixels[index],
                     batch.sizes[index],
                     None if original is None else torch.from_numpy(original),
+                    partial(_take_valid, compare, tokens.valid, index),
                 )
             )
         return scenes
 
-    def _describe(self, tokens: ImageTokens, index: int) -> Float[Tensor, "N D"]:
-        """Describe the patches of one image of the batch, for a region memory."""
-        image = tokens.take(torch.tensor([index], device=tokens.valid.device))
-        return self.describe_patches(self.clip, image)[0][tokens.valid[index]]
+    def _compare(self, tokens: ImageTokens) -> Float[Tensor, "B N T"]:
+        """Compare the patches of a batch with all prompts, for an affinity that asks."""
+        assert self._text_features is not None, "encode the prompts first"
+        with torch.no_grad():
+            return compare_patches(self.clip.project_tokens(tokens)[:, 1:], self._text_features)
+
+    def _describe(
+        self, tokens: ImageTokens, index: int, image: UInt8[Tensor, "H W 3"] | None
+    ) -> list[Float[Tensor, "N _D"]]:
+        """Describe the patches of one image of the batch, for a region memory, in each way."""
+        own = tokens.take(torch.tensor([index], device=tokens.valid.device))
+        return [describe(self.clip, own, image) for describe in self.describe_patches]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what was learned: the contexts, never a copy of CLIP."""
@@ -246,34 +262,17 @@ class PromptModule(L.LightningModule, ABC):
         return {name for name, parameter in self.named_parameters() if parameter.requires_grad}
 
 
+def _take_valid(
+    compute: Callable[[], Tensor], valid: Bool[Tensor, "B N"], index: int
+) -> Float[Tensor, "_N T"]:
+    """Compute something of the patches of a batch; return that of one image, without padding."""
+    return compute()[index][valid[index]]
+
+
 def raise_broken(cams: Sequence[Float[Tensor, "_P h w"]], names: Sequence[str]) -> NoReturn:
     """Raise ValueError naming the first image whose CAMs are no numbers."""
     name = next(name for name, found in zip(names, cams, strict=True) if not found.isfinite().all())
     raise ValueError(
         f"the CAMs of {name} are no numbers (NaN or infinity): the weights or the checkpoint are "
         "broken, or precision is too low; train again, or set precision=32-true"
-    )
-
-
-def require_names(found: Sequence[str], expected: Sequence[str], kind: str) -> None:
-    """Raise ValueError unless a checkpoint was trained for the names of this run."""
-    if list(found) != list(expected):
-        raise ValueError(
-            f"the checkpoint was trained for {kind} {list(found)}, this run has {list(expected)}; "
-            "use the data set that it was trained on, or train again"
-        )
-
-
-def require_shape(found: Sequence[int], expected: Sequence[int]) -> None:
-    """Raise ValueError naming the settings that differ unless two shapes of contexts are equal."""
-    if tuple(found) == tuple(expected):
-        return
-    shared = "prompts=shared"
-    own = "prompts=per_class (and the same classes and background)"
-    settings = (shared if found[0] == 1 else own, f"prompts.contexts.length={found[1]}", "clip")
-    differing = zip(settings, expected, found, strict=False)
-    remedies = ", ".join(setting for setting, ours, theirs in differing if ours != theirs)
-    raise ValueError(
-        f"the checkpoint holds contexts of shape {tuple(found)} (contexts, length, width), these "
-        f"prompts are of {tuple(expected)}; choose what it was trained with: {remedies}"
     )

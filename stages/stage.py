@@ -24,8 +24,7 @@ from fmawsss.files.fingerprints import fingerprint
 from fmawsss.files.images import TURNED_TIFFS, is_turned_tiff
 from fmawsss.files.locks import wait_lock
 from fmawsss.files.products import Product, read_fingerprint, require_unchanged
-from fmawsss.files.tensor_files import digest_weights
-from lightning_modules.learned import learns
+from lightning_modules.learned import FrozenWeights, digest_frozen, learns
 from stages.signals import answer_alone
 from stages.versions import list_versions
 from stages.whole_checkpoints import WholeCheckpoints
@@ -198,16 +197,16 @@ class Stage:
         return self.checkpoint.with_name(f"{self.checkpoint.stem}_best.ckpt")
 
     @cached_property
-    def weights(self) -> str:
-        """The digest of the frozen weights; they are large, and read once."""
-        return digest_weights(self.module)
+    def weights(self) -> FrozenWeights:
+        """The digests of the frozen weights; they are large, and read once."""
+        return digest_frozen(self.module)
 
     def describe_checkpoint(self) -> Product:
         """Describe what training makes: settings, frozen weights, inputs, versions of code."""
         assert self.training is not None
         settings = {
             **self.training.identity,
-            "weights": self.weights,
+            "weights": self.weights.learning,
             "versions": list_versions(self.module, "learned_by"),
         }
         upstream = digest_inputs(self.training.inputs)
@@ -217,7 +216,7 @@ class Stage:
         """Describe what applying the stage makes; `checkpoint` holds what it learned, if any."""
         settings = {
             **self.output.identity,
-            "weights": self.weights,
+            "weights": self.weights.applying,
             "versions": list_versions(self.module, "made_by"),
         }
         upstream = digest_inputs(self.output.inputs)
@@ -232,7 +231,7 @@ class Stage:
             {
                 "view": self.training.view,
                 "images": inputs,
-                "weights": self.weights,
+                "weights": self.weights.learning,
                 "precision": self.run.precision,
                 "upstream": digest_inputs(self.training.inputs),
             }

@@ -11,6 +11,7 @@ GROUPS = {
     "augment": "training.view.augment",
     "averaging": "training.averaging",
     "affinity": "applying.seeding.refine",
+    "region_keys": "runtime.keys",
     "seeding": "applying.seeding",
     "refine": "applying.inference.refine",
     "network": "",
@@ -22,6 +23,7 @@ GROUPS = {
 
 # Groups that fill the same place in every run, whatever package is typed
 RUN_GROUPS = {"masks": "masks", "memory": "memory", "format": "format@job"}
+RUN_GROUPS |= {"dino": "dino@options.dino"}
 
 # Beginnings of keys within a stage, the longest counts
 KEYS = {
@@ -112,6 +114,7 @@ KEYS = {
 RUN_KEYS = {
     "overwrite": "options.overwrite",
     "compile": "options.compile",
+    "dino": "options.dino",
     "plan": "options.plan",
     "ckpt": "options.ckpt",
     "split": "options.split",

@@ -42,7 +42,9 @@ CONFIG_FILES = {
 }  # fmt: skip
 
 # Method files know neither disk nor clock
-METHOD = ("fmawsss", "fmawsss.clip", "fmawsss.sam", "fmawsss.text_prompted")
+METHOD = (
+    "fmawsss", "fmawsss.clip", "fmawsss.dino", "fmawsss.sam", "fmawsss.text_prompted",
+)  # fmt: skip
 WORLD = {
     "pathlib", "os", "io", "shutil", "tempfile", "glob", "zipfile", "json", "csv", "pickle",
     "time", "datetime", "random", "subprocess", "urllib", "socket",
@@ -53,6 +55,7 @@ LOADERS = {
     "fmawsss.contexts": "loads contexts that others have learned",
     "fmawsss.templates": "loads a ranking of templates",
     "fmawsss.clip.weights": "loads CLIP",
+    "fmawsss.dino.weights": "loads DINO",
     "fmawsss.sam.generator": "loads SAM",
     "fmawsss.sam.mobile": "loads MobileSAM",
     "fmawsss.sam.sam2": "loads SAM 2",
@@ -65,11 +68,11 @@ LOADERS = {
 # What `ls fmawsss` shows
 METHOD_FILES = {
     "superpixels", "prompts", "contexts", "templates", "cam", "losses", "label_losses", "affinity",
-    "scores", "pooling", "seeding", "seeding_batches", "memory", "memory_search", "memory_index",
-    "trust", "choice", "agreement", "metrics", "schedules", "resizing", "precision", "transfer",
-    "viz", "records",
+    "class_distribution", "encoder_affinity", "scenes", "scores", "pooling", "seeding",
+    "seeding_batches", "memory", "memory_keys", "memory_search", "memory_index", "trust", "choice",
+    "agreement", "metrics", "schedules", "resizing", "precision", "transfer", "viz", "records",
 }  # fmt: skip
-METHOD_FOLDERS = {"clip", "sam", "text_prompted", "networks", "files", "tiny"}
+METHOD_FOLDERS = {"clip", "dino", "sam", "text_prompted", "networks", "files", "tiny"}
 
 LONGEST = 300  # lines of a file
 LONGER: dict[str, str] = {}  # files with more lines, and why

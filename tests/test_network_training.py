@@ -37,6 +37,12 @@ SMALL = {
         "network.loss.points=100", "network.resize.side=64",
     ],
     "deeplabv3plus_r101": ["network.build.encoder=resnet18"],
+    "eomt_dinov3_b": [
+        "network.build.eomt.hidden_size=32", "network.build.eomt.num_hidden_layers=3",
+        "network.build.eomt.num_attention_heads=2", "network.build.eomt.intermediate_size=64",
+        "network.build.eomt.num_blocks=1", "network.build.eomt.num_queries=6",
+        "network.loss.points=100",
+    ],
     "segformer_b5": [
         "network.build.encoder=mit_b0",
         "network.build.decoder.decoder_segmentation_channels=16",

@@ -74,11 +74,15 @@ def require_finite(weights: Iterable[tuple[str, Tensor]]) -> None:
         )
 
 
-def digest_weights(module: nn.Module) -> str:
-    """Digest the frozen weights of a module: with other weights it makes another product."""
+def digest_weights(module: nn.Module, without: tuple[str, ...] = ()) -> str:
+    """Digest the frozen weights of a module: with other weights it makes another product.
+
+    without: parts of the module that do not count.
+    """
+    left_out = tuple(f"{part}." for part in without)
     digest = hashlib.sha256()
     for name, parameter in module.named_parameters():
-        if not parameter.requires_grad:
+        if not parameter.requires_grad and not name.startswith(left_out):
             digest.update(name.encode() + parameter.detach().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_orig
 from torch import nn
 from torchvision.models import segmentation
 
+from fmawsss.networks.eomt import EomtNetwork
 from fmawsss.networks.library import (
     build_on_smp_encoder,
     build_on_timm_encoder,
@@ -61,6 +62,7 @@ NETWORKS: Builders = {
     "fmawsss.networks.library.build_on_timm_encoder": build_on_timm_encoder,
     "fmawsss.networks.library.build_torchvision": build_torchvision,
     "fmawsss.networks.mask2former.Mask2FormerNetwork": Mask2FormerNetwork,
+    "fmawsss.networks.eomt.EomtNetwork": EomtNetwork,
 }
 CLIPS: Builders = {
     "fmawsss.clip.weights.load_open_clip": build_open_clip,

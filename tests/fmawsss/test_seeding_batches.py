@@ -17,6 +17,7 @@ from fmawsss.affinity import (
     mask_boxes_corrected,
     mask_boxes_released,
 )
+from fmawsss.scenes import Scene
 from fmawsss.scores import (
     BackgroundThreshold,
     SoftmaxOverClasses,
@@ -25,7 +26,7 @@ from fmawsss.scores import (
     score_then_resize,
 )
 from fmawsss.seeding import SeedMaker, pool_sum
-from fmawsss.seeding_batches import Scene, make_seeds
+from fmawsss.seeding_batches import make_seeds
 from fmawsss.superpixels import Superpixels
 
 PUBLISHED = AffinityRefiner(
@@ -86,7 +87,7 @@ def test_seeds_of_a_batch_are_those_of_its_images(name):
 
 def test_blocks_change_nothing(monkeypatch):
     whole = make_seeds(MAKERS["published"], draw_scenes())
-    monkeypatch.setattr("fmawsss.seeding_batches.BLOCK", 2 * 48 * 48)
+    monkeypatch.setattr("fmawsss.scenes.BLOCK", 2 * 48 * 48)
     parts = make_seeds(MAKERS["published"], draw_scenes())
     assert all(map(torch.equal, whole[0], parts[0]))
     for one, other in zip(whole[1], parts[1], strict=True):
