@@ -44,6 +44,7 @@ UNSET |= dict.fromkeys(
 STAGE_GROUPS = {
     "prompts": "cls",
     "affinity": "cls",
+    "region_keys": "cls",
     "seeding": "cls",
     "augment": "cls",
     "optimizer": "cls",
