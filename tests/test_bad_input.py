@@ -215,7 +215,7 @@ def test_missing_sam_weights_say_url_and_place(tree, monkeypatch):
         ("ckpt=nothing.ckpt", r"nothing\.ckpt: no checkpoint.*keeps every 50th step"),
         ("ckpt=7", r"step_000007\.ckpt: no checkpoint"),
         ("apply_step=100", r"step_000100\.ckpt: no checkpoint"),
-        ("writers.seeds.kind=foo", r"(?s)kind 'foo'.*sams, memory, caa, cam"),
+        ("writers.seeds.kind=foo", r"(?s)kind 'foo'.*sams, memory, text, caa, cam"),
         ("val_every=1", r"val_every=1, but stage cls has no images.*data\.val_split"),
         ("data.superpixels=null", r"(?s)without superpixels.*kind=caa"),
         ("emits=/proc/nowhere", r"/proc/nowhere cannot be written.*emits=DIR"),

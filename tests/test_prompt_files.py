@@ -20,6 +20,7 @@ def saved(finished: Path, tmp_path_factory) -> Path:
     """The folder of prompts, written by the door."""
     folder = tmp_path_factory.mktemp("prompts") / "mine"
     places = [f"paths.data={finished}/data", f"paths.outputs={finished}/outputs"]
+    places.append(f"hydra.run.dir={folder}_run")  # the finished pipeline keeps its one run
     with pytest.MonkeyPatch.context() as patch:
         run(infer.main, patch, "task=export", "format=prompts", f"job.path={folder}", *places)
     return folder
@@ -65,7 +66,7 @@ def test_contexts_are_read_from_folder_file_and_hub(saved: Path, monkeypatch) ->
 
 def test_what_holds_no_prompts_is_refused(finished: Path, tmp_path, monkeypatch) -> None:
     words = ["task=export", "format=prompts", f"paths.outputs={finished}/outputs"]
-    words.append(f"job.path={tmp_path}/none")
+    words += [f"job.path={tmp_path}/none", f"hydra.run.dir={tmp_path}/run"]
     network = finished / "outputs/shapes/network.ckpt"
     with pytest.raises(ValueError, match="holds no learned prompts of ours"):
         run(infer.main, monkeypatch, *words, f"job.prompts={network}")

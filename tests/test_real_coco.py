@@ -61,7 +61,7 @@ def test_the_published_coco_pipeline(tmp_path: Path, monkeypatch, capsys) -> Non
     assert "masks of train" in capsys.readouterr().out
 
     # the tiny CLIP knows no class of COCO: its seeds are background, which would be refused
-    monkeypatch.setattr("datamodules.base.require_shown", lambda *_: None)
+    monkeypatch.setattr("datamodules.view_checks.require_shown", lambda *_: None)
     there = [*places(tmp_path), *TINY, *settings[:2]]
     run(
         train.main,
