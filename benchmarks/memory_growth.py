@@ -56,7 +56,7 @@ def main() -> None:
             draw_photos(photos, 2, find_side(megapixels))
             peaks[f"{megapixels:g} Mpx"] = measure_stages(photos, stages)
         if peaks:
-            console.print(lay_out("peak in GB, two photos", peaks, None))
+            console.print(lay_out("peak in GB, two photos", peaks, []))
 
         counts = [int(text) for text in words.images.split(",") if text]
         peaks = {}
@@ -102,16 +102,15 @@ def measure_stages(photos: Path, stages: list[str]) -> dict[str, float]:
     return peaks
 
 
-def lay_out(title: str, peaks: dict[str, dict[str, float]], counts: list[int] | None) -> Table:
+def lay_out(title: str, peaks: dict[str, dict[str, float]], counts: list[int]) -> Table:
     """Lay out peaks, a row per stage; for numbers of images with the growth per image."""
     table = Table("stage", *peaks, title=title)
-    if counts:
+    grown = len(counts) > 1
+    if grown:
         table.add_column("kB an image", justify="right")
     for stage in next(iter(peaks.values())):
         row = [found[stage] for found in peaks.values()]
-        growth = (
-            [] if not counts else [f"{1e6 * (row[-1] - row[0]) / (counts[-1] - counts[0]):.2f}"]
-        )
+        growth = [] if not grown else [f"{1e6 * (row[-1] - row[0]) / (counts[-1] - counts[0]):.2f}"]
         table.add_row(stage, *(f"{value:.2f}" for value in row), *growth)
     return table
 
