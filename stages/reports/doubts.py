@@ -49,7 +49,7 @@ def write_doubts(path: Path, stages: Iterable[tuple[StageNote, Iterator[Line]]])
     text = "".join([write_row(COLUMNS), *lines_out])
     if not path.is_file() or path.read_bytes() != text.encode():
         write_bytes(path, text.encode())
-        logger.info("%d doubtful labels, to be marked: %s", len(rows), path)
+        logger.info("doubtful labels (%d), to be marked: %s", len(rows), path)
 
 
 def read_marks(path: Path) -> dict[Key, str]:
