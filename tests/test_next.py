@@ -20,7 +20,8 @@ from datamodules.labels import LabelFaults
 from fmawsss.choice import choose_diverse, describe_image
 from fmawsss.files.journals import read_lines
 from fmawsss.files.products import ProductMismatch
-from stages.reports.doubts import read_marks, write_doubts
+from stages.reports.doubts import DoubtTable, read_marks
+from stages.reports.image_ranks import suspect_labels
 from stages.reports.report import StageNote
 
 
@@ -102,7 +103,9 @@ STAGE = StageNote("cls", Path("seeds"), "train", 1, ("background", "cat", "dog")
 
 def test_doubtful_labels_are_a_table_whose_marks_stay(tmp_path):
     path = tmp_path / "doubtful_labels.csv"
-    write_doubts(path, [(STAGE, iter([LINE]))])
+    table = DoubtTable()
+    table.enter(STAGE, suspect_labels(LINE, STAGE.classes))
+    table.write(path)
     text = path.read_text()
     rows = list(csv.DictReader(text.splitlines()))
     assert [(row["image"], row["class"], row["label"]) for row in rows] == [
@@ -111,9 +114,9 @@ def test_doubtful_labels_are_a_table_whose_marks_stay(tmp_path):
     ]
     path.write_text(text.replace('pixel of it",', 'pixel of it",yes'))
     assert read_marks(path) == {("a", "cat", "listed"): "yes"}
-    write_doubts(path, [(STAGE, iter([]))])
+    DoubtTable().write(path)
     assert read_marks(path) == {("a", "cat", "listed"): "yes"}
-    write_doubts(tmp_path / "none.csv", [(STAGE, iter([]))])
+    DoubtTable().write(tmp_path / "none.csv")
     assert not (tmp_path / "none.csv").exists()
 
 

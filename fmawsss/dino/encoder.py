@@ -30,6 +30,13 @@ class Seen:
     features: Float[Tensor, "B N D"]
     attention: Float[Tensor, "B N N"] | None
 
+    @classmethod
+    def join(cls, parts: Sequence[Seen]) -> Seen:
+        """Put what was made of some images behind what was made of others."""
+        attention = [part.attention for part in parts if part.attention is not None]
+        features = torch.cat([part.features for part in parts])
+        return cls(features, torch.cat(attention) if attention else None)
+
 
 class PatchEncoder(nn.Module, ABC):
     """A frozen encoder that describes the patches of any grid; a subclass says how."""
@@ -85,13 +92,9 @@ class DinoEncoder(PatchEncoder):
         patches = grid[0] * grid[1]
         heads = self.vit.blocks[-1].attn.num_heads
         each = patches * max(4 * self.vit.embed_dim, heads * patches * bool(attention_blocks))
-        parts = [
-            self._encode_block([images[number] for number in block], grid, attention_blocks)
-            for block in cut_blocks(range(len(images)), each)
-        ]
-        attention = [part.attention for part in parts if part.attention is not None]
-        features = torch.cat([part.features for part in parts])
-        return Seen(features, torch.cat(attention) if attention else None)
+        blocks = cut_blocks(range(len(images)), each)
+        some = ([images[number] for number in block] for block in blocks)
+        return Seen.join([self._encode_block(part, grid, attention_blocks) for part in some])
 
     def _encode_block(
         self, images: Sequence[Tensor], grid: tuple[int, int], attention_blocks: int

@@ -42,10 +42,7 @@ class SamEncoder(PatchEncoder):
         attention_blocks: int,
     ) -> Seen:
         """Describe the patches of each image, one after the other: the encoder is small."""
-        seen = [self._encode_image(image, grid, attention_blocks) for image in images]
-        attention = [part.attention for part in seen if part.attention is not None]
-        features = torch.cat([part.features for part in seen])
-        return Seen(features, torch.cat(attention) if attention else None)
+        return Seen.join([self._encode_image(image, grid, attention_blocks) for image in images])
 
     def _encode_image(self, image: Tensor, grid: tuple[int, int], attention_blocks: int) -> Seen:
         # the image, its longer side as long as SAM's

@@ -54,6 +54,10 @@ _WIDE_GREY = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 _PLAIN = ("1", "L", "P", "CMYK", "YCbCr", "LAB", "HSV", "RGBX")
 
 
+class TooLargeError(ValueError):
+    """An image has more pixels than allowed."""
+
+
 def read_image(path: Path) -> UInt8[np.ndarray, "H W 3"]:
     """Read the first picture of a file as RGB, upright.
 
@@ -68,6 +72,21 @@ def read_image(path: Path) -> UInt8[np.ndarray, "H W 3"]:
         refuse_missing_rows(path, file)
         picture = _turn_upright(file)
         return np.array(convert_to_rgb(picture))
+
+
+def read_bounded(path: Path, megapixels: float, remedy: str) -> UInt8[np.ndarray, "H W 3"]:
+    """Read an image that somebody sent as `read_image` does; one of more pixels is not decoded.
+
+    Raises:
+        TooLargeError: for more than `megapixels` million, telling the remedy.
+    """
+    width, height = read_stored_size(path)
+    if width * height > megapixels * 1e6:
+        raise TooLargeError(
+            f"the image has {width} x {height} pixels, more than {megapixels:g} million: "
+            f"shrink it, or {remedy}"
+        )
+    return read_image(path)
 
 
 def read_shrunk(path: Path, longest: int) -> tuple[UInt8[np.ndarray, "H W 3"], tuple[int, int]]:

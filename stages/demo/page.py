@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from fmawsss.files.images import read_image, read_stored_size
+from fmawsss.files.images import read_bounded
 from fmawsss.files.texts import compose
 from fmawsss.resizing import Normaliser, Picture, Resize
 from stages.demo.analyst import Analyst, Findings, PartBuilders
@@ -135,13 +135,8 @@ def build_page(gradio: Any, analyst: Analyst, max_megapixels: float) -> Any:
 
 def read_upload(file: Path, max_megapixels: float) -> Picture:
     """Read an image; raises ValueError for one that is too large, before it is decoded."""
-    width, height = read_stored_size(file)
-    if width * height > max_megapixels * 1e6:
-        raise ValueError(
-            f"the image has {width} x {height} pixels, more than {max_megapixels:g} million: "
-            "shrink it, or start the page with a larger job.max_megapixels"
-        )
-    return read_image(file)
+    remedy = "start the page with a larger job.max_megapixels"
+    return read_bounded(file, max_megapixels, remedy)
 
 
 def join_labels(ticked: list[str], typed: str) -> list[str]:

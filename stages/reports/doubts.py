@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from datamodules.label_corrections import LISTED, MISSING
-from fmawsss.files.journals import Line
 from fmawsss.files.texts import read_table, write_row
 from fmawsss.files.writing import write_bytes
-from stages.reports.image_ranks import find_doubts
+from stages.reports.image_ranks import Suspicion
 from stages.reports.report import StageNote
 
 logger = logging.getLogger(__name__)
@@ -20,36 +18,38 @@ COLUMNS = ("image", "class", "label", "strength", "evidence", "correct")
 Key = tuple[str, str, str]  # image, class, and whether it is listed or missing
 
 
-def write_doubts(path: Path, stages: Iterable[tuple[StageNote, Iterator[Line]]]) -> None:
-    """Write all doubtful labels of images, the most doubtful first; nothing where there is none.
+class DoubtTable:
+    """The doubtful labels of images, of all stages, as a report comes by them."""
 
-    What a person has marked in a table that is there stays marked, doubtful or not.
-    """
-    rows: dict[Key, tuple[float, str]] = {}
-    for stage, lines in stages:
-        for line in lines:
-            if line.get("labels") is None:
-                continue
-            for doubt in find_doubts(line, stage.classes):
-                said = LISTED if doubt.listed else MISSING
-                key = (line["name"], stage.classes[doubt.value], said)
-                evidence = (doubt.strength, f"{stage.name}: {doubt.reason}")
-                rows[key] = max(rows.get(key, evidence), evidence)
+    def __init__(self) -> None:
+        self.rows: dict[Key, tuple[float, str]] = {}
 
-    # with the marks of a person
-    marks = read_marks(path)
-    rows |= {key: (0.0, "") for key in marks if key not in rows}
-    if not rows:
-        return
-    ordered = sorted(rows, key=lambda key: (-rows[key][0], key))
-    lines_out = [
-        write_row([*key, f"{rows[key][0]:.3f}", rows[key][1], marks.get(key, "")])
-        for key in ordered
-    ]
-    text = "".join([write_row(COLUMNS), *lines_out])
-    if not path.is_file() or path.read_bytes() != text.encode():
-        write_bytes(path, text.encode())
-        logger.info("doubtful labels (%d), to be marked: %s", len(rows), path)
+    def enter(self, stage: StageNote, suspicion: Suspicion) -> None:
+        """Enter what a stage doubts of an image; of several stages the strongest doubt counts."""
+        for doubt in suspicion.doubts:
+            said = LISTED if doubt.listed else MISSING
+            key = (suspicion.line["name"], stage.classes[doubt.value], said)
+            evidence = (doubt.strength, f"{stage.name}: {doubt.reason}")
+            self.rows[key] = max(self.rows.get(key, evidence), evidence)
+
+    def write(self, path: Path) -> None:
+        """Write them, the most doubtful first; nothing where there is none.
+
+        What a person has marked in a table that is there stays marked, doubtful or not.
+        """
+        marks = read_marks(path)
+        rows = self.rows | {key: (0.0, "") for key in marks if key not in self.rows}
+        if not rows:
+            return
+        ordered = sorted(rows, key=lambda key: (-rows[key][0], key))
+        lines = [
+            write_row([*key, f"{rows[key][0]:.3f}", rows[key][1], marks.get(key, "")])
+            for key in ordered
+        ]
+        text = "".join([write_row(COLUMNS), *lines])
+        if not path.is_file() or path.read_bytes() != text.encode():
+            write_bytes(path, text.encode())
+            logger.info("doubtful labels (%d), to be marked: %s", len(rows), path)
 
 
 def read_marks(path: Path) -> dict[Key, str]:

@@ -33,7 +33,12 @@ class Suspicion(NamedTuple):
 
     line: Line
     strength: float
-    reasons: list[str]
+    doubts: list[Doubt]
+
+    @property
+    def reasons(self) -> list[str]:
+        """What to tell a person."""
+        return [doubt.reason for doubt in self.doubts]
 
 
 def rank_images(lines: ReportLines, count: int) -> dict[str, list[tuple[Line, str]]]:
@@ -82,7 +87,7 @@ def suspect_labels(line: Line, classes: Sequence[str]) -> Suspicion:
     """Say why the labels of an image may be wrong; see `find_doubts`."""
     found = find_doubts(line, classes)
     strength = max([0.0, *(doubt.strength for doubt in found)])
-    return Suspicion(line, strength, [doubt.reason for doubt in found])
+    return Suspicion(line, strength, found)
 
 
 def find_doubts(line: Line, classes: Sequence[str]) -> list[Doubt]:

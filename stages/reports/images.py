@@ -6,7 +6,8 @@ import base64
 import heapq
 import io
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from operator import attrgetter
 from statistics import mean, median
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from stages.pages import Section, render
-from stages.reports.doubts import DOUBTS_FILE, write_doubts
+from stages.reports.doubts import DOUBTS_FILE, DoubtTable
 from stages.reports.image_ranks import Line, Suspicion, rank_images, suspect_labels
 from stages.reports.lines import ReportLines
 from stages.reports.overviews import (
@@ -71,21 +72,29 @@ def show_images(folder: RunFolder, images: int) -> Section | None:
 
 def show_label_doubts(folder: RunFolder, images: int) -> Section | None:
     """Show the `images` likeliest label errors of every stage that knows labels; count the rest."""
-    write_doubts(folder.path / DOUBTS_FILE, join_facts(folder))
-    panels = {}
+    table, panels = DoubtTable(), {}
     for stage, lines in join_facts(folder):
-        labelled, doubtful, found = choose_doubts(lines, stage.classes, images)
+        labelled, doubtful, found = choose_doubts(
+            lines, stage.classes, images, partial(table.enter, stage)
+        )
         if labelled:
             chosen = [(doubt.line, "; ".join(doubt.reasons)) for doubt in found]
             rows = draw_rows(folder, stage, chosen)
             panels[f"{stage.name}, {stage.split}"] = (doubtful, labelled, rows)
+    table.write(folder.path / DOUBTS_FILE)
     return Section("Labels in doubt", render("labels.html.j2", panels=panels)) if panels else None
 
 
 def choose_doubts(
-    lines: Iterable[Line], classes: Sequence[str], count: int
+    lines: Iterable[Line],
+    classes: Sequence[str],
+    count: int,
+    enter: Callable[[Suspicion], None],
 ) -> tuple[int, int, list[Suspicion]]:
-    """Count images whose labels and masks are known, and those in doubt; choose the strongest."""
+    """Count images whose labels and masks are known, and those in doubt; choose the strongest.
+
+    enter: takes each that is in doubt.
+    """
     seen = Counter[str]()
 
     def list_doubts() -> Iterator[Suspicion]:
@@ -93,8 +102,9 @@ def choose_doubts(
             if line.get("labels") is not None:
                 seen["labelled"] += 1
                 suspicion = suspect_labels(line, classes)
-                if suspicion.reasons:
+                if suspicion.doubts:
                     seen["doubtful"] += 1
+                    enter(suspicion)
                     yield suspicion
 
     found = heapq.nlargest(count, list_doubts(), key=attrgetter("strength"))

@@ -15,12 +15,13 @@ from fastapi.responses import JSONResponse, Response
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
 
+from fmawsss.files.images import TooLargeError
 from stages.serve.answers import PNG, choose_kind, describe_answer, list_classes, write_mask
 from stages.serve.bodies import Bodies, BoundedBodies
 from stages.serve.guards import RequireToken
 from stages.serve.label_studio import make_routes
 from stages.serve.limits import Limits
-from stages.serve.model import Model, TooLargeError
+from stages.serve.model import Model
 from stages.serve.task_images import TaskImages
 from stages.serve.turns import GONE, RETRY_AFTER, Turns
 

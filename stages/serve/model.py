@@ -11,16 +11,12 @@ import numpy as np
 import torch
 from PIL import UnidentifiedImageError
 
-from fmawsss.files.images import read_image, read_stored_size
+from fmawsss.files.images import TooLargeError, read_bounded
 from fmawsss.networks.segmenter import Segmentation, Segmenter
 from fmawsss.resizing import Picture, Resize, Size, fit_longest, resize_image
 
 OF_LISTS = ", or take it out of the split's list"  # is said of images of data sets
 BLANK = (64, 64, 3)  # the picture of the first look
-
-
-class TooLargeError(ValueError):
-    """An image has more pixels than allowed."""
 
 
 @dataclass(frozen=True)
@@ -80,13 +76,8 @@ class Model:
 def read_upload(path: Path, megapixels: float) -> Picture:
     """Read a picture that came over the network; see `Model.look` for what is raised."""
     try:
-        width, height = read_stored_size(path)
-        if width * height > megapixels * 1e6:
-            raise TooLargeError(
-                f"the image has {width} x {height} pixels, more than {megapixels:g} million: "
-                "shrink it, or start the server with a larger job.limits.megapixels"
-            )
-        return read_image(path)
+        remedy = "start the server with a larger job.limits.megapixels"
+        return read_bounded(path, megapixels, remedy)
     except TooLargeError:
         raise
     except (ValueError, OSError, UnidentifiedImageError) as error:
