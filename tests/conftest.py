@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+from pathlib import Path
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -18,6 +19,8 @@ from omegaconf import OmegaConf
 install_import_hook("fmawsss", "type_checker.check")
 
 torch.set_num_threads(1)
+
+FINISHED: dict[Path, set[Path]] = {}  # what lies in the shared pipeline
 
 FORKING = {"test_kills.py", "test_locks.py", "test_signals.py"}
 LONGEST = {
@@ -70,4 +73,19 @@ def finished(tmp_path_factory):
             f"paths.data={folder}/data",
             f"paths.outputs={folder}/outputs",
         )
+    FINISHED[folder] = paths_below(folder)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _finished_pipelines_stay_as_they_are():
+    """Blame the test that left a file in the shared pipeline, or took one, not one that reads it."""
+    yield
+    for folder, before in FINISHED.items():
+        now = paths_below(folder)
+        FINISHED[folder] = now
+        assert now == before, f"this test changed {folder}: {sorted(now ^ before)[:3]}"
+
+
+def paths_below(folder: Path) -> set[Path]:
+    return set(folder.rglob("*"))

@@ -44,7 +44,7 @@ def open_analyst(outputs: Path, monkeypatch) -> Analyst:
         analysts.append(Analyst(builders, handwritten, checkpoints, resize, normalise))
 
     quick = ["stages.superpixels.module.generator.points_per_side=4", f"paths.outputs={outputs}"]
-    quick.append(f"hydra.run.dir={outputs.with_name('demo_run')}")
+    quick.append(f"hydra.run.dir={outputs.parent.with_name('demo_run')}")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo_page, "serve_demo", keep)
         run(infer.main, monkeypatch, "task=demo", *quick)

@@ -26,9 +26,10 @@ def saved(finished: Path, tmp_path_factory) -> Path:
     """The folder of a model, written by the door."""
     folder = tmp_path_factory.mktemp("model")
     places = [f"paths.data={finished}/data", f"paths.outputs={finished}/outputs"]
+    places.append(f"hydra.run.dir={folder}/run")
     with pytest.MonkeyPatch.context() as patch:
-        words = ["task=export", "format=model", f"job.path={folder}/model", *places]
-        run(infer.main, patch, *words)
+        words = ["task=export", "format=model", f"job.path={folder}/model"]
+        run(infer.main, patch, *words, *places)
     return folder / "model"
 
 

@@ -38,7 +38,7 @@ def photo(finished: Path) -> Path:
 
 def list_places(finished: Path) -> list[str]:
     """Where the finished pipeline lies; what a job writes of itself lies apart."""
-    return [f"paths.outputs={finished}/outputs", f"hydra.run.dir={finished}/serve_run"]
+    return [f"paths.outputs={finished}/outputs", f"hydra.run.dir={finished.with_name('serve_run')}"]
 
 
 def test_the_door_serves_the_network(finished: Path, photo: Path, monkeypatch) -> None:
