@@ -79,7 +79,7 @@ def finished(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _finished_pipelines_stay_as_they_are():
-    """Blame the test that left a file in the shared pipeline, or took one, not one that reads it."""
+    """Blame the test that changes the shared pipeline, not one that reads it."""
     yield
     for folder, before in FINISHED.items():
         now = paths_below(folder)
