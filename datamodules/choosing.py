@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Sequence
 from functools import cache, partial
 from hashlib import sha256
@@ -108,9 +109,11 @@ def check_truths(records: Records) -> None:
     """Raise ValueError for a ground-truth mask that does not fit its image; asked once in a run."""
     known = [(record, record.truth_file) for record in records if record.truth_file is not None]
     masks = [truth for _, truth in known]
-    pairs = tuple(record.image_file for record, _ in known), tuple(masks)
     check = partial(check_masks, [record for record, _ in known], masks)
-    current().read_once(("truths", *pairs), check)
+    files = sha256()  # their names would be held as long as the run
+    for record, truth in known:
+        files.update(os.fsencode(f"{record.image_file}\0{truth}\0"))
+    current().read_once(("truths", files.digest()), check)
 
 
 def report_missing_truths(records: Sequence[ImageRecord]) -> None:

@@ -95,7 +95,7 @@ def apply(stage: Stage) -> Result:
 def list_writers(stage: Stage, records: Sequence[ImageRecord], shard: int) -> list[L.Callback]:
     """List what writes the product, what goes beside it, and the journal of this shard."""
     if not stage.output.data.whole.truths:
-        records = [record._replace(truth_file=None) for record in records]
+        records = [record.without_truth() for record in records]
     writers = stage.output.make_writers([record.name for record in records])
     return [*writers, ScoreJournal(stage.output.path, records, shard)]
 

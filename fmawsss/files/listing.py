@@ -22,16 +22,16 @@ from struct import Struct
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from fmawsss.files.json_files import many_objects
-from fmawsss.files.writing import Writes, write_bytes
+from fmawsss.files.writing import Writes, replace_file
 
 logger = logging.getLogger(__name__)
 
 VERSION = 1
 KINDS = ("image", "mask", "archive")
+BITS = {kind: 1 << index for index, kind in enumerate(KINDS)}
 THREADS = 16  # a network answers many questions at once
 AT_ONCE = 500  # files of a thread's task
 QUIET = 5.0  # seconds before progress is told, and between two lines
-LARGEST = 1 << 62  # of a number in a listing
 Kind = Literal["image", "mask", "archive"]
 Item = TypeVar("Item")
 Found = TypeVar("Found")
@@ -56,8 +56,23 @@ class Fact(NamedTuple):
     width: int
 
 
-STAMP, FACT = Struct("<2q"), Struct("<4q")  # as bytes, they take a third of the memory
-Facts = dict[str, dict[str, dict[str, bytes]]]  # by kind, folder and name
+class Known(NamedTuple):
+    """All that a listing holds of a file: its fact, as what it was good, and when it was asked for.
+
+    good: a bit for each of `KINDS`. asked: the turn (`Listing.forget`) in which it was asked for.
+    """
+
+    size: int
+    modified: int
+    height: int
+    width: int
+    good: int
+    asked: int
+
+
+KNOWN = Struct("<2q2IBI")  # as bytes, it takes a fifth of the memory
+LIMITS = (1 << 62, 1 << 62, 1 << 32, 1 << 32)  # of the numbers of a fact
+Files = dict[str, dict[str, bytes]]  # by folder and name
 
 
 class Listing:
@@ -65,15 +80,15 @@ class Listing:
 
     def __init__(self, path: Path | None = None, remembers: bool = False) -> None:
         self.path = path
-        found = None if path is None else read_facts(path)
-        self.facts: Facts = found or {kind: {} for kind in KINDS}
+        self._files: Files = (None if path is None else read_facts(path)) or {}
         self.remembers = remembers
         self.changed = False
+        self._turn = 0
         self.forget()
 
     def forget(self) -> None:
         """Ask again for every file."""
-        self._stamps: dict[str, bytes] = {}
+        self._turn += 1
         self._compared: set[str] = set()
         self._read: dict[Hashable, tuple[int, Any]] = {}
 
@@ -81,36 +96,50 @@ class Listing:
         """Keep what was found for later runs, in a folder that is there and may be written."""
         if self.changed and self.path is not None and self.path.parent.is_dir():
             with suppress(OSError):  # the next run looks again
-                write_facts(self.path, self.facts)
+                write_facts(self.path, self._files)
             self.changed = False
 
     def ask(self, path: Path | str) -> Stamp:
         """Return the stamp of a file; raises ValueError for a pipe, OSError for none."""
-        name = os.fspath(path)
-        if (known := self._stamps.get(name)) is not None:
-            return Stamp(*STAMP.unpack(known))
-        status = os.stat(name)  # noqa: PTH116
+        folder, name = split_path(path)
+        known = self._hold(folder, name)
+        if known is not None and known.asked == self._turn:
+            return Stamp(known.size, known.modified)
+        status = os.stat(path)  # noqa: PTH116
         if not S_ISREG(status.st_mode):
             raise ValueError(f"{path} is no file to read: take it away")
         stamp = Stamp(status.st_size, status.st_mtime_ns)
         if self.remembers:
-            self._stamps[name] = STAMP.pack(*stamp)
+            found = known if known is not None and known[:2] == stamp else Known(*stamp, 0, 0, 0, 0)
+            self._keep(folder, name, found._replace(asked=self._turn))
         return stamp
 
     def recall(self, kind: Kind, path: Path | str, stamp: Stamp) -> Fact | None:
         """Return what was found in a file, unless it is another one since."""
-        folder, name = split_path(path)
-        known = self.facts[kind].get(folder, {}).get(name)
-        if known is None or known[: STAMP.size] != STAMP.pack(*stamp):
+        known = self._hold(*split_path(path))
+        if known is None or known[:2] != stamp or not known.good & BITS[kind]:
             return None
-        return Fact(*FACT.unpack(known))
+        return Fact(*known[:4])
 
     def note(self, kind: Kind, path: Path | str, fact: Fact) -> Fact:
         """Remember what was found in a file."""
         folder, name = split_path(path)
-        self.facts[kind].setdefault(folder, {})[name] = FACT.pack(*fact)
+        known = self._hold(folder, name)
+        if known is None or known[:2] != fact[:2]:
+            known = Known(*fact, 0, 0)
+        height, width = fact.height or known.height, fact.width or known.width
+        good = known.good | BITS[kind]
+        self._keep(folder, name, known._replace(height=height, width=width, good=good))
         self.changed = True
         return fact
+
+    def _hold(self, folder: str, name: str) -> Known | None:
+        names = self._files.get(folder)
+        held = None if names is None else names.get(name)
+        return None if held is None else Known(*KNOWN.unpack(held))
+
+    def _keep(self, folder: str, name: str, known: Known) -> None:
+        self._files.setdefault(folder, {})[name] = KNOWN.pack(*known)
 
     def read_once(self, key: Hashable, read: Callable[[], Found]) -> Found:
         """Return what was read under a key before, unless this process wrote a file since."""
@@ -157,7 +186,7 @@ def open_listing(path: Path | None, remembers: bool = True) -> Iterator[None]:
 
 
 @many_objects()
-def read_facts(path: Path) -> Facts | None:
+def read_facts(path: Path) -> Files | None:
     """Read a listing; None without one, or for one that is not as this module writes it."""
     try:
         held = json.loads(path.read_bytes())
@@ -165,31 +194,45 @@ def read_facts(path: Path) -> Facts | None:
             return None
         if set(held) != set(KINDS):
             return None
-        return {kind: {f: read_folder(n) for f, n in held[kind].items()} for kind in KINDS}
+        files: Files = {}
+        for kind, folders in held.items():
+            for folder, rows in folders.items():
+                read_folder(rows, BITS[kind], files.setdefault(folder, {}))
+        return files
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return None
 
 
-def read_folder(rows: dict[str, Any]) -> dict[str, bytes]:
-    """Read what is known of the files of a folder; raises ValueError or TypeError for the rest."""
-    for row in rows.values():
-        for number in row:
-            if type(number) is not int or not 0 <= number < LARGEST:
+def read_folder(rows: dict[str, Any], bit: int, names: dict[str, bytes]) -> None:
+    """Enter what is known of a folder's files; raises ValueError or TypeError for the rest."""
+    for name, row in rows.items():
+        for number, limit in zip(row, LIMITS, strict=True):
+            if type(number) is not int or not 0 <= number < limit:
                 raise ValueError("no number of a listing")
-    return {name: FACT.pack(*Fact(*row)) for name, row in rows.items()}
+        other = Known(*KNOWN.unpack(names[name])).good if name in names else 0
+        names[name] = KNOWN.pack(*row, other | bit, 0)
 
 
-def write_facts(path: Path, facts: Facts) -> None:
-    """Write a listing, without folders that are gone."""
-    kept = {
-        kind: {
-            folder: {name: FACT.unpack(fact) for name, fact in names.items()}
-            for folder, names in folders.items()
-            if Path(folder).is_dir()
-        }
-        for kind, folders in facts.items()
-    }
-    write_bytes(path, json.dumps({"version": VERSION, **kept}).encode())
+def write_facts(path: Path, files: Files) -> None:
+    """Write a listing, without folders that are gone, a folder at a time."""
+    there = [folder for folder in files if Path(folder).is_dir()]
+    with replace_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.write(f'{{"version": {VERSION}')
+        for kind, bit in BITS.items():
+            file.write(f', "{kind}": {{')
+            separator = ""
+            for folder in there:
+                if rows := list_rows(files[folder], bit):
+                    file.write(f"{separator}{json.dumps(folder)}: {json.dumps(rows)}")
+                    separator = ", "
+            file.write("}")
+        file.write("}")
+
+
+def list_rows(names: dict[str, bytes], bit: int) -> dict[str, tuple[int, ...]]:
+    """List the facts of a folder's files that were found good as one kind."""
+    known = {name: Known(*KNOWN.unpack(held)) for name, held in names.items()}
+    return {name: tuple(held[:4]) for name, held in known.items() if held.good & bit}
 
 
 def split_path(path: Path | str) -> tuple[str, str]:
