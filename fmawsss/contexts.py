@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from fmawsss.clip.encoder import FrozenClip
 from fmawsss.files.released_contexts import load_released_context
+from fmawsss.files.tensor_files import digest_weights
 
 
 def named_seed(name: str) -> int:
@@ -81,7 +83,9 @@ class ReleasedContexts:
 
     def __call__(self, clip: FrozenClip, count: int) -> Float[Tensor, "S K W"]:
         """Read `count` contexts; the file must hold as many, shared ones are not multiplied."""
-        context = load_released_context(self.path)
+        context = load_released_context(
+            self.path, partial(digest_weights, nn.ModuleDict({"clip": clip}))
+        )
         if context.shape[0] != count or context.shape[2] != clip.text_width:
             raise ValueError(
                 f"{self.path} holds {context.shape[0]} contexts of width {context.shape[2]}, the "

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jaxtyping import UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from fmawsss.files.corrected import TrustedMasks, open_corrected
-from fmawsss.files.regions import value_regions
+from fmawsss.files.regions import show_classes, value_regions
 from fmawsss.files.storage import read_superpixels
 from fmawsss.memory import ImageRegions
 from fmawsss.seeding import Seed
+from fmawsss.superpixels import Superpixels
 from fmawsss.trust import (
     correct_values,
     enlarge_seed,
@@ -60,11 +61,26 @@ class CorrectedRegions:
         if trusted is None:
             return values, labels
         superpixels = read_superpixels(self.superpixels / f"{name}.npz")
-        fitting = fit_trusted(trusted, superpixels.size)
-        return (
-            correct_values(values, fitting, superpixels),
-            labels | list_trusted_classes(trusted, classes),
-        )
+        return correct_regions(values, labels, trusted, superpixels)
+
+    def show(self, name: str, regions: ImageRegions, classes: int) -> Bool[Tensor, "C"]:
+        """Return the classes of an image alone, multi-hot."""
+        labels, trusted = show_classes(regions, classes), self.read(name)
+        return labels if trusted is None else labels | list_trusted_classes(trusted, classes)
+
+
+def correct_regions(
+    values: Float[Tensor, "M R"],
+    labels: Bool[Tensor, "C"],
+    trusted: UInt8[Tensor, "A B"],
+    superpixels: Superpixels,
+) -> tuple[Tensor, Tensor]:
+    """Return values of regions and classes with what a trusted mask says of both."""
+    fitting = fit_trusted(trusted, superpixels.size)
+    return (
+        correct_values(values, fitting, superpixels),
+        labels | list_trusted_classes(trusted, len(labels)),
+    )
 
 
 def lay_over(seeds: dict[str, Seed], trusted: UInt8[Tensor, "A B"]) -> dict[str, Seed]:

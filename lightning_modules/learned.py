@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import lightning as L
 from torch import Tensor
 
+from fmawsss.files.released_contexts import find_origin
 from fmawsss.files.tensor_files import digest_weights, name_in_errors
 from fmawsss.networks.checkpoints import read_learned
 from fmawsss.networks.plain_data import check_weights
@@ -42,11 +43,12 @@ def read_fitting(path: Path, module: L.LightningModule) -> dict[str, Tensor]:
     """Read what was learned.
 
     Raises:
-        ValueError: naming the file, when it was learned for another module.
+        ValueError: naming the file, when it was learned for another module, or other weights.
     """
     checkpoint = read_learned(path)
     with name_in_errors(path):
         module.on_load_checkpoint(checkpoint)
+        require_weights(checkpoint, digest_frozen(module).learning)
     return checkpoint["state_dict"]
 
 
@@ -87,6 +89,17 @@ def require_names(found: Sequence[str], expected: Sequence[str], kind: str) -> N
         raise ValueError(
             f"the checkpoint was trained for {kind} {list(found)}, this run has {list(expected)}; "
             "use the data set that it was trained on, or train again"
+        )
+
+
+def require_weights(checkpoint: Mapping[str, Any], weights: str) -> None:
+    """Raise ValueError for prompts that travelled, and were learned with other frozen weights."""
+    known = find_origin(checkpoint)
+    if known not in (None, weights):
+        raise ValueError(
+            f"the prompts were learned with another CLIP, whose weights have the digest {known}, "
+            f"those here {weights}: choose it with clip=, or start a training from them with "
+            "prompts=released prompts.contexts.path=FILE"
         )
 
 

@@ -22,8 +22,10 @@ from fmawsss.files.regions import (
     read_pair,
     read_regions,
     require_superpixels,
+    value_regions,
 )
 from fmawsss.files.storage import read_superpixels
+from fmawsss.files.texts import name_first
 from fmawsss.memory import ImageRegions, MemoryReader, Neighbours, RegionMemory
 from fmawsss.memory_index import RegionIndex, build_index, load_faiss
 from fmawsss.memory_search import Question, find_together
@@ -33,7 +35,7 @@ from fmawsss.seeding import Priority
 from fmawsss.superpixels import Superpixels
 from fmawsss.trust import weigh_background
 from lightning_modules.calibration import Corrected, calibrate
-from lightning_modules.corrected_regions import CorrectedRegions, lay_over
+from lightning_modules.corrected_regions import CorrectedRegions, correct_regions, lay_over
 from lightning_modules.memory_seeds import MemoryPrediction, paint_regions
 
 logger = logging.getLogger(__name__)
@@ -110,6 +112,7 @@ class MemoryModule(L.LightningModule):
         )
         logger.info("a memory of %d superpixels in %d images", len(self.memory.keys), len(names))
         self.alone: list[str] = []
+        self.unlabelled: list[str] = []
         batches = self.trainer.predict_dataloaders.dataset.batches
         self.coming = deque(record.name for batch in batches for record in batch)
         self.found: dict[str, Neighbours] = {}
@@ -144,7 +147,7 @@ class MemoryModule(L.LightningModule):
         ]
 
     def on_predict_end(self) -> None:
-        """Say which images show a class that too few others do, and stay as they were."""
+        """Say which images show a class that too few others do, or that no label names."""
         if self.alone:
             logger.warning(
                 "%d images show a class that fewer than %d other images of the memory show, "
@@ -152,6 +155,13 @@ class MemoryModule(L.LightningModule):
                 len(self.alone),
                 self.reader.least,
                 ", ".join(self.alone[:5]),
+            )
+        if self.unlabelled:
+            logger.warning(
+                "%d corrected masks show a class that the labels of their image lack, which counts "
+                "as one of it: %s; correct its labels, too, for what is learned without masks",
+                len(self.unlabelled),
+                name_first(self.unlabelled),
             )
 
     def _predict_image(self, name: str, superpixels: Superpixels) -> MemoryPrediction:
@@ -165,8 +175,14 @@ class MemoryModule(L.LightningModule):
         if name not in self.found:
             self._look_ahead()
         found = self.found.pop(name)
-        own, labels = self.corrected.value(name, regions, len(self.classes))
-        own, trusted = own.to(self.device), self.corrected.read(name)
+        own, labels = value_regions(name, regions, len(self.classes))
+        trusted = self.corrected.read(name)
+        if trusted is not None:
+            own, shown = correct_regions(own, labels, trusted, superpixels)
+            if (shown & ~labels).any():
+                self.unlabelled.append(name)
+            labels = shown
+        own = own.to(self.device)
         told = self.reader.listen(self.memory, found)
         scores = weigh_background(self.reader.mix(own, labels, told), self.factor)
 
@@ -256,7 +272,7 @@ class MemoryModule(L.LightningModule):
         number = self.numbers.get(name)
         if number is None:
             regions, keys = read_pair(self.regions, self.keys, name, *self.stamps, self.averaged)
-            _, labels = self.corrected.value(name, regions, len(self.classes))
+            labels = self.corrected.show(name, regions, len(self.classes))
         else:
             keys, labels = self.memory.read_keys(number), self.memory.labels[number]
         return Question(keys.to(self.device), labels, number)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from fmawsss.files.hub import find_model, is_repository
+from fmawsss.files.tensor_files import MODEL
 from stages.stage import Run, Stage
 
 
@@ -35,6 +37,7 @@ def find_file(
 ) -> Path:
     """Return the file of a checkpoint named by a path or a step, here or where the base run is.
 
+    One that travels may be named by its folder, or its repository on Hugging Face's hub.
     Raises FileNotFoundError naming the command that makes it.
     """
     path = steps / f"step_{int(chosen):06d}.ckpt" if str(chosen).isdigit() else Path(chosen)
@@ -44,6 +47,8 @@ def find_file(
     for place in places:
         if place.is_file():
             return place
+    if (path / MODEL).is_file() or is_repository(path):
+        return find_model(path)
     task = checkpoint.stem
     choice = f"one of {', '.join(map(str, others))}" if others else "PATH"
     raise FileNotFoundError(

@@ -146,6 +146,8 @@ OF_RUN: dict[str, Range] = {
     **dict.fromkeys(("job.voc.size", "job.sbd_archive.size"), optional(whole(0))),
     **dict.fromkeys(("job.run", "job.path", "job.pred", "job.table", "job.entity"), TEXT),
     **dict.fromkeys(("job.project", "job.name", "job.scores"), TEXT),
+    **dict.fromkeys(("job.superpixels", "job.dataset"), TEXT),
+    **dict.fromkeys(("job.package", "job.licence"), optional(TEXT)),
     "job.agreement": SHARE,
     "job.splits": optional(SPLITS),
     "job.resize.patch": PIXELS,

@@ -130,6 +130,7 @@ RUN_KEYS = {
     "group": "paths.group",
     "run": "job.run",
     "pred": "job.pred",
+    "package": "job.package",
     "job.expected": "dataset.splits.expected",
     "job.withheld": "dataset.splits.withheld",
     "module.generator": "masks",

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-import re
+import logging
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from jaxtyping import Float
 from torch import Tensor
 
-from fmawsss.files.hub import find_model
+from fmawsss.files.hub import find_model, is_repository
 from fmawsss.files.tensor_files import MODEL, read_tensors
 
+logger = logging.getLogger(__name__)
 RELEASED, OURS = "prompt_learner.ctx", "prompts.context"  # names of the contexts' tensors
-REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-]+")  # a file has an ending
 
 
-def load_released_context(path: str | Path) -> Float[Tensor, "S K W"]:
+def load_released_context(
+    path: str | Path, weights: Callable[[], str] | None = None
+) -> Float[Tensor, "S K W"]:
     """Read the contexts of a released checkpoint, `prompt_learner.ctx`; no code of it is run.
 
     Contexts of ours are read from a file of `format=prompts`, its folder, or its repository on
-    Hugging Face's hub (NAME/REPOSITORY).
+    Hugging Face's hub (NAME/REPOSITORY); a line tells where these were learned with other frozen
+    weights than those whose digest `weights` returns.
 
     Raises:
         FileNotFoundError: when there is no such file.
         ValueError: when it holds no contexts.
     """
-    if Path(path).is_dir() or (REPOSITORY.fullmatch(str(path)) and not Path(path).exists()):
+    if Path(path).is_dir() or is_repository(path):
         path = find_model(path)
     if not Path(path).is_file():
         raise FileNotFoundError(f"no released contexts at {path}")
@@ -39,7 +43,24 @@ def load_released_context(path: str | Path) -> Float[Tensor, "S K W"]:
             f"{path} holds contexts of {context.dtype} and shape {tuple(context.shape)}, expected "
             "finite numbers of shape (contexts, length, width): copy or download it again"
         )
+    known = find_origin(content)
+    used = None if weights is None or known is None else weights()
+    if used not in (None, known):
+        logger.warning(
+            "%s: its contexts were learned with another CLIP (weights %s, here %s): no more than "
+            "a start",
+            path,
+            known,
+            used,
+        )
     return context.float()
+
+
+def find_origin(content: object) -> str | None:
+    """Find the digest of the frozen weights that contexts were learned with, if a file says it."""
+    recipe = content.get("recipe") if isinstance(content, Mapping) else None
+    weights = recipe.get("weights") if isinstance(recipe, Mapping) else None
+    return weights if isinstance(weights, str) else None
 
 
 def find_contexts(content: object, ending: str = RELEASED) -> list[Tensor]:

@@ -26,7 +26,12 @@ def read_program(path: Path) -> str:
 
 
 def test_there_are_notebooks() -> None:
-    assert [path.stem for path in NOTEBOOKS] == ["cam_and_seed", "correct_labels", "sweep"]
+    assert [path.stem for path in NOTEBOOKS] == [
+        "cam_and_seed",
+        "correct_labels",
+        "correct_masks",
+        "sweep",
+    ]
     text = (ROOT / "README.md").read_text() + (ROOT / "docs" / "index.md").read_text()
     assert all(text.count(f"notebooks/{path.name}") >= 1 for path in NOTEBOOKS)
 
