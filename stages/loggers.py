@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -84,10 +85,22 @@ def name_words(stage: str, words: Sequence[str]) -> str:
 
     >>> name_words("cls", ["task=cls", "stage.training.loop.max_steps=3", "paths.work=x", "seed=1"])
     'cls max_steps=3 seed=1'
+
+    What was typed of another stage of a pipeline is not named.
+
+    >>> name_words("seg", ["stages.cls.runtime.save_every=2", "prompts@stages.seg.model.prompts=x"])
+    'seg prompts=x'
     """
-    told = [word for word in words if name_key(word).split(".")[0] not in UNNAMED]
+    named = [word for word in words if name_key(word).split(".")[0] not in UNNAMED]
+    told = [word for word in named if find_stage(word) in (None, stage)]
     short = [f"{name_key(word).rpartition('.')[2]}={word.partition('=')[2]}" for word in told]
     return " ".join([stage, *short])[:LONGEST_NAME]
+
+
+def find_stage(word: str) -> str | None:
+    """Find the stage of a pipeline that a word belongs to; None for one of the whole run."""
+    found = re.search(r"(?:^|@)stages\.(\w+)", word.lstrip("+~").partition("=")[0])
+    return found[1] if found else None
 
 
 def choose_run_id(stage: Stage) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
+import pytest
 from correction_tools import (
     BOX,
     SIZE,
@@ -21,7 +23,7 @@ from correction_tools import (
 from fmawsss.files.png import read_mask
 from stages.corrections.names import ImageNames
 from stages.exports.labelstudio import LabelStudioTasks
-from stages.exports.masks import CvatMasks
+from stages.exports.masks import CvatMasks, MaskSet
 from stages.exports.regions import CocoAnnotations
 
 

@@ -12,7 +12,10 @@ import wandb
 import yaml
 from front_door import run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from wandb_file import (
+
+import infer
+import train
+from benchmarks.wandb_file import (
     list_artifacts,
     read_config,
     read_history,
@@ -20,9 +23,6 @@ from wandb_file import (
     read_run,
     read_summary,
 )
-
-import infer
-import train
 from stages.dashboards import store_in_wandb
 
 QUICK = [

@@ -74,8 +74,9 @@ def rewrite(
         held = {m.name: archive.extractfile(m).read() for m in archive.getmembers()}
     about, index = json.loads(held.pop(ABOUT)), held.pop(IMAGES)
     found = lines([json.loads(line) for line in index.decode().splitlines()])
-    files = {f"{line['name']}.npz": None for line in found}
-    for name, line in zip(files, found, strict=True):
+    files = {}
+    for line in found:
+        name = f"{line['name']}.npz"
         data = change(name, held.get(name, b"other"))
         files[name] = data
         if isinstance(data, bytes):

@@ -17,10 +17,10 @@ from front_door import ROOT, compose_config, run
 from hydra import compose, initialize_config_dir
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
-from wandb_file import read_records
 
 import infer
 import train
+from benchmarks.wandb_file import read_records
 from fmawsss.files.features import FeatureStore
 from fmawsss.files.journals import read_lines
 from fmawsss.files.writing import HOST

@@ -14,7 +14,7 @@ import torch
 from . import checkpoints, products
 from .judge import BadInput
 from .project import FOLDER, infer
-from .spoil import Prepare, change_arrays, each, in_place, write
+from .spoil import Prepare, change_arrays, cut, each, in_place, write
 
 WORK = "outputs/shapes"
 
@@ -160,5 +160,24 @@ CASES: list[BadInput] = [
         put_file("outputs/folder/exports"),
         "exports",
         OTHER,
+    ),
+    # superpixels that travel
+    products.case(
+        "package_of_text",
+        infer("unpack", "package=superpixels.tar"),
+        write("superpixels.tar", b"no archive at all"),
+        r"superpixels\.tar",
+        "no package of superpixels",
+    ),
+    products.case(
+        "package_nowhere", infer("unpack", "package=no.tar"), each(), r"no\.tar", "correct the path"
+    ),
+    products.case("package_unnamed", infer("unpack"), each(), "task=unpack", "package=FOLDER"),
+    products.case(
+        "packed_after_a_cut",
+        infer("export", "format=superpixels"),
+        write(f"{WORK}/superpixels/train_00001.npz", cut),
+        r"train_00001\.npz",
+        products.AGAIN,
     ),
 ]

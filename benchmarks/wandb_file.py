@@ -28,6 +28,7 @@ def read_records(path: Path) -> list[Any]:
 
 
 def parse_records(path: Path) -> list[Any]:
+    """List the records that a `.wandb` file holds so far."""
     records = []
     for data in split_records(path.read_bytes()):
         record = wandb_internal_pb2.Record()
@@ -37,6 +38,7 @@ def parse_records(path: Path) -> list[Any]:
 
 
 def split_records(data: bytes) -> Iterator[bytes]:
+    """Put the pieces of each record together."""
     assert data.startswith(b":W&B")
     place, record = HEADER, b""
     while place + PIECE <= len(data):
@@ -98,3 +100,30 @@ def read_run(records: list[Any]) -> Any:
     """Return what a run says of itself: id, name, group, kind of job, tags."""
     (found,) = [record.run for record in records if record.HasField("run")]
     return found
+
+
+def read_rows(records: list[Any]) -> list[dict[str, Any]]:
+    """List what was logged together, keys and values."""
+    return [
+        {
+            item.key or "/".join(item.nested_key): json.loads(item.value_json)
+            for item in record.history.item
+        }
+        for record in records
+        if record.HasField("history")
+    ]
+
+
+def read_table(records: list[Any], title: str) -> tuple[dict[str, Any], dict[str, Path]]:
+    """Read a table that was logged under a title, and where the files that it names lie.
+
+    Raises:
+        KeyError: without such a table.
+    """
+    for record in records:
+        logged = record.artifact if record.HasField("artifact") else None
+        artifact = logged or record.request.log_artifact.artifact
+        files = {entry.path: Path(entry.local_path) for entry in artifact.manifest.contents}
+        if f"{title}.table.json" in files:
+            return json.loads(files[f"{title}.table.json"].read_text()), files
+    raise KeyError(title)
