@@ -11,12 +11,14 @@ import argparse
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.lines import Line2D
 from PIL import Image
 
 from benchmarks.wandb_file import (
@@ -73,16 +75,17 @@ class LoggedRun:
         return rows
 
     def read_tabled(self, key: str) -> list[Shown]:
-        """Return the rows of a table of images: name and remark, image with its last mask."""
+        """Return the rows of a table of images: name and remark, image with a mask."""
         try:
             table, files = read_table(list(self.records), key)
         except KeyError:
             return []
         found = []
         for name, because, _, shown in table["data"]:
-            *_, mask = shown["masks"].values()
             image = read_image(files[shown["path"]])
-            found.append((f"{name}, {because}", lay_mask(image, files[mask["path"]])))
+            drawn = min(sorted(shown["masks"]), key="truth".__eq__)
+            mask = files[shown["masks"][drawn]["path"]]
+            found.append((f"{name}, {because}", lay_mask(image, mask)))
         return found
 
 
@@ -98,31 +101,39 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, default=Path("outputs/shapes"), help="of the run")
     parser.add_argument("--file", type=Path, default=ROOT / "docs" / "dashboard.webp")
     options = parser.parse_args(words)
-    runs = list(read_runs(options.work))
+    runs = read_runs(options.work)
     if not runs:
         parser.error(f"no run was logged below {options.work}: python train.py logger=wandb")
     draw(runs, options.file)
     print(f"{len(runs)} runs in {options.file}")  # noqa: T201
 
 
-def read_runs(work: Path) -> Iterator[LoggedRun]:
-    """Read the runs that were logged last below a folder of results: those of one group."""
-    files = sorted(work.glob("runs/*/wandb/offline-run-*/run-*.wandb"))
-    group = files[-1].parents[2] if files else None
-    for number, path in enumerate(file for file in files if file.parents[2] == group):
+def read_runs(work: Path) -> list[LoggedRun]:
+    """Read the last run of each stage below a folder of results; parts of one are joined."""
+    runs: dict[str, LoggedRun] = {}
+    ids: dict[str, str] = {}
+    for path in sorted(work.glob("runs/*/wandb/offline-run-*/run-*.wandb")):
         records = parse_records(path)
-        colour = COLOURS[number % len(COLOURS)]
-        yield LoggedRun(read_run(records).job_type, colour, records, path.parent / "files")
+        said = read_run(records)
+        name, begun = said.job_type, runs.get(said.job_type)
+        colour = COLOURS[len(runs) % len(COLOURS)] if begun is None else begun.colour
+        before = begun.records if begun is not None and ids[name] == said.run_id else []
+        ids[name] = said.run_id
+        runs[name] = LoggedRun(name, colour, [*before, *records], path.parent / "files")
+    return list(runs.values())
 
 
 def draw(runs: Sequence[LoggedRun], file: Path) -> None:
     """Draw the sections of the view, one below the other, and write the picture."""
-    figure = Figure(figsize=(WIDTH, 11.6), facecolor=PAPER, layout="constrained", dpi=DPI)
-    head, scores, learning, pictures = figure.subfigures(4, 1, height_ratios=(0.35, 2.3, 4.0, 4.6))
+    rows = list(list_rows(runs))
+    heights = (0.35, 2.4, 3.8, 0.4 + 1.85 * len(rows))  # inches
+    size = (WIDTH, sum(heights))
+    figure = Figure(figsize=size, facecolor=PAPER, layout="constrained", dpi=DPI)
+    head, scores, learning, pictures = figure.subfigures(4, 1, height_ratios=heights)
     draw_head(head, runs)
     draw_scores(scores, runs)
     draw_learning(learning, runs)
-    draw_pictures(pictures, runs)
+    draw_pictures(pictures, rows)
     stream = io.BytesIO()
     figure.savefig(stream, format="png", facecolor=PAPER)
     packed = io.BytesIO()
@@ -184,13 +195,16 @@ def draw_learning(part: SubFigure, runs: Sequence[LoggedRun]) -> None:
             for style, key in zip(STYLES, keys, strict=False):
                 steps, values = run.read_curve(key)
                 panel.plot(steps, values, style, color=run.colour, linewidth=1.4)
+        if len(keys) > 1:
+            lines = [Line2D([], [], linestyle=style, color=INK) for style in STYLES]
+            named = [key.rpartition("/")[2] for key in keys]
+            panel.legend(lines, named, fontsize=6, frameon=False)
         panel.grid(alpha=0.25)
         panel.margins(x=0.02)
 
 
-def draw_pictures(part: SubFigure, runs: Sequence[LoggedRun]) -> None:
-    """Draw an image of each kind of run with its masks, and the tables of images of the last."""
-    rows = list(list_rows(runs))
+def draw_pictures(part: SubFigure, rows: Sequence[tuple[str, list[Shown]]]) -> None:
+    """Draw rows of pictures, each with its title at the side."""
     panels = open_section(part, "pictures", len(rows), MOST)
     for panel in panels:
         panel.set_axis_off()
@@ -206,11 +220,11 @@ def draw_pictures(part: SubFigure, runs: Sequence[LoggedRun]) -> None:
 
 
 def list_rows(runs: Sequence[LoggedRun]) -> Iterator[tuple[str, list[Shown]]]:
-    """List what is drawn as pictures, row by row."""
+    """List an image with its masks of some runs, and the tables of images of the last one."""
     keys = [key for held in PICTURES.values() for key in held]
     for run in runs:
         if run.name in SHOWN:
-            yield from ((f"panels of {run.name}", row) for row in run.read_panels("panels")[:2])
+            yield f"panels, {run.name}", list(chain(*run.read_panels("panels")))
     tables = {key: runs[-1].read_tabled(key) for key in keys}
     yield from ((f"{key}, {runs[-1].name}", shown) for key, shown in tables.items() if shown)
 

@@ -158,8 +158,8 @@ class MemoryModule(L.LightningModule):
             )
         if self.unlabelled:
             logger.warning(
-                "%d corrected masks show a class that the labels of their image lack, which counts "
-                "as one of it: %s; correct its labels, too, for what is learned without masks",
+                "corrected masks of %d images show a class that their labels lack, which counts: "
+                "%s; correct the labels, too, for what is learned without masks",
                 len(self.unlabelled),
                 name_first(self.unlabelled),
             )

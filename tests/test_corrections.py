@@ -180,7 +180,7 @@ def test_the_memory_holds_exact_values_of_corrected_images_and_seeds_show_them(h
 def test_a_mask_with_a_class_that_no_label_names_is_told_once(house, capsys):
     house.take(NAME)
     house.infer("task=memory", "memory.least=1", f"corrected={house.corrected}")
-    assert "that the labels of their image lack" not in capsys.readouterr().out
+    assert "that their labels lack" not in capsys.readouterr().out
     drawn = house.draw("train_00002")
     mask = read_mask(drawn / "train_00002.png")
     absent = next(value for value in range(1, 9) if value not in mask)
@@ -190,7 +190,8 @@ def test_a_mask_with_a_class_that_no_label_names_is_told_once(house, capsys):
     words = ["task=memory", "memory.least=1", f"corrected={house.corrected}", "overwrite=true"]
     house.infer(*words)
     told = re.findall(
-        r"(\d+) corrected masks show a class .* lack, .*: (\w+);", capsys.readouterr().out
+        r"masks of (\d+) images show a class that their labels lack, .*: (\w+);",
+        capsys.readouterr().out,
     )
     assert told == [("1", "train_00002")]
     assert absent in read_mask(house.work / "seeds" / "coarse_memory" / "train_00002.png")

@@ -7,9 +7,11 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+import wandb
 from front_door import run
 
 import infer
+from stages.dashboards import store_in_wandb
 from stages.jobs.dashboard import CURVES, PICTURES, SCORES, build_layout
 
 # of the library, when it is imported
@@ -60,3 +62,21 @@ def test_what_is_missing_is_said(tmp_path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb_workspaces.reports.v2", None)
     with pytest.raises(ValueError, match=r"needs the package wandb-workspaces"):
         dash(monkeypatch, tmp_path, "job.entity=me")
+
+
+@pytest.mark.parametrize("limit", [0.001, 100])
+def test_large_products_are_referred_to(limit, tmp_path, monkeypatch):
+    stored = []
+    monkeypatch.setattr(wandb.Artifact, "add_reference", lambda *_, **__: stored.append("referred"))
+    monkeypatch.setattr(wandb.Artifact, "add_dir", lambda *_, **__: stored.append("stored"))
+    (tmp_path / "seeds").mkdir()
+    (tmp_path / "seeds/a.png").write_bytes(bytes(2000))
+    result = SimpleNamespace(
+        list_sources=dict, list_products=lambda: [tmp_path / "seeds"], config={}
+    )
+    run = SimpleNamespace(
+        config=SimpleNamespace(update=lambda *_, **__: None), offline=True,
+        log_artifact=lambda artifact, aliases: stored.append(artifact.type),
+    )  # fmt: skip
+    store_in_wandb(run, result, limit)
+    assert stored == [{0.001: "referred", 100: "stored"}[limit], "dataset"]

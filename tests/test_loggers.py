@@ -5,16 +5,17 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
+import numpy as np
 import pytest
-import wandb
 import yaml
 from front_door import run
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import infer
 import train
+from benchmarks import dashboard_picture
 from benchmarks.wandb_file import (
     list_artifacts,
     read_config,
@@ -23,7 +24,6 @@ from benchmarks.wandb_file import (
     read_run,
     read_summary,
 )
-from stages.dashboards import store_in_wandb
 
 QUICK = [
     "task=cls",
@@ -51,13 +51,8 @@ SCALARS = {
 def logged(tmp_path_factory):
     """A stage learned with all loggers at once; the folder of its run."""
     folder = tmp_path_factory.mktemp("loggers")
-    learning = [
-        "loop.max_steps=2",
-        "save_every=2",
-        "val_every=1",
-        "data.val_split=val",
-        "trainer.log_every_n_steps=1",
-    ]
+    learning = ["loop.max_steps=2", "save_every=2", "val_every=1", "data.val_split=val"]
+    learning.append("trainer.log_every_n_steps=1")
     places = [f"paths.data={folder}/data", f"paths.outputs={folder}/outputs"]
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("WANDB_API_KEY", raising=False)
@@ -204,24 +199,6 @@ def cut_power(*_: object) -> None:
     raise RuntimeError("power cut")
 
 
-@pytest.mark.parametrize("limit", [0.001, 100])
-def test_large_products_are_referred_to(limit, tmp_path, monkeypatch):
-    stored = []
-    monkeypatch.setattr(wandb.Artifact, "add_reference", lambda *_, **__: stored.append("referred"))
-    monkeypatch.setattr(wandb.Artifact, "add_dir", lambda *_, **__: stored.append("stored"))
-    (tmp_path / "seeds").mkdir()
-    (tmp_path / "seeds/a.png").write_bytes(bytes(2000))
-    result = SimpleNamespace(
-        list_sources=dict, list_products=lambda: [tmp_path / "seeds"], config={}
-    )
-    run = SimpleNamespace(
-        config=SimpleNamespace(update=lambda *_, **__: None), offline=True,
-        log_artifact=lambda artifact, aliases: stored.append(artifact.type),
-    )  # fmt: skip
-    store_in_wandb(run, result, limit)
-    assert stored == [{0.001: "referred", 100: "stored"}[limit], "dataset"]
-
-
 def test_wandb_has_panels_tables_and_a_confusion_matrix(logged):
     records = read_wandb(logged)
     history = read_history(records)
@@ -233,6 +210,27 @@ def test_wandb_has_panels_tables_and_a_confusion_matrix(logged):
     assert "confusion_table/_type" in history
     labels = read_config(records)["_wandb"]["mask/class_labels"]
     assert any(entry["value"].get("1") == "circle" for entry in labels.values())
+
+
+def test_the_picture_of_the_dashboard_shows_what_was_logged(logged, tmp_path):
+    work, picture = logged.parents[1], tmp_path / "dashboard.webp"
+    dashboard_picture.main(["--work", str(work), "--file", str(picture)])
+    assert Image.open(picture).width == 1210
+
+    # the curve of csv, the images of the table
+    (drawn,) = dashboard_picture.read_runs(work)
+    with (logged / "cls/metrics.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["train/loss"]]
+    steps, values = drawn.read_curve("train/loss")
+    assert steps == [int(row["step"]) for row in rows]
+    np.testing.assert_allclose(values, [float(row["train/loss"]) for row in rows], rtol=1e-5)
+    (panels, *_) = drawn.read_panels("panels")
+    assert [caption for caption, _ in panels] == ["train_00000", "coarse seed", "truth"]
+    tabled = dict(drawn.read_tabled("images/worst"))
+    assert {caption.partition(",")[0] for caption in tabled} <= {f"train_0000{n}" for n in range(3)}
+    assert tabled
+    with pytest.raises(SystemExit):
+        dashboard_picture.main(["--work", str(tmp_path)])
 
 
 def test_wandb_keeps_config_and_artifacts(logged):
