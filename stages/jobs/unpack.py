@@ -11,17 +11,24 @@ from typing import Any
 
 from datamodules.base import SegmentationDataModule
 from datamodules.choosing import Records, Splits, name_splits
-from fmawsss.files.contents import digest_file, note_files
+from fmawsss.files.contents import digest_file, find_changes, note_files, place_notes
 from fmawsss.files.fingerprints import differing_keys
 from fmawsss.files.hub import find_shared
-from fmawsss.files.journals import Line, describe_record, place_journal, read_lines
+from fmawsss.files.journals import Line, describe_record, list_journals, place_journal, read_lines
 from fmawsss.files.json_files import write_json
 from fmawsss.files.listing import current, work_in_parts
 from fmawsss.files.locks import hold_lock, place_lock
-from fmawsss.files.products import ANY, RECORD_VERSION, ProductMismatch, holds_files, read_record
+from fmawsss.files.products import (
+    ANY,
+    RECORD_VERSION,
+    ProductMismatch,
+    holds_files,
+    read_record,
+    refuse_edited,
+)
 from fmawsss.files.storage import read_superpixels
 from fmawsss.files.superpixel_package import AGAIN, PACKAGE, Entry, Package, open_package
-from fmawsss.files.texts import name_first
+from fmawsss.files.texts import compose, name_first
 from fmawsss.files.writing import append_line, replace_file
 from fmawsss.records import ImageRecord
 
@@ -64,7 +71,8 @@ def unpack_superpixels(
 class Found:
     """What of a package is of images that are here.
 
-    lines: for the journal, by name. changed: images whose files hold something else here.
+    lines: for the journal, by the name in the package. changed: images whose files hold something
+    else here.
     """
 
     lines: Mapping[str, Line]
@@ -77,14 +85,14 @@ def compare(package: Package, records: Records) -> Found:
     Raises:
         ValueError: when none is the same.
     """
-    entries = {entry.name: entry for entry in package.entries}
-    shared = [record for record in records if record.name in entries]
+    entries = {compose(entry.name): entry for entry in package.entries}
+    shared = [record for record in records if compose(record.name) in entries]
     described = work_in_parts(describe_record, shared, "compared")
     lines, changed = {}, []
     for record, known in zip(shared, described, strict=True):
-        entry = entries[record.name]
+        entry = entries[compose(record.name)]
         if all(known["image_stamp"].get(key) == value for key, value in entry.image.items()):
-            lines[record.name] = write_line(record, known, entry)
+            lines[entry.name] = write_line(record, known, entry)
         else:
             changed.append(record.name)
     if not lines:
@@ -107,7 +115,7 @@ def start(package: Package, target: Path, part: str) -> None:
     """Write the record of the superpixels before the first of them, as a stage does.
 
     Raises:
-        ProductMismatch: where others lie.
+        ProductMismatch: where others lie, or some that were edited.
     """
     record, ours = read_record(target), package.record
     remedy = "choose another paths.work to keep both, or move them away with their .json"
@@ -120,6 +128,11 @@ def start(package: Package, target: Path, part: str) -> None:
             f"{target} was made with other settings than those in {package.path} ({keys}): {remedy}"
         )
     parts = record["parts"] if same and record is not None else {}
+    if same:
+        refuse_edited(target, find_changes(target, unknown=True))
+    else:  # of what was removed
+        for path in (*list_journals(target), place_notes(target)):
+            path.unlink(missing_ok=True)
     write_record(target, ours, {part: {"inputs": ANY, "complete": False}, **parts})
 
 
@@ -135,14 +148,15 @@ def take(package: Package, lines: Mapping[str, Line], target: Path) -> int:
     journal, known = place_journal(target, 1, 0), read_lines(target)
     fresh = 0
     for entry, content in package.read_files():
-        path = target / f"{entry.name}.npz"
-        if entry.name not in lines:
+        line = lines.get(entry.name)
+        if line is None:
             continue
-        done = known.get(entry.name, {}).get("image_stamp") == lines[entry.name]["image_stamp"]
-        if done and path.is_file() and digest_file(path) == entry.digest:
+        path, noted = target / f"{line['name']}.npz", known.get(line["name"], {})
+        same = noted.get("image_stamp") == line["image_stamp"]
+        if same and path.is_file() and digest_file(path) == entry.digest:
             continue
         write_checked(path, content, package)
-        append_line(journal, json.dumps([lines[entry.name]]))
+        append_line(journal, json.dumps([line]))
         fresh += 1
     return fresh
 
