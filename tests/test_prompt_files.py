@@ -134,5 +134,6 @@ def test_a_repository_that_cannot_be_fetched_is_told(finished: Path, tmp_path, m
     monkeypatch.setattr("huggingface_hub.hf_hub_download", refuse)
     words = [f"paths.data={finished}/data", f"paths.outputs={tmp_path}", "ckpt=me/prompts"]
     words += ["dataset.train_images=6", "dataset.val_images=3"]
+    words.append(f"data.superpixels={finished}/outputs/shapes/superpixels")
     with pytest.raises(FileNotFoundError, match=r"me/prompts is no folder .*cannot be fetched"):
-        run(infer.main, monkeypatch, "task=cls", "learn=all", "data.superpixels=null", *words)
+        run(infer.main, monkeypatch, "task=cls", "learn=all", *words)
