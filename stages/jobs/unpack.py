@@ -51,9 +51,7 @@ def unpack_superpixels(
     if package is None:
         raise ValueError("task=unpack reads a package of superpixels: name it, package=FOLDER")
     data.prepare_data()
-    records = [
-        record._replace(labels=None, truth_file=None) for record in data.read_records(splits)
-    ]
+    records = [record.without_truth() for record in data.read_records(splits)]
     path, target = find_shared(package, PACKAGE, "dataset"), Path(folder)
     with (
         hold_lock(place_lock(target), target, "paths.work"),
