@@ -179,7 +179,7 @@ def name_package(path: Path, place: str) -> Iterator[None]:
         raise ValueError(
             f"{path} is no package of superpixels, or cut off {place}: {AGAIN}"
         ) from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path}: {error}: {AGAIN}") from error
 
 
