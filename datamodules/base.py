@@ -27,8 +27,15 @@ from datamodules.choosing import (
     spread_choice,
 )
 from datamodules.given_cams import find_unlabelled, report_other_classes
+from datamodules.images import list_lost
 from datamodules.label_corrections import correct_labels
-from datamodules.labels import LabelReader, Labels, LabelSource, list_lost, require_reader
+from datamodules.labels import (
+    NO_CLASSES,
+    LabelReader,
+    Labels,
+    LabelSource,
+    require_reader,
+)
 from datamodules.loading import Loading, find_place, make_loader
 from datamodules.sampler import BatchPlan, EndlessMicroBatches
 from datamodules.shown import report_unshown
@@ -93,7 +100,7 @@ class SegmentationDataModule(L.LightningDataModule):
                 "dataset.classes and dataset.prompt_names need the same length"
             )
         if self.labelled and not self.classes:
-            raise ValueError("the data set has no classes; set dataset.classes, or dataset/labels")
+            raise ValueError(NO_CLASSES)
 
         # what was read so far
         self.lost_labels: list[str] = []  # names without an image, in the labels read last

@@ -63,7 +63,7 @@ def decode_polygons(polygons: list[list[float]], size: Size) -> Bool[np.ndarray,
         from pycocotools import mask as rle
     except ImportError as error:
         raise ImportError(
-            'masks of COCO regions need pycocotools; run `pip install "fmawsss[coco]"`'
+            'masks of COCO regions need pycocotools; run `pip install -e ".[coco]"`'
         ) from error
     if not polygons:
         return np.zeros(size, bool)

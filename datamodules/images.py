@@ -231,6 +231,19 @@ def fold_name(name: str) -> str:
     return compose(compose(name).casefold())
 
 
+def list_lost(found: Iterable[str], images: Iterable[str], others: Iterable[str]) -> list[str]:
+    """List the found names that are neither images nor `others`, which are listed if needed.
+
+    Behind a name stands the image whose name differs by capitals or the form of Unicode, if any.
+    """
+    names, labelled = set(images), set(found)
+    if labelled <= names:
+        return []
+    alike = {fold_name(name): name for name in names - labelled}
+    meant = {name: alike.get(fold_name(name)) for name in (labelled - names).difference(others)}
+    return sorted(f"{name} (is it {other}?)" if other else name for name, other in meant.items())
+
+
 def find_missing(files: Sequence[Path | str]) -> list[Path]:
     """List those of some files that are not there; each of their folders is listed once."""
     places = [os.path.split(file) for file in files]

@@ -26,6 +26,10 @@ from fmawsss.metrics import IGNORE
 logger = logging.getLogger(__name__)
 
 SHOWN = 5  # faults in one message
+NO_CLASSES = (
+    "the data set has no classes: name what labels the images, dataset/labels=file "
+    "dataset.labels.path=labels.csv or dataset/labels=folders, or set dataset.classes=[cat,dog]"
+)
 Labels = tuple[int, ...]
 Item = TypeVar("Item")
 
@@ -269,14 +273,6 @@ def keep_labels_in_crop(
         )
     present = np.bincount(seed.ravel(), minlength=256)[1 : len(labels) + 1] > 0
     return labels & present
-
-
-def list_lost(
-    found: Mapping[str, Labels], images: Iterable[str], others: Iterable[str]
-) -> list[str]:
-    """List the names of labels that are neither images nor `others`, which are listed if needed."""
-    lost = found.keys() - set(images)
-    return sorted(lost.difference(others)) if lost else []
 
 
 def require_reader(labels: LabelReader | str | None) -> LabelReader | None:

@@ -46,13 +46,31 @@ TWICE = re.compile(r"Multiple values for |appears more than once")
 UNNAMED = re.compile(r"Config group override must be|Error resolving interpolation '\$\{(\w+)\}_")
 RAISED = re.compile(r"\w+ raised while resolving interpolation: (.+)")
 CONF = Path(__file__).parents[1] / "conf"
+EXTRAS = {  # libraries that only some runs need, by what they are imported as
+    "faiss": "index",
+    "fastapi": "serve",
+    "gradio": "demo",
+    "onnx": "export",
+    "onnxruntime": "export",
+    "onnxscript": "export",
+    "optuna": "sweeps",
+    "pycocotools": "coco",
+    "python_multipart": "serve",
+    "segmentation_models_pytorch": "networks",
+    "starlette": "serve",
+    "timm": "networks",
+    "transformers": "networks",
+    "uvicorn": "serve",
+}
 ELSEWHERE = "HYDRA_FULL_ERROR=1 shows the traceback"
 
 
 def explain(error: BaseException) -> list[str]:
     """Say what went wrong, in one line or two."""
     error, place = unwrap(error)
-    if isinstance(error, OverrideParseException):
+    if missing := name_extra(error):
+        lines = [missing]
+    elif isinstance(error, OverrideParseException):
         lines = [explain_grammar(error)]
     elif isinstance(error, HydraException | OmegaConfBaseException) or UNNAMED.match(str(error)):
         lines = [reword(error)]
@@ -98,6 +116,19 @@ def is_deliberate(error: BaseException) -> bool:
     file = Path(__file__) if frame is None else Path(frame.tb_frame.f_code.co_filename)
     ours = any(file.is_relative_to(folder) for folder in SPEAKERS)
     return isinstance(error, OSError) or (ours and isinstance(error, DELIBERATE))
+
+
+def name_extra(error: BaseException) -> str:
+    """Say which extra brings a library that is missing; nothing for any other error.
+
+    Hydra wraps what it met as it looked for a `_target_`; errors of ours say the extra themselves.
+    """
+    cause = error.__cause__ if str(error).startswith("Error loading") else error
+    name = (cause.name or "") if isinstance(cause, ModuleNotFoundError) else ""
+    library = name.partition(".")[0]
+    if library not in EXTRAS:
+        return ""
+    return f'{library} is not installed, and is needed here: pip install -e ".[{EXTRAS[library]}]"'
 
 
 def condense(lines: Sequence[str]) -> list[str]:

@@ -37,7 +37,9 @@ def name_program(door: str) -> str:
 
 
 def name_programs(text: str) -> str:
-    """Name both programs in a message as they are started here."""
+    """Name both programs in a message as they are started here, and what installs more of them."""
+    if INSTALLED:
+        text = re.sub(r'pip install -e "\.\[(\w+)\]"', r'pip install "fmawsss[\1]"', text)
     return re.sub(r"python (train|infer)\.py", lambda found: name_program(found[1]), text)
 
 

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from front_door import QUICK, ROOT, run
 import infer
 import train
 from fmawsss.files.products import ProductMismatch
-from stages.failures import condense, explain
+from stages.failures import EXTRAS, condense, explain
 
 
 def fail(main, monkeypatch, *words: str) -> list[str]:
@@ -122,6 +123,22 @@ def test_a_key_of_a_function_that_lacks_it_is_named(monkeypatch, tmp_path):
     words = ["task=superpixels", "dataset.train_images=1", "dataset.val_images=1", *places]
     lines = fail(infer.main, monkeypatch, *words, "+masks.depth=3")
     assert "depth" in lines[0]
+
+
+def test_a_library_that_is_missing_is_named_with_its_extra(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "segmentation_models_pytorch", None)
+    places = [f"paths.outputs={tmp_path}/outputs", f"paths.data={tmp_path}/data", *QUICK[:2]]
+    lines = fail(train.main, monkeypatch, "task=network", "network=timm", *places)
+    said = 'segmentation_models_pytorch is not installed, and is needed here: pip install -e "'
+    assert lines == [f'{said}.[networks]"']
+
+
+def test_extras_bring_what_is_named():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    named = {"faiss": "faiss-cpu", "python_multipart": "python-multipart", "starlette": "fastapi"}
+    for library, extra in EXTRAS.items():
+        brought = [re.split("[>=<]", line)[0] for line in extras["optional-dependencies"][extra]]
+        assert named.get(library, library) in brought
 
 
 def test_a_program_ends_with_one_and_no_traceback(tmp_path):

@@ -107,6 +107,17 @@ def test_labels_match_in_both_normal_forms(photos: Path, check) -> None:
     assert "│ 2 │ dog │ 1 │" in shown
 
 
+def test_names_that_nearly_match_are_told(photos: Path, check, capsys) -> None:
+    """The image that is meant is named, and an empty file is called so."""
+    Path("labels.csv").write_text("name;labels;place\r\nCAT/B.jpg;cat;x\r\ncat/a.v2;cat;\r\nz;cat;\r\n", "utf-8-sig")
+    (photos / "empty.jpg").write_bytes(b"")
+    with pytest.raises(SystemExit):
+        check("dataset/labels=file", "dataset.labels.path=labels.csv")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "labels of 2 images that are not there (CAT/B (is it cat/b?), z)" in shown
+    assert "empty.jpg cannot be read (it is no picture, or an empty file)" in shown
+
+
 def test_suspicious_names_are_remarked(photos: Path, check) -> None:
     """F19: classes that are made up from whatever stands there are shown."""
     rows = 'cat/a.v2,"circle,square"\ncat/b,Cat;cat\ndog/größe 1,2023;dog;dog\u200b\n'

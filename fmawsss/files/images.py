@@ -11,7 +11,7 @@ from stat import S_ISREG
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, UnidentifiedImageError
 from PIL.PngImagePlugin import PngImageFile
 
 from fmawsss.files.jpeg import refuse_grey_end, refuse_zeros
@@ -36,6 +36,7 @@ KINDS = {
     "TGA",
     "JPEG2000",
 }  # as Pillow names them; it would give others, such as EPS, to other programs
+OR_LESS = ", or take it out of the data set"
 _ORIENTATION = 0x0112  # EXIF tag
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -164,9 +165,7 @@ def _open_picture(path: Path) -> Iterator[ImageFile.ImageFile]:
             file.filename = ""  # Pillow would map a turned TIFF into memory, sides exchanged
             yield file
     except FileNotFoundError:
-        raise FileNotFoundError(
-            f"image {path} does not exist; restore it or take it out of the split's list"
-        ) from None
+        raise FileNotFoundError(f"image {path} does not exist; restore it{OR_LESS}") from None
     except Image.DecompressionBombError as error:
         raise ValueError(f"image {path} is too large to be read: {error}; shrink it") from error
     except PermissionError as error:
@@ -174,13 +173,14 @@ def _open_picture(path: Path) -> Iterator[ImageFile.ImageFile]:
     except Exception as error:  # decoders have many kinds for what broken files do to them
         raise ValueError(
             f"image {path} cannot be read ({describe_fault(error)}); expected a whole image of "
-            f"kind {', '.join(SUFFIXES)}: copy or convert it again, or take it out of the split's "
-            "list"
+            f"kind {', '.join(SUFFIXES)}: copy or convert it again{OR_LESS}"
         ) from error
 
 
 def describe_fault(error: Exception) -> str:
     """Say in a line what a decoder found."""
+    if isinstance(error, UnidentifiedImageError):
+        return "it is no picture, or an empty file"
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 

@@ -86,7 +86,7 @@ def read_table(path: Path, required: Sequence[str]) -> Table:
     if [column for column in columns if column in required] != [*required]:
         raise ValueError(
             f"{path} has the columns {reprlib.repr(columns)}; expected a first line "
-            f"`{','.join(required)}`"
+            f"`{','.join(required)}`, with any other columns: rename them, or add the line"
         )
     return Table(columns, delimiter, lines[1:])
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from datamodules.base import SegmentationDataModule
 from datamodules.choosing import Splits
 from datamodules.images import list_stems
+from datamodules.labels import NO_CLASSES
 from fmawsss.files.contents import drop_notes, find_changes, note_files
 from fmawsss.files.corrected import open_corrected, record_corrected
 from fmawsss.files.json_files import many_objects
@@ -52,7 +53,7 @@ def take_corrections(
     if corrected is None:
         raise ValueError("task=corrections reads a file: name it with corrected=FILE")
     if not data.classes:
-        raise ValueError("the data set has no classes; set dataset.classes, or dataset/labels")
+        raise ValueError(NO_CLASSES)
     data.prepare_data()
     records, target = data.read_records(splits), Path(folder)
     with (

@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from PIL import UnidentifiedImageError
 
-from fmawsss.files.images import TooLargeError, read_bounded
+from fmawsss.files.images import OR_LESS, TooLargeError, read_bounded
 from fmawsss.networks.segmenter import Segmentation, Segmenter
 from fmawsss.resizing import Picture, Resize, Size, fit_longest, resize_image
 
-OF_LISTS = ", or take it out of the split's list"  # is said of images of data sets
 BLANK = (64, 64, 3)  # the picture of the first look
 
 
@@ -82,7 +81,7 @@ def read_upload(path: Path, megapixels: float) -> Picture:
         raise
     except (ValueError, OSError, UnidentifiedImageError) as error:
         said = str(error).replace(f"image {path}", "the image").replace(str(path), "image")
-        raise ValueError(said.removesuffix(OF_LISTS)) from None
+        raise ValueError(said.removesuffix(OR_LESS)) from None
 
 
 def load_model(checkpoint: Path, device: str | None, longest: int, megapixels: float) -> Model:
