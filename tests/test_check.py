@@ -204,7 +204,7 @@ def test_labels_are_compared_with_masks(tmp_path: Path, monkeypatch, capsys) -> 
     check(monkeypatch, tmp_path, *folder, f"dataset.masks={masks}", "dataset.classes=[dog,cat]")
     shown = capsys.readouterr().out
     assert "is dataset.classes in the order of the mask values" in shown
-    assert "nothing to repair" in shown
+    assert "no file to repair" in shown
 
 
 def test_a_class_that_no_mask_shows_is_told_with_the_scores(

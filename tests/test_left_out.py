@@ -109,7 +109,9 @@ def test_labels_match_in_both_normal_forms(photos: Path, check) -> None:
 
 def test_names_that_nearly_match_are_told(photos: Path, check, capsys) -> None:
     """The image that is meant is named, and an empty file is called so."""
-    Path("labels.csv").write_text("name;labels;place\r\nCAT/B.jpg;cat;x\r\ncat/a.v2;cat;\r\nz;cat;\r\n", "utf-8-sig")
+    Path("labels.csv").write_text(
+        "name;labels;place\r\nCAT/B.jpg;cat;x\r\ncat/a.v2;cat;\r\nz;cat;\r\n", "utf-8-sig"
+    )
     (photos / "empty.jpg").write_bytes(b"")
     with pytest.raises(SystemExit):
         check("dataset/labels=file", "dataset.labels.path=labels.csv")

@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from front_door import ROOT
+from front_door import ROOT, run
 
+import infer
 from fmawsss.tiny.photos import main
 
 TEXT = (ROOT / "docs" / "tutorial.md").read_text()
@@ -32,6 +33,19 @@ def test_photos_become_masks(tmp_path):
     assert (tmp_path / "outputs" / "folder" / "report.html").is_file()
     python = re.findall(r"(?m)^    (from .*|found .*|print.*)$", TEXT)
     subprocess.run([sys.executable, "-c", "\n".join(python)], cwd=tmp_path, check=True)
+
+
+def test_masks_show_what_the_table_says(tmp_path, monkeypatch, capsys):
+    """The classes of a table stand in alphabetical order, and so must the values of its masks."""
+    main([str(tmp_path / "photos"), "--photos", "4", "--masks", str(tmp_path / "truth")])
+    words = (
+        COMMANDS[1].replace("photos", f"{tmp_path}/photos").replace("truth", f"{tmp_path}/truth")
+    )
+    assert "task=check" in words
+    run(infer.main, monkeypatch, *words.split()[2:], "job.workers=0", f"paths.outputs={tmp_path}")
+    shown = capsys.readouterr().out
+    assert "nothing to repair" in shown
+    assert "do not show" not in shown
 
 
 def test_photos_are_new_files_only(tmp_path, capsys):

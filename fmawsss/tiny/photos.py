@@ -41,20 +41,34 @@ def find_table(folder: Path) -> Path:
 
 
 def draw_photos(folder: Path, photos: int, draw: int, enlarge: int, masks: Path | None) -> None:
-    """Draw JPEGs into a new folder, with a CSV of their labels beside it."""
+    """Draw JPEGs into a new folder, with a CSV of their labels beside it.
+
+    Masks hold 0 for background, then the labels of the CSV in alphabetical order, as they are read.
+    """
+    # photos, and what they show
     rng = np.random.default_rng(draw)
-    for new in (folder, masks):
-        if new is not None:
-            new.mkdir(parents=True)
-    lines = ["name,labels"]
-    for number in range(1, photos + 1):
-        name, scene = f"IMG_{number:04d}", draw_scene(rng)
+    folder.mkdir(parents=True)
+    drawn = {f"IMG_{number:04d}": draw_scene(rng) for number in range(1, photos + 1)}
+    labels = {
+        name: [CLASS_NAMES[index] for index in present_classes(scene)]
+        for name, scene in drawn.items()
+    }
+    for name, scene in drawn.items():
         write_bytes(folder / f"{name}.jpg", encode_photo(scene.image, enlarge))
-        lines.append(f"{name},{';'.join(CLASS_NAMES[i] for i in present_classes(scene))}")
-        if masks is not None:
-            large = np.kron(scene.semantic, np.ones((enlarge, enlarge), np.uint8))
-            write_palette_png(masks / f"{name}.png", large, make_palette(len(CLASS_NAMES) + 1))
+    lines = ["name,labels", *(f"{name},{';'.join(found)}" for name, found in labels.items())]
     write_bytes(find_table(folder), "\n".join([*lines, ""]).encode())
+
+    # their true masks
+    if masks is None:
+        return
+    masks.mkdir(parents=True)
+    shown = sorted({label for found in labels.values() for label in found})
+    values = np.zeros(256, np.uint8)
+    for value, label in enumerate(shown, 1):
+        values[CLASS_NAMES.index(label) + 1] = value
+    for name, scene in drawn.items():
+        large = np.kron(values[scene.semantic], np.ones((enlarge, enlarge), np.uint8))
+        write_palette_png(masks / f"{name}.png", large, make_palette(len(shown) + 1))
 
 
 def encode_photo(image: Picture, enlarge: int) -> bytes:

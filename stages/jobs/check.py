@@ -160,7 +160,8 @@ def check_dataset(
     problems = sum(show_report(report, prepare, shown) for report in reports)
     if problems:
         raise SystemExit(1)
-    logger.info("nothing to repair")
+    apart = any(report.apart for report in reports)
+    logger.info("no file to repair; see labels and masks above" if apart else "nothing to repair")
 
 
 def show_report(report: SplitReport, prepare: str, shown: int) -> int:
