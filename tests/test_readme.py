@@ -31,6 +31,12 @@ def test_links_and_pictures_exist(page):
             assert heading in [line.lower().replace(" ", "-") for line in headings], target
 
 
+@pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.stem)
+def test_links_of_the_site_stay_within_it(page):
+    """What lies outside `docs/` is named as code: the site has no copy of it."""
+    assert "](../" not in page.read_text()
+
+
 def test_every_page_stands_in_the_site():
     listed = re.findall(r"\w+\.md", yaml.dump(read_site()["nav"]))
     assert sorted(listed) == [page.name for page in PAGES[1:]]
