@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
+import pytest
 import torch
-from front_door import ROOT, compose_config
+from front_door import ROOT, compose_config, run
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from torch import nn
 
+import train
 from fmawsss.networks.mask2former import Mask2FormerNetwork, MaskQueries
 from lightning_modules.network import NetworkModule
 from stages.words import translate
@@ -70,3 +73,13 @@ def build_module(classes: Sequence[str], *words: str) -> NetworkModule:
     for section in (node.learning, node.applying, node.runtime.arguments):
         arguments |= instantiate(section, _convert_="all")
     return instantiate(node.model, _partial_=True, _convert_="all")(**arguments)
+
+
+def learn_few(folder: Path) -> Path:
+    """Train a network on true masks for a few steps, through the front door; return its outputs."""
+    few = ["dataset.train_images=6", "dataset.val_images=2", "loop.max_steps=4", "save_every=4"]
+    seeds = f"seeds={folder}/data/shapes-0/SegmentationClass"
+    places = [f"paths.data={folder}/data", f"paths.outputs={folder}/outputs", "logger=none"]
+    with pytest.MonkeyPatch.context() as patch:
+        run(train.main, patch, "task=network", seeds, *few, *places)
+    return folder / "outputs"

@@ -1,4 +1,4 @@
-"""A trained network through every door: folders, patterns, lists, videos, Python, ONNX."""
+"""A trained network through every door: folders, patterns, lists, videos, Python."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -15,10 +14,10 @@ import pytest
 import torch
 from fake_trees import draw_image
 from front_door import run
+from network_tools import learn_few
 from PIL import Image
 
 import infer
-import train
 from datamodules.choosing import warn
 from datamodules.images import list_stems
 from fmawsss.files.png import read_mask, write_png
@@ -33,25 +32,7 @@ from fmawsss.tiny.shapes import CLASS_NAMES
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
     """The outputs of a network that learned from true masks for a few steps."""
-    folder = tmp_path_factory.mktemp("network")
-    few = [
-        "dataset.train_images=6",
-        "dataset.val_images=2",
-        "loop.max_steps=4",
-        "save_every=4",
-        "logger=none",
-    ]
-    places = [f"paths.data={folder}/data", f"paths.outputs={folder}/outputs"]
-    with pytest.MonkeyPatch.context() as patch:
-        run(
-            train.main,
-            patch,
-            "task=network",
-            f"seeds={folder}/data/shapes-0/SegmentationClass",
-            *few,
-            *places,
-        )
-    return folder / "outputs"
+    return learn_few(tmp_path_factory.mktemp("network"))
 
 
 @pytest.fixture(scope="module")
@@ -179,78 +160,6 @@ def test_a_checkpoint_says_what_its_masks_mean(checkpoint) -> None:
     assert config["runtime"]["output"] == "masks"
 
 
-STRANGERS = [
-    "os.system",
-    "eval",
-    "torch.load",
-    "fmawsss.files.json_files.write_bytes",
-    "fmawsss.files.downloads.fetch_file",
-]
-STRANGERS += [
-    "fmawsss.files.products.shutil.rmtree",
-    "fmawsss.files.storage.Path",
-    "fmawsss.files.features.FeatureStore",
-    "fmawsss.no.X",
-]
-
-
-@pytest.mark.parametrize("target", STRANGERS)
-def test_a_checkpoint_runs_nothing(
-    target: Any, checkpoint, tmp_path, trained, photos, monkeypatch
-) -> None:
-    content = torch.load(checkpoint, weights_only=True)
-    content["carried"]["network"]["clip"] = {
-        "_target_": target,
-        "_args_": ["touch /tmp/evil"],
-    }
-    torch.save(content, tmp_path / "evil.ckpt")
-    with pytest.raises(ValueError, match="the checkpoint names"):
-        Segmenter.from_checkpoint(tmp_path / "evil.ckpt")
-    with pytest.raises(ValueError, match="the checkpoint names"):
-        apply(monkeypatch, trained, tmp_path / "out", photos, f"ckpt={tmp_path}/evil.ckpt")
-
-
-CALL = {"_target_": "os.mkdir", "_args_": ["made"]}
-
-
-@pytest.mark.parametrize(
-    ("where", "what"),
-    [
-        ("carried", {"writers": {"more": CALL}}),
-        ("carried", {"resize": (CALL,)}),
-        ("carried", {"paths": {"work": "elsewhere"}}),
-        ("carried", {"image_mean": torch.zeros(3)}),
-        ("classes", [CALL] * len(CLASS_NAMES)),
-    ],
-)
-def test_no_corner_of_a_checkpoint_runs(
-    where: str, what, checkpoint, tmp_path, trained, photos, monkeypatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    content = torch.load(checkpoint, weights_only=True)
-    content[where] = {**content["carried"], **what} if where == "carried" else what
-    torch.save(content, tmp_path / "evil.ckpt")
-    refused = r"the checkpoint (names|wants)|no plain data|classes are no list of names"
-    with pytest.raises(ValueError, match=refused):
-        read_checkpoint(tmp_path / "evil.ckpt")
-    with pytest.raises(ValueError, match=refused):
-        apply(monkeypatch, trained, tmp_path / "out", photos, f"ckpt={tmp_path}/evil.ckpt")
-    assert not (tmp_path / "made").exists()
-
-
-def test_code_in_a_checkpoint_is_not_run(tmp_path) -> None:
-    class Evil:
-        def __reduce__(self):
-            return os.mkdir, (str(tmp_path / "made"),)
-
-    torch.save(
-        {"classes": Evil(), "palette": [], "carried": {}, "state_dict": {}}, tmp_path / "evil.ckpt"
-    )
-    with pytest.raises(ValueError, match=r"evil\.ckpt cannot be read .*other things than tensors"):
-        Segmenter.from_checkpoint(tmp_path / "evil.ckpt")
-    assert not (tmp_path / "made").exists()
-
-
 def test_patterns_lists_and_single_images(trained, photos, tmp_path, monkeypatch) -> None:
     (tmp_path / "list.txt").write_text("photos/b.png\n\nphotos/sub/c.png\n")
     for number, (root, names) in enumerate(
@@ -314,59 +223,6 @@ def test_inference_is_chosen_and_goes_on_where_it_stopped(
         assert (out / "masks/b.png").stat().st_mtime_ns == kept
         assert (out / "masks/a.png").read_bytes() == masks[name]["a.png"]
     assert masks["whole"] != masks["windows"]
-
-
-def test_onnx_labels_images_of_any_size(trained, checkpoint, tmp_path, monkeypatch) -> None:
-    onnxruntime = pytest.importorskip("onnxruntime")
-    there = [f"paths.outputs={trained}", f"job.path={tmp_path}/network.onnx"]
-    run(infer.main, monkeypatch, "task=export", *there)
-    session = onnxruntime.InferenceSession(
-        tmp_path / "network.onnx", providers=["CPUExecutionProvider"]
-    )
-    classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
-    assert classes == ["background", *CLASS_NAMES]
-    segmenter, shown, equal = Segmenter.from_checkpoint(checkpoint), set(), []
-    sizes = np.random.default_rng(0).integers(20, 300, (20, 2))
-    for index, (height, width) in enumerate(sizes):
-        image = draw_image(index, (int(height), int(width)))
-        (labels,) = session.run(None, {"images": np.stack([image] * (1 + index % 2))})
-        assert labels.shape == (1 + index % 2, height, width)
-        equal.append((labels[-1] == segmenter.predict([image])[0].mask).ravel())
-        shown |= set(np.unique(labels).tolist())
-    assert len(shown) > 1
-    assert np.concatenate(equal).mean() >= 0.995
-    run(infer.main, monkeypatch, "task=export", *there, "job.dynamic=false", "job.size=[40,56]")
-    session = onnxruntime.InferenceSession(
-        tmp_path / "network.onnx", providers=["CPUExecutionProvider"]
-    )
-    assert session.get_inputs()[0].shape == ["batch", 40, 56, 3]
-    image = draw_image(0, (40, 56))
-    (labels,) = session.run(None, {"images": image[None]})
-    assert (labels[0] == segmenter.predict([image])[0].mask).mean() >= 0.995
-
-
-def test_onnx_answers_as_the_network(trained, checkpoint, tmp_path, monkeypatch) -> None:
-    onnxruntime = pytest.importorskip("onnxruntime")
-    there = [f"paths.outputs={trained}", f"job.path={tmp_path}/network.onnx", "job.size=[64,80]"]
-    run(infer.main, monkeypatch, "task=export", "format=onnx_probabilities", *there)
-    session = onnxruntime.InferenceSession(
-        tmp_path / "network.onnx", providers=["CPUExecutionProvider"]
-    )
-    metadata = session.get_modelmeta().custom_metadata_map
-    facts = {key: json.loads(value) for key, value in metadata.items()}
-    assert facts["classes"] == ["background", *CLASS_NAMES]
-    segmenter = Segmenter.from_checkpoint(checkpoint)
-    assert np.allclose(facts["image_mean"], [0.48145466, 0.4578275, 0.40821073])
-    for index, size in enumerate([(64, 80), (33, 47), (112, 96), (8, 8)]):
-        image = draw_image(index, size)
-        seen = segmenter.normalise(image).transpose(2, 0, 1)[None]
-        by_hand = (image / 255 - facts["image_mean"]) / facts["image_std"]  # as the docs say
-        np.testing.assert_allclose(by_hand.transpose(2, 0, 1)[None], seen, atol=1e-5)
-        (answer,) = session.run(None, {"images": np.concatenate([seen] * (index + 1))})
-        with torch.no_grad():
-            expected = segmenter.network(torch.from_numpy(seen)).softmax(1).numpy()
-        assert answer.shape == (index + 1, 9, *size)
-        assert np.abs(answer - expected).max() < 1e-4
 
 
 def test_masks_of_another_folder_go_to_a_folder_of_their_own(

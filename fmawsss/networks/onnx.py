@@ -68,7 +68,7 @@ def export_labels(
 
     Resizing and normalising are in the graph; `classes` and `palette` are in the metadata, as JSON.
 
-    size: height and width of images to trace with, the only ones unless `dynamic` leaves them open.
+    size: height and width to trace with, of one image at a time, unless `dynamic` leaves all open.
     agreement: the least share of pixels that the file labels as the network does.
     build: builds a network that is not on our list, as for `Segmenter.from_checkpoint`.
 
@@ -85,7 +85,7 @@ def export_labels(
     model = translate_network(logits, seen, dynamic, (SEEN, LOGITS)).model_proto
 
     # Put what comes before and after around it
-    axes = ["height", "width"] if dynamic else [height, width]
+    axes = ["batch", "height", "width"] if dynamic else [1, height, width]
     add_ends(model, segmenter.resize, segmenter.normalise, axes)
     assert segmenter.checkpoint is not None
     for key, value in describe_checkpoint(segmenter.checkpoint).items():

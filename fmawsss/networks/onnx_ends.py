@@ -202,10 +202,10 @@ def choose_labels(steps: Steps, size: str) -> str:
     return steps.convert(best, np.uint8)
 
 
-def add_ends(model: ModelProto, rule: object, normalise: Normaliser, size: list[Any]) -> None:
+def add_ends(model: ModelProto, rule: object, normalise: Normaliser, axes: list[Any]) -> None:
     """Turn a model from `seen` to `logits` into one from `images` to `labels`, in place.
 
-    rule: how images are resized. size: height and width of images, names where they are open.
+    rule: how images are resized. axes: batch, height and width of images, names where they are open.
     """
     from onnx import TensorProto, helper
 
@@ -223,6 +223,5 @@ def add_ends(model: ModelProto, rule: object, normalise: Normaliser, size: list[
 
     # With new doors
     kind = TensorProto.UINT8
-    image, mask = ["batch", *size, 3], ["batch", *size]
-    model.graph.input.append(helper.make_tensor_value_info(IMAGES, kind, image))
-    model.graph.output.append(helper.make_tensor_value_info(LABELS, kind, mask))
+    model.graph.input.append(helper.make_tensor_value_info(IMAGES, kind, [*axes, 3]))
+    model.graph.output.append(helper.make_tensor_value_info(LABELS, kind, axes))

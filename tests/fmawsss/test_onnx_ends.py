@@ -75,7 +75,7 @@ def test_labels_are_those_of_the_segmenter(tmp_path) -> None:
     doors = [declare(name, onnx.TensorProto.FLOAT, ["b", 3, "h", "w"]) for name in (SEEN, LOGITS)]
     graph = onnx.helper.make_graph([node], "passes", doors[:1], doors[1:])
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)])
-    add_ends(model, RULES["square"], NORMALISE, ["height", "width"])
+    add_ends(model, RULES["square"], NORMALISE, ["batch", "height", "width"])
     session = save(model, tmp_path / "labels.onnx")
 
     # The same in torch
