@@ -29,13 +29,7 @@ from datamodules.choosing import (
 from datamodules.given_cams import find_unlabelled, report_other_classes
 from datamodules.images import list_lost
 from datamodules.label_corrections import correct_labels
-from datamodules.labels import (
-    NO_CLASSES,
-    LabelReader,
-    Labels,
-    LabelSource,
-    require_reader,
-)
+from datamodules.labels import NO_CLASSES, LabelReader, Labels, LabelSource, require_reader
 from datamodules.loading import Loading, find_place, make_loader
 from datamodules.sampler import BatchPlan, EndlessMicroBatches
 from datamodules.shown import report_unshown

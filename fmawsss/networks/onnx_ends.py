@@ -205,7 +205,7 @@ def choose_labels(steps: Steps, size: str) -> str:
 def add_ends(model: ModelProto, rule: object, normalise: Normaliser, axes: list[Any]) -> None:
     """Turn a model from `seen` to `logits` into one from `images` to `labels`, in place.
 
-    rule: how images are resized. axes: batch, height and width of images, names where they are open.
+    rule: how images are resized. axes: their batch, height and width, names where they are open.
     """
     from onnx import TensorProto, helper
 
