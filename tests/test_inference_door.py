@@ -226,7 +226,7 @@ def test_inference_is_chosen_and_goes_on_where_it_stopped(
 
 
 def test_masks_of_another_folder_go_to_a_folder_of_their_own(
-    trained, photos, tmp_path, monkeypatch
+    trained, photos, tmp_path, monkeypatch, capsys
 ) -> None:
     out = apply(monkeypatch, trained, tmp_path / "out", photos)
     first = {path.name: path.read_bytes() for path in (out / "masks").rglob("*.png")}
@@ -238,6 +238,7 @@ def test_masks_of_another_folder_go_to_a_folder_of_their_own(
     Image.fromarray(draw_image(7, (40, 56))).save(others / "a.png")
     for _ in range(2):
         apply(monkeypatch, trained, out, others, "callbacks=confidence", "save_as=[voc]")
+    assert f"{out}/masks/new photos saved as voc below exports/network" in capsys.readouterr().out
     assert {path.name: path.read_bytes() for path in (out / "masks").glob("*.png")} == {
         name: first[name] for name in ("a.png", "b.png")
     }

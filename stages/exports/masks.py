@@ -88,7 +88,7 @@ def export_masks(exports: Exports, masks: MaskSet, stage: str, sharded: bool) ->
     require_masks(masks)
     for name, export in exports.items():
         export(masks)
-        logger.info("%s: masks saved as %s in exports/%s", stage, name, stage)
+        logger.info("%s: %s saved as %s below exports/%s", stage, masks.folder, name, stage)
 
 
 def require_masks(masks: MaskSet) -> None:
