@@ -50,7 +50,7 @@ class Batch:
 
     `labels` are multi-hot; `seeds` hold 0 for background, class index + 1, and 255 for pixels to
     ignore; `trusted` marks those that a person has corrected. The lists are parallel to `names`; a
-    truth is None where none is known. `sizes` are those of `originals`, `on_disk` those of the
+    truth is None where none is known, and stays on the CPU, where masks are scored. `sizes` are those of `originals`, `on_disk` those of the
     images that these may be smaller copies of. Fixed views carry their numbers, `views`; `encoded`
     is what a frozen encoder made of them before, and stands for `images`.
     """
@@ -97,8 +97,6 @@ class Batch:
         for field in moving:
             if getattr(self, field) is not None:
                 changed[field] = change(getattr(self, field))
-        if self.truths is not None:
-            changed["truths"] = [None if truth is None else change(truth) for truth in self.truths]
         if self.encoded is not None:
             changed["encoded"] = {name: change(value) for name, value in self.encoded.items()}
         moved = replace(self, **changed)

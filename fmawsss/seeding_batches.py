@@ -123,6 +123,12 @@ def begin_all(seeder: Seeder, scenes: Sequence[Scene]) -> list[Begun]:
     return [begun[number] for number in range(len(scenes))]
 
 
+def finish_all(begun: Sequence[Begun]) -> list[Seed]:
+    """Bring what a device left to the CPU in one piece, and make the seeds of it."""
+    found = iter(fetch([tensor for seed in begun for tensor in seed.tensors]))
+    return [seed.finish(*(next(found) for _ in seed.tensors)) for seed in begun]
+
+
 def choose_begin(seeder: Seeder) -> Callable[[list[Scene]], list[Begun]]:
     """Choose how images of one shape and size are begun: together, where we know how."""
     if type(seeder) is CamSeeder and seeder.crf is None:

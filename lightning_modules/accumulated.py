@@ -27,10 +27,15 @@ class SegmentationMetric(Metric):
         )
 
     def update(
-        self, prediction: Integer[Tensor, "*shape"], target: Integer[Tensor, "*other"]
+        self,
+        predictions: Sequence[Integer[Tensor, "*_shape"]],
+        targets: Sequence[Integer[Tensor, "*_other"]],
     ) -> None:
-        """Add one image, or several of one size; see `count_confusion`."""
-        self.matrix += count_confusion(prediction, target, len(self.names))
+        """Add the images of a batch, masks and truths on the CPU; see `count_confusion`."""
+        pairs = zip(predictions, targets, strict=True)
+        counted = [count_confusion(*pair, len(self.names)) for pair in pairs]
+        # nobody waits for the device
+        self.matrix += sum(counted).to(self.matrix.device, non_blocking=True)
 
     def compute(self) -> SegmentationMetrics:
         """Return the metrics of everything seen so far."""

@@ -16,6 +16,7 @@ from fmawsss.networks.inference import SINGLE_SCALE, Answer, Inference
 from fmawsss.networks.plain_data import shorten_places
 from fmawsss.networks.targets import PixelTargets, trust_corrected
 from fmawsss.records import Batch, MaskPrediction
+from fmawsss.transfer import fetch
 from lightning_modules.accumulated import SegmentationMetric
 from lightning_modules.sharing import share_count
 
@@ -87,9 +88,9 @@ class NetworkModule(L.LightningModule):
         """Count the confusion of every image at its own size, and return its mask."""
         assert batch.truths is not None
         answers = SINGLE_SCALE(self.network, batch.images, batch.sizes)
-        for answer, truth in zip(answers, batch.truths, strict=True):
-            self.metric.update(answer.mask, truth)
-        return name_answers(batch, answers)
+        predictions = fetch_answers(batch, answers)
+        self.metric.update([prediction.mask for prediction in predictions], batch.truths)
+        return predictions
 
     def on_validation_epoch_end(self) -> None:
         """Log mIoU and the IoU of each class over the whole split."""
@@ -102,7 +103,7 @@ class NetworkModule(L.LightningModule):
     def predict_step(self, batch: Batch, batch_index: int = 0) -> list[MaskPrediction]:
         """Predict masks at the images' own sizes."""
         answers = self.inference(self.network, batch.images, batch.sizes, batch.originals)
-        return name_answers(batch, answers)
+        return fetch_answers(batch, answers)
 
     def configure_optimizers(self) -> Any:
         """Optimise the whole network, one scheduler step per optimiser step."""
@@ -118,13 +119,17 @@ class NetworkModule(L.LightningModule):
         checkpoint.update(carried=self.carried, config=self.config)
 
 
-def name_answers(batch: Batch, answers: Sequence[Answer]) -> list[MaskPrediction]:
-    """Give the network's answers the names of their images."""
-    for name, answer in zip(batch.names, answers, strict=True):
-        if not answer.confidence.isfinite().all():
+def fetch_answers(batch: Batch, answers: Sequence[Answer]) -> list[MaskPrediction]:
+    """Bring the network's answers to the CPU in one piece, and give them the names of their images.
+
+    Raises ValueError for one that is no number.
+    """
+    found = iter(fetch([map for answer in answers for map in (answer.mask, answer.confidence)]))
+    predictions = [MaskPrediction(name, next(found), next(found)) for name in batch.names]
+    for prediction in predictions:
+        if not prediction.confidence.isfinite().all():
             raise ValueError(
-                f"what the network answers to {name} is no number (NaN or infinity): its weights "
+                f"what the network answers to {prediction.name} is no number (NaN or infinity): its weights "
                 "are broken, or precision is too low; train again, or set precision=32-true"
             )
-    pairs = zip(batch.names, answers, strict=True)
-    return [MaskPrediction(name, answer.mask, answer.confidence) for name, answer in pairs]
+    return predictions

@@ -22,7 +22,7 @@ from fmawsss.records import Batch, SeedPrediction
 from fmawsss.scenes import Scene
 from fmawsss.scores import BackgroundPower, resize_then_score
 from fmawsss.seeding import CamSeeder, SeedMaker
-from fmawsss.seeding_batches import make_seeds
+from fmawsss.seeding_batches import begin_all, finish_all, make_seeds
 from lightning_modules.accumulated import SegmentationMetric
 from lightning_modules.learned import require_names, require_shape
 
@@ -130,10 +130,16 @@ class PromptModule(L.LightningModule, ABC):
         """Score plain CAM seeds for some background powers, which choose nothing (METHOD 8)."""
         assert batch.truths is not None
         cams, *_ = self._predict_cams(batch, attention_blocks=0)
-        for image, truth in enumerate(batch.truths):
-            classes = batch.pairs.present[image]
-            for seeder, metric in zip(self.seeders.values(), self.metrics, strict=True):
-                metric.update(seeder(cams[image], classes, None, tuple(truth.shape)).labels, truth)
+        scenes = [
+            Scene(own, None, classes, None, tuple(truth.shape), None)
+            for own, classes, truth in zip(cams, batch.pairs.present, batch.truths, strict=True)
+        ]
+
+        # the seeds of all powers and images come over in one piece
+        begun = [seed for seeder in self.seeders.values() for seed in begin_all(seeder, scenes)]
+        seeds = iter(finish_all(begun))
+        for metric in self.metrics:
+            metric.update([next(seeds).labels for _ in scenes], batch.truths)
 
     def on_validation_epoch_end(self) -> None:
         """Log the mIoU of each power over the whole split."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import ClassVar
 
 import lightning as L
 import torch
 
 from fmawsss.records import Batch, Cams, SeedPrediction
+from fmawsss.scenes import Scene
 from fmawsss.seeding import Seed, SeedMaker
+from fmawsss.seeding_batches import Seeds, make_seeds
 
 
 class SeedModule(L.LightningModule):
@@ -25,34 +29,44 @@ class SeedModule(L.LightningModule):
         self.classes = tuple(classes)
 
     def predict_step(self, batch: Batch, batch_index: int = 0) -> list[SeedPrediction]:
-        """Make the seeds of each image of the batch.
+        """Make the seeds of all images of the batch together, and read the device twice for them.
 
         Raises:
             ValueError: when a file speaks of classes that the data set does not have.
         """
         assert batch.cams is not None
-        return [self._predict_image(batch, index) for index in range(len(batch.names))]
+        for name, cams in zip(batch.names, batch.cams, strict=True):
+            self._check_classes(name, cams)
 
-    def _predict_image(self, batch: Batch, index: int) -> SeedPrediction:
-        assert batch.cams is not None
-        name, cams = batch.names[index], batch.cams[index]
-        self._check_classes(name, cams)
-
-        # What the file holds, on the device
-        maps, classes = cams.maps.to(self.device), cams.classes
-        attention = cams.attention.to(self.device) if cams.attention is not None else None
-        superpixels = batch.superpixels[index] if batch.superpixels is not None else None
-        image = torch.from_numpy(batch.originals[index]) if batch.originals is not None else None
-
-        # Seeds
+        # Seeds; where a batch is refused, the image that is at fault is named
+        scenes = [self._make_scene(batch, index) for index in range(len(batch))]
         try:
-            refined, seeds = self.seeding.make(
-                maps, attention, classes, superpixels, batch.sizes[index], image
+            refined, seeds, _ = make_seeds(self.seeding, scenes)
+        except ValueError:
+            for name, scene in zip(batch.names, scenes, strict=True):
+                with name_fault(name):
+                    make_seeds(self.seeding, [scene])
+            raise
+        return [
+            SeedPrediction(
+                name, scene.classes, scene.cams, scene.attention, finer,
+                Seeds({kind: partial(paint_named, name, own, kind) for kind in own}),
+                superpixels=scene.superpixels,
             )
-        except ValueError as error:
-            raise ValueError(f"the CAMs of {name}: {error}") from error
-        return SeedPrediction(
-            name, classes, maps, attention, refined, fetch_seeds(seeds), superpixels=superpixels
+            for name, scene, finer, own in zip(batch.names, scenes, refined, seeds, strict=True)
+        ]  # fmt: skip
+
+    def _make_scene(self, batch: Batch, index: int) -> Scene:
+        """Put what is known of an image side by side, what its file of CAMs holds on the device."""
+        assert batch.cams is not None
+        cams = batch.cams[index]
+        return Scene(
+            cams.maps.to(self.device),
+            None if cams.attention is None else cams.attention.to(self.device),
+            cams.classes,
+            None if batch.superpixels is None else batch.superpixels[index],
+            batch.sizes[index],
+            None if batch.originals is None else torch.from_numpy(batch.originals[index]),
         )
 
     def _check_classes(self, name: str, cams: Cams) -> None:
@@ -66,6 +80,21 @@ class SeedModule(L.LightningModule):
                 f"{len(self.classes) - 1} (and -1, the background, in front of them: "
                 "seeding=sams_alpha)"
             )
+
+
+@contextmanager
+def name_fault(name: str) -> Iterator[None]:
+    """Say of which image the CAMs are that are refused."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"the CAMs of {name}: {error}") from error
+
+
+def paint_named(name: str, seeds: Mapping[str, Seed], kind: str) -> Seed:
+    """Paint one seed of an image; ValueError names it."""
+    with name_fault(name):
+        return seeds[kind]
 
 
 def fetch_seeds(seeds: Mapping[str, Seed]) -> dict[str, Seed]:

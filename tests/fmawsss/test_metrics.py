@@ -47,7 +47,7 @@ def test_golden_scores(case):
     metric = SegmentationMetric(names)
     for image in range(3):
         metric.update(
-            torch.from_numpy(arrays[f"pred{image}"]), torch.from_numpy(arrays[f"gt{image}"])
+            [torch.from_numpy(arrays[f"pred{image}"])], [torch.from_numpy(arrays[f"gt{image}"])]
         )
     assert_close(metric.matrix[:, :-1], arrays["conf_matrix"], "confusion")
     assert not metric.matrix[:, -1].any()
@@ -113,10 +113,10 @@ def test_a_predicted_255_is_wrong_and_reported():
 
 def test_the_data_set_is_scored_as_one():
     metric, parts = SegmentationMetric(NAMES), []
-    for seed, size in enumerate([(5, 7), (9, 4), (3, 3)]):
-        prediction, target = random_masks(seed, size)
-        metric.update(prediction, target)
-        parts.append((prediction.flatten(), target.flatten()))
+    images = [random_masks(seed, size) for seed, size in enumerate([(5, 7), (9, 4), (3, 3)])]
+    for batch in (images[:2], images[2:]):
+        metric.update(*zip(*batch, strict=True))
+        parts += [(prediction.flatten(), target.flatten()) for prediction, target in batch]
     together = count_confusion(*(torch.cat(part) for part in zip(*parts, strict=True)), 4)
     assert metric.compute() == summarise_confusion(together, NAMES)
     assert metric._reductions["matrix"](torch.stack([together, together])).equal(2 * together)

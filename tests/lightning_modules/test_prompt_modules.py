@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import lightning as L
@@ -217,3 +218,37 @@ def test_the_classes_of_an_older_checkpoint_are_prompt_names():
 def test_a_checkpoint_without_contexts_is_refused():
     with pytest.raises(ValueError, match=r"prompts\.context"):
         build("cls").on_load_checkpoint({"state_dict": {}, "classes": PROMPT_NAMES})
+
+
+def test_a_validation_counts_a_batch_as_its_images():
+    batch, generator = make_batch(), torch.Generator().manual_seed(1)
+    sizes = [(50, 40), (64, 64), (50, 40), (33, 70)]
+    truths = [torch.randint(0, 4, size, generator=generator).to(torch.uint8) for size in sizes]
+    batch = replace(batch, truths=truths)
+    matrices = []
+    for parts in ([[0, 1, 2, 3]], [[0], [1], [2], [3]]):
+        module = build("cls")
+        module.on_validation_epoch_start()
+        with torch.no_grad():
+            for number, part in enumerate(parts):
+                module.validation_step(take(batch, part), number)
+        matrices.append(torch.stack([metric.matrix for metric in module.metrics]))
+    assert matrices[0].sum() == 2 * sum(truth.numel() for truth in truths)
+    assert torch.equal(*matrices)
+
+
+def take(batch: Batch, images: list[int]) -> Batch:
+    return Batch(
+        names=[batch.names[image] for image in images],
+        images=batch.images[images],
+        sizes=[batch.sizes[image] for image in images],
+        labels=batch.labels[images],
+        truths=[batch.truths[image] for image in images],
+    )
+
+
+def test_truths_stay_where_masks_are_scored():
+    batch = replace(make_batch(), truths=[torch.zeros(2, 2, dtype=torch.uint8), None, None, None])
+    moved = batch.to("meta")
+    assert moved.images.device.type == "meta"
+    assert moved.truths[0].device.type == "cpu"
