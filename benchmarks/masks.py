@@ -24,7 +24,7 @@ from fmawsss.sam.encoder import FusedEncoder
 from fmawsss.sam.generator import SuperpixelGenerator
 from fmawsss.sam.points import SamPoints
 
-SPEED = {"points_per_batch": 128, "crops_per_batch": 5, "chunk_megabytes": 1024}  # speed=gpu
+SPEED = {"points_per_batch": 512, "crops_per_batch": 5, "chunk_megabytes": 1024}  # speed=gpu
 
 
 @torch.no_grad()

@@ -40,7 +40,7 @@ from fmawsss.sam.candidates import Candidates
 from fmawsss.sam.encoder import FusedEncoder
 from fmawsss.sam.generator import SuperpixelGenerator
 from fmawsss.sam.points import Frame, SamPoints
-from fmawsss.sam.thresholds import judge_points
+from fmawsss.sam.thresholds import draw_crops, judge_masks
 
 SPEED = {"points_per_batch": 8, "crops_per_batch": 1, "chunk_megabytes": 16}
 NO_OFFSETS = (0.0, 0.0, 0.0)
@@ -136,10 +136,9 @@ def time_ours(sizes: Sizes, start: Prepared) -> tuple[Counter[str], int]:
     with clock("after"):
         for points in np.split(choose_points(sizes), range(8, sizes.points, 8)):
             frame = whole_frame(sizes.image)
-            parts = judge_points(
-                predictor, crop, points, frame, generator.thresholds, generator.chunk_numbers
-            )
-            found += sum(map(len, parts))
+            asked = predictor, [crop], points[None], [frame]
+            (drawn,) = draw_crops(*asked, generator.thresholds, generator.chunk_numbers)
+            found += sum(map(len, judge_masks(drawn, generator.thresholds)))
     candidates = make_candidates(start.masks, start.levels)
     with clock("end"):
         generator.finish(candidates, sizes.image)

@@ -50,9 +50,10 @@ class Batch:
 
     `labels` are multi-hot; `seeds` hold 0 for background, class index + 1, and 255 for pixels to
     ignore; `trusted` marks those that a person has corrected. The lists are parallel to `names`; a
-    truth is None where none is known, and stays on the CPU, where masks are scored. `sizes` are those of `originals`, `on_disk` those of the
-    images that these may be smaller copies of. Fixed views carry their numbers, `views`; `encoded`
-    is what a frozen encoder made of them before, and stands for `images`.
+    truth is None where none is known, and stays on the CPU, where masks are scored. `sizes` are
+    those of `originals`, `on_disk` those of the images that these may be smaller copies of. Fixed
+    views carry their numbers, `views`; `encoded` is what a frozen encoder made of them before, and
+    stands for `images`.
     """
 
     names: list[str]
@@ -216,10 +217,18 @@ class MaskPrediction(Prediction):
 
 @dataclass(frozen=True, eq=False)
 class SuperpixelPrediction(Prediction):
-    """The quasi-superpixels of one image; they carry no classes, so there is nothing to score."""
+    """The quasi-superpixels of one image; they carry no classes, so there is nothing to score.
+
+    finish: makes them when they are first asked for, by writers behind the device.
+    """
 
     name: str
-    superpixels: Superpixels
+    finish: Callable[[], Superpixels]
+
+    @cached_property
+    def superpixels(self) -> Superpixels:
+        """The superpixels, cleaned and coded."""
+        return self.finish()
 
     def facts(self) -> dict[str, Any]:
         """Describe the superpixels."""

@@ -129,7 +129,8 @@ def fetch_answers(batch: Batch, answers: Sequence[Answer]) -> list[MaskPredictio
     for prediction in predictions:
         if not prediction.confidence.isfinite().all():
             raise ValueError(
-                f"what the network answers to {prediction.name} is no number (NaN or infinity): its weights "
-                "are broken, or precision is too low; train again, or set precision=32-true"
+                f"what the network answers to {prediction.name} is no number (NaN or infinity): "
+                "its weights are broken, or precision is too low; train again, or set "
+                "precision=32-true"
             )
     return predictions

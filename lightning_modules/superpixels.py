@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import lightning as L
 
 from fmawsss.records import Batch, SuperpixelPrediction
+from fmawsss.sam.generator import SuperpixelGenerator, keep_made
 from fmawsss.superpixels import ImageCutter
 
 
@@ -61,6 +62,9 @@ class SuperpixelModule(L.LightningModule):
     def predict_step(self, batch: Batch, batch_index: int = 0) -> list[SuperpixelPrediction]:
         """Cut each image of the batch."""
         assert batch.originals is not None
-        found = self.generator.generate_batch(batch.originals)
-        pairs = zip(batch.names, found, strict=True)
-        return [SuperpixelPrediction(name, superpixels) for name, superpixels in pairs]
+        if isinstance(self.generator, SuperpixelGenerator):
+            found = self.generator.begin_batch(batch.originals)
+        else:
+            made = self.generator.generate_batch(batch.originals)
+            found = [partial(keep_made, superpixels) for superpixels in made]
+        return [SuperpixelPrediction(*pair) for pair in zip(batch.names, found, strict=True)]

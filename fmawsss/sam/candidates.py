@@ -17,7 +17,10 @@ from fmawsss.sam.bitmasks import pack_masks, unpack_masks
 
 @dataclass(frozen=True)
 class Candidates:
-    """M masks in the frame of the whole image, on one device; no offset is added to any value."""
+    """M masks in the frame of the whole image; no offset is added to any value.
+
+    The bits stay where the masks were drawn, all else lies on the CPU, which chooses among them.
+    """
 
     bits: UInt8[Tensor, "M Z"]  # packed by `pack_masks`
     level: UInt8[Tensor, "M"]
@@ -34,21 +37,22 @@ class Candidates:
         bits = pack_masks(torch.zeros(0, *size, dtype=torch.bool))
         return cls(bits, none.byte(), boxes, none, none, torch.zeros(0, 2).double(), boxes)
 
-    def to(self, device: torch.device | str) -> Candidates:
-        """Move to a device."""
-        return Candidates(*(getattr(self, field.name).to(device) for field in fields(self)))
+    def cpu(self) -> Candidates:
+        """Bring the bits to the CPU, too."""
+        return replace(self, bits=self.bits.cpu())
 
     def __len__(self) -> int:
         return len(self.level)
 
     def select(self, index: Shaped[Tensor, "K"]) -> Candidates:
-        """Take the masks that an index or a Boolean mask names, in its order."""
-        return Candidates(*(getattr(self, field.name)[index] for field in fields(self)))
+        """Take the masks that an index names, in its order."""
+        chosen = {field.name: getattr(self, field.name)[index] for field in fields(self)[1:]}
+        return Candidates(self.bits[index.to(self.bits.device, non_blocking=True)], **chosen)
 
 
 def join_candidates(parts: Iterable[Candidates], size: tuple[int, int]) -> Candidates:
     """Append candidates of one image of `size` (height, width) to one another."""
-    rows = [vars(part) for part in parts] or [vars(Candidates.empty(size))]
+    rows = [vars(part) for part in parts if len(part)] or [vars(Candidates.empty(size))]
     columns = {name: [row[name] for row in rows] for name in rows[0]}
     return Candidates(**{name: torch.cat(column) for name, column in columns.items()})
 

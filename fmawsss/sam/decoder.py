@@ -7,6 +7,7 @@ it is fast.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,6 +32,14 @@ class PreparedLayer:
     # the bias of the norm before, which this layer's norm centres with everything else
     offset: Writer | None
 
+    @classmethod
+    def join(cls, parts: Sequence[PreparedLayer]) -> PreparedLayer:
+        """Put what the layer computes from several crops behind one another."""
+        keys, values = [part.keys for part in parts], [part.values for part in parts]
+        queries, norms = [part.queries for part in parts], [part.norm for part in parts]
+        joined = (Projection.join(each) for each in (keys, values, queries))
+        return cls(*joined, Norm.join(norms), parts[0].offset)
+
 
 @dataclass(frozen=True)
 class PreparedCrop:
@@ -50,6 +59,13 @@ class Decoded:
     iou: Float[Tensor, "Q 3"]
     tokens: Float[Tensor, "Q 4 D"]  # one per mask; the first belongs to SAM's single-mask mode
     update: LowRankUpdate
+
+    def split(self, crops: int) -> list[Decoded]:
+        """Part the points of several crops, equally many of each."""
+        update = self.update
+        parts = (self.iou, self.tokens, update.scale, update.maps, update.vectors)
+        each = zip(*(part.chunk(crops) for part in parts), strict=True)
+        return [Decoded(iou, tokens, LowRankUpdate(*rest, ())) for iou, tokens, *rest in each]
 
 
 class PointDecoder(nn.Module):
@@ -91,27 +107,31 @@ class PointDecoder(nn.Module):
             offset @ flatten_upscaling(first) + first.bias.repeat(4),
         )
 
-    def decode(self, crop: PreparedCrop, prompts: Float[Tensor, "Q K D"]) -> Decoded:
-        """Run the decoder's transformer and its head for the predicted IoU."""
+    def decode(self, crops: Sequence[PreparedCrop], prompts: Float[Tensor, "Q K D"]) -> Decoded:
+        """Run the decoder's transformer and its head for the predicted IoU.
+
+        The points are those of the crops in turn, equally many of each.
+        """
         decoder, transformer, amount = self.decoder, self.decoder.transformer, len(prompts)
+        layers, keys, values = join_crops(crops)
 
         # the tokens of all points, and images that nobody has written into
         outputs = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
         places = queries = torch.cat([outputs.expand(amount, -1, -1), prompts], dim=1)
-        pixels = crop.keys.base.shape[2]
+        pixels = keys.base.shape[3]
         update = LowRankUpdate(
             queries.new_ones(amount, pixels), queries.new_zeros(amount, 0, pixels),
             queries.new_zeros(amount, 0, queries.shape[2]), (),
         )  # fmt: skip
 
         # tokens read the images, images read the tokens
-        for block, prepared in zip(transformer.layers, crop.layers, strict=True):
+        for block, prepared in zip(transformer.layers, layers, strict=True):
             queries = update_tokens(block, prepared, update, queries, places)
             update = update_image(block, prepared, update, queries, places)
 
         # a last look at the images
         final = transformer.final_attn_token_to_image
-        read = attend_to_image(final, crop.keys, crop.values, update, queries + places)
+        read = attend_to_image(final, keys, values, update, queries + places)
         tokens = transformer.norm_final_attn(queries + read)
         iou = decoder.iou_prediction_head(tokens[:, 0])[:, 1:]
         return Decoded(iou, tokens[:, 1 : 1 + decoder.num_mask_tokens], update)
@@ -133,7 +153,8 @@ class PointDecoder(nn.Module):
         # the images of the points that are asked for, where they are drawn
         drawn = wanted.any(1).nonzero()[:, 0]
         chosen = wanted[drawn].flatten().nonzero()[:, 0]
-        asked, chosen = (numbers.to(crop.upscaled.device) for numbers in (drawn, chosen))
+        device = crop.upscaled.device
+        asked, chosen = (n.to(device, non_blocking=True) for n in (drawn, chosen))
         update = decoded.update
         maps = update.maps[asked].unflatten(2, size)[:, :, :down, :right].flatten(2)
         scale = update.scale[asked].unflatten(1, size)[:, :down, :right].flatten(1)
@@ -154,6 +175,17 @@ class PointDecoder(nn.Module):
         weights = torch.stack([read(token) for read, token in readers], dim=1)[:, 1:]
         logits = weights @ features.flatten(1, 2).unflatten(2, (4, -1)).flatten(1, 2).mT
         return arrange_pixels(logits, cells).flatten(0, 1)[chosen]
+
+
+def join_crops(
+    crops: Sequence[PreparedCrop],
+) -> tuple[Sequence[PreparedLayer], Projection, Projection]:
+    """Return the layers, keys and values of one crop, or of several behind one another."""
+    if len(crops) == 1:
+        return crops[0].layers, crops[0].keys, crops[0].values
+    layers = [PreparedLayer.join(each) for each in zip(*(c.layers for c in crops), strict=True)]
+    keys, values = [crop.keys for crop in crops], [crop.values for crop in crops]
+    return layers, Projection.join(keys), Projection.join(values)
 
 
 def prepare_layer(

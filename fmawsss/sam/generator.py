@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ from fmawsss.sam.candidates import (
 )
 from fmawsss.sam.encoder import EncoderWrapper
 from fmawsss.sam.points import Frame, PointPredictor
-from fmawsss.sam.thresholds import LevelThresholds, judge_points
+from fmawsss.sam.thresholds import LevelThresholds, draw_crops, judge_masks
 from fmawsss.superpixels import Superpixels, choose_rock_sand_water, encode_packed
 
 CHECKPOINTS = {
@@ -144,10 +146,16 @@ class SuperpixelGenerator(nn.Module):
         return self.generate_batch([image])[0]
 
     def generate_batch(self, images: Sequence[UInt8[np.ndarray, "_H _W 3"]]) -> list[Superpixels]:
-        """Cut images of any sizes; their crops share the encoder's batches.
+        """Cut images of any sizes; their crops share the encoder's batches."""
+        return [finish() for finish in self.begin_batch(images)]
 
-        While one image is cleaned on the CPU, a GPU is at the next. Autocast is off: the encoder
-        alone chooses its precision.
+    def begin_batch(
+        self, images: Sequence[UInt8[np.ndarray, "_H _W 3"]]
+    ) -> list[Callable[[], Superpixels]]:
+        """Search images for masks; what is returned of each cleans and codes them, on the CPU.
+
+        A thread may do that while a GPU is at the next images; what was searched on the CPU is
+        cleaned at once. Autocast is off: the encoder alone chooses its precision.
         """
         # what SAM will see: the images, and crops of them
         sizes = [check_rgb(image) for image in images]
@@ -156,24 +164,15 @@ class SuperpixelGenerator(nn.Module):
             (image, frame) for image, own in zip(images, frames, strict=True) for frame, _ in own
         ]
 
-        # encode, search, clean
+        # encode and search
         device = next(self.parameters(), torch.empty(0)).device.type
-        with (
-            torch.no_grad(),
-            torch.autocast(device, enabled=False),
-            ThreadPoolExecutor(1) as beside,
-        ):
+        finishing: list[Callable[[], Superpixels]] = []
+        with torch.no_grad(), torch.autocast(device, enabled=False):
             crops = self.predictor.encode_crops(views, self.crops_per_batch)
-            masks = (
-                self.search_image(crops, own, size) for own, size in zip(frames, sizes, strict=True)
-            )
-            if device == "cpu":  # a thread would slow it
-                return [self.finish(found, size) for found, size in zip(masks, sizes, strict=True)]
-            records = [
-                beside.submit(self.finish, found, size)
-                for found, size in zip(masks, sizes, strict=True)
-            ]
-            return [record.result() for record in records]
+            for own, size in zip(frames, sizes, strict=True):
+                finish = partial(self.finish, self.search_image(crops, own, size).cpu(), size)
+                finishing.append(partial(keep_made, finish()) if device == "cpu" else finish)
+        return finishing
 
     def list_frames(self, size: tuple[int, int]) -> list[tuple[Frame, int]]:
         """List the whole image, then crops of it, each with its layer; empty crops are left out."""
@@ -187,35 +186,47 @@ class SuperpixelGenerator(nn.Module):
         self, crops: Iterator[Any], frames: list[tuple[Frame, int]], size: tuple[int, int]
     ) -> Candidates:
         """Search all crops of an image, then suppress duplicates between them."""
-        found = [self.search_crop(next(crops), frame, layer) for frame, layer in frames]
+        found: list[Candidates] = []
+        for layer, together in self.gather_frames(frames):
+            found += self.search_crops([next(crops) for _ in together], together, layer)
         masks = join_candidates(found, size)
         return suppress_crop_duplicates(masks, self.crop_nms_thresh) if len(frames) > 1 else masks
 
-    def search_crop(self, crop: Any, frame: Frame, layer: int) -> Candidates:
-        """Ask for the masks of all points of one crop, and suppress duplicates of what passes."""
-        # the grid of this layer, in batches
-        left, top, right, bottom = frame.box
-        points = self.grids[layer] * np.array([right - left, bottom - top])
-        batches = np.split(points, range(self.points_per_batch, len(points), self.points_per_batch))
+    def gather_frames(self, frames: list[tuple[Frame, int]]) -> Iterator[tuple[int, list[Frame]]]:
+        """Gather the crops of each layer whose points fit into one call of the decoder."""
+        for layer, members in groupby(frames, key=itemgetter(1)):
+            own = [frame for frame, _ in members]
+            count = max(1, self.points_per_batch // len(self.grids[layer]))
+            for first in range(0, len(own), count):
+                yield layer, own[first : first + count]
 
-        # what passes the thresholds
-        found = [
-            part
-            for batch in batches
-            for part in judge_points(
-                self.predictor, crop, batch, frame, self.thresholds, self.chunk_numbers
-            )
-        ]
+    def search_crops(
+        self, crops: Sequence[Any], frames: Sequence[Frame], layer: int
+    ) -> list[Candidates]:
+        """Ask for the masks of all points of some crops, and suppress duplicates within each."""
+        # the grid of this layer, in batches
+        sides = [(frame.box[2] - frame.box[0], frame.box[3] - frame.box[1]) for frame in frames]
+        points = np.stack([self.grids[layer] * np.array(side) for side in sides])
+        step = max(1, self.points_per_batch // len(crops))
+        batches = np.split(points, range(step, points.shape[1], step), axis=1)
+
+        # what passes the thresholds, each crop's parts in the order of their points
+        asked = (self.predictor, crops), (frames, self.thresholds, self.chunk_numbers)
+        drawn = [draw_crops(*asked[0], batch, *asked[1]) for batch in batches]
+        own = [[part for batch in drawn for part in batch[n]] for n in range(len(crops))]
+        passed = iter(judge_masks([part for parts in own for part in parts], self.thresholds))
 
         # NMS
-        masks = join_candidates(found, frame.size)
-        ranks = masks.predicted_iou + self.nms_offsets.to(masks.level.device)[masks.level.int()]
-        return suppress_duplicates(masks, ranks, self.box_nms_thresh)
+        found = []
+        for frame, parts in zip(frames, own, strict=True):
+            masks = join_candidates([next(passed) for _ in parts], frame.size)
+            ranks = masks.predicted_iou + self.nms_offsets[masks.level.int()]
+            found.append(suppress_duplicates(masks, ranks, self.box_nms_thresh))
+        return found
 
     def finish(self, masks: Candidates, size: tuple[int, int]) -> Superpixels:
-        """Clean and filter the masks of an image, on the CPU."""
+        """Clean and filter the masks of an image, which lie on the CPU."""
         # small regions
-        masks = masks.to("cpu")
         if self.min_mask_region_area > 0:
             iou_threshold = max(self.box_nms_thresh, self.crop_nms_thresh)
             masks = clean_regions(masks, size, self.min_mask_region_area, iou_threshold)
@@ -268,6 +279,11 @@ def record_superpixels(masks: Candidates, size: tuple[int, int]) -> Superpixels:
         counts=counts,
         offsets=offsets,
     )
+
+
+def keep_made(superpixels: Superpixels) -> Superpixels:
+    """Return superpixels that are made already."""
+    return superpixels
 
 
 def _collect_offsets(name: str, offsets: Sequence[float]) -> Float32[Tensor, "3"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float
@@ -31,15 +32,15 @@ class AxisResize:
             dim=1,
         )
 
-    def to(self, device: torch.device) -> AxisResize:
-        """Move to a device."""
-        return AxisResize(
-            self.source, self.starts, tuple(weights.to(device) for weights in self.weights)
-        )
 
+@lru_cache(maxsize=128)
+def join_resizes(
+    source: int, between: int, kept: int, target: int, device: torch.device
+) -> AxisResize:
+    """Resize `source` rows to `between`, and the first `kept` of these to `target`, like torch.
 
-def join_resizes(source: int, between: int, kept: int, target: int) -> AxisResize:
-    """Resize `source` rows to `between`, and the first `kept` of these to `target`, like torch."""
+    Most crops are of few sizes: what was prepared for one is kept on its device for the next.
+    """
     weights = weigh_rows(kept, target) @ weigh_rows(source, between)[:kept]
     starts, blocks = [], []
     for block in weights.split(BLOCK):
@@ -47,7 +48,8 @@ def join_resizes(source: int, between: int, kept: int, target: int) -> AxisResiz
         start, stop = int(seen[0]), int(seen[-1]) + 1
         starts.append(start)
         blocks.append(block[:, start:stop].float().contiguous())
-    return AxisResize(int(weights.any(0).nonzero()[-1]) + 1, tuple(starts), tuple(blocks))
+    rows = int(weights.any(0).nonzero()[-1]) + 1
+    return AxisResize(rows, tuple(starts), tuple(block.to(device) for block in blocks))
 
 
 def weigh_rows(source: int, target: int) -> Float[Tensor, "target source"]:

@@ -7,7 +7,7 @@ where the predicted IoU, which needs no pixels, lets them pass.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol, runtime_checkable
@@ -60,6 +60,11 @@ class PointPredictor(Protocol):
 
         `answer.iou`, (Q, 3), is all that the generator reads of it.
         """
+
+    def answer_crops(
+        self, crops: Sequence[Any], points: Float64[np.ndarray, "G Q 2"]
+    ) -> Sequence[Any]:
+        """Answer points of several crops, equally many of each, at once where the model can."""
 
     def draw_masks(
         self, crop: Any, answer: Any, wanted: Bool[Tensor, "Q 3"]
@@ -122,6 +127,12 @@ class PlainSamPoints(nn.Module):
         )
         return DrawnAnswer(iou, logits)
 
+    def answer_crops(
+        self, crops: Sequence[PlainCrop], points: Float64[np.ndarray, "G Q 2"]
+    ) -> list[DrawnAnswer]:
+        """Answer one crop after the other."""
+        return [self.answer_points(*pair) for pair in zip(crops, points, strict=True)]
+
     def draw_masks(
         self, crop: PlainCrop, answer: DrawnAnswer, wanted: Bool[Tensor, "Q 3"]
     ) -> Float[Tensor, "M h w"]:
@@ -180,8 +191,19 @@ class SamPoints(nn.Module):
 
     def answer_points(self, crop: Crop, points: Float64[np.ndarray, "Q 2"]) -> Decoded:
         """Run SAM's prompt encoder and the transformer of its decoder."""
-        prompts, _ = embed_points(self.sam, crop.size, crop.input_size, points)
-        return self.decoder.decode(crop.prepared, prompts)
+        return self.answer_crops([crop], points[None])[0]
+
+    def answer_crops(
+        self, crops: Sequence[Crop], points: Float64[np.ndarray, "G Q 2"]
+    ) -> list[Decoded]:
+        """Run the decoder once for the points of all crops."""
+        places = [
+            scale_points(own, crop.size, crop.input_size)
+            for crop, own in zip(crops, points, strict=True)
+        ]
+        prompts = embed_tokens(self.sam, np.concatenate(places))
+        decoded = self.decoder.decode([crop.prepared for crop in crops], prompts)
+        return decoded.split(len(crops))
 
     def draw_masks(
         self, crop: Crop, answer: Decoded, wanted: Bool[Tensor, "Q 3"]
@@ -202,7 +224,7 @@ class SamPoints(nn.Module):
     ) -> Crop:
         side = self.sam.image_encoder.img_size
         rows, columns = (
-            join_resizes(4 * cells, side, seen, length).to(image.device)
+            join_resizes(4 * cells, side, seen, length, image.device)
             for cells, seen, length in zip(image.shape[1:], input_size, size, strict=True)
         )
         return Crop(self.decoder.prepare(image, positions), size, input_size, rows, columns)
@@ -231,8 +253,29 @@ def embed_points(
     sam: Sam, size: tuple[int, int], input_size: tuple[int, int], points: Float64[np.ndarray, "Q 2"]
 ) -> tuple[Float[Tensor, "Q K D"], Float[Tensor, "Q D h w"]]:
     """Turn points of a crop into SAM's prompts: their tokens, and the image of a missing mask."""
-    (height, width), (input_height, input_width) = size, input_size
-    scaled = torch.from_numpy(points * [input_width / width, input_height / height])
+    scaled = torch.from_numpy(scale_points(points, size, input_size))
     coordinates = scaled.to(sam.device)[:, None]
     labels = torch.ones(len(points), 1, dtype=torch.int32, device=sam.device)
     return sam.prompt_encoder(points=(coordinates, labels), boxes=None, masks=None)
+
+
+def embed_tokens(sam: Sam, places: Float64[np.ndarray, "Q 2"]) -> Float[Tensor, "Q 2 D"]:
+    """Make the tokens of `embed_points` of points in SAM's input; no device is waited for.
+
+    SAM chooses by labels what it adds to each position. Here all are known: the point itself, and
+    what SAM puts in the place of a box.
+    """
+    encoder = sam.prompt_encoder
+    points = torch.from_numpy(places).to(sam.device, non_blocking=True)[:, None] + 0.5
+    padded = torch.cat([points, points.new_zeros(len(points), 1, 2)], 1)
+    positions = encoder.pe_layer.forward_with_coords(padded, encoder.input_image_size)
+    point = positions[:, 0] + encoder.point_embeddings[1].weight
+    return torch.stack([point, encoder.not_a_point_embed.weight.expand_as(point)], 1)
+
+
+def scale_points(
+    points: Float64[np.ndarray, "Q 2"], size: tuple[int, int], input_size: tuple[int, int]
+) -> Float64[np.ndarray, "Q 2"]:
+    """Bring points of a crop to its place in SAM's input."""
+    (height, width), (input_height, input_width) = size, input_size
+    return points * [input_width / width, input_height / height]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -104,6 +104,12 @@ class Sam2Points(nn.Module):
         )
         return DrawnAnswer(output.iou_scores[0], output.pred_masks[0])
 
+    def answer_crops(
+        self, crops: Sequence[Sam2Crop], points: Float64[np.ndarray, "G Q 2"]
+    ) -> list[DrawnAnswer]:
+        """Answer one crop after the other."""
+        return [self.answer_points(*pair) for pair in zip(crops, points, strict=True)]
+
     def draw_masks(
         self, crop: Sam2Crop, answer: DrawnAnswer, wanted: Bool[Tensor, "Q 3"]
     ) -> Float[Tensor, "M h w"]:
@@ -124,7 +130,7 @@ class Sam2Points(nn.Module):
     def _prepare_crop(self, features: list[Tensor], size: tuple[int, ...]) -> Sam2Crop:
         masks = self.model.prompt_encoder.mask_input_size
         rows, columns = (
-            join_resizes(source, source, source, length).to(self.model.device)
+            join_resizes(source, source, source, length, self.model.device)
             for source, length in zip(masks, size, strict=True)
         )
         return Sam2Crop(features, (size[0], size[1]), rows, columns)

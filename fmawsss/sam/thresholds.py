@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Float64, Int32, Int64
+from jaxtyping import Bool, Float, Float32, Float64, Int32, Int64, UInt8
 from segment_anything.utils.amg import is_box_near_crop_edge, uncrop_boxes_xyxy, uncrop_masks
 from torch import Tensor
 
 from fmawsss.sam.bitmasks import pack_masks
 from fmawsss.sam.candidates import Candidates
 from fmawsss.sam.points import Frame, PointPredictor
+from fmawsss.transfer import fetch
 
 
 @dataclass(frozen=True)
@@ -44,24 +46,57 @@ class LevelThresholds:
 
 @dataclass(frozen=True)
 class Proposals:
-    """M masks that SAM offers, before they are drawn."""
+    """M masks that SAM offers, before they are drawn; on the CPU."""
 
     level: Int64[Tensor, "M"]
     predicted_iou: Float32[Tensor, "M"]
     point: Float64[Tensor, "M 2"]  # x, y in the image
 
+    def select(self, index: Int64[Tensor, "K"]) -> Proposals:
+        """Take some of them."""
+        return Proposals(self.level[index], self.predicted_iou[index], self.point[index])
 
-def judge_points(
+
+@dataclass(frozen=True)
+class Drawn:
+    """M masks of a crop where they were drawn, packed, and what says whether they pass."""
+
+    bits: UInt8[Tensor, "M Z"]  # in the frame of the image
+    stability: Float32[Tensor, "M"]
+    corners: Int64[Tensor, "M 4"]  # x, y of the first and of the last pixel, in the crop
+    of: Proposals
+    frame: Frame
+
+
+def draw_crops(
+    predictor: PointPredictor,
+    crops: Sequence[Any],
+    points: Float64[np.ndarray, "G Q 2"],
+    frames: Sequence[Frame],
+    thresholds: LevelThresholds,
+    chunk_numbers: int,
+) -> list[list[Drawn]]:
+    """Ask for the masks of some points (x, y) of each crop; draw those that can pass, in parts.
+
+    The device is read once, for the predicted IoU of all points.
+    """
+    answers = predictor.answer_crops(crops, points)
+    ious = fetch([answer.iou.float() for answer in answers])
+    asked = zip(crops, answers, ious, points, frames, strict=True)
+    return [draw_points(predictor, *crop, thresholds, chunk_numbers) for crop in asked]
+
+
+def draw_points(
     predictor: PointPredictor,
     crop: Any,
+    answer: Any,
+    iou: Float32[Tensor, "Q 3"],
     points: Float64[np.ndarray, "Q 2"],
     frame: Frame,
     thresholds: LevelThresholds,
     chunk_numbers: int,
-) -> list[Candidates]:
-    """Ask for the masks of some points (x, y in the crop); return those that pass, in parts."""
-    answer = predictor.answer_points(crop, points)
-    iou = answer.iou.float().cpu()
+) -> list[Drawn]:
+    """Draw the masks of some points of a crop whose predicted IoU passes, in parts."""
     passed = thresholds.pass_iou(iou)
     places = torch.from_numpy(points) + torch.tensor(frame.box[:2])
 
@@ -74,44 +109,73 @@ def judge_points(
         owner, level = torch.where(wanted)
         proposals = Proposals(level, iou[wanted], places[owner])
         logits = predictor.enlarge_masks(crop, predictor.draw_masks(crop, answer, wanted))
-        found.append(judge_masks(logits, proposals, predictor.mask_threshold, frame, thresholds))
+        found.append(pack_drawn(logits, proposals, predictor.mask_threshold, frame, thresholds))
     return found
 
 
-def judge_masks(
+def pack_drawn(
     logits: Float[Tensor, "M H W"],
     of: Proposals,
     mask_threshold: float,
     frame: Frame,
     thresholds: LevelThresholds,
-) -> Candidates:
-    """Keep stable masks, but for those near an edge of the crop beyond which the image goes on."""
+) -> Drawn:
+    """Pack masks, and measure what `judge_masks` reads.
+
+    On the CPU, where nobody is waited for, masks that fail are left out at once.
+    """
     # stability
     high, low = (
         count_above(logits, mask_threshold + sign * thresholds.stability_margin) for sign in (1, -1)
     )
-    stability = high / low
-    stable = thresholds.pass_stability(stability.cpu(), of.level).nonzero()[:, 0]
+    stability, read = high / low, logits.device.type == "cpu"
+    if read:
+        kept = thresholds.pass_stability(stability, of.level).nonzero()[:, 0]
+        logits, stability, of = logits[kept], stability[kept], of.select(kept)
 
-    # boxes that end within the crop, or where the image ends
-    logits = logits[stable.to(logits.device)]
+    # boxes
     corners = find_corners(logits, mask_threshold)
-    whole = ~is_box_near_crop_edge(corners, list(frame.box), [0, 0, frame.size[1], frame.size[0]])
+    if read:
+        kept = find_whole(corners, frame)
+        logits, stability, of = logits[kept], stability[kept], of.select(kept)
+        corners = corners[kept]
 
-    # in the frame of the image; a Boolean index would wait for the device once more, each time
-    inside = whole.cpu().nonzero()[:, 0]
-    kept, device = stable[inside], logits.device
-    inside = inside.to(device)
-    masks = uncrop_masks(logits[inside] > mask_threshold, list(frame.box), *frame.size)
+    # in the frame of the image
+    masks = uncrop_masks(logits > mask_threshold, list(frame.box), *frame.size)
+    return Drawn(pack_masks(masks), stability, corners, of, frame)
+
+
+def judge_masks(drawn: Sequence[Drawn], thresholds: LevelThresholds) -> list[Candidates]:
+    """Keep what passes of each part; the device is read once, for all of them."""
+    read = iter(fetch([values for one in drawn for values in (one.stability, one.corners)]))
+    return [keep_passing(one, next(read), next(read), thresholds) for one in drawn]
+
+
+def keep_passing(
+    drawn: Drawn,
+    stability: Float32[Tensor, "M"],
+    corners: Int64[Tensor, "M 4"],
+    thresholds: LevelThresholds,
+) -> Candidates:
+    """Keep stable masks, but for those near an edge of the crop beyond which the image goes on."""
+    of, frame, bits = drawn.of, drawn.frame, drawn.bits
+    stable = thresholds.pass_stability(stability, of.level).nonzero()[:, 0]
+    kept = stable[find_whole(corners[stable], frame)]
     return Candidates(
-        bits=pack_masks(masks),
-        level=of.level[kept].byte().to(device),
-        box=uncrop_boxes_xyxy(corners[inside], list(frame.box)),
-        predicted_iou=of.predicted_iou[kept].to(device),
-        stability=stability[kept.to(device)],
-        point=of.point[kept].to(device),
-        crop=torch.tensor([frame.box], device=device).expand(len(kept), 4),
+        bits=bits[kept.to(bits.device, non_blocking=True)],
+        level=of.level[kept].byte(),
+        box=uncrop_boxes_xyxy(corners[kept], list(frame.box)),
+        predicted_iou=of.predicted_iou[kept],
+        stability=stability[kept],
+        point=of.point[kept],
+        crop=torch.tensor([frame.box]).expand(len(kept), 4),
     )
+
+
+def find_whole(corners: Int64[Tensor, "M 4"], frame: Frame) -> Int64[Tensor, "K"]:
+    """Find the masks that end within the crop, or where the image ends."""
+    image = [0, 0, frame.size[1], frame.size[0]]
+    return (~is_box_near_crop_edge(corners, list(frame.box), image)).nonzero()[:, 0]
 
 
 def count_above(logits: Float[Tensor, "M H W"], threshold: float) -> Int32[Tensor, "M"]:

@@ -72,7 +72,7 @@ def time_parts(cutter: SuperpixelGenerator, image: UInt8[np.ndarray, "H W 3"]) -
         few, grid = copy(cutter), cutter.grids[0]
         few.grids = [grid[:: max(len(grid) // POINTS, 1)]]
         begun = read_clock()
-        few.finish(few.search_crop(crop, frame, 0), size)
+        few.finish(few.search_crops([crop], [frame], 0)[0].cpu(), size)
         asking = (read_clock() - begun) / len(few.grids[0])
     points = sum(len(cutter.grids[layer]) for _, layer in frames)
     how = f"blocks of 1 of {len(frames)} crops, {len(few.grids[0])} of {points} points"
