@@ -188,6 +188,11 @@ def require_superpixels(superpixels: Superpixels | None, size: tuple[int, int]) 
     return superpixels
 
 
+def keep_made(superpixels: Superpixels) -> Superpixels:
+    """Return superpixels that are made already, where others are made when they are asked for."""
+    return superpixels
+
+
 def _number_runs(
     counts: Int32[Tensor, "R"], offsets: Int64[Tensor, "O"]
 ) -> tuple[Int64[Tensor, "R"], Bool[Tensor, "R"]]:

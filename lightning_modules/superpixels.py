@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import lightning as L
 
 from fmawsss.records import Batch, SuperpixelPrediction
-from fmawsss.sam.generator import SuperpixelGenerator, keep_made
-from fmawsss.superpixels import ImageCutter
+from fmawsss.sam.generator import SuperpixelGenerator
+from fmawsss.superpixels import ImageCutter, keep_made
 
 
 @dataclass(frozen=True)

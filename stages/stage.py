@@ -25,6 +25,7 @@ from fmawsss.files.images import TURNED_TIFFS, is_turned_tiff
 from fmawsss.files.locks import wait_lock
 from fmawsss.files.products import Product, read_fingerprint, require_unchanged
 from lightning_modules.learned import FrozenWeights, digest_frozen, learns
+from stages.devices import choose_products
 from stages.signals import answer_alone
 from stages.versions import list_versions
 from stages.whole_checkpoints import WholeCheckpoints
@@ -102,6 +103,7 @@ class Run:
         if precision == "16-mixed" and self.on_cpu:
             logger.info("%s: in 32-true on a CPU, 16-mixed is for a GPU", stage)
             settings = {**settings, "precision": "32-true"}
+        choose_products(stage, self.device, precision, learns=action == "learn")
         if (profiler := self.trainer.keywords.get("profiler")) is not None:
             settings = {**settings, "profiler": profiler(filename=f"{stage}_{action}")}
         timer = StageTimer(self.folder, stage, action)

@@ -20,7 +20,7 @@ BOUNDS = {
         "seg": (716, 0),
         "predict_2": (469, 7),
         "predict_batch": (1162, 42),
-        "masks_vit_b": (8069, 346),
+        "masks_vit_b": (3247, 61),
     },
 }
 

@@ -9,6 +9,21 @@ import torch
 from front_door import QUICK, compose_config, run
 
 import train
+from stages.devices import choose_products
+
+
+def test_only_a_training_on_a_gpu_is_in_tf32(monkeypatch, caplog):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a card")
+    caplog.set_level("INFO", "stages.devices")
+    found = []
+    for device, learns in (("cpu", True), ("cuda", True), ("cuda", False)):
+        choose_products("seg", torch.device(device), "16-mixed", learns)
+        found.append(torch.get_float32_matmul_precision())
+    assert found == ["highest", "high", "highest"]
+    assert caplog.messages == [
+        "seg: on a card, learning in 16-mixed, what stays float32 in TF32",
+        "seg: on a card, applied in 16-mixed",
+    ]
 
 
 @pytest.mark.parametrize(("found", "accelerator", "images"), [(False, "cpu", 1), (True, "gpu", 4)])

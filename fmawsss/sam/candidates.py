@@ -12,7 +12,8 @@ from segment_anything.utils.amg import batched_mask_to_box, remove_small_regions
 from torch import Tensor
 from torchvision.ops import box_area, nms
 
-from fmawsss.sam.bitmasks import pack_masks, unpack_masks
+from fmawsss.sam.bitmasks import count_bits, pack_masks, unpack_masks
+from fmawsss.superpixels import Superpixels, encode_packed
 
 
 @dataclass(frozen=True)
@@ -91,3 +92,27 @@ def clean_regions(
 
     # masks that have become alike
     return suppress_duplicates(replace(masks, bits=bits, box=box), untouched, iou_threshold)
+
+
+def record_superpixels(masks: Candidates, size: tuple[int, int]) -> Superpixels:
+    """Turn the chosen masks of an image of `size` (height, width) into its record."""
+    if len(masks) == 0:
+        return Superpixels.empty(size)
+    counts, offsets = encode_packed(masks.bits, size)
+    return Superpixels(
+        size=size,
+        level=masks.level,
+        area=count_bits(masks.bits),
+        box=_measure_boxes(masks.box),
+        predicted_iou=masks.predicted_iou,
+        stability=masks.stability,
+        point=masks.point,
+        crop=_measure_boxes(masks.crop),
+        counts=counts,
+        offsets=offsets,
+    )
+
+
+def _measure_boxes(corners: Int64[Tensor, "M 4"]) -> Int64[Tensor, "M 4"]:
+    """Turn two corners into corner, width and height, as SAM counts them: last minus first."""
+    return torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], dim=1)

@@ -35,9 +35,9 @@ class PreparedLayer:
     @classmethod
     def join(cls, parts: Sequence[PreparedLayer]) -> PreparedLayer:
         """Put what the layer computes from several crops behind one another."""
-        keys, values = [part.keys for part in parts], [part.values for part in parts]
-        queries, norms = [part.queries for part in parts], [part.norm for part in parts]
-        joined = (Projection.join(each) for each in (keys, values, queries))
+        columns = zip(*((p.keys, p.values, p.queries, p.norm) for p in parts), strict=True)
+        keys, values, queries, norms = columns
+        joined = Projection.join(keys), Projection.join(values), Projection.join(queries)
         return cls(*joined, Norm.join(norms), parts[0].offset)
 
 
@@ -62,10 +62,11 @@ class Decoded:
 
     def split(self, crops: int) -> list[Decoded]:
         """Part the points of several crops, equally many of each."""
-        update = self.update
+        update, found = self.update, []
         parts = (self.iou, self.tokens, update.scale, update.maps, update.vectors)
-        each = zip(*(part.chunk(crops) for part in parts), strict=True)
-        return [Decoded(iou, tokens, LowRankUpdate(*rest, ())) for iou, tokens, *rest in each]
+        for iou, tokens, scale, maps, vectors in zip(*(p.chunk(crops) for p in parts), strict=True):
+            found.append(Decoded(iou, tokens, LowRankUpdate(scale, maps, vectors, ())))
+        return found
 
 
 class PointDecoder(nn.Module):
@@ -184,8 +185,8 @@ def join_crops(
     if len(crops) == 1:
         return crops[0].layers, crops[0].keys, crops[0].values
     layers = [PreparedLayer.join(each) for each in zip(*(c.layers for c in crops), strict=True)]
-    keys, values = [crop.keys for crop in crops], [crop.values for crop in crops]
-    return layers, Projection.join(keys), Projection.join(values)
+    keys = Projection.join([crop.keys for crop in crops])
+    return layers, keys, Projection.join([crop.values for crop in crops])
 
 
 def prepare_layer(

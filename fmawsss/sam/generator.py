@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Float32, UInt8
 from segment_anything import sam_model_registry
 from segment_anything.modeling import Sam
 from segment_anything.utils.amg import build_all_layer_point_grids, generate_crop_boxes
@@ -19,18 +19,18 @@ from torch import Tensor, nn
 
 from fmawsss.files.downloads import NotFetchedError, fetch_file
 from fmawsss.files.tensor_files import describe_fault, require_finite
-from fmawsss.sam.bitmasks import count_bits
 from fmawsss.sam.candidates import (
     Candidates,
     clean_regions,
     join_candidates,
+    record_superpixels,
     suppress_crop_duplicates,
     suppress_duplicates,
 )
 from fmawsss.sam.encoder import EncoderWrapper
 from fmawsss.sam.points import Frame, PointPredictor
-from fmawsss.sam.thresholds import LevelThresholds, draw_crops, judge_masks
-from fmawsss.superpixels import Superpixels, choose_rock_sand_water, encode_packed
+from fmawsss.sam.thresholds import Drawn, LevelThresholds, draw_crops, judge_masks
+from fmawsss.superpixels import Superpixels, choose_rock_sand_water, keep_made
 
 CHECKPOINTS = {
     "vit_b": "sam_vit_b_01ec64.pth",
@@ -211,9 +211,13 @@ class SuperpixelGenerator(nn.Module):
         batches = np.split(points, range(step, points.shape[1], step), axis=1)
 
         # what passes the thresholds, each crop's parts in the order of their points
-        asked = (self.predictor, crops), (frames, self.thresholds, self.chunk_numbers)
-        drawn = [draw_crops(*asked[0], batch, *asked[1]) for batch in batches]
-        own = [[part for batch in drawn for part in batch[n]] for n in range(len(crops))]
+        own: list[list[Drawn]] = [[] for _ in crops]
+        for batch in batches:
+            drawn = draw_crops(
+                self.predictor, crops, batch, frames, self.thresholds, self.chunk_numbers
+            )
+            for parts, more in zip(own, drawn, strict=True):
+                parts += more
         passed = iter(judge_masks([part for parts in own for part in parts], self.thresholds))
 
         # NMS
@@ -262,38 +266,9 @@ def build_grids(points_per_side: int, layers: int, downscale: int) -> list[np.nd
     return build_all_layer_point_grids(points_per_side, layers, downscale)
 
 
-def record_superpixels(masks: Candidates, size: tuple[int, int]) -> Superpixels:
-    """Turn the chosen masks of an image of `size` (height, width) into its record."""
-    if len(masks) == 0:
-        return Superpixels.empty(size)
-    counts, offsets = encode_packed(masks.bits, size)
-    return Superpixels(
-        size=size,
-        level=masks.level,
-        area=count_bits(masks.bits),
-        box=_measure_boxes(masks.box),
-        predicted_iou=masks.predicted_iou,
-        stability=masks.stability,
-        point=masks.point,
-        crop=_measure_boxes(masks.crop),
-        counts=counts,
-        offsets=offsets,
-    )
-
-
-def keep_made(superpixels: Superpixels) -> Superpixels:
-    """Return superpixels that are made already."""
-    return superpixels
-
-
 def _collect_offsets(name: str, offsets: Sequence[float]) -> Float32[Tensor, "3"]:
     if len(offsets) != 3:
         raise ValueError(
             f"{name}={list(offsets)}: expected three numbers, for subpart, part and whole"
         )
     return torch.tensor(list(offsets), dtype=torch.float32)
-
-
-def _measure_boxes(corners: Int64[Tensor, "M 4"]) -> Int64[Tensor, "M 4"]:
-    """Turn two corners into corner, width and height, as SAM counts them: last minus first."""
-    return torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], dim=1)
