@@ -124,7 +124,7 @@ def fetch_answers(batch: Batch, answers: Sequence[Answer]) -> list[MaskPredictio
 
     Raises ValueError for one that is no number.
     """
-    found = iter(fetch([map for answer in answers for map in (answer.mask, answer.confidence)]))
+    found = iter(fetch([values for a in answers for values in (a.mask, a.confidence)]))
     predictions = [MaskPrediction(name, next(found), next(found)) for name in batch.names]
     for prediction in predictions:
         if not prediction.confidence.isfinite().all():
