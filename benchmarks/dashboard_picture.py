@@ -1,8 +1,8 @@
 """Draw what a dashboard shows of a run: `python -m benchmarks.dashboard_picture`.
 
 The run was logged offline (`python train.py logger=wandb`). Its files are read back, and drawn in
-the sections and panels of the view that `python infer.py task=dashboard` saves; nothing else of the
-run is looked at.
+the sections and panels of the view that `python infer.py task=dashboard` saves, but for the mosaics
+of `pictures`; nothing else of the run is looked at.
 """
 
 from __future__ import annotations
@@ -128,7 +128,8 @@ def draw(runs: Sequence[LoggedRun], file: Path) -> None:
     rows = list(list_rows(runs))
     heights = (0.35, 2.4, 3.8, 0.4 + 1.85 * len(rows))  # inches
     size = (WIDTH, sum(heights))
-    figure = Figure(figsize=size, facecolor=PAPER, layout="constrained", dpi=DPI)
+    figure = Figure(figsize=size, facecolor=PAPER, dpi=DPI)
+    figure.set_layout_engine("constrained", w_pad=0.1)
     head, scores, learning, pictures = figure.subfigures(4, 1, height_ratios=heights)
     draw_head(head, runs)
     draw_scores(scores, runs)
@@ -220,13 +221,18 @@ def draw_pictures(part: SubFigure, rows: Sequence[tuple[str, list[Shown]]]) -> N
 
 
 def list_rows(runs: Sequence[LoggedRun]) -> Iterator[tuple[str, list[Shown]]]:
-    """List an image with its masks of some runs, and the tables of images of the last one."""
+    """List images with their masks of some runs, and the tables of images of the last one."""
     keys = [key for held in PICTURES.values() for key in held]
     for run in runs:
         if run.name in SHOWN:
             yield f"panels, {run.name}", list(chain(*run.read_panels("panels")))
-    tables = {key: runs[-1].read_tabled(key) for key in keys}
-    yield from ((f"{key}, {runs[-1].name}", shown) for key, shown in tables.items() if shown)
+    tabled = [
+        (f"{key.rpartition('/')[2].replace('_', ' ')}\n{caption}", image)
+        for key in keys
+        for caption, image in runs[-1].read_tabled(key)[: MOST // 2]
+    ]
+    if tabled:
+        yield f"images, {runs[-1].name}", tabled
 
 
 if __name__ == "__main__":
