@@ -91,7 +91,8 @@ class LoggedRun:
 
 def lay_mask(image: np.ndarray, path: Path) -> np.ndarray:
     """Lay a mask over an image, as the viewer does."""
-    mask = np.array(Image.open(path))
+    with Image.open(path) as picture:
+        mask = np.array(picture)
     return overlay_mask(image, mask, choose_colours(int(mask[mask < 255].max(initial=1))), 0.6)
 
 
