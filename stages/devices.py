@@ -46,6 +46,7 @@ def choose_products(stage: str, device: torch.device, precision: str, learns: bo
     import torch
 
     torch.set_float32_matmul_precision("high" if learns else "highest")
+    torch.backends.cudnn.allow_tf32 = learns  # of convolutions; torch allows it, left alone
     doing = "learning in %s, what stays float32 in TF32" if learns else "applied in %s"
     logger.info(f"%s: on %s, {doing}", stage, torch.cuda.get_device_name(), precision)
 

@@ -15,11 +15,14 @@ from stages.devices import choose_products
 def test_only_a_training_on_a_gpu_is_in_tf32(monkeypatch, caplog):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a card")
     caplog.set_level("INFO", "stages.devices")
-    found = []
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # as torch begins
+    found, convolutions = [], []
     for device, learns in (("cpu", True), ("cuda", True), ("cuda", False)):
         choose_products("seg", torch.device(device), "16-mixed", learns)
         found.append(torch.get_float32_matmul_precision())
+        convolutions.append(torch.backends.cudnn.allow_tf32)
     assert found == ["highest", "high", "highest"]
+    assert convolutions == [True, True, False]
     assert caplog.messages == [
         "seg: on a card, learning in 16-mixed, what stays float32 in TF32",
         "seg: on a card, applied in 16-mixed",
