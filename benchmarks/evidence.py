@@ -77,8 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     dataset = next((w.split("=")[1] for w in options.words if w.startswith("dataset=")), "shapes")
     work = options.outputs / dataset
     places = [f"paths.outputs={options.outputs}", f"paths.weights={options.weights}"]
-    commands = Commands([*options.words, *places])
-    run_all(commands, sources, work, not options.no_network)
+    phrases = [word for word in options.words if word.startswith("dataset.phrases")]
+    commands = Commands([word for word in options.words if word not in phrases] + places)
+    run_all(commands, sources, phrases, work, not options.no_network)
     found = {
         **build_table(read_json(work / "scores.json"), sources, work),
         "seed": next((w[5:] for w in options.words if w.startswith("seed=")), "0"),
@@ -98,7 +99,9 @@ def list_missing(source: str, weights: Path) -> list[Path]:
     return [path for path in files if not path.is_file()]
 
 
-def run_all(commands: Commands, sources: Sequence[str], work: Path, network: bool) -> None:
+def run_all(
+    commands: Commands, sources: Sequence[str], phrases: Sequence[str], work: Path, network: bool
+) -> None:
     """Make seeds by CLIP, by each text-prompted source and by both, and networks that learn."""
     written = ["learn=network", "memory=regions"]
     commands.run("infer.py", "task=superpixels")
@@ -106,7 +109,7 @@ def run_all(commands: Commands, sources: Sequence[str], work: Path, network: boo
     commands.run("infer.py", "task=memory")
     for source in sources:
         regions = f"regions={work}/regions/{source}"
-        commands.run("infer.py", "task=text", f"evidence={source}", "memory=regions")
+        commands.run("infer.py", "task=text", f"evidence={source}", "memory=regions", *phrases)
         commands.run("infer.py", "task=memory", "evidence=fused", regions)
     if network:
         for name, seeds in list_networks(sources).items():

@@ -38,13 +38,14 @@ SWITCHES = ("options.ckpt", "options.overwrite", "options.plan", "options.shard"
 LEARNERS = ("pipeline", "cls")  # of which learn= says whether they learn prompts
 KNOWN = {"superpixels", "labels", "templates", "memory", "network", "text", *SEEDERS}
 ASKED = ("sam3", "grounding_dino")  # sources of evidence that are asked with phrases
+PHRASES = "dataset.phrases"
 EXPORTS = "what is made is written for other tools by `python infer.py task=network save_as=[…]`"
 REMEDIES = {
     "save_as": EXPORTS,
     "cache": "it keeps what trainings of prompts see, `python train.py task=cls cache=features`",
     "criterion": "it chooses among the jobs of a sweep, `-m`",
     "memory": "`callbacks=regions` keeps what `python infer.py task=memory` needs",
-    "evidence": "it is for `python infer.py task=text` and `task=memory`",
+    "evidence": "it is for `python train.py`, `python infer.py task=text` and `task=memory`",
     "learn": "it says whether cls learns prompts, and from which seeds a network learns",
     "callbacks": "a job makes no product of images",
     "logger": "a job logs nothing",
@@ -70,11 +71,7 @@ def look_at_choices(cfg: DictConfig, learning: bool) -> None:
     """Look at the choices that were typed, and raise ValueError for one that has no part."""
     acting, choices = list_acting(cfg, learning), HydraConfig.get().runtime.choices
     task, learned = choices["task"], choices.get("learn")
-    if task == "text" and choices["evidence"] in ("clip", "fused"):
-        raise ValueError(
-            f"task=text asks a model with phrases, and evidence={choices['evidence']} is none: add "
-            f"evidence={' or evidence='.join(ASKED)}"
-        )
+    check_evidence(task, choices["evidence"], choices["memory"], learned)
     for word in HydraConfig.get().overrides.task:
         key, choice = name_key(word), word.partition("=")[2]
         makers = KEEPERS.get(choice, ()) if key == "callbacks" else ()
@@ -90,6 +87,11 @@ def look_at_choices(cfg: DictConfig, learning: bool) -> None:
             )
         if word.startswith("recipe="):
             require_recipe(choice, task)
+        if key.startswith(PHRASES) and not reads_phrases(cfg):
+            raise ValueError(
+                f"{key}= has no part in task={cfg.name}, leave it out: phrases are for "
+                "`python infer.py task=text evidence=sam3` and `python train.py evidence=fused`"
+            )
         if key in SWITCHES and not reads_switch(cfg, key):
             raise ValueError(
                 f"{shorten_key(key)}={choice} has no part in task={cfg.name}, leave it out"
@@ -102,6 +104,24 @@ def look_at_choices(cfg: DictConfig, learning: bool) -> None:
             raise ValueError(
                 f"{key}={choice} has no part in task={cfg.name} here, leave it out: {REMEDIES[key]}"
             )
+
+
+def check_evidence(task: str, evidence: str, memory: str, learned: str | None) -> None:
+    """Raise ValueError for a source of evidence that a task cannot take, or not with the rest."""
+    if task == "text" and evidence not in ASKED:
+        raise ValueError(
+            f"task=text asks a model with phrases, and evidence={evidence} is none: add "
+            f"evidence={' or evidence='.join(ASKED)}"
+        )
+    if task == "pipeline" and evidence != "clip" and memory != "regions":
+        raise ValueError(
+            f"evidence={evidence} speaks through a memory of regions here: add memory=regions"
+        )
+    if task == "pipeline" and evidence in ASKED and learned != "network":
+        raise ValueError(
+            f"evidence={evidence} alone makes seeds without learned prompts: add learn=network, or "
+            "take evidence=fused"
+        )
 
 
 def require_recipe(choice: str, task: str) -> None:
@@ -126,6 +146,12 @@ def reads_switch(cfg: DictConfig, key: str) -> bool:
     return key not in OF_NODES or f"${{{key}}}" in str(OmegaConf.to_container(cfg))
 
 
+def reads_phrases(cfg: DictConfig) -> bool:
+    """Say whether a stage of a run asks a model with phrases."""
+    nodes = list_nodes(cfg).values()
+    return any(PHRASES in str(OmegaConf.to_container(node.model)) for node in nodes)
+
+
 def has_recipe(numbers: str, task: str) -> bool:
     """Say whether a task, or a stage of a pipeline, has a recipe of these numbers."""
     stages = STAGES if task in ("pipeline", "demo") else (task,)
@@ -147,7 +173,7 @@ def list_acting(cfg: DictConfig, learning: bool) -> set[str]:
     # a stage, or several
     acting = find_read(cfg, ("stage", "stages", "dataset"))
     task = HydraConfig.get().runtime.choices["task"]
-    if task in ("text", "memory"):
+    if task in ("text", "memory", "pipeline"):
         acting.add("evidence")
     acting |= {"callbacks", "logger", "report", "trainer", "debug"}
     if is_sweep():
