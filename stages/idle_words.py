@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from stages.config import is_job, is_sweep, list_nodes
 from stages.door import end_in_words
-from stages.words import name_key, shorten_key
+from stages.words import begins, name_key, shorten_key
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,10 @@ SWITCHES = ("options.ckpt", "options.overwrite", "options.plan", "options.shard"
 LEARNERS = ("pipeline", "cls")  # of which learn= says whether they learn prompts
 KNOWN = {"superpixels", "labels", "templates", "memory", "network", "text", *SEEDERS}
 ASKED = ("sam3", "grounding_dino")  # sources of evidence that are asked with phrases
-PHRASES = "dataset.phrases"
+READERS = {  # what only some stages refer to, and which
+    "dataset.phrases": "`task=text evidence=sam3` and `python train.py evidence=fused` ask them",
+    "options.dino": "affinity=dino, dino_proxy, dino_superpixels and region_keys=dino take it",
+}
 EXPORTS = "what is made is written for other tools by `python infer.py task=network save_as=[…]`"
 REMEDIES = {
     "save_as": EXPORTS,
@@ -87,11 +90,7 @@ def look_at_choices(cfg: DictConfig, learning: bool) -> None:
             )
         if word.startswith("recipe="):
             require_recipe(choice, task)
-        if key.startswith(PHRASES) and not reads_phrases(cfg):
-            raise ValueError(
-                f"{key}= has no part in task={cfg.name}, leave it out: phrases are for "
-                "`python infer.py task=text evidence=sam3` and `python train.py evidence=fused`"
-            )
+        refuse_unread(cfg, key)
         if key in SWITCHES and not reads_switch(cfg, key):
             raise ValueError(
                 f"{shorten_key(key)}={choice} has no part in task={cfg.name}, leave it out"
@@ -146,10 +145,19 @@ def reads_switch(cfg: DictConfig, key: str) -> bool:
     return key not in OF_NODES or f"${{{key}}}" in str(OmegaConf.to_container(cfg))
 
 
-def reads_phrases(cfg: DictConfig) -> bool:
-    """Say whether a stage of a run asks a model with phrases."""
-    nodes = list_nodes(cfg).values()
-    return any(PHRASES in str(OmegaConf.to_container(node.model)) for node in nodes)
+def refuse_unread(cfg: DictConfig, key: str) -> None:
+    """Raise ValueError for a word that changes what no stage of this run refers to.
+
+    In a sweep other jobs may refer to it.
+    """
+    place = "options.dino" if key == "dino" else key
+    for known, remedy in READERS.items():
+        if is_sweep() or not begins(place, known):
+            continue
+        if not any(known in str(OmegaConf.to_container(node)) for node in list_nodes(cfg).values()):
+            raise ValueError(
+                f"{shorten_key(key)}= has no part in task={cfg.name} here, leave it out: {remedy}"
+            )
 
 
 def has_recipe(numbers: str, task: str) -> bool:

@@ -35,10 +35,12 @@ CLASSIC = ["task=superpixels", "sam=superpixels_classic", "logger=none", "report
         (infer, ["task=report", "shard=1/2"], "leave it out"),
         (infer, ["task=labels", "dataset.shots=2"], "leave it out"),
         (infer, ["task=superpixels", "compile=true"], "leave it out"),
-        (infer, ["task=cls", "dataset.phrases={circle:[disc]}"], "phrases are for"),
-        (infer, ["task=check", "dataset.phrases.circle=[disc]"], "phrases are for"),
-        (train, ["task=pipeline", "dataset.phrases={circle:[disc]}"], "phrases are for"),
+        (infer, ["task=cls", "dataset.phrases={circle:[disc]}"], "evidence=fused. ask them"),
+        (infer, ["task=check", "dataset.phrases={circle:[disc]}"], "evidence=fused. ask them"),
+        (train, ["task=pipeline", "dataset.phrases={circle:[disc]}"], "evidence=fused. ask them"),
         (train, ["task=network", "evidence=fused"], "it is for"),
+        (infer, ["task=cls", "dino=dinov2_vits14"], "affinity=dino.* take it"),
+        (train, ["task=network", "dino=dinov3_vitb16"], "take it"),
     ],
 )
 def test_what_has_no_part_is_refused(tmp_path: Path, monkeypatch, main, words, said) -> None:

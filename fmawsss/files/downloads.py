@@ -99,6 +99,11 @@ def fetch_file(
         return path
     if _Planned.files is not None:
         raise NotFetchedError(f"{path} would be fetched from {url}")
+    if files := [folder for folder in path.parents if folder.is_file()]:
+        raise FileNotFoundError(
+            f"{path} is missing, and {files[0]} is a file where its folder should be: move that "
+            "away, or name another folder (paths.weights=…)"
+        )
     published = Published(size, md5, sha256 or find_digest(url))
     partial = path.with_name(f"{path.name}.part")
     try:

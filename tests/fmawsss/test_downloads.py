@@ -61,6 +61,12 @@ def test_without_network_the_error_names_address_and_place(
         load_sam("vit_h", tmp_path / "weights")
 
 
+def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "weights").write_bytes(b"")
+    with pytest.raises(FileNotFoundError, match="weights is a file where its folder should be"):
+        downloads.fetch_file(tmp_path / "weights" / "model" / "w.pt", "https://example.org/w.pt")
+
+
 def test_files_are_fetched_once_and_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, target = tmp_path / "source", tmp_path / "weights" / "file.pth"
     source.write_bytes(b"weights")

@@ -17,6 +17,7 @@ GOALS = {
     "products": 30,
     "surroundings": 20,
     "corrections": 13,
+    "sources": 20,
 }
 CASES: dict[str, list[BadInput]] = {
     kind: [
