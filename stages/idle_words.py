@@ -95,6 +95,10 @@ def look_at_choices(cfg: DictConfig, learning: bool) -> None:
             raise ValueError(
                 f"{shorten_key(key)}={choice} has no part in task={cfg.name}, leave it out"
             )
+        if (task, word) == ("report", "report=none"):
+            raise ValueError(
+                "report=none has no part in task=report, which writes one: leave it out"
+            )
         if key in acting or choice in MET:
             continue
         if key in WEIGHTS or (key == "numbers" and not has_recipe(choice, task)):

@@ -33,6 +33,7 @@ CLASSIC = ["task=superpixels", "sam=superpixels_classic", "logger=none", "report
         (infer, ["task=check", "ckpt=some.ckpt"], "leave it out"),
         (infer, ["task=check", "overwrite=true"], "leave it out"),
         (infer, ["task=report", "shard=1/2"], "leave it out"),
+        (infer, ["task=report", "report=none"], "leave it out"),
         (infer, ["task=labels", "dataset.shots=2"], "leave it out"),
         (infer, ["task=superpixels", "compile=true"], "leave it out"),
         (infer, ["task=cls", "dataset.phrases={circle:[disc]}"], "evidence=fused. ask them"),
