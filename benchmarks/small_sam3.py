@@ -90,7 +90,7 @@ def build_tokenizer() -> Tokenizer:
 
 def train(model: Sam3Model, tokenizer: Tokenizer, steps: int) -> None:
     """Teach a model where phrases are, in scenes that show them, and to find no objects."""
-    rng, _started = np.random.default_rng(SEED), time.monotonic()
+    rng, started = np.random.default_rng(SEED), time.monotonic()
     ids = torch.tensor([tokenizer.encode(name).ids for name in CLASS_NAMES])
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=steps)
@@ -104,7 +104,8 @@ def train(model: Sam3Model, tokenizer: Tokenizer, steps: int) -> None:
         optimizer.step()
         schedule.step()
         if step % 50 == 0:
-            pass
+            passed = time.monotonic() - started
+            print(f"{step} of {steps}, {passed:.0f} s, loss {loss:.3f}", flush=True)  # noqa: T201
 
 
 def draw_batch(
