@@ -35,7 +35,7 @@ def main() -> None:
     """Train it, and write it as SAM 3's files are published."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path, help="for config.json, tokenizer.json and weights")
-    parser.add_argument("--steps", type=int, default=2500)
+    parser.add_argument("--steps", type=int, default=700)
     options = parser.parse_args()
     set_threads(1)
 
