@@ -27,7 +27,7 @@ from fmawsss.tiny.pretrain_data import P_MATERIAL
 from fmawsss.tiny.shapes import CLASS_NAMES, draw_scene, present_classes
 
 SIDE, PATCH, WIDTH = 112, 14, 64
-SEED = 913  # of weights and scenes; data sets draw theirs from (draw, split, number)
+SEED = 913  # of weights and scenes: no data set here has this draw
 BATCH = 16
 
 
