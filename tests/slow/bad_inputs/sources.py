@@ -52,7 +52,7 @@ CASES: list[BadInput] = [
         None,
         "dinov3",
         "licence",
-        "dino=dinov3_vits16",
+        "dino=dinov3_vitb16",
     ),
     dino("empty", write(DINO_FILE, b""), DINO_FILE, AGAIN),
     dino("of_another_model", write(DINO_FILE, OTHER), DINO_FILE, AGAIN),
