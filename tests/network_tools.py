@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from fake_trees import draw_image
 from front_door import ROOT, compose_config, run
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from PIL import Image
 from torch import nn
 
+import infer
 import train
 from fmawsss.networks.mask2former import Mask2FormerNetwork, MaskQueries
 from lightning_modules.network import NetworkModule
@@ -75,6 +78,15 @@ def build_module(classes: Sequence[str], *words: str) -> NetworkModule:
     return instantiate(node.model, _partial_=True, _convert_="all")(**arguments)
 
 
+def draw_photos(folder: Path) -> Path:
+    """Draw three photos of different sizes, one in a folder of its own."""
+    (folder / "sub").mkdir(parents=True)
+    sizes = {"a": (70, 101), "b": (64, 32), "sub/c": (33, 47)}
+    for index, (name, size) in enumerate(sizes.items()):
+        Image.fromarray(draw_image(index, size)).save(folder / f"{name}.png")
+    return folder
+
+
 def learn_few(folder: Path) -> Path:
     """Train a network on true masks for a few steps, through the front door; return its outputs."""
     few = ["dataset.train_images=6", "dataset.val_images=2", "loop.max_steps=4", "save_every=4"]
@@ -83,3 +95,17 @@ def learn_few(folder: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         run(train.main, patch, "task=network", seeds, *few, *places)
     return folder / "outputs"
+
+
+def apply_network(
+    monkeypatch: pytest.MonkeyPatch, trained: Path, out: Path, root: Path | str, *more: str
+) -> Path:
+    """Mask photos by a trained network, through the front door; return where the results are."""
+    there = [
+        f"paths.outputs={trained}",
+        f"paths.work={out}",
+        "data.workers=0",
+        f"dataset.root={root}",
+    ]
+    run(infer.main, monkeypatch, "task=network", "dataset=folder", *there, *more)
+    return out

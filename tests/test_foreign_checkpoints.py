@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from network_tools import learn_few
+from network_tools import apply_network, draw_photos, learn_few
 
 from fmawsss.networks.checkpoints import read_checkpoint
 from fmawsss.networks.segmenter import Segmenter
@@ -24,6 +24,11 @@ def trained(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def checkpoint(trained: Path) -> Path:
     return trained / "shapes" / "network.ckpt"
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    return draw_photos(tmp_path / "photos")
 
 
 STRANGERS = [
@@ -54,7 +59,7 @@ def test_a_checkpoint_runs_nothing(
     with pytest.raises(ValueError, match="the checkpoint names"):
         Segmenter.from_checkpoint(tmp_path / "evil.ckpt")
     with pytest.raises(ValueError, match="the checkpoint names"):
-        apply(monkeypatch, trained, tmp_path / "out", photos, f"ckpt={tmp_path}/evil.ckpt")
+        apply_network(monkeypatch, trained, tmp_path / "out", photos, f"ckpt={tmp_path}/evil.ckpt")
 
 
 CALL = {"_target_": "os.mkdir", "_args_": ["made"]}
@@ -81,7 +86,7 @@ def test_no_corner_of_a_checkpoint_runs(
     with pytest.raises(ValueError, match=refused):
         read_checkpoint(tmp_path / "evil.ckpt")
     with pytest.raises(ValueError, match=refused):
-        apply(monkeypatch, trained, tmp_path / "out", photos, f"ckpt={tmp_path}/evil.ckpt")
+        apply_network(monkeypatch, trained, tmp_path / "out", photos, f"ckpt={tmp_path}/evil.ckpt")
     assert not (tmp_path / "made").exists()
 
 

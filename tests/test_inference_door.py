@@ -13,11 +13,9 @@ import numpy as np
 import pytest
 import torch
 from fake_trees import draw_image
-from front_door import run
-from network_tools import learn_few
+from network_tools import apply_network, draw_photos, learn_few
 from PIL import Image
 
-import infer
 from datamodules.choosing import warn
 from datamodules.images import list_stems
 from fmawsss.files.png import read_mask, write_png
@@ -42,30 +40,13 @@ def checkpoint(trained: Path) -> Path:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    folder = tmp_path / "photos"
-    (folder / "sub").mkdir(parents=True)
-    for index, (name, size) in enumerate(
-        {"a": (70, 101), "b": (64, 32), "sub/c": (33, 47)}.items()
-    ):
-        Image.fromarray(draw_image(index, size)).save(folder / f"{name}.png")
-    return folder
-
-
-def apply(monkeypatch, trained: Path, out: Path, root: Path | str, *more: str) -> Path:
-    there = [
-        f"paths.outputs={trained}",
-        f"paths.work={out}",
-        "data.workers=0",
-        f"dataset.root={root}",
-    ]
-    run(infer.main, monkeypatch, "task=network", "dataset=folder", *there, *more)
-    return out
+    return draw_photos(tmp_path / "photos")
 
 
 def test_the_python_api_equals_the_command(
     trained, checkpoint, photos, tmp_path, monkeypatch
 ) -> None:
-    out = apply(monkeypatch, trained, tmp_path / "out", photos, "callbacks=confidence")
+    out = apply_network(monkeypatch, trained, tmp_path / "out", photos, "callbacks=confidence")
     paths = [photos / "a.png", photos / "b.png"]
     found = Segmenter.from_checkpoint(checkpoint).predict(paths)
     for path, segmentation in zip(paths, found, strict=True):
@@ -86,7 +67,7 @@ def test_the_python_api_equals_the_command(
 def test_scores_follow_the_masks_that_they_are_counted_against(
     trained, photos, tmp_path, monkeypatch
 ) -> None:
-    out = apply(monkeypatch, trained, tmp_path / "out", photos)
+    out = apply_network(monkeypatch, trained, tmp_path / "out", photos)
     assert not (out / "scores.json").exists()
     page = (out / "report.html").read_text()
     assert [page.count(f"<strong>{name}</strong>") for name in ("a", "b", "sub/c")] == [2, 2, 2]
@@ -97,7 +78,7 @@ def test_scores_follow_the_masks_that_they_are_counted_against(
         truths = tmp_path / f"truths_{value}"
         for name, size in (("a", (70, 101)), ("b", (64, 32))):
             write_png(truths / f"{name}.png", np.full(size, value, np.uint8))
-        apply(monkeypatch, trained, out, photos, f"dataset.masks={truths}")
+        apply_network(monkeypatch, trained, out, photos, f"dataset.masks={truths}")
         assert 'id="next"' not in (out / "report.html").read_text()
         found = json.loads((out / "scores.json").read_text())["network"]["all"]["network"][
             "accuracy"
@@ -107,13 +88,13 @@ def test_scores_follow_the_masks_that_they_are_counted_against(
 
 def test_a_folder_of_photos_grows(trained, photos, tmp_path, monkeypatch, capsys) -> None:
     warn.cache_clear()  # what another test was told
-    out = apply(monkeypatch, trained, tmp_path / "out", photos)
+    out = apply_network(monkeypatch, trained, tmp_path / "out", photos)
     assert capsys.readouterr().out.count("3 of 3 images have no ground truth: a, b, sub/c") == 1
     kept = (out / "masks/a.png").stat().st_mtime_ns
     Image.fromarray(draw_image(3, (40, 50))).save(photos / "added.png")
     (photos / "sub/c.png").unlink()
     os.utime(photos / "a.png")  # copied or unpacked again: the same image
-    apply(monkeypatch, trained, out, photos)
+    apply_network(monkeypatch, trained, out, photos)
     assert (out / "masks/added.png").is_file()
     assert (out / "masks/a.png").stat().st_mtime_ns == kept
 
@@ -124,14 +105,14 @@ def test_a_folder_of_photos_grows(trained, photos, tmp_path, monkeypatch, capsys
     with pytest.raises(
         ProductMismatch, match=r"other files of 1 of 3 images: a\. .*overwrite=true"
     ):
-        apply(monkeypatch, trained, out, photos)
+        apply_network(monkeypatch, trained, out, photos)
     assert (out / "masks/a.png").stat().st_mtime_ns == kept
 
 
 def test_masks_of_two_precisions_do_not_mix(trained, photos, tmp_path, monkeypatch) -> None:
-    out = apply(monkeypatch, trained, tmp_path / "out", photos)
+    out = apply_network(monkeypatch, trained, tmp_path / "out", photos)
     with pytest.raises(ProductMismatch, match=r"precision: '32-true' -> 'bf16-mixed'"):
-        apply(monkeypatch, trained, out, photos, "trainer.precision=bf16-mixed")
+        apply_network(monkeypatch, trained, out, photos, "trainer.precision=bf16-mixed")
 
 
 def test_images_come_in_every_form(checkpoint, photos) -> None:
@@ -170,7 +151,7 @@ def test_patterns_lists_and_single_images(trained, photos, tmp_path, monkeypatch
             tmp_path / "list.txt": {"b", "sub/c"},
         }.items()
     ):
-        out = apply(monkeypatch, trained, tmp_path / f"out{number}", root, "callbacks=none")
+        out = apply_network(monkeypatch, trained, tmp_path / f"out{number}", root, "callbacks=none")
         assert list_stems(out / "masks", ".png") == names
         assert list_stems(out / "overlays", ".png") == names
 
@@ -181,12 +162,12 @@ def test_patterns_lists_and_single_images(trained, photos, tmp_path, monkeypatch
 def test_other_sources_are_explained(trained, tmp_path, monkeypatch, name, problem) -> None:
     (tmp_path / "notes.md").write_text("no image")
     with pytest.raises((ValueError, FileNotFoundError), match=problem):
-        apply(monkeypatch, trained, tmp_path / "out", tmp_path / name)
+        apply_network(monkeypatch, trained, tmp_path / "out", tmp_path / name)
     (tmp_path / "list.txt").write_text("gone.png\n")
     with pytest.raises(
         ValueError, match=r"list.txt lists 1 files that are no images, first .*gone\.png"
     ):
-        apply(monkeypatch, trained, tmp_path / "out", tmp_path / "list.txt")
+        apply_network(monkeypatch, trained, tmp_path / "out", tmp_path / "list.txt")
 
 
 def test_a_video_becomes_a_video(trained, tmp_path, monkeypatch) -> None:
@@ -197,7 +178,7 @@ def test_a_video_becomes_a_video(trained, tmp_path, monkeypatch) -> None:
         film.write(draw_image(index, (48, 64)))
     film.release()
     settings = ["dataset.frame_step=2", "save_as=[video]", "data.predict_batch_size=2"]
-    out = apply(monkeypatch, trained, tmp_path / "out", tmp_path / "film.mp4", *settings)
+    out = apply_network(monkeypatch, trained, tmp_path / "out", tmp_path / "film.mp4", *settings)
     assert list_stems(out / "masks", ".png") == {"000000", "000002", "000004"}
     made = cv2.VideoCapture(str(out / "exports/network/video.mp4"))
     assert made.get(cv2.CAP_PROP_FPS) == 5
@@ -215,11 +196,11 @@ def test_inference_is_chosen_and_goes_on_where_it_stopped(
     ways["windows"].append("inference.make.stride=32")
     masks = {}
     for name, way in ways.items():
-        out = apply(monkeypatch, trained, tmp_path / name, photos, *way)
+        out = apply_network(monkeypatch, trained, tmp_path / name, photos, *way)
         masks[name] = {path.name: path.read_bytes() for path in (out / "masks").rglob("*.png")}
         (out / "masks/a.png").unlink()
         kept = (out / "masks/b.png").stat().st_mtime_ns
-        apply(monkeypatch, trained, tmp_path / name, photos, *way)
+        apply_network(monkeypatch, trained, tmp_path / name, photos, *way)
         assert (out / "masks/b.png").stat().st_mtime_ns == kept
         assert (out / "masks/a.png").read_bytes() == masks[name]["a.png"]
     assert masks["whole"] != masks["windows"]
@@ -228,7 +209,7 @@ def test_inference_is_chosen_and_goes_on_where_it_stopped(
 def test_masks_of_another_folder_go_to_a_folder_of_their_own(
     trained, photos, tmp_path, monkeypatch, capsys
 ) -> None:
-    out = apply(monkeypatch, trained, tmp_path / "out", photos)
+    out = apply_network(monkeypatch, trained, tmp_path / "out", photos)
     first = {path.name: path.read_bytes() for path in (out / "masks").rglob("*.png")}
     areas = (out / "exports/network/areas.json").read_bytes()
 
@@ -237,7 +218,7 @@ def test_masks_of_another_folder_go_to_a_folder_of_their_own(
     others.mkdir(parents=True)
     Image.fromarray(draw_image(7, (40, 56))).save(others / "a.png")
     for _ in range(2):
-        apply(monkeypatch, trained, out, others, "callbacks=confidence", "save_as=[voc]")
+        apply_network(monkeypatch, trained, out, others, "callbacks=confidence", "save_as=[voc]")
     assert f"{out}/masks/new photos saved as voc below exports/network" in capsys.readouterr().out
     assert {path.name: path.read_bytes() for path in (out / "masks").glob("*.png")} == {
         name: first[name] for name in ("a.png", "b.png")
@@ -253,8 +234,8 @@ def test_masks_of_another_folder_go_to_a_folder_of_their_own(
     assert list(notes) == ["network", "network/new photos"]
 
     # what the results are of stays in its place, also when it is made anew
-    apply(monkeypatch, trained, out, photos / "sub/../a.png")
-    apply(monkeypatch, trained, out, photos, "overwrite=true", "refine=pixel_adaptive")
+    apply_network(monkeypatch, trained, out, photos / "sub/../a.png")
+    apply_network(monkeypatch, trained, out, photos, "overwrite=true", "refine=pixel_adaptive")
     assert read_mask(out / "masks/new photos/a.png").shape == (40, 56)
     assert read_mask(out / "masks/sub/c.png").shape == (33, 47)
 
@@ -262,7 +243,7 @@ def test_masks_of_another_folder_go_to_a_folder_of_their_own(
     for name in ("photos", "out"):
         shutil.copytree(tmp_path / name, tmp_path / "copy" / name)
     words = (tmp_path / "copy/out", tmp_path / "copy/photos", "refine=pixel_adaptive")
-    apply(monkeypatch, trained, *words)
+    apply_network(monkeypatch, trained, *words)
     assert not (tmp_path / "copy/out/masks/photos").exists()
 
     # a third folder of that name, a part of the first one, and images where others lie
@@ -270,10 +251,10 @@ def test_masks_of_another_folder_go_to_a_folder_of_their_own(
     third.mkdir(parents=True)
     Image.fromarray(draw_image(8, (40, 56))).save(third / "z.png")
     with pytest.raises(ValueError, match=r"masks/new photos holds masks of .*else/new photos"):
-        apply(monkeypatch, trained, out, third)
-    apply(monkeypatch, trained, out, photos / "sub")
+        apply_network(monkeypatch, trained, out, third)
+    apply_network(monkeypatch, trained, out, photos / "sub")
     assert read_mask(out / "masks/photos_sub/c.png").shape == (33, 47)
     (photos / "new photos").mkdir()
     Image.fromarray(draw_image(9, (40, 56))).save(photos / "new photos" / "a.png")
     with pytest.raises(ProductMismatch, match=r"images below new photos/"):
-        apply(monkeypatch, trained, out, photos, "refine=pixel_adaptive")
+        apply_network(monkeypatch, trained, out, photos, "refine=pixel_adaptive")

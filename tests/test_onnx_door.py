@@ -79,3 +79,21 @@ def test_onnx_answers_as_the_network(trained, checkpoint, tmp_path, monkeypatch)
             expected = segmenter.network(torch.from_numpy(seen)).softmax(1).numpy()
         assert answer.shape == (index + 1, 9, *size)
         assert np.abs(answer - expected).max() < 1e-4
+
+
+@pytest.mark.parametrize("form", ["onnx", "onnx_probabilities"])
+def test_a_file_that_fails_at_another_size_says_what_to_do(
+    form, trained, checkpoint, tmp_path, monkeypatch
+) -> None:
+    """As Mask2Former's does, whose windows are cut for one size: the runtime has no remedy."""
+    pytest.importorskip("onnxruntime")
+
+    def fail(*_: object) -> float:
+        raise RuntimeError("Attempting to broadcast an axis by a dimension other than 1. 84 by 126")
+
+    monkeypatch.setattr("fmawsss.networks.onnx.compare_labels", fail)
+    monkeypatch.setattr("fmawsss.networks.onnx.compare_answers", fail)
+    there = [f"paths.outputs={trained}", f"job.path={tmp_path}/network.onnx", "job.size=[32,48]"]
+    with pytest.raises(ValueError, match=r"set job.dynamic=false .*: .*84 by 126"):
+        run(infer.main, monkeypatch, "task=export", f"format={form}", *there)
+    assert not (tmp_path / "network.onnx").exists()

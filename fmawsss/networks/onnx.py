@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,7 +96,8 @@ def export_labels(
     others = [(height + 40, width + 13), (height // 2, width)] if dynamic else []
     with replace_file(Path(path)) as temporary:
         temporary.write_bytes(pack_model(model))
-        found = compare_labels(segmenter, temporary, [(height, width), *others])
+        with explain_failures(dynamic):
+            found = compare_labels(segmenter, temporary, [(height, width), *others])
         if found < agreement:
             raise ValueError(
                 f"the exported network labels {found:.2%} of the pixels as the network does, "
@@ -136,7 +138,8 @@ def export_onnx(
     others = [(height + 40, width + 13), (height // 2, width)] if dynamic else []
     with replace_file(Path(path)) as temporary:
         program.save(temporary)
-        found = compare_answers(network, temporary, [(height, width), *others])
+        with explain_failures(dynamic):
+            found = compare_answers(network, temporary, [(height, width), *others])
         check_difference(found, tolerance)
     logger.info("%s: its answers differ from the network's by at most %.1g", path, found)
 
@@ -148,7 +151,7 @@ def translate_network(network: nn.Module, size: Size, dynamic: bool, names: tupl
     example = torch.zeros(2 if dynamic else 1, 3, *size)
 
     # Traced, then translated
-    try:
+    with explain_failures(dynamic):
         traced = torch.export.export(network, (example,), dynamic_shapes=(free,), strict=False)
         return torch.onnx.export(
             traced,
@@ -158,7 +161,17 @@ def translate_network(network: nn.Module, size: Size, dynamic: bool, names: tupl
             optimize=False,
             verbose=False,
         )
-    except Exception as error:  # whatever the tracer stumbles over
+
+
+@contextmanager
+def explain_failures(dynamic: bool) -> Iterator[None]:
+    """Let whatever a tracer or a runtime stumbles over say what to do.
+
+    Some networks are cut for images of one size, which shows at another one.
+    """
+    try:
+        yield
+    except Exception as error:
         fixed = "set job.dynamic=false for images of one size (job.size=[512,512])"
         remedy = fixed if dynamic else "keep to torch"
         raise ValueError(
