@@ -83,7 +83,7 @@ class Batch:
         return list_pairs(self.labels)
 
     def to(self, device: torch.device | str) -> Batch:
-        """Copy the tensors to a device; whatever else there is stays where it is."""
+        """Copy to a device what it computes with; truths stay, for masks are scored on the CPU."""
         # A copy back to the CPU must be complete when it is read.
         overlap = torch.device(device).type != "cpu"
         return self._map_tensors(lambda tensor: tensor.to(device, non_blocking=overlap))
