@@ -91,7 +91,7 @@ class Product:
             self.path.rmdir()
         if not empty:
             current().forget()
-        self._write({})
+        self.write_parts({})
 
     def start(self, part: str, inputs: str, beside: Sequence[Path] = ()) -> None:
         """Start a part (a split), or go on with it.
@@ -111,7 +111,7 @@ class Product:
                 "Add overwrite=true to make it anew, or choose another paths.work to keep both."
             )
         if known is None:
-            self._write({**self._read_parts(), part: {"inputs": inputs, "complete": False}})
+            self.write_parts({**self._read_parts(), part: {"inputs": inputs, "complete": False}})
 
     def is_complete(self, part: str) -> bool:
         """Say whether a part was finished with these settings."""
@@ -120,7 +120,7 @@ class Product:
     def finish(self, part: str) -> None:
         """Record a started part as complete."""
         parts = self._read_parts()
-        self._write({**parts, part: {**parts[part], "complete": True}})
+        self.write_parts({**parts, part: {**parts[part], "complete": True}})
 
     def repair(self) -> None:
         """Remove files that are empty or cut off, so that they are made again, and say so.
@@ -148,7 +148,7 @@ class Product:
         """Take back the start of a part of which nothing was made, and the record of nothing."""
         parts = {name: known for name, known in self._read_parts().items() if name != part}
         if parts or holds_files(self.path):
-            self._write(parts)
+            self.write_parts(parts)
         else:
             self.record_path.unlink(missing_ok=True)
 
@@ -156,7 +156,8 @@ class Product:
         record = read_record(self.path)
         return record["parts"] if record is not None and self._is_made_by(record) else {}
 
-    def _write(self, parts: Mapping[str, Any]) -> None:
+    def write_parts(self, parts: Mapping[str, Any]) -> None:
+        """Write the record: what was started and finished, beside what the product is."""
         record = {
             "version": RECORD_VERSION,
             "fingerprint": self.fingerprint,

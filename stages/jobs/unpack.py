@@ -15,12 +15,11 @@ from fmawsss.files.contents import digest_file, find_changes, note_files, place_
 from fmawsss.files.fingerprints import differing_keys
 from fmawsss.files.hub import find_shared
 from fmawsss.files.journals import Line, describe_record, list_journals, place_journal, read_lines
-from fmawsss.files.json_files import write_json
 from fmawsss.files.listing import current, work_in_parts
 from fmawsss.files.locks import hold_lock, place_lock
 from fmawsss.files.products import (
     ANY,
-    RECORD_VERSION,
+    Product,
     ProductMismatch,
     holds_files,
     read_record,
@@ -59,9 +58,10 @@ def unpack_superpixels(
     ):
         found = compare(opened, records)
         part = ",".join(name_splits(splits))
-        start(opened, target, part)
+        product = Product(target, opened.record["settings"], {})
+        start(opened, product, part)
         fresh = take(opened, found.lines, target)
-        finish(target, part, records)
+        finish(product, part, records)
         tell(opened, found, target, records, fresh)
 
 
@@ -109,13 +109,14 @@ def write_line(record: ImageRecord, known: Mapping[str, Any], entry: Entry) -> L
     return {**counts, **known, "truth_stamp": None, "superpixels": dict(entry.facts)}
 
 
-def start(package: Package, target: Path, part: str) -> None:
+def start(package: Package, product: Product, part: str) -> None:
     """Write the record of the superpixels before the first of them, as a stage does.
 
     Raises:
         ProductMismatch: where others lie, or some that were edited.
     """
-    record, ours = read_record(target), package.record
+    target, ours = product.path, package.record
+    record = read_record(target)
     remedy = "choose another paths.work to keep both, or move them away with their .json"
     if record is None and holds_files(target):
         raise ProductMismatch(f"{target} holds files without a record: {remedy}")
@@ -131,14 +132,7 @@ def start(package: Package, target: Path, part: str) -> None:
     else:  # of what was removed
         for path in (*list_journals(target), place_notes(target)):
             path.unlink(missing_ok=True)
-    write_record(target, ours, {part: {"inputs": ANY, "complete": False}, **parts})
-
-
-def write_record(target: Path, made: Mapping[str, Any], parts: Mapping[str, Any]) -> None:
-    """Write the record beside a product."""
-    known = {"version": RECORD_VERSION, "fingerprint": made["fingerprint"], "parts": dict(parts)}
-    record = {**known, "upstream": {}, "settings": dict(made["settings"])}
-    write_json(target.with_name(f"{target.name}.json"), record)
+    product.write_parts({part: {"inputs": ANY, "complete": False}, **parts})
 
 
 def take(package: Package, lines: Mapping[str, Line], target: Path) -> int:
@@ -170,14 +164,14 @@ def write_checked(path: Path, content: bytes, package: Package) -> None:
             raise ValueError(f"{package.path}: {said.partition(': delete')[0]}: {AGAIN}") from error
 
 
-def finish(target: Path, part: str, records: Records) -> None:
+def finish(product: Product, part: str, records: Records) -> None:
     """Note what was taken; the split is complete when no image lacks superpixels."""
     current().forget()
-    note_files(target, {record.name for record in records})
-    record = read_record(target)
+    note_files(product.path, {record.name for record in records})
+    record = read_record(product.path)
     assert record is not None  # `start` wrote it
-    complete = not list_missing(target, records)
-    write_record(target, record, {**record["parts"], part: {"inputs": ANY, "complete": complete}})
+    complete = not list_missing(product.path, records)
+    product.write_parts({**record["parts"], part: {"inputs": ANY, "complete": complete}})
 
 
 def list_missing(target: Path, records: Records) -> list[str]:
