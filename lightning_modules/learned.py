@@ -48,7 +48,7 @@ def read_fitting(path: Path, module: L.LightningModule) -> dict[str, Tensor]:
     checkpoint = read_learned(path)
     with name_in_errors(path):
         module.on_load_checkpoint(checkpoint)
-        require_weights(checkpoint, digest_frozen(module).learning)
+        require_weights(checkpoint, module)
     return checkpoint["state_dict"]
 
 
@@ -92,10 +92,13 @@ def require_names(found: Sequence[str], expected: Sequence[str], kind: str) -> N
         )
 
 
-def require_weights(checkpoint: Mapping[str, Any], weights: str) -> None:
+def require_weights(checkpoint: Mapping[str, Any], module: L.LightningModule) -> None:
     """Raise ValueError for prompts that travelled, and were learned with other frozen weights."""
     known = find_origin(checkpoint)
-    if known not in (None, weights):
+    if known is None:
+        return
+    weights = digest_frozen(module).learning
+    if known != weights:
         raise ValueError(
             f"the prompts were learned with another CLIP, whose weights have the digest {known}, "
             f"those here {weights}: choose it with clip=, or start a training from them with "
