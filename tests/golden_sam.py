@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 
@@ -73,9 +73,6 @@ class BlobPredictor(nn.Module):
         return BlobAnswer(
             torch.from_numpy(iou.astype(np.float32)), torch.from_numpy(logits.astype(np.float32))
         )
-
-    def answer_crops(self, crops: Sequence[BlobCrop], points: np.ndarray) -> list[BlobAnswer]:
-        return [self.answer_points(*pair) for pair in zip(crops, points, strict=True)]
 
     def draw_level(
         self, crop: BlobCrop, place: np.ndarray, middle: np.ndarray, k: int

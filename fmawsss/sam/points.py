@@ -61,11 +61,6 @@ class PointPredictor(Protocol):
         `answer.iou`, (Q, 3), is all that the generator reads of it.
         """
 
-    def answer_crops(
-        self, crops: Sequence[Any], points: Float64[np.ndarray, "G Q 2"]
-    ) -> Sequence[Any]:
-        """Answer points of several crops, equally many of each, at once where the model can."""
-
     def draw_masks(
         self, crop: Any, answer: Any, wanted: Bool[Tensor, "Q 3"]
     ) -> Float[Tensor, "M h w"]:
@@ -73,6 +68,25 @@ class PointPredictor(Protocol):
 
     def enlarge_masks(self, crop: Any, logits: Float[Tensor, "M h w"]) -> Float[Tensor, "M H W"]:
         """Bring logits to the size of the crop."""
+
+
+@runtime_checkable
+class CropsPredictor(Protocol):
+    """A model that answers the points of several crops at once."""
+
+    def answer_crops(
+        self, crops: Sequence[Any], points: Float64[np.ndarray, "G Q 2"]
+    ) -> Sequence[Any]:
+        """Answer points of several crops, equally many of each."""
+
+
+def answer_crops(
+    predictor: PointPredictor, crops: Sequence[Any], points: Float64[np.ndarray, "G Q 2"]
+) -> Sequence[Any]:
+    """Answer points of several crops, at once where the model can, else crop by crop."""
+    if isinstance(predictor, CropsPredictor):
+        return predictor.answer_crops(crops, points)
+    return [predictor.answer_points(*pair) for pair in zip(crops, points, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -126,12 +140,6 @@ class PlainSamPoints(nn.Module):
             multimask_output=True,
         )
         return DrawnAnswer(iou, logits)
-
-    def answer_crops(
-        self, crops: Sequence[PlainCrop], points: Float64[np.ndarray, "G Q 2"]
-    ) -> list[DrawnAnswer]:
-        """Answer one crop after the other."""
-        return [self.answer_points(*pair) for pair in zip(crops, points, strict=True)]
 
     def draw_masks(
         self, crop: PlainCrop, answer: DrawnAnswer, wanted: Bool[Tensor, "Q 3"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -103,12 +103,6 @@ class Sam2Points(nn.Module):
             multimask_output=True,
         )
         return DrawnAnswer(output.iou_scores[0], output.pred_masks[0])
-
-    def answer_crops(
-        self, crops: Sequence[Sam2Crop], points: Float64[np.ndarray, "G Q 2"]
-    ) -> list[DrawnAnswer]:
-        """Answer one crop after the other."""
-        return [self.answer_points(*pair) for pair in zip(crops, points, strict=True)]
 
     def draw_masks(
         self, crop: Sam2Crop, answer: DrawnAnswer, wanted: Bool[Tensor, "Q 3"]

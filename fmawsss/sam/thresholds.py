@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fmawsss.sam.bitmasks import pack_masks
 from fmawsss.sam.candidates import Candidates
-from fmawsss.sam.points import Frame, PointPredictor
+from fmawsss.sam.points import Frame, PointPredictor, answer_crops
 from fmawsss.transfer import fetch
 
 
@@ -80,7 +80,7 @@ def draw_crops(
 
     The device is read once, for the predicted IoU of all points.
     """
-    answers = predictor.answer_crops(crops, points)
+    answers = answer_crops(predictor, crops, points)
     ious = fetch([answer.iou.float() for answer in answers])
     asked = zip(crops, answers, ious, points, frames, strict=True)
     return [draw_points(predictor, *crop, thresholds, chunk_numbers) for crop in asked]
