@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ def main() -> None:
     set_threads(1)
 
     torch.manual_seed(SEED)
-    model, tokenizer = build_model(), build_tokenizer()
+    model, tokenizer = build_model(), build_tokenizer(CLASS_NAMES)
     train(model, tokenizer, options.steps)
     model.eval().save_pretrained(options.folder)
     tokenizer.save(str(options.folder / "tokenizer.json"))
@@ -76,10 +77,10 @@ def build_model() -> Sam3Model:
     )
 
 
-def build_tokenizer() -> Tokenizer:
-    """Build a tokenizer of the words of class names, between a start and an end."""
-    words = {word: number for number, word in enumerate(["<s>", "</s>", "<unk>", *CLASS_NAMES])}
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+def build_tokenizer(words: Sequence[str]) -> Tokenizer:
+    """Build a tokenizer of whole words between a start and an end, as CLIP's has them."""
+    numbers = {word: number for number, word in enumerate(["<s>", "</s>", "<unk>", *words])}
+    tokenizer = Tokenizer(models.WordLevel(numbers, unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.post_processor = processors.TemplateProcessing(

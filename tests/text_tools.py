@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import (
     GroundingDinoConfig,
     GroundingDinoForObjectDetection,
     Sam3Config,
     Sam3Model,
 )
+
+from benchmarks.small_sam3 import build_tokenizer
 
 WORDS = [
     "circle",
@@ -61,15 +63,7 @@ def build_sam3(side: int = 56, seed: int = 0) -> Sam3Model:
 
 
 def build_clip_tokenizer() -> Tokenizer:
-    """Build a tokenizer of whole words between a start and an end, as CLIP's has them."""
-    words = {word: number for number, word in enumerate(["<s>", "</s>", "<unk>", *WORDS])}
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
-    tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
-    )
-    return tokenizer
+    return build_tokenizer(WORDS)
 
 
 def write_sam3(folder: Path, side: int = 56, seed: int = 0) -> Sam3Model:
